@@ -1,0 +1,1 @@
+"""Pinpoint: change the thing you name in a picture and nothing else."""

@@ -1,0 +1,1 @@
+"""LocInv: inversion, tokens, attention, editing, as plain functions on tensors."""

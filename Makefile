@@ -1,0 +1,59 @@
+# Pinpoint's commands. Each makes its own .venv beside this file and installs what it needs, once.
+#
+#   make demo       invert a picture, tune its tokens, edit it: pictures and a report in out/demo
+#   make test       the fast tests            make test-all   every test
+#   make bench      the methods, as a table   make lint       ruff and mypy
+#   make clean      remove caches and the demo (make distclean: the .venv too)
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.installed
+READY_DEV := $(VENV)/.installed-dev
+
+# An editable install remembers where it was made, so a checkout that has moved installs again.
+installed_here = $(shell test "$$(cat $(1) 2>/dev/null)" = "$$(pwd -P)" && echo yes)
+again_if_moved = $(if $(call installed_here,$(1)),,FORCE)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all bench lint clean distclean FORCE
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+demo: $(READY)
+	$(RUN) -m pinpoint demo --out out/demo
+
+test: $(READY_DEV)
+	$(RUN) -m pytest -m "not slow" --durations=10
+
+test-all: $(READY_DEV)
+	$(RUN) -m pytest --durations=10
+
+bench: $(READY_DEV)
+	$(RUN) tests/benchmarks/bench.py
+
+lint: $(READY_DEV)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	@mkdir -p $(VENV)/typecheck && ln -sfn ../.. $(VENV)/typecheck/pinpoint
+	$(RUN) -m mypy -p pinpoint
+
+$(READY): pyproject.toml $(call again_if_moved,$(READY))
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -e .
+	@pwd -P > $@
+
+$(READY_DEV): pyproject.toml $(call again_if_moved,$(READY_DEV))
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -e ".[dev]"
+	@pwd -P > $(READY)
+	@pwd -P > $@
+
+clean:
+	rm -rf out/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,89 @@
+"""The command line, `python -m pinpoint`: finds the command, runs it, turns what goes wrong into one line.
+
+Bad input ends with exit status 2 and a line on stderr, Ctrl-C with 130. A traceback is for `--traceback`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from types import ModuleType
+
+COMMANDS: Mapping[str, str] = {}
+"""Command -> the module of `pinpoint.cli` that holds it: `add_parser(subparsers)` and `run(args) -> int`."""
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def load_commands() -> dict[str, ModuleType]:
+    """Import the modules behind `COMMANDS`; each imports torch and its kind only when it runs."""
+    return {
+        command: importlib.import_module(f".cli.{name}", __package__) for command, name in COMMANDS.items()
+    }
+
+
+def build_parser(commands: Mapping[str, ModuleType]) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, with one sub-parser a command."""
+    parser = argparse.ArgumentParser(
+        prog="pinpoint", description="Change the thing you name in a picture and nothing else."
+    )
+    parser.add_argument("--version", action="version", version=f"pinpoint {_version()}")
+    parser.set_defaults(traceback=bool(os.environ.get("PINPOINT_TRACEBACK")))
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in commands.values():
+        module.add_parser(subparsers)
+    for every in (parser, *subparsers.choices.values()):
+        every.add_argument(
+            "--traceback",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="on an error, show where it came from (or set PINPOINT_TRACEBACK=1)",
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    argv: the arguments after the program's name; None reads them from the process.
+    Returns 0 when all went well, 2 for bad input (ValueError and OSError), 130 after Ctrl-C. Anything else
+    is a bug in Pinpoint and is raised as it is.
+    """
+    commands = load_commands()
+    args = build_parser(commands).parse_args(argv)
+    try:
+        return int(commands[args.command].run(args))
+    except (ValueError, OSError) as error:
+        if args.traceback:
+            traceback.print_exc()
+        print(f"pinpoint: error: {_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        if args.traceback:
+            traceback.print_exc()
+        print("pinpoint: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _one_line(error: ValueError | OSError) -> str:
+    """Say what an error says in one line; for the system's own errors, the file and the reason."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _version() -> str:
+    try:
+        return metadata.version("comfyui-pinpoint")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

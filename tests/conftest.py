@@ -1,0 +1,36 @@
+"""What every test runs under: no network, no display, no clock on property tests, one copy of the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Set before any library reads them: a test that needs a download is a bug, and must fail at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("pinpoint", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("pinpoint")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class RootIsAPlainFolder:
+    """Collect the repository's root as a folder.
+
+    It has an `__init__.py`, so pytest would take it for a package of tests and import it once more, under the
+    name of the folder that the clone happens to lie in.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path.resolve() == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A conftest's own hooks are not asked about the folders above it; a plugin's are.
+    config.pluginmanager.register(RootIsAPlainFolder())

@@ -6,7 +6,6 @@ Bad input ends with exit status 2 and a line on stderr, Ctrl-C with 130. A trace
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import traceback
@@ -14,21 +13,14 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-COMMANDS: Mapping[str, str] = {}
-"""Command -> the module of `pinpoint.cli` that holds it: `add_parser(subparsers)` and `run(args) -> int`."""
+COMMANDS: Mapping[str, ModuleType] = {}
+"""Command -> the module that holds it: `add_parser(subparsers)`, and `run(args) -> int`, which imports torch."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-def load_commands() -> dict[str, ModuleType]:
-    """Import the modules behind `COMMANDS`; each imports torch and its kind only when it runs."""
-    return {
-        command: importlib.import_module(f".cli.{name}", __package__) for command, name in COMMANDS.items()
-    }
-
-
-def build_parser(commands: Mapping[str, ModuleType]) -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line, with one sub-parser a command."""
     parser = argparse.ArgumentParser(
         prog="pinpoint", description="Change the thing you name in a picture and nothing else."
@@ -36,7 +28,7 @@ def build_parser(commands: Mapping[str, ModuleType]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pinpoint {_version()}")
     parser.set_defaults(traceback=bool(os.environ.get("PINPOINT_TRACEBACK")))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in commands.values():
+    for module in COMMANDS.values():
         module.add_parser(subparsers)
     for every in (parser, *subparsers.choices.values()):
         every.add_argument(
@@ -55,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0 when all went well, 2 for bad input (ValueError and OSError), 130 after Ctrl-C. Anything else
     is a bug in Pinpoint and is raised as it is.
     """
-    commands = load_commands()
-    args = build_parser(commands).parse_args(argv)
+    args = build_parser().parse_args(argv)
     try:
-        return int(commands[args.command].run(args))
+        return int(COMMANDS[args.command].run(args))
     except (ValueError, OSError) as error:
         if args.traceback:
             traceback.print_exc()

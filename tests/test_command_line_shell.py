@@ -32,7 +32,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[argparse.Nam
     monkeypatch.delenv("PINPOINT_TRACEBACK", raising=False)
 
     def install(run: Callable[[argparse.Namespace], int]) -> None:
-        monkeypatch.setattr(shell, "load_commands", lambda: {"try": stub_command(run)})
+        monkeypatch.setattr(shell, "COMMANDS", {"try": stub_command(run)})
 
     return install
 
@@ -140,8 +140,8 @@ def test_a_missing_command_ends_the_process_with_status_2(tmp_path: Path) -> Non
 def test_help_loads_neither_torch_nor_diffusers(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from pinpoint.__main__ import build_parser, load_commands\n"
-        "build_parser(load_commands()).format_help()\n"
+        "from pinpoint.__main__ import build_parser\n"
+        "build_parser().format_help()\n"
         "print(sorted(set(sys.modules) & {'torch', 'diffusers', 'transformers', 'numpy', 'PIL', 'spacy'}))\n"
     )
     done = python("-c", code, cwd=tmp_path)

@@ -14,7 +14,7 @@ from importlib import metadata
 from types import ModuleType
 
 COMMANDS: Mapping[str, ModuleType] = {}
-"""Command -> the module that holds it: `add_parser(subparsers)`, and `run(args) -> int`, which imports torch."""
+"""Command -> its module: `add_parser(subparsers)`, and `run(args) -> int`, which imports what is heavy."""
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -1,0 +1,283 @@
+"""Pictures in and out: files of any kind become tensors in [0, 1] and come back as PNG, bit for bit
+where they were 8-bit RGB; and the framing that gives a picture of any size the sides that a model needs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MINIMUM_SIDE = 64
+"""Shortest side accepted, in pixels: below it, Stable Diffusion's UNet has no grid left at its lowest
+level."""
+
+ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray
+
+_ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+
+
+def load_image(source: ImageSource, *, multiple_of: int = 1, minimum: int = MINIMUM_SIDE) -> Tensor:
+    """Read a picture as a float32 tensor (1, 3, H, W) in [0, 1].
+
+    `source` is a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16,
+    bool, or float in [0, 1]. The orientation that EXIF states is applied, transparency is laid over white, 16
+    bits are divided by 65535, one channel is repeated, palette and CMYK pictures are converted. Colour
+    profiles are left unread; of an animation the first frame is taken. An 8-bit value v becomes exactly the
+    float32 v/255.
+
+    With `multiple_of` above 1 the picture comes padded as `Framing` pads it; keep a `Framing` of your own to
+    crop the result again.
+
+    Raises ValueError, naming the file, for one that is missing, unreadable, corrupt, cut short or too large
+    to be decoded safely; for values out of range; and for a picture with a side shorter than `minimum`
+    pixels.
+    """
+    if isinstance(source, np.ndarray):
+        name, pixels = "image array", _from_array(source)
+    elif isinstance(source, Image.Image):
+        name, pixels = "image", _decode("image", source)
+    else:
+        name, pixels = f"image {os.fspath(source)!r}", _read_file(Path(source))
+    height, width = pixels.shape[:2]
+    if min(height, width) < minimum:
+        raise ValueError(f"{name} is {width}x{height} pixels; each side must be at least {minimum}")
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    return image if multiple_of == 1 else Framing.of(height, width, multiple_of).pad_image(image)
+
+
+def _read_file(path: Path) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1] from a file."""
+    name = f"image {str(path)!r}"
+    if not path.exists():
+        raise ValueError(f"{name} does not exist")
+    if not path.is_file():
+        raise ValueError(f"{name} is not a file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # remarks on damage that did not matter
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                # Pillow would hand these to an outside interpreter.
+                if opened.format in ("EPS", "WMF"):
+                    raise ValueError(
+                        f"{name} is a {opened.format} drawing; give a PNG, JPEG or other pixel format"
+                    )
+                return _decode(name, opened)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        raise ValueError(
+            f"{name} has too many pixels to be decoded safely; the limit is {limit:,}"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not in a picture format that can be read") from error
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _decode(name: str, image: Image.Image) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1] from a Pillow image of any mode."""
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
+        raise ValueError(f"{name} is corrupt or cut short: {error}") from error
+    mode = upright.mode
+    if mode.startswith("I") or mode == "F":
+        return _from_grey(name, upright)
+    try:
+        if mode in _ALPHA_MODES or upright.has_transparency_data:
+            return _over_white(np.asarray(upright.convert("RGBA"), dtype=np.float32) / np.float32(255))
+        return np.asarray(upright.convert("RGB"), dtype=np.float32) / np.float32(255)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} has mode {mode}, which cannot be converted to RGB: {error}") from error
+
+
+def _from_grey(name: str, image: Image.Image) -> np.ndarray:
+    """Modes I;16, I (16 bits in 32, as Pillow reads some files) and F (float in [0, 1])."""
+    values = np.asarray(image)
+    full = 1 if image.mode == "F" else 65535
+    if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= full):
+        raise ValueError(
+            f"{name} (mode {image.mode}) has values from {values.min()} to {values.max()}; "
+            f"they must be in 0 to {full}"
+        )
+    grey = (values / full).astype(np.float32)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey = np.where(values == transparent, np.float32(1), grey)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1] from an array."""
+    values = array[:, :, None] if array.ndim == 2 else array
+    if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"image array has shape {array.shape}; it must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        )
+    if values.dtype == np.bool_:
+        scaled = values.astype(np.float32)
+    elif values.dtype in (np.uint8, np.uint16):
+        scaled = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    elif np.issubdtype(values.dtype, np.floating):
+        scaled = values.astype(np.float32)
+        if not (np.isfinite(scaled).all() and scaled.min(initial=0) >= 0 and scaled.max(initial=0) <= 1):
+            raise ValueError(
+                f"image array has values from {scaled.min()} to {scaled.max()}; they must be in 0 to 1"
+            )
+    else:
+        raise ValueError(f"image array is {array.dtype}; it must be uint8, uint16, bool or float")
+    if scaled.shape[2] == 4:
+        return _over_white(scaled)
+    return np.ascontiguousarray(np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled)
+
+
+def _over_white(rgba: np.ndarray) -> np.ndarray:
+    alpha = rgba[:, :, 3:]
+    composed: np.ndarray = rgba[:, :, :3] * alpha + (1 - alpha)
+    return composed
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A picture's own size and the padded size that a model works at; padding is on the right and the bottom,
+    so a pixel keeps its coordinates, and boxes need no change."""
+
+    height: int
+    width: int
+    padded_height: int
+    padded_width: int
+
+    @classmethod
+    def of(cls, height: int, width: int, multiple: int) -> Framing:
+        """The smallest framing of `height` x `width` pixels with both sides divisible by `multiple`."""
+        if min(height, width, multiple) < 1:
+            raise ValueError(
+                f"framing of {width}x{height} pixels to a multiple of {multiple}: all must be at least 1"
+            )
+        return cls(height, width, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
+
+    @property
+    def is_trivial(self) -> bool:
+        """True where nothing is padded."""
+        return (self.height, self.width) == (self.padded_height, self.padded_width)
+
+    def pad_image(self, image: Tensor) -> Tensor:
+        """(B, C, height, width) to (B, C, padded_height, padded_width): mirrored at the edge, or the edge's
+        pixels repeated where the padding is longer than the picture."""
+        self._check("image", image, 4, (self.height, self.width))
+        right, bottom = self.padded_width - self.width, self.padded_height - self.height
+        padded = F.pad(image, (0, right, 0, 0), mode="reflect" if right < self.width else "replicate")
+        return F.pad(padded, (0, 0, 0, bottom), mode="reflect" if bottom < self.height else "replicate")
+
+    def pad_mask(self, mask: Tensor) -> Tensor:
+        """(…, height, width) to (…, padded_height, padded_width), with zeros: no mask reaches into the
+        padding."""
+        self._check("mask", mask, 2, (self.height, self.width))
+        return F.pad(mask, (0, self.padded_width - self.width, 0, self.padded_height - self.height))
+
+    def crop(self, tensor: Tensor) -> Tensor:
+        """(…, padded_height, padded_width) back to (…, height, width): images, masks and maps at pixel
+        resolution."""
+        self._check("image", tensor, 2, (self.padded_height, self.padded_width))
+        return tensor[..., : self.height, : self.width]
+
+    @staticmethod
+    def _check(kind: str, tensor: Tensor, dimensions: int, size: tuple[int, int]) -> None:
+        if tensor.ndim < dimensions or tuple(tensor.shape[-2:]) != size:
+            raise ValueError(f"{kind} has shape {tuple(tensor.shape)}; its last two sides must be {size}")
+
+
+def size_within(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """(height, width) scaled down so that the longer is `long_side` pixels at most, proportions kept; never
+    up."""
+    if long_side < 1:
+        raise ValueError(f"size {long_side} given for the longer side; it must be at least 1 pixel")
+    scale = min(1.0, long_side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize_to(image: Tensor, long_side: int) -> Tensor:
+    """(B, C, H, W) scaled down to a longer side of `long_side` pixels, bicubic and antialiased, kept in [0,
+    1].
+
+    A picture that is small enough comes back as it is. Raises ValueError for a `long_side` below 1.
+    """
+    size = size_within(image.shape[-2], image.shape[-1], long_side)
+    if size == tuple(image.shape[-2:]):
+        return image
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """The 8-bit values of a tensor of any shape in [0, 1]: clamped, times 255, rounded to the nearest (a half
+    up).
+
+    Exact inverse of `load_image` on 8-bit pictures. Raises ValueError for values that are not finite, which a
+    cast would turn into arbitrary colours.
+    """
+    values = image.detach().to(torch.float32)
+    if not torch.isfinite(values).all():
+        raise ValueError("image has values that are not finite (NaN or infinity); it must be in 0 to 1")
+    return (values.clamp(0, 1) * 255 + 0.5).floor().to(torch.uint8)
+
+
+def to_pil(image: Tensor | np.ndarray) -> Image.Image:
+    """A Pillow image from a tensor (1, 3, H, W), (3, H, W), (1, 1, H, W), (1, H, W) or (H, W) in [0, 1],
+    or from a uint8 array (H, W) or (H, W, 3)."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            raise ValueError(
+                f"image array is {image.dtype} {image.shape}; it must be uint8 (H, W) or (H, W, 3)"
+            )
+        return Image.fromarray(image)
+    tensor = image[None] if image.ndim == 2 else image[0] if image.ndim == 4 and len(image) == 1 else image
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+        raise ValueError(f"image has shape {tuple(image.shape)}; it must be one picture of 1 or 3 channels")
+    values = to_uint8(tensor).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if values.shape[2] == 1 else values))
+
+
+def save_png(image: Tensor | np.ndarray | Image.Image, path: str | os.PathLike[str], **options: Any) -> Path:
+    """Write one picture as PNG and return its path; the file appears whole or not at all.
+
+    `image` as for `to_pil`, or a Pillow image; `options` go to Pillow. Raises ValueError where the folder is
+    missing.
+    """
+    picture = image if isinstance(image, Image.Image) else to_pil(image)
+    with written_whole(path) as unfinished:
+        picture.save(unfinished, format="PNG", **options)
+    return Path(path)
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it is renamed to `path` at the end of the block.
+
+    Where the block fails or is interrupted, what it wrote is removed and a file already at `path` stays as it
+    was. Raises ValueError where the folder does not exist or `path` is a folder.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist")
+    if target.is_dir():
+        raise ValueError(f"cannot write {str(target)!r}: it is a folder")
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""How far two pictures differ, over the whole or over a part such as the background, and how well an
+attention map finds an object. Everything returns plain numbers, on pictures (B, 3, H, W) in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IOU_THRESHOLDS: tuple[float, ...] = tuple(k / 20 for k in range(1, 20))
+"""0.05, 0.10 … 0.95."""
+
+_SSIM_WINDOW = 11
+
+
+def mse(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
+    """Mean squared difference over pixels, channels and batch.
+
+    `mask`: (H, W) in [0, 1], 1 = counted, fractions weigh; None counts all. Raises ValueError for pictures of
+    different shapes, a mask of another size, and a mask that counts nothing.
+    """
+    weights = _check(a, b, mask)
+    squared = (a.double() - b.double()).square().mean(dim=(0, 1))
+    return float((squared * weights).sum() / weights.sum())
+
+
+def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, 10·log10(1 / mse), `mask` as in `mse`.
+
+    Infinite for identical pictures: write it to JSON through `finite`.
+    """
+    error = mse(a, b, mask)
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
+    """Structural similarity (11x11 Gaussian window, sigma 1.5), the mean of torchmetrics' map over pixels.
+
+    With a `mask`, the pixels that it leaves out are first made equal in both pictures and the map is then
+    averaged where the mask counts. A window that reaches across the mask's edge thus sees no difference
+    there: what happened outside cannot move the number, and a background that is untouched scores 1. Raises
+    ValueError as `mse`, and for pictures smaller than the window.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    weights = _check(a, b, mask)
+    if min(a.shape[-2:]) < _SSIM_WINDOW:
+        raise ValueError(f"pictures are {tuple(a.shape[-2:])} pixels; SSIM needs {_SSIM_WINDOW} on each side")
+    first = a.double()
+    second = torch.where(weights > 0, b.double(), first)
+    _, similarity = structural_similarity_index_measure(first, second, data_range=1.0, return_full_image=True)
+    return float((similarity.mean(dim=(0, 1)) * weights).sum() / weights.sum())
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None where JSON has no number for it (the PSNR of identical pictures)."""
+    return value if math.isfinite(value) else None
+
+
+def iou_curve(attention_map: Tensor, mask: Tensor, thresholds: Sequence[float] = IOU_THRESHOLDS) -> Tensor:
+    """Intersection over union of a thresholded attention map with an object's mask (LocInv Fig. 3),
+    (thresholds,).
+
+    `attention_map` (h, w), not negative, is brought to the mask's size bilinearly and divided by its maximum,
+    so a threshold is a share of the word's peak; pixels at or above it are predicted. `mask`: (H, W), an
+    object where it exceeds one half. A map that is zero everywhere predicts nothing. Raises ValueError for
+    wrong shapes, an empty mask, and a map with negative or non-finite values.
+    """
+    if attention_map.ndim != 2 or mask.ndim != 2:
+        raise ValueError(
+            f"attention map has shape {tuple(attention_map.shape)} and mask {tuple(mask.shape)}; "
+            "they must be (h, w) and (H, W)"
+        )
+    values = attention_map.detach().double()
+    if not torch.isfinite(values).all() or (values < 0).any():
+        raise ValueError("attention map has negative or non-finite values; it must hold probabilities")
+    inside = mask.to(values.device) > 0.5
+    if not inside.any():
+        raise ValueError("mask is empty; it must cover at least one pixel")
+    full = F.interpolate(values[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    peak = full.max()
+    if peak == 0:
+        return torch.zeros(len(thresholds))
+    levels = torch.tensor(thresholds, dtype=torch.float64, device=values.device)
+    predicted = full / peak >= levels[:, None, None]
+    intersection = (predicted & inside).sum(dim=(1, 2))
+    union = (predicted | inside).sum(dim=(1, 2))
+    return (intersection / union).float().cpu()
+
+
+def best_iou(attention_map: Tensor, mask: Tensor, thresholds: Sequence[float] = IOU_THRESHOLDS) -> float:
+    """The highest value of `iou_curve`: how well the map finds the object at the threshold that suits it
+    best."""
+    return float(iou_curve(attention_map, mask, thresholds).max())
+
+
+def _check(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
+    """The pixels' weights, (H, W) float64, after every shape has been looked at."""
+    if a.shape != b.shape or a.ndim != 4:
+        raise ValueError(
+            f"pictures have shapes {tuple(a.shape)} and {tuple(b.shape)}; both must be (B, 3, H, W)"
+        )
+    if mask is None:
+        return torch.ones(a.shape[-2:], dtype=torch.float64, device=a.device)
+    if mask.shape != a.shape[-2:]:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; the pictures need {tuple(a.shape[-2:])}")
+    weights = mask.to(device=a.device, dtype=torch.float64)
+    if not torch.isfinite(weights).all() or (weights < 0).any() or (weights > 1).any():
+        raise ValueError("mask has values outside 0 to 1; it must weigh pixels from 0 to 1")
+    if not weights.any():
+        raise ValueError("mask counts no pixel; it must cover at least one")
+    return weights

@@ -1,0 +1,96 @@
+"""A sketch: the filled outlines, in the unit square, that a noun is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .palette import MAIN
+
+Point = tuple[float, float]
+Outline = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A filled outline: ``points`` (N, 2) in the unit square, the part it belongs to, its colour's role."""
+
+    part: int
+    role: int
+    points: Outline
+
+
+@dataclass
+class Sketch:
+    """Collects the shapes of one noun, back to front; y grows downwards.
+
+    Shapes of one ``part`` are shaded as one rounded body, and a faint line parts it from the others.
+    """
+
+    shapes: list[Shape] = field(default_factory=list)
+    part: int = 0
+
+    def next_part(self) -> None:
+        """What is drawn from here on belongs to a new body."""
+        self.part += 1
+
+    def polygon(self, points: Sequence[Point] | Outline, role: int = MAIN) -> None:
+        """A polygon with straight sides."""
+        self.shapes.append(Shape(self.part, role, np.asarray(points, dtype=np.float64)))
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, role: int = MAIN, turn: float = 0.0) -> None:
+        """An ellipse with centre (x, y) and radii, turned clockwise by ``turn`` degrees."""
+        angle = np.linspace(0.0, 2 * np.pi, 40, endpoint=False)
+        dx, dy = rx * np.cos(angle), ry * np.sin(angle)
+        cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        self.polygon(np.stack([x + dx * cos - dy * sin, y + dx * sin + dy * cos], axis=1), role)
+
+    def blob(self, points: Sequence[Point], role: int = MAIN) -> None:
+        """A closed smooth curve through the points (Catmull-Rom)."""
+        p = np.asarray(points, dtype=np.float64)
+        before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
+        t = np.linspace(0.0, 1.0, 8, endpoint=False)[None, :, None]
+        curve = 0.5 * (
+            2 * p[:, None]
+            + (after - before)[:, None] * t
+            + (2 * before - 5 * p + 4 * after - beyond)[:, None] * t**2
+            + (3 * p - before - 3 * after + beyond)[:, None] * t**3
+        )
+        self.polygon(curve.reshape(-1, 2), role)
+
+    def rounded(self, points: Sequence[Point], radius: float, role: int = MAIN) -> None:
+        """A polygon whose corners are rounded by quadratic curves that start ``radius`` from each corner."""
+        p = np.asarray(points, dtype=np.float64)
+        outline = []
+        t = np.linspace(0.0, 1.0, 7)[:, None]
+        for index, corner in enumerate(p):
+            ends = []
+            for other in (p[index - 1], p[(index + 1) % len(p)]):
+                side = other - corner
+                length = float(np.hypot(*side))
+                ends.append(corner + side / length * min(radius, length / 2))
+            outline.append((1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * corner + t**2 * ends[1])
+        self.polygon(np.concatenate(outline), role)
+
+    def stroke(
+        self, points: Sequence[Point], width: float, role: int = MAIN, end: float | None = None
+    ) -> None:
+        """A smooth line with round ends, ``width`` wide, tapering to ``end`` where that is given."""
+        p = np.asarray(points, dtype=np.float64)
+        steps = np.linspace(0.0, len(p) - 1, 6 * (len(p) - 1) + 1)
+        if len(p) > 2:
+            order = np.arange(len(p))
+            fit = np.stack(
+                [np.polyval(np.polyfit(order, p[:, k], len(p) - 1), steps) for k in (0, 1)], axis=1
+            )
+        else:
+            fit = np.stack([np.interp(steps, (0, 1), p[:, k]) for k in (0, 1)], axis=1)
+        slope = np.gradient(fit, axis=0)
+        normal = np.stack([-slope[:, 1], slope[:, 0]], axis=1) / np.hypot(slope[:, 0], slope[:, 1])[:, None]
+        half = np.linspace(width, width if end is None else end, len(fit))[:, None] / 2
+        self.polygon(np.concatenate([fit + normal * half, (fit - normal * half)[::-1]]), role)
+        for centre, size in ((fit[0], half[0, 0]), (fit[-1], half[-1, 0])):
+            self.ellipse(float(centre[0]), float(centre[1]), float(size), float(size), role)

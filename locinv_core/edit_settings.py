@@ -1,0 +1,92 @@
+"""The settings of a Prompt-to-Prompt edit, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Blend = Literal["auto", "off", "prior", "prior+map", "map"]
+"""Where a target may differ from the source (see `local_blend`)."""
+
+Carry = Literal["original", "tuned", "keys"]
+"""What a target prompt takes of the tuned vectors of the words that it shares with the source."""
+
+BLENDS: tuple[str, ...] = get_args(Blend)
+CARRIES: tuple[str, ...] = get_args(Carry)
+HIGHEST_GUIDANCE = 100.0
+HIGHEST_FACTOR = 100.0
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How an edit follows its source. A *share* is a part of the T steps, 0 to 1, counted from the noisiest.
+
+    A share s ends before step round(s·T). Words are named as `Prompt.find` takes them, and may stand in any
+    of the targets. Raises ValueError for a value out of bounds.
+    """
+
+    guidance: float = 7.5
+    """Scale of classifier-free guidance of the targets, 0 to 100. At 1 nothing runs unconditionally."""
+    cross_replace: float = 0.8
+    """Share of the steps in which the targets' cross-attention follows the source's."""
+    word_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Target word → (start, end): the shares between which it follows, in place of (0, cross_replace)."""
+    self_replace: float = 0.4
+    """Share of the steps in which self-attention is the source's, on grids no finer than the word maps'."""
+    reweight: Mapping[str, float] = field(default_factory=dict)
+    """Target word → factor of its attention in every step, −100 to 100 (P2P Reweight)."""
+    blend: Blend = "auto"
+    """`auto` blends by the prior if all things that the edit touches have one, and else not at all."""
+    blend_start: float = 0.2
+    """Share of the steps that pass before blending."""
+    blend_threshold: float = 0.3
+    """A cell belongs to a word where the word's map exceeds this part of its maximum, 0 to 1."""
+    blend_grow: int = 1
+    """By how many cells of the word maps' grid a blended place grows on every side."""
+    carry: Carry = "original"
+    """`original`: none, `tuned`: as they are, `keys`: for attention's keys, with the original's values."""
+    proximal_quantile: float = 0.7
+    """Proximal guidance drops the part of the guidance difference below this quantile of its magnitude."""
+    proximal_pull: float = 0.1
+    """By how much it pulls clean latents to z_0 where the difference was dropped."""
+    proximal_until: float = 0.4
+    """It pulls at timesteps below this part of the schedule's (400 of 1000)."""
+    proximal_grow: int = 1
+    """By how many latent cells the place that is not pulled grows on every side."""
+
+    def __post_init__(self) -> None:
+        _between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        for name in ("cross_replace", "self_replace", "blend_start", "blend_threshold"):
+            _between(name, getattr(self, name), 0, 1)
+        for name in ("proximal_quantile", "proximal_pull", "proximal_until"):
+            _between(name, getattr(self, name), 0, 1)
+        for name in ("blend_grow", "proximal_grow"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name}: got {value!r}, wants a whole number of cells, 0 or more")
+        if self.blend not in BLENDS:
+            raise ValueError(f"blend: got {self.blend!r}, wants one of {', '.join(BLENDS)}")
+        if self.carry not in CARRIES:
+            raise ValueError(f"carry: got {self.carry!r}, wants one of {', '.join(CARRIES)}")
+        for word, bounds in self.word_ranges.items():
+            if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants two shares (start, end)")
+            for bound in bounds:
+                _between(f"word_ranges[{word!r}]", bound, 0, 1)
+            if bounds[0] > bounds[1]:
+                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants a start before the end")
+        for word, factor in self.reweight.items():
+            _between(f"reweight[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
+
+
+def step_of(share: float, steps: int) -> int:
+    """The step that a share of `steps` ends before: the nearest whole number to share·steps."""
+    return round(share * steps)
+
+
+def _between(name: str, value: object, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
+        raise ValueError(f"{name}: got {value!r}, wants a number from {low:g} to {high:g}")

@@ -143,6 +143,8 @@ class AttentionObjective(Protocol):
 def combine(losses: dict[str, tuple[LossTerm, Tensor]], step: float) -> Objective:
     """Weigh active losses, and hold each against its threshold (Algorithm 1, lines 9 and 10)."""
     active = {name: (term, loss) for name, (term, loss) in losses.items() if term.active}
+    if not active:
+        raise ValueError(f"losses: got none of {', '.join(losses)} with a weight above 0, wants at least one")
     total = torch.stack([term.weight * loss for term, loss in active.values()]).sum()
     terms = {name: loss.detach() for name, (_, loss) in active.items()}
     values = torch.stack(list(terms.values())).tolist()
@@ -167,11 +169,11 @@ class LocInvObjective:
 
     def __post_init__(self) -> None:
         check_token_groups(self.token_groups)
-        if self.priors.ndim != 2 or len(self.priors) != len(self.token_groups):
-            raise ValueError(
-                f"priors: got the shape {tuple(self.priors.shape)}, wants (W, N) with W = {len(self.token_groups)}"
-            )
-        if not bool(torch.isfinite(self.priors).all()) or self.priors.min() < 0 or self.priors.max() > 1:
+        shape, words = tuple(self.priors.shape), len(self.token_groups)
+        if len(shape) != 2 or shape[0] != words:
+            raise ValueError(f"priors: got the shape {shape}, wants (W, N) with W = {words}")
+        # An area mean of ones may be a rounding error above 1; NaN fails both comparisons.
+        if not bool(((self.priors >= 0) & (self.priors < 1.001)).all()):
             raise ValueError("priors: got values outside 0 to 1, wants each cell's share of the mask")
         for word, prior in enumerate(self.priors):
             if not bool(prior.any()):
@@ -185,6 +187,7 @@ class LocInvObjective:
             raise ValueError("binding: it is the only active loss of the preset, wants at least one pair")
 
     def __call__(self, maps: Tensor, step: int) -> Objective:
+        """Judge the maps (N, L) of a step."""
         words = word_maps(maps, self.token_groups)
         priors = self.priors.to(words)
         losses = {
@@ -199,14 +202,12 @@ class LocInvObjective:
 
 
 def check_token_groups(token_groups: Sequence[TokenGroup]) -> None:
-    """Raise ValueError unless there is a word, and each has at least one token, at a position from 1 on."""
+    """Raise ValueError unless there is a word, and each has tokens, none the one that begins the text."""
     if not token_groups:
         raise ValueError("token groups: got none, wants one a word")
     for word, group in enumerate(token_groups):
         if not group or min(group) < 1:
-            raise ValueError(
-                f"token groups: got {list(group)} for word {word}, wants positions from 1 on (0 begins the text)"
-            )
+            raise ValueError(f"token groups: got {list(group)} for word {word}, wants positions from 1 on")
 
 
 def _check_alike(maps: Tensor, others: Tensor, name: str) -> None:

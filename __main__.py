@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-COMMANDS: Mapping[str, ModuleType] = {}
+from .cli import scenes
+
+COMMANDS: Mapping[str, ModuleType] = {"scenes": scenes}
 """Command -> its module: `add_parser(subparsers)`, and `run(args) -> int`, which imports what is heavy."""
 
 BAD_INPUT = 2

@@ -265,7 +265,8 @@ def test_the_background_is_collected_from_full_passes_worth_of_attention(
 
     # The middle of each half of ten steps, in passes that nothing stops.
     rows, columns = tiny_model.read_sites[0].grid(16, 24)
-    self_maps, cross_maps = [], []
+    self_maps: list[Tensor] = []
+    cross_maps: list[Tensor] = []
     for step in (2, 7):
         control = Everything()
         context = tiny_model.encode_prompt(inversion.prompt.token_ids)

@@ -23,12 +23,10 @@ class Alignment:
         a column sums to 1, or to 0 where nothing of the source corresponds.
     alpha: (L_target,) float32, 1 where the target token takes that map, 0 where it keeps its own (P2P
     Refine).
-    swaps: (source word, target word) that replace one another; each is a phrase where runs of unequal length
-    do.
+    swaps: (source word, target word) that replace one another; phrases where runs of unequal length do.
     changed: indices of the target's words that the source lacks, swapped or inserted.
     removed: indices of the source's words that the target lacks, swapped or deleted.
-    kind: "same" (the same words: Reweight), "replace" (swaps alone), "refine" (something was inserted or
-    deleted).
+    kind: "same" (nothing changed: Reweight), "replace" (swaps alone), "refine" (insertions or deletions).
     """
 
     mapper: Tensor
@@ -52,9 +50,9 @@ def align(source: Prompt, target: Prompt) -> Alignment:
 
     The alignment keeps as many words as it can, then as much punctuation, with as few gaps as it can
     (Needleman-Wunsch with affine gaps; ties go to the earliest match). Between two kept words, n source words
-    against m target words are a swap
-    when neither is 0: word by word when n = m, else the whole run against the whole run. Within a swap tokens
-    go one to one when their numbers agree; else every target token takes the mean of the source tokens' maps.
+    against m target words are a swap when neither is 0: word by word when n = m, else the whole run against
+    the whole run. Within a swap tokens go one to one when their numbers agree; else every target token takes
+    the mean of the source tokens' maps.
     The start and end tokens map to their like, padding to padding at the same distance from the end token.
     """
     left, right = _units(source), _units(target)
@@ -85,7 +83,7 @@ def align(source: Prompt, target: Prompt) -> Alignment:
     common = [(i, j) for i, j in pairs if left[i].word >= 0]
     changed = set(range(len(target.words))) - {right[j].word for _, j in common}
     removed = set(range(len(source.words))) - {left[i].word for i, _ in common}
-    same = [unit.key for unit in left] == [unit.key for unit in right]
+    same = len(pairs) == len(left) == len(right)
     return Alignment(
         mapper=mapper,
         alpha=(mapper.sum(dim=0) > 0).float(),
@@ -119,8 +117,8 @@ def _equal(left: _Unit, right: _Unit) -> bool:
 def _matches(left: list[_Unit], right: list[_Unit]) -> list[tuple[int, int]]:
     """The kept pairs (i, j), by dynamic programming from the end so that ties go to the earliest match.
 
-    A score is (words kept, punctuation kept, minus the number of gaps); gap[i][j] is the best score of
-    left[i:] against right[j:] inside a gap, open_[i][j] when a gap would start here.
+    A score is (words kept, punctuation kept, minus the number of gaps): inside[i][j] is the best one of left[i:]
+    against right[j:] when a gap is open there, outside[i][j] when opening one would cost.
     """
     Score = tuple[int, int, int]
     worst: Score = (-1, 0, 0)

@@ -1,7 +1,6 @@
 """COCO's `segmentation` field as a mask: polygons and run-length encodings, decoded by pycocotools.
 
-pycocotools trusts its input (a short RLE gives uninitialised memory), so everything is checked before it
-decodes.
+pycocotools trusts its input (a short RLE gives uninitialised memory), so all is checked before it decodes.
 """
 
 from __future__ import annotations

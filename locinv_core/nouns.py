@@ -1,7 +1,6 @@
-"""Which words of a caption name things, and which adjectives describe them: spaCy's parse, or rules when its
-English model is missing.
+"""Which words of a caption name things, and which adjectives describe them.
 
-LocInv §3.4 finds the adjective-noun pairs by spaCy. The rules are for captions ("a striped red cat on the
+spaCy's parse says, or rules when its English model is missing. LocInv §3.4 finds the adjective-noun pairs by spaCy. The rules are for captions ("a striped red cat on the
 beach"), not for prose; where they fail, name the words yourself (`parse_prompt(nouns=…, bindings=…)`).
 """
 
@@ -23,11 +22,10 @@ Found = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
 
 def find_nouns(text: str, spans: Spans) -> Found:
-    """(nouns, pairs): indices of the words that name things, and (noun, adjective) indices, in the order of
-    the nouns.
+    """(nouns, pairs): indices of the words that name things; (noun, adjective) indices in the nouns' order.
 
-    spans: character spans of the words of `text`. "photo of a cat" names a cat, and a compound ("mountain
-    lion") its last word.
+    spans: character spans of the words of `text`.
+    "photo of a cat" names a cat, and a compound ("mountain lion") its last word.
     """
     parser = _spacy_parser()
     return nouns_by_spacy(parser(text), spans) if parser is not None else nouns_by_rules(text, spans)
@@ -92,8 +90,7 @@ def _described(adjective: Token) -> Token | None:
 
 
 def nouns_by_rules(text: str, spans: Spans) -> Found:
-    """`find_nouns` by closed word lists and suffixes: cut the text into noun phrases, take the last word of
-    each."""
+    """`find_nouns` by word lists and suffixes: cut the text into noun phrases, take the last word of each."""
     tagger = _Rules()
     words = [text[start:end].lower().replace("’", "'") for start, end in spans]
     for index, word in enumerate(words):
@@ -146,8 +143,7 @@ class _Rules:
             self.phrase.append((index, word))
 
     def join(self, mark: str, following: Sequence[str]) -> None:
-        """A comma or conjunction: inside "red and white cat" it carries on, between things it closes the
-        phrase."""
+        """A comma or conjunction: "red and white cat" carries on, between things it closes the phrase."""
         listed = self.phrase and all(is_adjective(word) for _, word in self.phrase)
         content = (
             following and following[0] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.PRONOUNS
@@ -192,8 +188,7 @@ class _Rules:
 
 
 def is_adjective(word: str) -> bool:
-    """A word that describes: known (colours, materials, sizes, patterns, qualities), or so by its ending or
-    its hyphen."""
+    """A word that describes: one of the lists, or so by its ending or its hyphen ("three-legged")."""
     if "-" in word:
         parts = word.split("-")
         return parts[0].isdigit() or parts[-1] in lexicon.ADJECTIVES or _is_participle(parts[-1])

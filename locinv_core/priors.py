@@ -112,8 +112,10 @@ class LocalizationPrior:
 
 
 def prior_word(word: str) -> str:
-    """The form in which a prior keeps a word: lower case, single spaces, no "#1". Raises ValueError for an
-    empty one."""
+    """The form in which a prior keeps a word: lower case, single spaces, no "#1".
+
+    Raises ValueError for an empty one.
+    """
     key = " ".join(word.lower().split()).removesuffix("#1").strip()
     if not key:
         raise ValueError(f"prior word is empty: got {word!r}, want a word of the prompt")
@@ -125,11 +127,9 @@ def from_masks(
 ) -> LocalizationPrior:
     """A prior from arrays or tensors (H, W), or with leading axes of length 1.
 
-    bool; integers 0/1, 0..255 or 0..65535, inside from half of the range up; floats in [0, 1], inside from
-    0.5 up.
+    bool; integers 0/1, 0..255 or 0..65535, inside from half the range up; floats in [0, 1], inside from 0.5.
     size: (H, W) of the picture, checked when given.
-    Raises ValueError for an empty mask, values out of range, a shape that is no mask and a size that is not
-    the picture's.
+    Raises ValueError for an empty mask, values out of range, what has no mask's shape, and another size.
     """
     return _collect({word: [_binary(word, mask)] for word, mask in masks.items()}, size, kind)
 
@@ -166,8 +166,7 @@ def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection"
 
 
 def from_coco(segmentations: Mapping[str, Any], size: Size, *, kind: Kind = "segment") -> LocalizationPrior:
-    """A prior from COCO `segmentation`s: lists of polygons, compressed or uncompressed RLE, annotations that
-    hold one, or lists of these.
+    """A prior from COCO `segmentation`s: polygons, compressed or uncompressed RLE, or lists of these.
 
     size: (H, W) of the picture. Raises ValueError for a malformed one, an RLE of another size, a polygon
     outside the picture.
@@ -180,8 +179,10 @@ def from_coco(segmentations: Mapping[str, Any], size: Size, *, kind: Kind = "seg
 
 
 def from_arguments(arguments: Sequence[str], size: Size) -> LocalizationPrior:
-    """A prior from command line arguments, each as `parse_prior_argument` reads it. Raises ValueError as the
-    functions above do."""
+    """A prior from command line arguments, each as `parse_prior_argument` reads it.
+
+    Raises ValueError as the functions above do.
+    """
     priors = []
     for argument in arguments:
         word, place = parse_prior_argument(argument)

@@ -7,6 +7,7 @@ spaces and words of several tokens need no special case.
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -140,8 +141,7 @@ def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> Prompt:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Character spans of the words: maximal runs of letters, marks and digits, with apostrophes and hyphens
-    inside them."""
+    """Character spans of the words: maximal runs of letters, marks, digits, inner apostrophes and hyphens."""
     spans: list[tuple[int, int]] = []
     start = 0
     while start < len(text):
@@ -216,8 +216,8 @@ def _tokenize(
     length = len(content) + 2
     if length > limit:
         raise ValueError(
-            f"prompt {text!r} is too long: it has {len(content)} tokens and the text encoder "
-            f"reads {limit - 2} beside its start and end tokens; leave out {length - limit} tokens"
+            f"prompt {textwrap.shorten(text, 60)!r} is too long: it has {len(content)} tokens "
+            f"and the text encoder reads {limit - 2} beside its start and end tokens; leave out {length - limit} tokens"
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids = [tokenizer.bos_token_id, *content, tokenizer.eos_token_id, *[pad] * (limit - length)]
@@ -227,8 +227,7 @@ def _tokenize(
 def offsets_by_decoding(
     text: str, token_ids: Iterable[int], tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[int, int]]:
-    """The characters of each token, for tokenizers that give no offsets: decode them one by one along the
-    text.
+    """The characters of each token, for tokenizers that give no offsets: decode along the text.
 
     Both sides are compared without spaces and capitals and in compatibility decomposition. Tokens that hold
     parts of one character share its span. Raises ValueError when the tokens do not spell the text.

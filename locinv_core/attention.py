@@ -145,9 +145,12 @@ def read_sites(sites: Sequence[AttentionSite], native_latent_size: int) -> tuple
 
 
 def attention_probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """softmax(scale·Q·Kᵀ) for query (…, N, d) and key (…, L, d); computed in float32 for half precision."""
-    scores = (query @ key.transpose(-1, -2)) * scale
-    return scores.float().softmax(dim=-1).to(query.dtype)
+    """softmax(scale·Q·Kᵀ) for query (…, N, d) and key (…, L, d); computed in float32, as fused kernels do.
+
+    In float16 the scores of SD 2.1 would overflow, and in bfloat16 their rounding would show in the maps.
+    """
+    scores = (query.float() @ key.float().transpose(-1, -2)) * scale
+    return scores.softmax(dim=-1).to(query.dtype)
 
 
 class _ControlledProcessor:

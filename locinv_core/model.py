@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,16 +95,23 @@ class EditModel:
     def fingerprint(self) -> str:
         """A hash of configs and of samples of every weight: the same weights give the same fingerprint.
 
-        Samples are compared in float16, so a model opened in half and in full precision counts as one.
+        Samples are compared in float16, so a model opened in half and in full precision counts as one, as do
+        a folder and a single file of the same model, and any two versions of transformers (4 and 5 name the
+        text encoder's weights differently).
         """
         digest = hashlib.sha256()
         for part in (self.unet, self.text_encoder):
-            for name, weight in sorted(part.state_dict().items()):
+            weights = {name.removeprefix("text_model."): w for name, w in part.state_dict().items()}
+            for name, weight in sorted(weights.items()):
                 flat = weight.detach().reshape(-1)
                 picked = flat[:: max(1, len(flat) // 16)][:17]
                 digest.update(f"{name}{tuple(weight.shape)}".encode())
                 digest.update(picked.to("cpu", torch.float16).numpy().tobytes())
-        digest.update(json.dumps(sorted(self.schedule.config.items()), default=str).encode())
+        schedule = self.schedule
+        digest.update(schedule.alphas_cumprod[::50].to("cpu", torch.float16).numpy().tobytes())
+        digest.update(
+            f"{schedule.prediction_type} {schedule.final_alpha:.6f} {schedule.timesteps(2)}".encode()
+        )
         return digest.hexdigest()[:32]
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -116,9 +122,9 @@ class EditModel:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] to latents (B, C, h, w): the scaled mean of the posterior."""
-        height, width = images.shape[-2:]
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"image: got the shape {tuple(images.shape)}, wants (B, 3, H, W)")
+        height, width = images.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
                 f"image: got {width}x{height} pixels, wants both sides a multiple of {self.size_multiple}"
@@ -130,6 +136,9 @@ class EditModel:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to pictures (B, 3, H, W), float32 in [0, 1]."""
+        channels = self.vae.config.latent_channels
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"latents: got the shape {tuple(latents.shape)}, wants (B, {channels}, h, w)")
         scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
         pixels: Tensor = self.vae.decode(scaled).sample
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
@@ -147,6 +156,10 @@ class EditModel:
         `vectors` (K, D) take the place of the input embeddings at `positions` (K,) in this pass alone; the
         result is differentiable in them.
         """
+        if len(token_ids) != self.context_length:
+            raise ValueError(
+                f"token_ids: got {len(token_ids)}, wants {self.context_length}, padding included"
+            )
         ids = torch.tensor([list(token_ids)], device=self.device)
         if vectors is None:
             with torch.no_grad():
@@ -204,7 +217,9 @@ class EditModel:
 
     @property
     def _input_embedding(self) -> nn.Embedding:
-        return self.text_encoder.get_input_embeddings()
+        encoder: Any = self.text_encoder
+        table: nn.Embedding = encoder.get_input_embeddings()
+        return table
 
     @contextmanager
     def _injected(self, vectors: Tensor, positions: Sequence[int]) -> Iterator[None]:

@@ -5,15 +5,20 @@ Latents are 4×32×32 for pictures of 128×128; cross-attention is on the 32×32
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from pinpoint.locinv_core import single_file
 from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.schedule import schedule_from_config
 from pinpoint.locinv_core.vocabulary import clip_tokenizer
+from pinpoint.tests.locinv_core.ldm_names import checkpoint
 
 PICTURE = 128
 LATENT = 32
@@ -98,3 +103,48 @@ def tiny_model(prediction_type: str = "epsilon", seed: int = 0) -> EditModel:
         schedule=schedule_from_config(tiny_scheduler(prediction_type=prediction_type).config),
         name="tiny",
     )
+
+
+def write_tiny_folder(
+    folder: Path,
+    *,
+    prediction_type: str = "epsilon",
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
+    seed: int = 0,
+    scheduler_config: dict[str, Any] | None = None,
+) -> Path:
+    """The tiny model as a diffusers folder; `variant` names the weights `….fp16.safetensors` and the like."""
+    tiny_unet(seed).to(dtype).save_pretrained(folder / "unet", variant=variant)
+    tiny_vae(seed).to(dtype).save_pretrained(folder / "vae", variant=variant)
+    encoder = tiny_text_encoder(seed).to(dtype)
+    encoder.save_pretrained(folder / "text_encoder", variant=variant)
+    clip_tokenizer().save_pretrained(folder / "tokenizer")
+    tiny_scheduler(prediction_type=prediction_type).save_pretrained(folder / "scheduler")
+    if scheduler_config is not None:
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler_config))
+    return folder
+
+
+def write_tiny_file(
+    path: Path,
+    *,
+    family: str = "sd1",
+    dtype: torch.dtype = torch.float32,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """The tiny model as a single checkpoint file with the names of SD 1.x or 2.x ("sd1", "sd2")."""
+    weights = checkpoint(tiny_unet().to(dtype), tiny_vae().to(dtype), tiny_text_encoder().to(dtype), family)
+    save_file({name: w.contiguous().clone() for name, w in weights.items()}, str(path), metadata)
+    return path
+
+
+def write_tiny_configs(folder: Path) -> Path:
+    """The configs that the tiny single file is to be opened with."""
+    tiny_unet().save_config(folder / "unet")
+    tiny_vae().save_config(folder / "vae")
+    tiny_text_encoder().config.save_pretrained(folder / "text_encoder")
+    tiny_scheduler().save_pretrained(folder / "scheduler")
+    index = Path(single_file.CONFIGS) / "sd1" / "model_index.json"
+    (folder / "model_index.json").write_text(index.read_text())
+    return folder

@@ -1,0 +1,120 @@
+"""The files of an edit: its pictures, and report.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..locinv_core.images import save_png, written_whole
+from ..locinv_core.pictures import attention_picture, contact_sheet
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..locinv_core.localized_edit import EditRequest, LocalizedEdit, Quality
+    from ..locinv_core.model import EditModel
+    from ..locinv_core.run import Run
+
+
+def write_edit(
+    folder: Path,
+    model: EditModel,
+    request: EditRequest,
+    outcome: LocalizedEdit,
+    quality: Quality,
+    books: Run,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Write source, reconstruction, edited, attention and contact_sheet as PNG, and report.json; returns the report."""
+    save_png(request.image, folder / "source.png")
+    save_png(outcome.reconstruction, folder / "reconstruction.png")
+    save_png(outcome.edited, folder / "edited.png")
+    save_png(_attention(request, outcome, quality), folder / "attention.png")
+    cells = [
+        (f"source\n{request.source}", request.image),
+        ("reconstruction", outcome.reconstruction),
+        (f"edited\n{request.target}", outcome.edited),
+    ]
+    save_png(contact_sheet(cells), folder / "contact_sheet.png")
+    report = edit_report(model, request, outcome, quality, books, seed=seed)
+    write_json(report, folder / "report.json")
+    return report
+
+
+def edit_report(
+    model: EditModel,
+    request: EditRequest,
+    outcome: LocalizedEdit,
+    quality: Quality,
+    books: Run,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """What report.json says: the request, its cost, and how good the result is."""
+    costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
+    return {
+        "method": request.method.name,
+        "tokens": request.method.tokens if outcome.inversion.token_vectors is not None else "off",
+        "null": outcome.inversion.null_method,
+        "carry": request.settings.carry,
+        "source": request.source,
+        "target": request.target,
+        "bindings": [list(binding) for binding in outcome.bindings],
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "size": [request.image.shape[-1], request.image.shape[-2]],
+        "steps": request.steps,
+        "guidance": request.settings.guidance,
+        "seed": seed,
+        "composite": request.composite_pixels,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in books.seconds.items()},
+        "forward_equivalents": {**costs, "total": books.total},
+        "words": {
+            word: {"iou_before": quality.iou_before[word], "iou_after": quality.iou_after[word]}
+            for word in quality.iou_before
+        },
+        "reconstruction": {"psnr": quality.reconstruction_psnr},
+        "background": quality.background,
+    }
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The report's key figures in a few lines."""
+    lines = [
+        f"{report['method']} (tokens {report['tokens']}, null {report['null']}): {report['source']!r} -> {report['target']!r}",
+        f"  cost            {report['forward_equivalents']['total']:.0f} forward equivalents,"
+        f" {sum(report['seconds'].values()):.1f} s",
+        f"  reconstruction  {_decibels(report['reconstruction']['psnr'])}",
+    ]
+    if report["background"] is not None:
+        lines.append(
+            f"  background      {_decibels(report['background']['psnr'])}, SSIM {report['background']['ssim']:.3f}"
+        )
+    for word, iou in report["words"].items():
+        lines.append(
+            f"  map of {word:9}best IoU {iou['iou_before']:.2f} before, {iou['iou_after']:.2f} after tuning"
+        )
+    return "\n".join(lines)
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write JSON beside its place and rename it."""
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _attention(request: EditRequest, outcome: LocalizedEdit, quality: Quality) -> Image.Image:
+    masks = {} if request.prior is None else {word: request.prior.mask(word) for word in request.prior.words}
+    tuned = outcome.inversion.token_vectors is not None
+    maps = quality.maps_after
+    if not maps:
+        return contact_sheet([("picture; no noun was found in the source", request.image)])
+    return attention_picture(request.image, maps, before=quality.maps_before if tuned else None, masks=masks)
+
+
+def _decibels(psnr: float | None) -> str:
+    return "identical" if psnr is None else f"PSNR {psnr:.1f} dB"

@@ -1,0 +1,248 @@
+"""The whole way from a picture to its edit: encode, invert, tune, reconstruct, edit, composite.
+
+Each stage is a function of its own module; this strings them together as a method says, and keeps the books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .alignment import align
+from .composite import composite
+from .edit_settings import EditSettings
+from .images import Framing
+from .inversion import Inversion, ddim_invert
+from .locinv import locinv
+from .metrics import best_iou, finite, mse, psnr, ssim
+from .model import EditModel
+from .null_text import NullTextSettings, check_guidance, reconstruct_by
+from .presets import METHODS, Method
+from .priors import LocalizationPrior
+from .local_blend import edited_things
+from .prompt_to_prompt import Edit, edit
+from .prompts import Prompt, parse_prompt
+from .run import REPORT_STAGE, Run
+from .tokens import TuningSettings
+from .tuning_plan import Binding, TuningPlan, bindings_of_edit, plan_dpl, plan_tuning, word_name
+from .word_maps import maps_before_and_after
+
+SAME_PICTURE = 0.05
+"""Largest root mean square difference between latents of one picture encoded twice (in two dtypes, say)."""
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """What to change, and how. Only the picture and the two texts have no default.
+
+    `bindings` None binds what the edit itself shows to be an attribute edit; () binds nothing.
+    `feather` is in pixels, for `composite_pixels`.
+    """
+
+    image: Tensor
+    """(1, 3, H, W) in [0, 1]; any size that is not too small."""
+    source: str
+    target: str
+    prior: LocalizationPrior | None = None
+    method: Method = METHODS["locinv"]
+    bindings: Sequence[Binding] | None = None
+    steps: int = 50
+    settings: EditSettings = field(default_factory=EditSettings)
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    null_text: NullTextSettings = field(default_factory=NullTextSettings)
+    interleaved: bool = True
+    composite_pixels: bool = False
+    feather: float = 2.0
+
+
+@dataclass(frozen=True)
+class LocalizedEdit:
+    """An edit and what it is judged by; pictures are (1, 3, H, W), float32 in [0, 1], of the input's size."""
+
+    edited: Tensor
+    reconstruction: Tensor
+    inversion: Inversion
+    edit: Edit
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures of an edit for its report. Maps, (rows, columns), are of the prior's words and of other nouns;
+    the IoU, best over thresholds, of the prior's words alone."""
+
+    iou_before: Mapping[str, float]
+    iou_after: Mapping[str, float]
+    maps_before: Mapping[str, Tensor]
+    maps_after: Mapping[str, Tensor]
+    reconstruction_psnr: float | None
+    background: Mapping[str, float | None] | None
+    """psnr, ssim and mse outside the union of the priors; None without a prior, or if it covers everything."""
+
+
+def localized_edit(
+    model: EditModel, request: EditRequest, *, inversion: Inversion | None = None, run: Run | None = None
+) -> LocalizedEdit:
+    """Invert the picture, tune, reconstruct and edit, as the request's method says.
+
+    An `inversion` given brings the stages that it holds; those that the method wants beside them are run.
+    Everything that can be wrong with the request is found out before any UNet pass (ValueError).
+    """
+    run = run or Run()
+    method, prior = request.method, request.prior
+    model.schedule.timesteps(request.steps)
+    check_guidance(request.settings.guidance)
+    source = parse_prompt(request.source, model.tokenizer)
+    target = parse_prompt(request.target, model.tokenizer)
+    height, width = request.image.shape[-2:]
+    framing = Framing.of(height, width, model.size_multiple)
+    if prior is not None:
+        prior = _framed(prior, framing)
+        prior.check_against(source)
+    alignment = align(source, target)
+    bindings = tuple(
+        bindings_of_edit(source, alignment, prior) if request.bindings is None else request.bindings
+    )
+    for adjective, noun in bindings:
+        source.find(adjective), source.find(noun)
+    tunes = method.tokens != "off" and (inversion is None or inversion.token_vectors is None)
+    if tunes and method.objective == "locinv" and prior is None:
+        raise ValueError(
+            f"prior: the method {method.name!r} tunes words towards their places, wants a mask or a box for one"
+        )
+    if request.composite_pixels and prior is None:
+        raise ValueError("composite: it keeps what is outside the prior, wants a mask or a box for a word")
+
+    with run.stage("encode"):
+        latents = model.encode(framing.pad_image(request.image))
+    if inversion is None:
+        inversion = ddim_invert(model, latents, source, request.steps, run=run)
+    else:
+        _check_inversion(inversion, model, latents, source, request.steps)
+    inversion = _prepared(model, inversion, method, request, prior, bindings, run)
+
+    settings = request.settings if method.localized else replace(request.settings, blend="off")
+    result = edit(model, inversion, [target], settings, prior=prior, run=run)
+    with run.stage("decode"):
+        edited, reconstruction = (
+            framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents)
+        )
+    if request.composite_pixels:
+        edited = composite(request.image, edited, _place(prior, source, target, framing), request.feather)
+    return LocalizedEdit(edited, reconstruction, inversion, result, bindings)
+
+
+def judge(
+    model: EditModel, request: EditRequest, outcome: LocalizedEdit, *, run: Run | None = None
+) -> Quality:
+    """The report's figures; passes made for them are booked under `report`."""
+    run = run or Run()
+    prior = request.prior
+    source = outcome.inversion.prompt
+    placed = () if prior is None else prior.words
+    words = [*placed, *(name for i in source.nouns if (name := word_name(source, i)).lower() not in placed)]
+    framing = Framing.of(*request.image.shape[-2:], model.size_multiple)
+    with run.stage(REPORT_STAGE):
+        before, after = (
+            {word: _on_picture(values, framing) for word, values in maps.items()}
+            for maps in maps_before_and_after(model, outcome.inversion, words, run=run)
+        )
+    background = None
+    iou: list[dict[str, float]] = [{}, {}]
+    if prior is not None:
+        iou = [{word: best_iou(maps[word], prior.mask(word)) for word in placed} for maps in (before, after)]
+        outside = 1 - prior.union()
+        if bool(outside.any()):
+            pair = (request.image, outcome.edited, outside)
+            background = {"psnr": finite(psnr(*pair)), "ssim": finite(ssim(*pair)), "mse": mse(*pair)}
+    return Quality(
+        iou[0], iou[1], before, after, finite(psnr(request.image, outcome.reconstruction)), background
+    )
+
+
+def _prepared(
+    model: EditModel,
+    inversion: Inversion,
+    method: Method,
+    request: EditRequest,
+    prior: LocalizationPrior | None,
+    bindings: tuple[Binding, ...],
+    run: Run,
+) -> Inversion:
+    """The inversion with tokens and null text as the method wants them."""
+    guidance = request.settings.guidance
+    if method.tokens == "off" or inversion.token_vectors is not None:
+        if inversion.null_method == method.null and inversion.guidance in (None, guidance):
+            return inversion
+        return reconstruct_by(method.null, model, inversion, guidance, request.null_text, run=run)
+    plan: TuningPlan
+    if method.objective == "dpl" or prior is None:
+        plan = plan_dpl(model, inversion, prior, run=run)
+    else:
+        plan = plan_tuning(inversion.prompt, prior, model.grid(*prior.size), bindings)
+    return locinv(
+        model,
+        inversion,
+        plan.positions,
+        plan.objective,
+        guidance=guidance,
+        null_method=method.null,
+        interleaved=request.interleaved,
+        tuning=replace(request.tuning, solver=method.tokens),
+        null_text=request.null_text,
+        run=run,
+    )
+
+
+def _framed(prior: LocalizationPrior, framing: Framing) -> LocalizationPrior:
+    """The prior on the padded picture."""
+    if prior.size != (framing.height, framing.width):
+        raise ValueError(
+            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the picture's"
+            f" {framing.width}x{framing.height}"
+        )
+    return replace(prior, masks={word: framing.pad_mask(mask) for word, mask in prior.masks.items()})
+
+
+def _check_inversion(
+    inversion: Inversion, model: EditModel, latents: Tensor, source: Prompt, steps: int
+) -> None:
+    inversion.check_model(model)
+    if inversion.latents.shape[1:] != latents.shape[1:]:
+        factor = model.latent_factor
+        had, wants = (f"{z.shape[-1] * factor}x{z.shape[-2] * factor}" for z in (inversion.latents, latents))
+        raise ValueError(f"inversion: it is of a picture of {had} pixels, wants {wants}")
+    if inversion.prompt.token_ids != source.token_ids:
+        raise ValueError(
+            f"inversion: it was made with the source {inversion.prompt.text!r}, wants {source.text!r}"
+        )
+    if inversion.steps != steps:
+        raise ValueError(f"inversion: it has {inversion.steps} steps, wants {steps}")
+    apart = torch.sqrt(torch.mean((inversion.pivot(steps).to(latents) - latents) ** 2))
+    if float(apart) > SAME_PICTURE:
+        raise ValueError("inversion: it was made of another picture; wants the picture that is edited")
+
+
+def _place(prior: LocalizationPrior | None, source: Prompt, target: Prompt, framing: Framing) -> Tensor:
+    """Where the pixel composite shows the edit, (H, W): in the priors of the things that it touches.
+
+    All priors, if one of those things has none of its own.
+    """
+    if prior is None:
+        raise ValueError("composite: it keeps what is outside the prior, wants a mask or a box for a word")
+    things = edited_things(source, target, align(source, target), prior=prior)
+    words = prior.words if things.unplaced or not things.placed else things.placed
+    return framing.crop(torch.stack([prior.mask(word) for word in words]).amax(dim=0))
+
+
+def _on_picture(values: Tensor, framing: Framing) -> Tensor:
+    """A map of the padded picture, as a map of the picture itself."""
+    if framing.is_trivial:
+        return values
+    size = framing.padded_height, framing.padded_width
+    full = F.interpolate(values[None, None].float(), size=size, mode="bilinear", align_corners=False)
+    return framing.crop(full)[0, 0]

@@ -1,0 +1,158 @@
+"""Tuning the words' vectors at every timestep until their cross-attention stays in its place (LocInv §3.3).
+
+Two solvers: `exact` takes the gradient through the UNet, stopped after the last layer that maps are read
+from; `fast` takes those layers' queries once and tunes against them, with no gradient through the UNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from .attention import MapReader, QueryReader, attention_probabilities
+from .inversion import Inversion
+from .losses import AttentionObjective
+from .model import EditModel
+from .prompts import Prompt
+from .run import Run
+
+Solver = Literal["exact", "fast"]
+SOLVERS: tuple[str, ...] = get_args(Solver)
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How the vectors are tuned.
+
+    `inner_steps` of Adam at `learning_rate` at most at each timestep. `fast` takes the queries
+    1 + `refreshes` times a timestep, at even spaces among the inner steps. Only the first `share` of the
+    timesteps is tuned; later ones keep the last vectors.
+    """
+
+    solver: Solver = "fast"
+    inner_steps: int = 31
+    learning_rate: float = 5e-3
+    refreshes: int = 0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"tokens: got {self.solver!r}, wants one of {', '.join(SOLVERS)}")
+        if self.inner_steps < 1:
+            raise ValueError(f"inner_steps: got {self.inner_steps}, wants at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: got {self.learning_rate}, wants a number above 0")
+        if not 0 <= self.refreshes < self.inner_steps:
+            raise ValueError(f"refreshes: got {self.refreshes}, wants 0 to {self.inner_steps - 1}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share: got {self.share}, wants a number above 0 and at most 1")
+
+    def tuned_steps(self, steps: int) -> int:
+        """How many of `steps` timesteps are tuned."""
+        return max(1, round(self.share * steps))
+
+
+@dataclass(frozen=True)
+class TokenTuner:
+    """What stays the same from one timestep to the next: whose vectors are tuned, and towards what."""
+
+    model: EditModel
+    prompt: Prompt
+    positions: tuple[int, ...]
+    objective: AttentionObjective
+    settings: TuningSettings
+
+    def initial_vectors(self) -> Tensor:
+        """The words' own input embeddings, (K, D) float32."""
+        return self.model.token_vectors([self.prompt.token_ids[p] for p in self.positions])
+
+    def tune(self, latents: Tensor, timestep: int, step: int, vectors: Tensor, run: Run) -> Tensor:
+        """V_t from V_{t+1} at z_t: `latents` (1, C, h, w), `vectors` (K, D); the while loop of Algorithm 1.
+
+        Stops as soon as every active loss is under its threshold of this step.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            latents = latents.detach().clone()
+            tuned = vectors.detach().float().clone().requires_grad_(True)
+            optimizer = torch.optim.Adam([tuned], lr=self.settings.learning_rate)
+            maps_of = self._frozen if self.settings.solver == "fast" else self._through_unet
+            every = -(-self.settings.inner_steps // (1 + self.settings.refreshes))
+            queries: dict[str, Tensor] = {}
+            for k in range(self.settings.inner_steps):
+                if self.settings.solver == "fast" and k % every == 0:
+                    queries = self._queries(latents, timestep, tuned, run)
+                objective = self.objective(maps_of(latents, timestep, tuned, queries, run), step)
+                if objective.satisfied:
+                    break
+                optimizer.zero_grad()
+                objective.total.backward()
+                optimizer.step()
+            return tuned.detach()
+
+    def context(self, vectors: Tensor) -> Tensor:
+        """The source prompt with `vectors` (K, D) in it, encoded to (1, L, D)."""
+        return self.model.encode_prompt(self.prompt.token_ids, vectors, self.positions)
+
+    def _through_unet(
+        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], run: Run
+    ) -> Tensor:
+        reader = MapReader(self.model.read_sites)
+        self.model.observe(latents, timestep, self.context(vectors), reader, run=run)
+        return reader.mean()[0]
+
+    def _queries(self, latents: Tensor, timestep: int, vectors: Tensor, run: Run) -> dict[str, Tensor]:
+        reader = QueryReader(self.model.read_sites)
+        with torch.no_grad():
+            self.model.observe(latents, timestep, self.context(vectors), reader, run=run)
+        return reader.queries
+
+    def _frozen(
+        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], run: Run
+    ) -> Tensor:
+        return maps_from_queries(self.model, queries, self.context(vectors))[0]
+
+
+def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Tensor) -> Tensor:
+    """Cross-attention (B, N, L) that these queries pay to a context (B, L, D): mean over heads and layers.
+
+    `queries` holds (B, heads, N, d) by layer name. Differentiable in the context.
+    """
+    modules = dict(model.unet.named_modules())
+    maps = []
+    for name, query in queries.items():
+        attention: nn.Module = modules[name]
+        key = attention.to_k(context.to(model.dtype)).float()
+        key = key.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+        maps.append(attention_probabilities(query, key, attention.scale).mean(dim=1))
+    return torch.stack(maps).mean(dim=0)
+
+
+def optimize_tokens(
+    model: EditModel,
+    inversion: Inversion,
+    positions: Sequence[int],
+    objective: AttentionObjective,
+    settings: TuningSettings | None = None,
+    *,
+    run: Run | None = None,
+) -> Inversion:
+    """Tune the tokens at `positions` (K,) of the source prompt along the pivots z_T … z_1.
+
+    Returns the inversion with `token_vectors` (T, K, D); null-text fitted before is dropped from it.
+    """
+    inversion.check_model(model)
+    tuner = TokenTuner(model, inversion.prompt, tuple(positions), objective, settings or TuningSettings())
+    run = run or Run()
+    with run.stage("tokens"):
+        vectors = tuner.initial_vectors()
+        found = []
+        for i, timestep in enumerate(inversion.timesteps):
+            if i < tuner.settings.tuned_steps(inversion.steps):
+                vectors = tuner.tune(inversion.pivot(i), timestep, i, vectors, run)
+            found.append(vectors)
+            run.report(i + 1, inversion.steps)
+    return inversion.with_tokens(tuner.positions, torch.stack(found))

@@ -117,8 +117,8 @@ def _equal(left: _Unit, right: _Unit) -> bool:
 def _matches(left: list[_Unit], right: list[_Unit]) -> list[tuple[int, int]]:
     """The kept pairs (i, j), by dynamic programming from the end so that ties go to the earliest match.
 
-    A score is (words kept, punctuation kept, minus the number of gaps): inside[i][j] is the best one of left[i:]
-    against right[j:] when a gap is open there, outside[i][j] when opening one would cost.
+    A score is (words kept, punctuation kept, minus the number of gaps): inside[i][j] is the best one of
+    left[i:] against right[j:] when a gap is open there, outside[i][j] when opening one would cost.
     """
     Score = tuple[int, int, int]
     worst: Score = (-1, 0, 0)

@@ -1,7 +1,8 @@
 """Which words of a caption name things, and which adjectives describe them.
 
-spaCy's parse says, or rules when its English model is missing. LocInv §3.4 finds the adjective-noun pairs by spaCy. The rules are for captions ("a striped red cat on the
-beach"), not for prose; where they fail, name the words yourself (`parse_prompt(nouns=…, bindings=…)`).
+LocInv §3.4 finds the adjective-noun pairs by spaCy; when its English model is missing, rules do. They are
+for captions ("a striped red cat on the beach"), not for prose; where they fail, name the words yourself
+(`parse_prompt(nouns=…, bindings=…)`).
 """
 
 from __future__ import annotations

@@ -216,8 +216,8 @@ def _tokenize(
     length = len(content) + 2
     if length > limit:
         raise ValueError(
-            f"prompt {textwrap.shorten(text, 60)!r} is too long: it has {len(content)} tokens "
-            f"and the text encoder reads {limit - 2} beside its start and end tokens; leave out {length - limit} tokens"
+            f"prompt {textwrap.shorten(text, 60)!r} is too long: it has {len(content)} tokens and the text "
+            f"encoder reads {limit - 2} beside its start and end tokens; leave out {length - limit} tokens"
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids = [tokenizer.bos_token_id, *content, tokenizer.eos_token_id, *[pad] * (limit - length)]

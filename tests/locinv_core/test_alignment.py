@@ -68,7 +68,8 @@ def test_one_word_for_two_gives_both_its_map_and_shifts_the_rest() -> None:
 
 
 def test_two_words_for_one_give_it_their_mean() -> None:
-    # 1 a 2 mountain 3 lion 4 sits 5 <end>   →   1 a 2 cat 3 sits 4 <end>; the last padding has no like and is clamped
+    # 1 a 2 mountain 3 lion 4 sits 5 <end>   →   1 a 2 cat 3 sits 4 <end>
+    # The target's last padding has no like in the source, and is clamped to its last.
     alignment = aligned("a mountain lion sits", "a cat sits")
     assert columns(alignment, 6) == [{0: 1.0}, {1: 1.0}, {2: 0.5, 3: 0.5}, {4: 1.0}, {5: 1.0}, {6: 1.0}]
     assert columns(alignment, 77)[75:] == one_to_one(76, 76)
@@ -81,7 +82,7 @@ def test_a_word_of_three_tokens_for_one_of_another_number_gives_each_the_mean() 
     assert new not in (1, 3)
     alignment = aligned("an ice-cream here", "an axolotl here")
     third = {2: 0.3333, 3: 0.3333, 4: 0.3333}
-    assert columns(alignment, 4 + new) == [{0: 1.0}, {1: 1.0}, *[third] * new, {5: 1.0}, {6: 1.0}]
+    assert columns(alignment, 4 + new) == [*one_to_one(0, 1), *[third] * new, *one_to_one(5, 6)]
 
 
 def test_words_swapped_in_pairs_keep_their_order() -> None:

@@ -1,4 +1,4 @@
-"""The Prompt-to-Prompt edit (Hertz et al. 2022): sample targets beside the inverted source, and let them attend as it does.
+"""The Prompt-to-Prompt edit (Hertz et al. 2022): sample targets beside the source, attending as it does.
 
 The source branch costs one pass a step where its next latents are known, so n targets cost 1 + 2n.
 """
@@ -265,7 +265,7 @@ def _blend_plans(
 
 
 def _blend_masks(blends: Sequence[BlendPlan | None], maps: Tensor, z: Tensor) -> Tensor:
-    """(n, h, w) bool from the running means (1 + n, rows, columns, L); all inside where a target has no blend."""
+    """(n, h, w) bool from the running means (1 + n, rows, columns, L); without a blend all True."""
     height, width = z.shape[-2:]
     everywhere = torch.ones(height, width, dtype=torch.bool, device=z.device)
     return torch.stack(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.localized_edit import EditRequest
-    from ..locinv_core.priors import LocalizationPrior
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -32,8 +31,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "edit",
         help="edit a picture",
-        description="Invert a picture, tune its words inside their places, edit it with Prompt-to-Prompt, and write"
-        " the pictures and a report into DIR.",
+        description="Invert a picture, tune its words inside their places, edit it with Prompt-to-Prompt, and"
+        " write the pictures and a report into DIR.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture: PNG, JPEG, WebP …")
     parser.add_argument("--source", required=True, metavar="TEXT", help="what the picture shows")
@@ -131,12 +130,13 @@ def _check_files(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace, image: Tensor) -> EditRequest:
+    from ..locinv_core.edit_settings import EditSettings
     from ..locinv_core.localized_edit import EditRequest
     from ..locinv_core.presets import method_named
-    from ..locinv_core.edit_settings import EditSettings
+    from ..locinv_core.priors import from_arguments
 
     height, width = image.shape[-2:]
-    prior = _prior(args.prior, (height, width))
+    prior = from_arguments(args.prior, (height, width)) if args.prior else None
     method = method_named(args.method or ("direct" if prior is None else "locinv"))
     method = method.with_choices(args.tokens, args.null)
     settings: dict[str, Any] = {"guidance": args.guidance}
@@ -156,19 +156,6 @@ def _request(args: argparse.Namespace, image: Tensor) -> EditRequest:
         settings=EditSettings(**settings),
         composite_pixels=args.composite,
     )
-
-
-def _prior(arguments: list[str], size: tuple[int, int]) -> LocalizationPrior | None:
-    from ..locinv_core.priors import from_boxes, from_mask_files, merge, parse_prior_argument
-
-    priors = []
-    for argument in arguments:
-        word, place = parse_prior_argument(argument)
-        if isinstance(place, tuple):
-            priors.append(from_boxes({word: place}, size))
-        else:
-            priors.append(from_mask_files({word: place}, size=size))
-    return merge(*priors) if priors else None
 
 
 def _binding(text: str) -> tuple[str, str]:

@@ -27,7 +27,10 @@ def write_edit(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Write source, reconstruction, edited, attention and contact_sheet as PNG, and report.json; returns the report."""
+    """Write source, reconstruction, edited, attention and contact_sheet as PNG, and report.json.
+
+    Returns the report.
+    """
     save_png(request.image, folder / "source.png")
     save_png(outcome.reconstruction, folder / "reconstruction.png")
     save_png(outcome.edited, folder / "edited.png")
@@ -84,16 +87,16 @@ def edit_report(
 
 def summary(report: dict[str, Any]) -> str:
     """The report's key figures in a few lines."""
+    background = report["background"]
     lines = [
-        f"{report['method']} (tokens {report['tokens']}, null {report['null']}): {report['source']!r} -> {report['target']!r}",
+        f"{report['method']} (tokens {report['tokens']}, null {report['null']}):"
+        f" {report['source']!r} -> {report['target']!r}",
         f"  cost            {report['forward_equivalents']['total']:.0f} forward equivalents,"
         f" {sum(report['seconds'].values()):.1f} s",
         f"  reconstruction  {_decibels(report['reconstruction']['psnr'])}",
     ]
-    if report["background"] is not None:
-        lines.append(
-            f"  background      {_decibels(report['background']['psnr'])}, SSIM {report['background']['ssim']:.3f}"
-        )
+    if background is not None:
+        lines.append(f"  background      {_decibels(background['psnr'])}, SSIM {background['ssim']:.3f}")
     for word, iou in report["words"].items():
         lines.append(
             f"  map of {word:9}best IoU {iou['iou_before']:.2f} before, {iou['iou_after']:.2f} after tuning"

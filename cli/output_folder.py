@@ -21,7 +21,7 @@ def check_output_folder(path: Path) -> None:
 
 @contextmanager
 def filled_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; at the end its files move into `path`, after an error they are gone.
+    """Yield an empty folder beside `path`; its files move into `path` at the end, or are gone after an error.
 
     Files that `path` holds already stay, save those that are written again.
     """

@@ -1,4 +1,4 @@
-"""An inverted picture: the latents z_0 … z_T, and what later stages add to them; and DDIM inversion itself."""
+"""An inverted picture: the latents z_0 … z_T, and what later stages add to them; and DDIM inversion."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Inversion:
             return model.encode_prompt(self.prompt.token_ids, vectors, self.token_positions)
 
     def with_tokens(self, positions: tuple[int, ...], vectors: Tensor) -> Inversion:
-        """The same inversion with tuned vectors (T, K, D); whatever null-text was fitted before is dropped."""
+        """The same inversion with tuned vectors (T, K, D); null text that was fitted before is dropped."""
         return replace(
             self,
             token_positions=positions,

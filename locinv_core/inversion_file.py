@@ -1,4 +1,4 @@
-"""Inversions on disk: one safetensors file, tensors as they are and everything else as JSON in its metadata."""
+"""Inversions on disk: one safetensors file, tensors as they are and all else as JSON in its metadata."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_inversion(path: str | Path) -> Inversion:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys() if name in _TENSORS}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name in _TENSORS}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"inversion: {str(path)!r} is not a whole safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:

@@ -17,13 +17,13 @@ from .composite import composite
 from .edit_settings import EditSettings
 from .images import Framing
 from .inversion import Inversion, ddim_invert
+from .local_blend import edited_things
 from .locinv import locinv
 from .metrics import best_iou, finite, mse, psnr, ssim
 from .model import EditModel
 from .null_text import NullTextSettings, check_guidance, reconstruct_by
 from .presets import METHODS, Method
 from .priors import LocalizationPrior
-from .local_blend import edited_things
 from .prompt_to_prompt import Edit, edit
 from .prompts import Prompt, parse_prompt
 from .run import REPORT_STAGE, Run
@@ -81,7 +81,7 @@ class Quality:
     maps_after: Mapping[str, Tensor]
     reconstruction_psnr: float | None
     background: Mapping[str, float | None] | None
-    """psnr, ssim and mse outside the union of the priors; None without a prior, or if it covers everything."""
+    """psnr, ssim and mse outside the union of the priors; None without a prior, or if that covers all."""
 
 
 def localized_edit(
@@ -112,7 +112,8 @@ def localized_edit(
     tunes = method.tokens != "off" and (inversion is None or inversion.token_vectors is None)
     if tunes and method.objective == "locinv" and prior is None:
         raise ValueError(
-            f"prior: the method {method.name!r} tunes words towards their places, wants a mask or a box for one"
+            f"prior: the method {method.name!r} tunes words towards their places, wants a mask or a box"
+            " for one"
         )
     if request.composite_pixels and prior is None:
         raise ValueError("composite: it keeps what is outside the prior, wants a mask or a box for a word")

@@ -1,9 +1,9 @@
 """Making guided sampling reconstruct the picture: null-text optimisation, and the methods that need none.
 
 Null-text inversion (Mokady et al. 2023) optimises the unconditional context of every step (LocInv Eq. 4).
-Negative-prompt inversion (Miyake et al. 2023) and its proximal form (Han et al. 2023) put the source prompt in
-its place; Direct Inversion (Ju et al. 2023) adds back what the source branch misses, which puts that branch
-on the pivots.
+Negative-prompt inversion (Miyake et al. 2023) and its proximal form (Han et al. 2023) put the source prompt
+in its place; Direct Inversion (Ju et al. 2023) adds back what the source branch misses, which puts that
+branch on the pivots.
 """
 
 from __future__ import annotations

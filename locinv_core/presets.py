@@ -1,4 +1,4 @@
-"""The methods by name: each is a choice of how tokens are tuned, how null text is made, and how edits are blended."""
+"""The methods by name: a choice of how tokens are tuned, null text is made and edits are blended."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ def _inversion(tiny_model):
 
 
 def plain_null_text(model, inversion, inner_steps, learning_rate, tolerance, slope):
-    """Null-text inversion as the paper tells it: both branches at every inner step, no sharing of anything."""
-    scheduler = DDIMScheduler(**{k: v for k, v in model.schedule.config.items()})
+    """Null-text inversion as the paper tells it: both branches at every inner step, nothing shared."""
+    scheduler = DDIMScheduler(**model.schedule.config)
     scheduler.set_timesteps(inversion.steps)
     with torch.no_grad():
         conditional = model.text_encoder(torch.tensor([inversion.prompt.token_ids]))[0]

@@ -50,7 +50,7 @@ def test_sampling_steps_are_those_of_diffusers(prediction_type, steps):
 @pytest.mark.parametrize("steps", [10, 50])
 def test_inversion_steps_are_those_of_diffusers(steps):
     schedule = schedule_from_config(config())
-    theirs = DDIMInverseScheduler(**{k: v for k, v in config().items()})
+    theirs = DDIMInverseScheduler(**config())
     theirs.set_timesteps(steps)
     generator = torch.Generator().manual_seed(1)
     z = torch.randn(1, 4, 8, 8, generator=generator)

@@ -1,10 +1,13 @@
 """The names that Stable Diffusion's own code gives the weights, written from that code's structure.
 
-The UNet is `input_blocks`, `middle_block` and `output_blocks`, each a list of small lists; the VAE counts its levels from the pixels inwards; SD 2.x has OpenCLIP's text encoder, with one layer more
-than is used and with query, key and value in one matrix.
+The UNet is `input_blocks`, `middle_block` and `output_blocks`, each a list of small lists; the VAE
+counts its levels from the pixels inwards; SD 2.x has OpenCLIP's text encoder, with one layer more than is
+used and with query, key and value in one matrix.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +27,7 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 _OPEN_CLIP = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
 
 
-def checkpoint(unet: nn.Module, vae: nn.Module, text_encoder: nn.Module, family: str) -> Weights:
+def checkpoint(unet: Any, vae: Any, text_encoder: Any, family: str) -> Weights:
     """The weights of the three networks, and some of the training state that released files carry."""
     text = openai_clip(text_encoder) if family == "sd1" else open_clip(text_encoder)
     return {
@@ -37,7 +40,7 @@ def checkpoint(unet: nn.Module, vae: nn.Module, text_encoder: nn.Module, family:
     }
 
 
-def ldm_unet(unet: nn.Module) -> Weights:
+def ldm_unet(unet: Any) -> Weights:
     """The UNet's weights, without the prefix `model.diffusion_model.`."""
     out: Weights = {}
     for ours, theirs in (("linear_1", "0"), ("linear_2", "2")):
@@ -74,7 +77,7 @@ def ldm_unet(unet: nn.Module) -> Weights:
     return out
 
 
-def ldm_vae(vae: nn.Module) -> Weights:
+def ldm_vae(vae: Any) -> Weights:
     """The VAE's weights, without the prefix `first_stage_model.`."""
     out: Weights = {}
     for side in ("encoder", "decoder"):
@@ -103,14 +106,14 @@ def ldm_vae(vae: nn.Module) -> Weights:
     return out
 
 
-def openai_clip(text_encoder: nn.Module) -> Weights:
+def openai_clip(text_encoder: Any) -> Weights:
     """SD 1.x: the text encoder under `transformer.text_model.`, with its table of positions."""
     out = {f"transformer.text_model.{name}": weight for name, weight in _text_weights(text_encoder).items()}
     out["transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
     return out
 
 
-def open_clip(text_encoder: nn.Module) -> Weights:
+def open_clip(text_encoder: Any) -> Weights:
     """SD 2.x: OpenCLIP's names under `model.`, and the last layer, which is not used."""
     ours = _text_weights(text_encoder)
     width = ours["final_layer_norm.weight"].shape[0]
@@ -135,7 +138,7 @@ def open_clip(text_encoder: nn.Module) -> Weights:
     return out
 
 
-def _text_weights(text_encoder: nn.Module) -> Weights:
+def _text_weights(text_encoder: Any) -> Weights:
     return {name.removeprefix("text_model."): w for name, w in text_encoder.state_dict().items()}
 
 

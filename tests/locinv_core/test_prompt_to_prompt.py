@@ -203,11 +203,12 @@ def test_several_targets_in_one_batch_are_what_they_are_alone(tiny_model, parse,
     settings = EditSettings(guidance=3.0, word_ranges={"fox": (0, 0.5)}, reweight={"brown": 2.0})
     together = edit(tiny_model, inversion, [parse(t) for t in texts], settings)
     for k, text in enumerate(texts):
-        mine = {
-            name: {w: v for w, v in getattr(settings, name).items() if w in text}
-            for name in ("word_ranges", "reweight")
-        }
-        alone = edit(tiny_model, inversion, [parse(text)], replace(settings, **mine))
+        mine = replace(
+            settings,
+            word_ranges={w: v for w, v in settings.word_ranges.items() if w in text},
+            reweight={w: v for w, v in settings.reweight.items() if w in text},
+        )
+        alone = edit(tiny_model, inversion, [parse(text)], mine)
         torch.testing.assert_close(together.latents[k : k + 1], alone.latents, rtol=1e-3, atol=1e-3)
         assert list(together.target_maps[k]) == list(alone.target_maps[0])
 

@@ -32,7 +32,7 @@ from .tuning_plan import Binding, TuningPlan, bindings_of_edit, plan_dpl, plan_t
 from .word_maps import maps_before_and_after
 
 SAME_PICTURE = 0.05
-"""Largest root mean square difference between latents of one picture encoded twice (in two dtypes, say)."""
+"""How far latents of one picture encoded twice (in two dtypes, say) may be apart, of their magnitude."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _check_inversion(
         )
     if inversion.steps != steps:
         raise ValueError(f"inversion: it has {inversion.steps} steps, wants {steps}")
-    apart = torch.sqrt(torch.mean((inversion.pivot(steps).to(latents) - latents) ** 2))
+    apart = (inversion.pivot(steps).to(latents) - latents).norm() / latents.norm()
     if float(apart) > SAME_PICTURE:
         raise ValueError("inversion: it was made of another picture; wants the picture that is edited")
 

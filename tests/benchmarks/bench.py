@@ -1,0 +1,143 @@
+"""`make bench`: cost and quality of each method on held-out scenes, as a table.
+
+    python tests/benchmarks/bench.py [--count 8] [--methods locinv,direct,...] [--objects 2] [--json FILE]
+
+Columns: FE a picture (edit included), seconds, best IoU of the words' maps before and after tuning,
+reconstruction PSNR, background PSNR (outside the edited thing, before and after), PSNR to the true edited
+picture, and the share of edits that where the truth changed are nearer to the truth than to the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from pinpoint.locinv_core.edit_settings import EditSettings
+from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
+from pinpoint.locinv_core.loading import load_edit_model
+from pinpoint.locinv_core.localized_edit import EditRequest, judge, localized_edit
+from pinpoint.locinv_core.metrics import psnr
+from pinpoint.locinv_core.model import EditModel
+from pinpoint.locinv_core.presets import METHODS
+from pinpoint.locinv_core.run import Run
+
+Variant = Callable[[Trial], EditRequest]
+
+
+def request_of(trial: Trial, method: str, prior: str = "segment", **changes: Any) -> EditRequest:
+    """A trial as a request; `changes` are fields of the request."""
+    return replace(
+        EditRequest(
+            trial.image,
+            trial.source,
+            trial.target,
+            trial.prior(prior),
+            method=METHODS[method],
+            settings=EditSettings(),
+        ),
+        **changes,
+    )
+
+
+def variants() -> dict[str, Variant]:
+    """Every row of the table by its name."""
+    rows: dict[str, Variant] = {
+        name: (lambda trial, name=name: request_of(trial, name)) for name in METHODS if name != "locinv"
+    }
+    exact = METHODS["locinv"].with_choices(tokens="exact", null="null-text")
+    rows["locinv"] = lambda trial: request_of(trial, "locinv")
+    rows["locinv-box"] = lambda trial: request_of(trial, "locinv", "detection")
+    rows["locinv-composite"] = lambda trial: request_of(trial, "locinv", composite_pixels=True)
+    rows["locinv-exact"] = lambda trial: request_of(trial, "locinv", method=exact)
+    return rows
+
+
+def measure(model: EditModel, trial: Trial, request: EditRequest) -> dict[str, float]:
+    """One row of figures for one trial."""
+    run = Run()
+    began = time.perf_counter()
+    outcome = localized_edit(model, request, run=run)
+    seconds = time.perf_counter() - began
+    quality = judge(model, request, outcome, run=run)
+    things = len(trial.nouns)
+    return {
+        "fe": run.total,
+        "seconds": seconds,
+        "iou_before": sum(quality.iou_before.values()) / things,
+        "iou_after": sum(quality.iou_after.values()) / things,
+        "reconstruction": psnr(outcome.reconstruction, trial.image),
+        "background": psnr(outcome.edited, trial.image, 1 - trial.changed),
+        "truth": trial.distance(outcome.edited),
+        "success": float(trial.succeeds(outcome.edited)),
+    }
+
+
+def mean_row(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of every column."""
+    return {column: statistics.fmean(row[column] for row in rows) for column in rows[0]}
+
+
+def table_of(results: Mapping[str, Mapping[str, float]], count: int) -> Table:
+    """The figures as a table."""
+    table = Table(title=f"means over {count} held-out scenes")
+    table.add_column("method")
+    heads = {
+        "fe": "FE",
+        "seconds": "s",
+        "iou_before": "IoU untuned",
+        "iou_after": "IoU",
+        "reconstruction": "reconstruction dB",
+        "background": "background dB",
+        "truth": "to truth dB",
+        "success": "success",
+    }
+    for head in heads.values():
+        table.add_column(head, justify="right")
+    digits = {"fe": 0, "seconds": 1, "iou_before": 3, "iou_after": 3, "success": 2}
+    for name, row in results.items():
+        table.add_row(name, *(f"{row[key]:.{digits.get(key, 1)}f}" for key in heads))
+    return table
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=8, help="held-out scenes (default 8)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
+    parser.add_argument("--objects", type=int, choices=(1, 2, 3), default=2)
+    parser.add_argument("--kind", choices=("swap", "attribute"))
+    parser.add_argument("--methods", default=",".join(variants()), help="comma-separated")
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--json", type=Path, help="keep the figures of every scene")
+    args = parser.parse_args()
+    rows = variants()
+    names = args.methods.split(",")
+    unknown = [name for name in names if name not in rows]
+    if unknown:
+        parser.error(f"methods: there is no {', '.join(unknown)}; there are {', '.join(rows)}")
+    model = load_edit_model(args.model)
+    trials = [held_out_trial(args.first + n, objects=args.objects, kind=args.kind) for n in range(args.count)]
+    found: dict[str, list[dict[str, float]]] = {}
+    for name in names:
+        found[name] = [
+            measure(model, trial, rows[name](trial)) for trial in track(trials, name, transient=True)
+        ]
+        if args.json:
+            args.json.write_text(json.dumps(found, indent=1))
+    Console(width=140).print(table_of({name: mean_row(values) for name, values in found.items()}, args.count))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

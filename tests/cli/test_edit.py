@@ -1,0 +1,207 @@
+"""The edit command, run as a user runs it, on a tiny random model in a real diffusers folder."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pinpoint.__main__ import main
+from pinpoint.cli import edit as edit_command
+from pinpoint.locinv_core.edit_settings import BLENDS, CARRIES
+from pinpoint.locinv_core.inversion import NULL_METHODS
+from pinpoint.locinv_core.presets import METHODS
+from pinpoint.locinv_core.tokens import SOLVERS
+from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
+
+SOURCE, TARGET = "a red cat and a dog", "a red fox and a dog"
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory):
+    return str(write_tiny_folder(tmp_path_factory.mktemp("tiny model")))
+
+
+@pytest.fixture(name="image", scope="module")
+def _image(tmp_path_factory):
+    """A picture whose sides are no multiple of anything, smooth enough to look at."""
+    rows, columns = np.mgrid[0:70, 0:90]
+    pixels = np.stack([rows * 3, columns * 2, 255 - rows - columns], axis=-1).astype(np.uint8)
+    path = tmp_path_factory.mktemp("pictures") / "a picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def pinpoint_edit(image, model, out, *more):
+    texts = [] if "--source" in more else ["--source", SOURCE]
+    texts += [] if "--target" in more else ["--target", TARGET]
+    return main(["edit", str(image), *texts, "--model", model, "--steps", "2", "--out", str(out), *more])
+
+
+def test_an_edit_leaves_its_pictures_and_a_report(image, model, tmp_path, capsys):
+    out = tmp_path / "edit"
+    assert pinpoint_edit(image, model, out, "--prior", "cat=10,10,50,50", "--composite") == 0
+    names = {"source.png", "reconstruction.png", "edited.png", "attention.png", "contact_sheet.png"}
+    assert {file.name for file in out.iterdir()} == names | {"report.json"}
+    for name in ("source.png", "reconstruction.png", "edited.png"):
+        assert Image.open(out / name).size == (90, 70)
+    report = json.loads((out / "report.json").read_text())
+    assert (report["method"], report["steps"], report["seed"]) == ("locinv", 2, 0)
+    assert set(report["words"]) == {"cat"}
+    assert 0 <= report["words"]["cat"]["iou_before"] <= 1
+    costs = report["forward_equivalents"]
+    assert costs["inversion"] == 2 and costs["edit"] == 6
+    parts = [cost for stage, cost in costs.items() if stage not in ("report", "total")]
+    assert costs["total"] == pytest.approx(sum(parts))
+    assert report["background"]["mse"] == 0
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_composite_leaves_the_background_bit_for_bit(image, model, tmp_path):
+    assert pinpoint_edit(image, model, tmp_path, "--prior", "cat=10,10,50,50", "--composite") == 0
+    source, edited = (np.asarray(Image.open(path)) for path in (image, tmp_path / "edited.png"))
+    outside = np.ones(source.shape[:2], dtype=bool)
+    outside[10:50, 10:50] = False
+    assert (source[outside] == edited[outside]).all()
+    assert (source[~outside] != edited[~outside]).any()
+
+
+def test_an_inversion_kept_and_used_again_gives_the_same_picture_for_the_edit_alone(image, model, tmp_path):
+    kept = tmp_path / "cat.safetensors"
+    prior = ("--prior", "cat=10,10,50,50")
+    assert pinpoint_edit(image, model, tmp_path / "a", *prior, "--save-inversion", str(kept)) == 0
+    assert pinpoint_edit(image, model, tmp_path / "b", *prior, "--inversion", str(kept)) == 0
+    first, second = (Image.open(tmp_path / name / "edited.png").tobytes() for name in "ab")
+    assert first == second
+    costs = json.loads((tmp_path / "b" / "report.json").read_text())["forward_equivalents"]
+    assert costs["total"] == costs["edit"] == 6
+
+
+@pytest.mark.parametrize("method", ["ddim", "npi", "proxnpi", "direct"])
+def test_every_method_without_tuning_runs_without_a_prior(image, model, tmp_path, method):
+    assert pinpoint_edit(image, model, tmp_path, "--method", method) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["method"] == method
+    assert report["tokens"] == "off"
+    assert report["background"] is None and report["words"] == {}
+
+
+def test_the_fast_paths_need_no_gradient_at_all(image, model, tmp_path, monkeypatch):
+    """Without tuning, a pass that kept a graph would cost memory for nothing."""
+    from pinpoint.locinv_core.model import EditModel
+
+    seen = []
+    plain = EditModel.predict_noise
+
+    def watched(self, *arguments, **named):
+        noise = plain(self, *arguments, **named)
+        seen.append(noise.requires_grad)
+        return noise
+
+    monkeypatch.setattr(EditModel, "predict_noise", watched)
+    assert pinpoint_edit(image, model, tmp_path, "--prior", "cat=10,10,50,50") == 0
+    assert seen and not any(seen)
+
+
+BAD = {
+    "an empty source": (["--source", "  "], "prompt is empty"),
+    "a prior of no word": (["--prior", "horse=1,1,9,9"], "horse.*its words are: a, red, cat, and, a, dog"),
+    "a box outside": (["--prior", "cat=10,10,500,50"], "500"),
+    "a box without area": (["--prior", "cat=10,10,10,50"], "area"),
+    "a prior that is none": (["--prior", "cat"], "cat"),
+    "a missing mask": (["--prior", "cat=nowhere.png"], "nowhere.png"),
+    "too long a text": (["--source", "cat " * 90], "too long"),
+    "no steps": (["--steps", "0"], "steps"),
+    "guidance out of bounds": (["--guidance", "-2"], "guidance"),
+    "a model that is none": (["--model", "nothing"], "nothing"),
+    "a missing inversion": (["--inversion", "nothing.safetensors"], "nothing.safetensors"),
+    "a binding that is none": (["--bind", "red"], "ADJ:NOUN"),
+    "a bound word that is not there": (["--bind", "green:cat"], "green"),
+    "LocInv without a place": (["--method", "locinv"], "wants a mask or a box"),
+    "a composite without a place": (["--composite"], "wants a mask or a box"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_status_2_and_one_line_and_leaves_nothing(case, image, model, tmp_path, capsys):
+    more, message = BAD[case]
+    out = tmp_path / "out"
+    assert pinpoint_edit(image, model, out, *more) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pinpoint: error: ")
+    import re
+
+    assert re.search(message, lines[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mask_of_another_size_is_refused(image, model, tmp_path, capsys):
+    Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
+    out = tmp_path / "out"
+    assert pinpoint_edit(image, model, out, "--prior", f"cat={tmp_path / 'mask.png'}") == 2
+    error = capsys.readouterr().err
+    assert "64" in error and "90" in error
+    assert not out.exists()
+
+
+def test_an_empty_mask_is_refused(image, model, tmp_path, capsys):
+    Image.new("L", (90, 70), 0).save(tmp_path / "mask.png")
+    assert pinpoint_edit(image, model, tmp_path / "out", "--prior", f"cat={tmp_path / 'mask.png'}") == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_too_small_is_refused(model, tmp_path, capsys):
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    assert pinpoint_edit(tmp_path / "small.png", model, tmp_path / "out") == 2
+    assert "20" in capsys.readouterr().err
+
+
+def test_an_inversion_of_another_source_or_picture_is_refused(image, model, tmp_path, capsys):
+    kept = tmp_path / "kept.safetensors"
+    assert pinpoint_edit(image, model, tmp_path / "a", "--save-inversion", str(kept)) == 0
+    again = ("--inversion", str(kept))
+    assert pinpoint_edit(image, model, tmp_path / "b", *again, "--source", "a cat and a red dog") == 2
+    assert "wants 'a cat and a red dog'" in capsys.readouterr().err
+    other = tmp_path / "other.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(other)
+    assert pinpoint_edit(other, model, tmp_path / "b", *again) == 2
+    assert "another picture" in capsys.readouterr().err
+    Image.new("RGB", (200, 100)).save(other)
+    assert pinpoint_edit(other, model, tmp_path / "b", *again) == 2
+    assert "pixels" in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_nothing_half_written(image, model, tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pinpoint.cli.edit_report.contact_sheet", interrupt)
+    assert pinpoint_edit(image, model, tmp_path / "out") == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_names_that_the_help_shows_are_those_of_the_core():
+    assert set(edit_command.METHOD_NAMES) == set(METHODS)
+    assert set(edit_command.TOKEN_NAMES) == {"off", *SOLVERS}
+    assert set(edit_command.NULL_NAMES) == set(NULL_METHODS)
+    assert set(edit_command.CARRY_NAMES) == set(CARRIES)
+    assert set(edit_command.BLEND_NAMES) == set(BLENDS)
+
+
+def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(image, model, tmp_path, capsys):
+    assert pinpoint_edit(image, model, tmp_path, "--method", "direct") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "inversion 2/2" in lines and "edit 2/2" in lines
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_the_seed_is_used_and_the_run_is_repeatable(image, model, tmp_path):
+    prior = ("--prior", "cat=10,10,50,50", "--seed", "7")
+    for name in "ab":
+        assert pinpoint_edit(image, model, tmp_path / name, *prior) == 0
+    assert torch.equal(
+        *(torch.from_numpy(np.asarray(Image.open(tmp_path / n / "edited.png")).copy()) for n in "ab")
+    )

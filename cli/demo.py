@@ -11,6 +11,9 @@ from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 SAMPLE = Path(__file__).parent.parent / "locinv_core" / "embedded" / "samples"
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         outcome = localized_edit(model, request, run=books)
         quality = judge(model, request, outcome, run=books)
     outlined = mask_outline(image, prior.union())
-    cells = [
+    cells: list[tuple[str, Tensor | Image.Image]] = [
         (scene["source"], image),
         ("priors", outlined),
         (f"DDIM + Prompt-to-Prompt\n{psnr(without.edited, truth):.1f} dB to the truth", without.edited),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +129,6 @@ def _check_files(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace, image: Tensor) -> EditRequest:
-    from ..locinv_core.edit_settings import EditSettings
     from ..locinv_core.localized_edit import EditRequest
     from ..locinv_core.presets import method_named
     from ..locinv_core.priors import from_arguments
@@ -144,7 +142,6 @@ def _request(args: argparse.Namespace, image: Tensor) -> EditRequest:
         settings["carry"] = args.carry
     if args.blend is not None:
         settings["blend"] = args.blend
-        method = replace(method, localized=True)
     return EditRequest(
         image,
         args.source,
@@ -153,7 +150,7 @@ def _request(args: argparse.Namespace, image: Tensor) -> EditRequest:
         method=method,
         bindings=None if args.bind is None else [_binding(text) for text in args.bind],
         steps=args.steps,
-        settings=EditSettings(**settings),
+        settings=method.settings(**settings),
         composite_pixels=args.composite,
     )
 

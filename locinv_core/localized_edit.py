@@ -40,6 +40,7 @@ class EditRequest:
     """What to change, and how. Only the picture and the two texts have no default.
 
     `bindings` None binds what the edit itself shows to be an attribute edit; () binds nothing.
+    `settings` None takes the method's.
     `feather` is in pixels, for `composite_pixels`.
     """
 
@@ -51,12 +52,17 @@ class EditRequest:
     method: Method = METHODS["locinv"]
     bindings: Sequence[Binding] | None = None
     steps: int = 50
-    settings: EditSettings = field(default_factory=EditSettings)
+    settings: EditSettings | None = None
     tuning: TuningSettings = field(default_factory=TuningSettings)
     null_text: NullTextSettings = field(default_factory=NullTextSettings)
     interleaved: bool = True
     composite_pixels: bool = False
     feather: float = 2.0
+
+    @property
+    def edit_settings(self) -> EditSettings:
+        """The settings of Prompt-to-Prompt: those given, or the method's."""
+        return self.method.settings() if self.settings is None else self.settings
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def localized_edit(
     run = run or Run()
     method, prior = request.method, request.prior
     model.schedule.timesteps(request.steps)
-    check_guidance(request.settings.guidance)
+    check_guidance(request.edit_settings.guidance)
     source = parse_prompt(request.source, model.tokenizer)
     target = parse_prompt(request.target, model.tokenizer)
     height, width = request.image.shape[-2:]
@@ -126,8 +132,7 @@ def localized_edit(
         _check_inversion(inversion, model, latents, source, request.steps)
     inversion = _prepared(model, inversion, method, request, prior, bindings, run)
 
-    settings = request.settings if method.localized else replace(request.settings, blend="off")
-    result = edit(model, inversion, [target], settings, prior=prior, run=run)
+    result = edit(model, inversion, [target], request.edit_settings, prior=prior, run=run)
     with run.stage("decode"):
         edited, reconstruction = (
             framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents)
@@ -146,7 +151,8 @@ def judge(
     source = outcome.inversion.prompt
     placed = () if prior is None else prior.words
     words = [*placed, *(name for i in source.nouns if (name := word_name(source, i)).lower() not in placed)]
-    framing = Framing.of(*request.image.shape[-2:], model.size_multiple)
+    height, width = request.image.shape[-2:]
+    framing = Framing.of(height, width, model.size_multiple)
     with run.stage(REPORT_STAGE):
         before, after = (
             {word: _on_picture(values, framing) for word, values in maps.items()}
@@ -175,7 +181,7 @@ def _prepared(
     run: Run,
 ) -> Inversion:
     """The inversion with tokens and null text as the method wants them."""
-    guidance = request.settings.guidance
+    guidance = request.edit_settings.guidance
     if method.tokens == "off" or inversion.token_vectors is not None:
         if inversion.null_method == method.null and inversion.guidance in (None, guidance):
             return inversion

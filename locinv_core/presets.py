@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+from .edit_settings import Blend, EditSettings
 from .inversion import NULL_METHODS, NullMethod
 from .tokens import SOLVERS
 
@@ -18,14 +19,19 @@ class Method:
     """One method of editing.
 
     `objective` is what token tuning works towards and `tokens` its solver; `null` is how guided sampling is
-    made to reconstruct. `localized` methods blend the edit into the prior's place.
+    made to reconstruct. `blend` is where its edits may show: LocInv's in the place of the prior, if there is
+    one, and the others' anywhere.
     """
 
     name: str
     tokens: Tokens
     null: NullMethod
     objective: Objective = "locinv"
-    localized: bool = False
+    blend: Blend = "off"
+
+    def settings(self, **choices: Any) -> EditSettings:
+        """The settings of an edit by this method; `choices` are fields of them."""
+        return EditSettings(**{"blend": self.blend, **choices})
 
     def with_choices(self, tokens: Tokens | None = None, null: NullMethod | None = None) -> Method:
         """The method with its own choices replaced by those that are given."""
@@ -39,7 +45,7 @@ class Method:
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("locinv", "fast", "direct", localized=True),
+        Method("locinv", "fast", "direct", blend="auto"),
         Method("dpl", "exact", "null-text", objective="dpl"),
         Method("nti", "off", "null-text"),
         Method("npi", "off", "negative-prompt"),

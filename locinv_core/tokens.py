@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .attention import MapReader, QueryReader, attention_probabilities
 from .inversion import Inversion
@@ -124,7 +124,7 @@ def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Ten
     modules = dict(model.unet.named_modules())
     maps = []
     for name, query in queries.items():
-        attention: nn.Module = modules[name]
+        attention: Any = modules[name]
         key = attention.to_k(context.to(model.dtype)).float()
         key = key.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
         maps.append(attention_probabilities(query, key, attention.scale).mean(dim=1))

@@ -58,7 +58,7 @@ class Trial:
 
 
 def held_out_trial(number: int, *, objects: int | None = None, kind: EditKind | None = None) -> Trial:
-    """Trial `number` (0, 1, …), of scenes that no model was trained on; `objects` and `kind` fix what it has."""
+    """Trial `number` (0, 1, …), of scenes that no model was trained on; `objects` and `kind` may be fixed."""
     spec, edit, edited = held_out_pair(number, objects=objects, kind=kind)
     before, masks = render(spec)
     after, masks_after = render(edited)

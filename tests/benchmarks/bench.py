@@ -15,15 +15,15 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pinpoint.locinv_core.edit_settings import EditSettings
 from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
 from pinpoint.locinv_core.loading import load_edit_model
 from pinpoint.locinv_core.localized_edit import EditRequest, judge, localized_edit
@@ -35,7 +35,9 @@ from pinpoint.locinv_core.run import Run
 Variant = Callable[[Trial], EditRequest]
 
 
-def request_of(trial: Trial, method: str, prior: str = "segment", **changes: Any) -> EditRequest:
+def request_of(
+    trial: Trial, name: str, prior: Literal["segment", "detection"] = "segment", **changes: Any
+) -> EditRequest:
     """A trial as a request; `changes` are fields of the request."""
     return replace(
         EditRequest(
@@ -43,8 +45,7 @@ def request_of(trial: Trial, method: str, prior: str = "segment", **changes: Any
             trial.source,
             trial.target,
             trial.prior(prior),
-            method=METHODS[method],
-            settings=EditSettings(),
+            method=METHODS[name],
         ),
         **changes,
     )
@@ -52,9 +53,7 @@ def request_of(trial: Trial, method: str, prior: str = "segment", **changes: Any
 
 def variants() -> dict[str, Variant]:
     """Every row of the table by its name."""
-    rows: dict[str, Variant] = {
-        name: (lambda trial, name=name: request_of(trial, name)) for name in METHODS if name != "locinv"
-    }
+    rows: dict[str, Variant] = {name: partial(request_of, name=name) for name in METHODS if name != "locinv"}
     exact = METHODS["locinv"].with_choices(tokens="exact", null="null-text")
     rows["locinv"] = lambda trial: request_of(trial, "locinv")
     rows["locinv-box"] = lambda trial: request_of(trial, "locinv", "detection")

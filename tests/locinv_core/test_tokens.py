@@ -157,6 +157,7 @@ def test_with_a_cheap_null_method_both_orders_of_algorithm_1_are_the_same(tiny_m
     one, other = (
         locinv(*arguments, null_method="direct", interleaved=order, tuning=tuning) for order in (True, False)
     )
+    assert one.token_vectors is not None and other.token_vectors is not None
     assert torch.equal(one.token_vectors, other.token_vectors)
 
 

@@ -1,0 +1,218 @@
+"""Training the embedded UNet and its text encoder, together, to predict the noise in latents from a caption.
+
+The loss is the squared error of epsilon with min-SNR weights (Hang et al., 2023); a share of the captions is
+replaced by the empty one, for classifier-free guidance.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from .recipe import DiffusionRecipe
+from .training_state import Average, TrainingState, one_cycle, step_rng
+from .training_workers import average_gradients, rank, share
+
+__all__ = [
+    "build_scheduler",
+    "build_text_encoder",
+    "build_unet",
+    "export_diffusion",
+    "min_snr_weights",
+    "train_diffusion",
+    "write_model_index",
+]
+
+Report = Callable[[str], None]
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+    )
+
+
+def build_unet(recipe: DiffusionRecipe, *, sample_size: int = 32) -> UNet2DConditionModel:
+    """A new UNet: only convolutions at the finest level, cross-attention at the others, heads of 32."""
+    levels = len(recipe.channels)
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=recipe.channels,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        layers_per_block=recipe.layers,
+        attention_head_dim=tuple(max(1, channels // 32) for channels in recipe.channels),
+        cross_attention_dim=recipe.width,
+        norm_num_groups=recipe.groups,
+    )
+
+
+def build_text_encoder(recipe: DiffusionRecipe, *, vocabulary: int, length: int) -> CLIPTextModel:
+    """A new CLIP text encoder; the vocabulary's last two entries are the marks of start and end."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=recipe.width,
+            intermediate_size=4 * recipe.width,
+            num_hidden_layers=recipe.depth,
+            num_attention_heads=max(1, recipe.width // 32),
+            max_position_embeddings=length,
+            projection_dim=recipe.width,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            pad_token_id=vocabulary - 1,
+            initializer_factor=1.0,
+        )
+    )
+
+
+def min_snr_weights(alpha_bar: Tensor, cap: float) -> Tensor:
+    """min(SNR, cap) / SNR with SNR = alpha_bar / (1 - alpha_bar): the weight of each epsilon error."""
+    snr = alpha_bar / (1 - alpha_bar)
+    return snr.clamp(max=cap) / snr
+
+
+class _Pair(nn.Module):
+    """The two models that are trained, as one module."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.unet, self.text_encoder = unet, text_encoder
+
+
+def train_diffusion(
+    latents: Tensor,
+    token_ids: Tensor,
+    empty_ids: Tensor,
+    recipe: DiffusionRecipe,
+    checkpoint: Path,
+    *,
+    vocabulary: int,
+    seed: int,
+    report: Report,
+    snapshot: Callable[[UNet2DConditionModel, CLIPTextModel], None],
+    snapshot_steps: int = 500,
+) -> None:
+    """Train, going on from ``checkpoint`` when it exists; ``snapshot`` receives the averaged models.
+
+    Args:
+        latents: (N, 4, h, w), unit deviation. token_ids: (N, V, L), V captions a picture.
+        empty_ids: (L,), of the empty caption.
+        snapshot: called in worker 0 every ``snapshot_steps`` and at the end.
+    """
+    torch.manual_seed(seed)
+    unet = build_unet(recipe, sample_size=latents.shape[-1])
+    text_encoder = build_text_encoder(recipe, vocabulary=vocabulary, length=token_ids.shape[-1])
+    unet.set_attn_processor(AttnProcessor())  # with few heads on a CPU, faster backward than the fused kernel
+    text_encoder.set_attn_implementation("eager")
+    pair = _Pair(unet, text_encoder).train()
+    trained = [parameter for parameter in pair.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    average = Average(pair, recipe.average)
+    state = TrainingState(pair, optimizer, average, checkpoint)
+    if state.resume():
+        report(f"unet: going on from step {state.step}")
+    alpha_bar = build_scheduler().alphas_cumprod
+    weights = min_snr_weights(alpha_bar, recipe.snr_cap)
+    started, seen, losses = time.monotonic(), 0, 0.0
+
+    def export() -> None:
+        unet_, text_ = (
+            build_unet(recipe, sample_size=latents.shape[-1]),
+            build_text_encoder(recipe, vocabulary=vocabulary, length=token_ids.shape[-1]),
+        )
+        averaged = _Pair(unet_, text_)
+        averaged.load_state_dict(pair.state_dict())
+        average.copy_to(averaged)
+        snapshot(unet_.eval(), text_.eval())
+
+    while state.step < recipe.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(state.step, recipe.steps, recipe.rate)
+        clean, noise, timesteps, ids = _batch(
+            latents, token_ids, empty_ids, recipe, step_rng(seed, state.step)
+        )
+        level = alpha_bar[timesteps].view(-1, 1, 1, 1)
+        noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
+        with torch.autocast("cpu", torch.bfloat16):
+            context = text_encoder(ids).last_hidden_state
+            predicted = unet(noisy, timesteps, encoder_hidden_states=context).sample.float()
+        errors = (predicted - noise).square().mean(dim=(1, 2, 3))
+        loss = (weights[timesteps] * errors).mean()
+        loss.backward()
+        average_gradients(trained)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(pair, state.step)
+        state.step += 1
+        seen += 1
+        losses += loss.item()
+        last = state.step == recipe.steps
+        if rank() == 0 and (state.step % 50 == 0 or last):
+            rate = seen / (time.monotonic() - started)
+            report(f"unet: step {state.step}/{recipe.steps} loss {losses / seen:.4f} {rate:.3f} steps/s")
+            started, seen, losses = time.monotonic(), 0, 0.0
+        if rank() == 0 and (state.step % 250 == 0 or last):
+            state.save()
+        if rank() == 0 and (state.step % snapshot_steps == 0 or last):
+            export()
+
+
+def _batch(
+    latents: Tensor, token_ids: Tensor, empty_ids: Tensor, recipe: DiffusionRecipe, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """This worker's share of a batch: latents, noise, timesteps spread over the schedule, token ids."""
+    count = recipe.batch
+    rows = torch.randint(len(latents), (count,), generator=rng)
+    which = torch.randint(token_ids.shape[1], (count,), generator=rng)
+    noise = torch.randn(count, *latents.shape[1:], generator=rng)
+    timesteps = ((torch.arange(count) + torch.rand(count, generator=rng)) / count * 1000).long()
+    ids = token_ids[rows, which]
+    ids[torch.rand(count, generator=rng) < recipe.dropout] = empty_ids
+    rows = share(rows)
+    return latents[rows].float(), share(noise), share(timesteps), share(ids)
+
+
+def export_diffusion(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, folder: Path) -> None:
+    """Write UNet, text encoder and scheduler, weights in fp16, and the index of the folder."""
+    unet.half().save_pretrained(folder / "unet", safe_serialization=True)
+    text_encoder.half().save_pretrained(folder / "text_encoder", safe_serialization=True)
+    build_scheduler().save_pretrained(folder / "scheduler")
+    write_model_index(folder)
+
+
+def write_model_index(folder: Path) -> None:
+    """Write ``model_index.json``, by which diffusers knows the folder as a StableDiffusionPipeline."""
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

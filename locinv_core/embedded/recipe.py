@@ -1,0 +1,94 @@
+"""The recipe of the embedded models: what is trained, on how much, how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+__all__ = ["DiffusionRecipe", "Recipe", "TokenizerRecipe", "VaeRecipe"]
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    """Byte-level BPE over captions.
+
+    Attributes:
+        vocabulary: entries at most, the 512 byte symbols and the two marks included.
+        length: tokens that the text encoder reads, marks included.
+        in_pieces: words of the captions that stay in two tokens.
+    """
+
+    vocabulary: int = 700
+    length: int = 40
+    in_pieces: tuple[str, ...] = ("balloon", "mushroom", "wooden")
+
+
+@dataclass(frozen=True)
+class VaeRecipe:
+    """The autoencoder: 4 latent channels at a quarter of the picture's side.
+
+    Attributes:
+        channels: per level, finest first. crop: side of the training crops in pixels.
+        rate: peak learning rate of a one-cycle schedule. average: decay of the running average.
+        kl: weight of the KL term. edges: weight of the L1 distance of image gradients.
+    """
+
+    channels: tuple[int, ...] = (32, 64, 96)
+    groups: int = 4
+    steps: int = 2600
+    batch: int = 16
+    crop: int = 64
+    rate: float = 1.5e-3
+    average: float = 0.998
+    kl: float = 1e-6
+    edges: float = 0.5
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe:
+    """UNet and text encoder, trained together to predict the noise.
+
+    Attributes:
+        channels: per level of the UNet, finest first; all but the finest have cross-attention.
+        width, depth: of the text encoder. dropout: share of captions replaced by the empty one.
+        snr_cap: gamma of min-SNR weighting.
+    """
+
+    channels: tuple[int, ...] = (48, 96, 128)
+    groups: int = 16
+    layers: int = 1
+    width: int = 128
+    depth: int = 3
+    steps: int = 6500
+    batch: int = 32
+    rate: float = 1e-3
+    average: float = 0.9985
+    dropout: float = 0.12
+    snr_cap: float = 5.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that ``train-embedded`` needs besides folders.
+
+    Attributes:
+        scenes: pictures in the training set. captions: wordings of each.
+        seed: first seed of the scenes, and of all the training's random numbers.
+    """
+
+    scenes: int = 16000
+    captions: int = 4
+    seed: int = 0
+    tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
+    vae: VaeRecipe = field(default_factory=VaeRecipe)
+    diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
+
+    def smoke(self) -> Recipe:
+        """The same models but tiny, for a few steps on a few scenes: to see that the recipe runs."""
+        return replace(
+            self,
+            scenes=12,
+            vae=replace(self.vae, channels=(8, 8, 16), groups=4, steps=3, batch=2, crop=32),
+            diffusion=replace(
+                self.diffusion, channels=(8, 8, 16), groups=4, width=16, depth=1, steps=3, batch=4
+            ),
+        )

@@ -1,0 +1,148 @@
+"""The whole training of the embedded models, stage after stage; what is done already is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from . import training_workers as workers
+from .dataset import caption_variants, load_captions, load_pictures, training_seeds, write_training_set
+from .diffusion_training import export_diffusion, train_diffusion
+from .recipe import Recipe
+from .tokenizer_training import export_tokenizer, train_merges
+from .vae_training import encode_set, export_vae, standardise_latents, train_vae
+
+__all__ = ["CHECKPOINTS", "STAGES", "encode_captions", "train", "with_steps"]
+
+STAGES = ("tokenizer", "vae", "diffusion")
+CHECKPOINTS = ("vae.safetensors", "diffusion.safetensors")
+Report = Callable[[str], None]
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    work: Path,
+    *,
+    stages: tuple[str, ...] = STAGES,
+    processes: int = 1,
+    report: Report,
+) -> None:
+    """Train the named stages into ``out`` (diffusers layout), with checkpoints and drawn scenes in ``work``.
+
+    Args:
+        processes: how many single-threaded workers share a batch. report: receives progress lines; a module's
+            function or another thing that can be sent to a process.
+
+    Raises:
+        ValueError: for an unknown stage, or one whose predecessor has left nothing in ``out``.
+    """
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown or not stages:
+        raise ValueError(f"stages: got {', '.join(unknown) or 'none'}, needs some of {', '.join(STAGES)}")
+    report(f"scenes: drawing {recipe.scenes}, unless they are there")
+    write_training_set(work / "scenes", recipe.scenes, seed=recipe.seed, workers=processes)
+    if "tokenizer" in stages:
+        captions = load_captions(work / "scenes")
+        export_tokenizer(train_merges(captions, recipe.tokenizer), recipe.tokenizer.length, out / "tokenizer")
+        report(f"tokenizer: written to {out / 'tokenizer'}")
+    if "vae" in stages:
+        workers.run_workers(processes, _vae_stage, recipe, out, work, report)
+    if "diffusion" in stages:
+        for needed in ("tokenizer/vocab.json", "vae/config.json"):
+            if not (out / needed).exists():
+                raise ValueError(f"stages: diffusion needs {out / needed}; train that stage first")
+        workers.run_workers(processes, _diffusion_stage, recipe, out, work, report)
+
+
+def _vae_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
+    pictures = load_pictures(work / "scenes")
+    vae = train_vae(pictures, recipe.vae, work / "vae.safetensors", seed=recipe.seed, report=report)
+    if workers.rank() == 0:
+        some = pictures[:: max(1, len(pictures) // 256)]
+        deviation = standardise_latents(vae, encode_set(vae, some))
+        export_vae(vae, out / "vae", 1 / deviation)
+        report(f"vae: written to {out / 'vae'}, scaling factor {1 / deviation:.4f}")
+
+
+def _diffusion_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
+    latents = _latents(recipe, out, work, report)
+    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
+    token_ids = encode_captions(tokenizer, recipe)
+    empty = encode_texts(tokenizer, [""])[0]
+    train_diffusion(
+        latents,
+        token_ids,
+        empty,
+        recipe.diffusion,
+        work / "diffusion.safetensors",
+        vocabulary=len(tokenizer),
+        seed=recipe.seed,
+        report=report,
+        snapshot=partial(export_diffusion, folder=out),
+    )
+
+
+def encode_texts(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids, padded to the tokenizer's length: (N, L).
+
+    Raises:
+        ValueError: for a caption that does not fit.
+    """
+    ids = tokenizer(texts, padding="max_length")["input_ids"]
+    for text, row in zip(texts, ids, strict=True):
+        if len(row) > tokenizer.model_max_length:
+            raise ValueError(f"caption: {text!r} takes {len(row)} tokens, the encoder reads {len(ids[0])}")
+    return torch.tensor(ids)
+
+
+def encode_captions(tokenizer: CLIPTokenizer, recipe: Recipe) -> Tensor:
+    """Token ids of ``recipe.captions`` wordings of each training scene: (N, V, L)."""
+    seeds = training_seeds(recipe.scenes, first=recipe.seed)
+    texts = [text for seed in seeds for text in caption_variants(seed, recipe.captions)]
+    return encode_texts(tokenizer, texts).view(len(seeds), recipe.captions, -1)
+
+
+def _latents(recipe: Recipe, out: Path, work: Path, report: Report) -> Tensor:
+    """Scaled latents of the training set (N, 4, h, w), fp16, encoded once per autoencoder by all workers."""
+    weights = (out / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+    key = {"vae": hashlib.sha256(weights).hexdigest(), "count": recipe.scenes, "first": recipe.seed}
+    record, rows = work / "latents.json", work / "latents.npy"
+    known = record.exists() and json.loads(record.read_text()) == key
+    if not known:
+        report("latents: encoding the training set")
+        vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).eval()
+        pictures = load_pictures(work / "scenes")
+        mine = encode_set(vae, workers.share(pictures)) * vae.config.scaling_factor
+        part = work / f"latents.{workers.rank()}.npy"
+        np.save(part, mine.half().numpy())
+        count = workers.meet()
+        if workers.rank() == 0:
+            parts = [np.load(work / f"latents.{number}.npy") for number in range(count)]
+            np.save(rows, np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:]))
+            partial_record = record.with_suffix(".partial")
+            partial_record.write_text(json.dumps(key))
+            os.replace(partial_record, record)
+        workers.meet()
+        part.unlink()
+    return torch.from_numpy(np.load(rows))
+
+
+def with_steps(recipe: Recipe, *, vae: int | None, unet: int | None) -> Recipe:
+    """The recipe with other numbers of steps, where given."""
+    if vae is not None:
+        recipe = replace(recipe, vae=replace(recipe.vae, steps=vae))
+    if unet is not None:
+        recipe = replace(recipe, diffusion=replace(recipe.diffusion, steps=unet))
+    return recipe

@@ -1,0 +1,184 @@
+"""Training the embedded autoencoder: pictures to latents of 4 channels at a quarter of the side, and back.
+
+The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a faint KL term.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from .recipe import VaeRecipe
+from .training_state import Average, TrainingState, one_cycle, step_rng
+from .training_workers import average_gradients, rank, share
+
+__all__ = [
+    "build_vae",
+    "encode_set",
+    "export_vae",
+    "reconstruction_psnr",
+    "standardise_latents",
+    "train_vae",
+    "vae_loss",
+]
+
+Report = Callable[[str], None]
+
+
+def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
+    """A new autoencoder of the recipe's shape."""
+    levels = len(recipe.channels)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=recipe.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=recipe.groups,
+        mid_block_add_attention=False,
+        sample_size=128,
+        scaling_factor=1.0,
+    )
+
+
+def vae_loss(decoded: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, recipe: VaeRecipe) -> Tensor:
+    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences) + ``kl`` * KL to N(0, 1).
+
+    ``decoded``, ``target``: (B, 3, H, W) in [-1, 1]; ``mean``, ``logvar``: (B, 4, h, w). The KL is summed
+    over a latent and averaged over the batch.
+    """
+    error = decoded - target
+    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
+    return error.abs().mean() + error.square().mean() + recipe.edges * edges + recipe.kl * divergence
+
+
+def random_crops(pictures: Tensor, count: int, side: int, rng: torch.Generator) -> Tensor:
+    """``count`` square crops of pictures (N, 3, H, W) uint8, half of them mirrored.
+
+    Returns (count, 3, side, side), float in [-1, 1].
+    """
+    rows = torch.randint(len(pictures), (count,), generator=rng).tolist()
+    tops = torch.randint(pictures.shape[2] - side + 1, (count,), generator=rng).tolist()
+    lefts = torch.randint(pictures.shape[3] - side + 1, (count,), generator=rng).tolist()
+    mirrored = (torch.rand(count, generator=rng) < 0.5).tolist()
+    crops = []
+    for row, top, left, mirror in zip(rows, tops, lefts, mirrored, strict=True):
+        crop = pictures[row, :, top : top + side, left : left + side]
+        crops.append(crop.flip(2) if mirror else crop)
+    return torch.stack(crops).float() / 127.5 - 1
+
+
+def train_vae(
+    pictures: Tensor,
+    recipe: VaeRecipe,
+    checkpoint: Path,
+    *,
+    seed: int,
+    report: Report,
+    report_steps: int = 50,
+    save_steps: int = 200,
+) -> AutoencoderKL:
+    """Train on pictures (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
+    torch.manual_seed(seed)
+    vae = build_vae(recipe).train()
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+    )
+    average = Average(vae, recipe.average)
+    state = TrainingState(vae, optimizer, average, checkpoint)
+    if state.resume():
+        report(f"vae: going on from step {state.step}")
+    started, seen = time.monotonic(), 0
+    while state.step < recipe.steps:
+        rng = step_rng(seed, state.step)
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(state.step, recipe.steps, recipe.rate)
+        batch = share(random_crops(pictures, recipe.batch, recipe.crop, rng))
+        noise = torch.randn(recipe.batch, 4, recipe.crop // 4, recipe.crop // 4, generator=rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            moments = vae.quant_conv(vae.encoder(batch))
+            mean, logvar = moments.float().chunk(2, dim=1)
+            logvar = logvar.clamp(-30, 20)
+            latents = mean + (0.5 * logvar).exp() * share(noise)
+            decoded = vae.decoder(vae.post_quant_conv(latents)).float()
+        loss = vae_loss(decoded, batch, mean, logvar, recipe)
+        loss.backward()
+        average_gradients(vae.parameters())
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(vae, state.step)
+        state.step += 1
+        seen += 1
+        if rank() == 0 and (state.step % save_steps == 0 or state.step == recipe.steps):
+            state.save()
+        if state.step % report_steps == 0 or state.step == recipe.steps:
+            psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), batch) / 4).item()
+            rate = seen / (time.monotonic() - started)
+            if rank() == 0:
+                report(
+                    f"vae: step {state.step}/{recipe.steps} loss {loss.item():.4f}"
+                    f" crop PSNR {psnr:.2f} {rate:.2f} steps/s"
+                )
+    average.copy_to(vae)
+    return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_set(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 32, mirrored: bool = False) -> Tensor:
+    """Latent means of pictures (N, 3, H, W) uint8, unscaled: (N, 4, h, w) float32."""
+    latents = []
+    for part in pictures.split(batch):
+        images = part.float() / 127.5 - 1
+        with torch.autocast("cpu", torch.bfloat16):
+            latents.append(vae.encode(images.flip(3) if mirrored else images).latent_dist.mean.float())
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def reconstruction_psnr(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 16) -> Tensor:
+    """PSNR in dB of each picture's reconstruction from its latent mean, 8 bits a channel: (N,)."""
+    values = []
+    for part in pictures.split(batch):
+        images = part.to(vae.dtype) / 127.5 - 1
+        decoded = vae.decode(vae.encode(images).latent_dist.mean).sample
+        shown = (decoded.float().clamp(-1, 1) + 1).mul(127.5).round()
+        error = (shown - part.float()).div(255).square().mean(dim=(1, 2, 3))
+        values.append(-10 * torch.log10(error))
+    return torch.cat(values)
+
+
+def export_vae(vae: AutoencoderKL, folder: Path, scaling_factor: float) -> None:
+    """Write the autoencoder in fp16, diffusers layout, with the factor that gives latents unit deviation."""
+    half = AutoencoderKL.from_config(dict(vae.config) | {"scaling_factor": round(scaling_factor, 5)})
+    half.load_state_dict(vae.state_dict())
+    half.half().save_pretrained(folder, safe_serialization=True)
+
+
+@torch.no_grad()
+def standardise_latents(vae: AutoencoderKL, latents: Tensor) -> float:
+    """Give every latent channel mean 0 and one common deviation, by rewriting the two 1x1 convolutions.
+
+    The pictures that the autoencoder makes stay the same. ``latents``: (N, 4, h, w), its means on training
+    pictures. Returns the common deviation; its inverse is the scaling factor.
+    """
+    centre, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+    common = spread.square().mean().sqrt()
+    factor = common / spread
+    channels = len(centre)
+    into, out = vae.quant_conv, vae.post_quant_conv
+    out.bias += out.weight[:, :, 0, 0] @ centre
+    out.weight /= factor.view(1, -1, 1, 1)
+    into.weight[:channels] *= factor.view(-1, 1, 1, 1)
+    into.bias[:channels] = (into.bias[:channels] - centre) * factor
+    into.bias[channels:] += 2 * factor.log()
+    return float(common)

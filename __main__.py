@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-from .cli import edit, scenes
+from .cli import demo, edit, scenes
 
-COMMANDS: Mapping[str, ModuleType] = {"edit": edit, "scenes": scenes}
+COMMANDS: Mapping[str, ModuleType] = {"demo": demo, "edit": edit, "scenes": scenes}
 """Command -> its module: `add_parser(subparsers)`, and `run(args) -> int`, which imports what is heavy."""
 
 BAD_INPUT = 2

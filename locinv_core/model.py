@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,6 +85,12 @@ class EditModel:
     def sites(self) -> tuple[AttentionSite, ...]:
         """Every attention layer in the order of execution."""
         return attention_sites(self.unet)
+
+    @cached_property
+    def attention_layers(self) -> Mapping[str, Any]:
+        """The attention layers themselves by their site's name."""
+        modules = dict(self.unet.named_modules())
+        return {site.name: modules[site.name] for site in self.sites}
 
     @cached_property
     def read_sites(self) -> tuple[AttentionSite, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -121,10 +121,9 @@ def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Ten
 
     `queries` holds (B, heads, N, d) by layer name. Differentiable in the context.
     """
-    modules = dict(model.unet.named_modules())
     maps = []
     for name, query in queries.items():
-        attention: Any = modules[name]
+        attention = model.attention_layers[name]
         key = attention.to_k(context.to(model.dtype)).float()
         key = key.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
         maps.append(attention_probabilities(query, key, attention.scale).mean(dim=1))

@@ -13,9 +13,15 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-from .cli import demo, edit, scenes
+from .cli import demo, edit, evaluate_embedded, scenes, train_embedded
 
-COMMANDS: Mapping[str, ModuleType] = {"demo": demo, "edit": edit, "scenes": scenes}
+COMMANDS: Mapping[str, ModuleType] = {
+    "edit": edit,
+    "demo": demo,
+    "scenes": scenes,
+    "train-embedded": train_embedded,
+    "evaluate-embedded": evaluate_embedded,
+}
 """Command -> its module: `add_parser(subparsers)`, and `run(args) -> int`, which imports what is heavy."""
 
 BAD_INPUT = 2

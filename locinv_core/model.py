@@ -149,6 +149,11 @@ class EditModel:
         pixels: Tensor = self.vae.decode(scaled).sample
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
+    @cached_property
+    def embedding_scale(self) -> float:
+        """Root mean square of the text encoder's input embeddings."""
+        return float(self._input_embedding.weight.detach().float().square().mean().sqrt())
+
     def token_vectors(self, token_ids: Sequence[int]) -> Tensor:
         """The input embeddings (len(token_ids), D) of these tokens, float32, as the text encoder has them."""
         table: Tensor = self._input_embedding.weight

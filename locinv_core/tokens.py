@@ -22,28 +22,31 @@ from .run import Run
 
 Solver = Literal["exact", "fast"]
 SOLVERS: tuple[str, ...] = get_args(Solver)
+MOST_INNER_STEPS = 31
+"""As many as the published code takes at a timestep at most."""
 
 
 @dataclass(frozen=True)
 class TuningSettings:
     """How the vectors are tuned.
 
-    `inner_steps` of Adam at `learning_rate` at most at each timestep. `fast` takes the queries
-    1 + `refreshes` times a timestep, at even spaces among the inner steps. Only the first `share` of the
-    timesteps is tuned; later ones keep the last vectors.
+    `inner_steps` of Adam at most at each timestep, 31 at the most. `learning_rate` is in units of the root
+    mean square of the text encoder's embeddings, so that it means the same to every model. `fast` takes the
+    queries 1 + `refreshes` times a timestep, at even spaces among the inner steps. Only the first `share` of
+    the timesteps is tuned; later ones keep the last vectors.
     """
 
     solver: Solver = "fast"
-    inner_steps: int = 31
-    learning_rate: float = 5e-3
+    inner_steps: int = 10
+    learning_rate: float = 5.0
     refreshes: int = 0
     share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"tokens: got {self.solver!r}, wants one of {', '.join(SOLVERS)}")
-        if self.inner_steps < 1:
-            raise ValueError(f"inner_steps: got {self.inner_steps}, wants at least 1")
+        if not 1 <= self.inner_steps <= MOST_INNER_STEPS:
+            raise ValueError(f"inner_steps: got {self.inner_steps}, wants 1 to {MOST_INNER_STEPS}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: got {self.learning_rate}, wants a number above 0")
         if not 0 <= self.refreshes < self.inner_steps:
@@ -78,7 +81,8 @@ class TokenTuner:
         with torch.inference_mode(False), torch.enable_grad():
             latents = latents.detach().clone()
             tuned = vectors.detach().float().clone().requires_grad_(True)
-            optimizer = torch.optim.Adam([tuned], lr=self.settings.learning_rate)
+            rate = self.settings.learning_rate * self.model.embedding_scale
+            optimizer = torch.optim.Adam([tuned], lr=rate)
             maps_of = self._frozen if self.settings.solver == "fast" else self._through_unet
             every = -(-self.settings.inner_steps // (1 + self.settings.refreshes))
             queries: dict[str, Tensor] = {}

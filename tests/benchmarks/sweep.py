@@ -1,6 +1,6 @@
 """How tuning and editing choices move maps and edits, on held-out scenes of two things.
 
-    python tests/benchmarks/sweep.py tuning [--count 24]     solver, rate, refreshes, share: IoU and FE
+    python tests/benchmarks/sweep.py tuning [--count 24]     inner steps x rate, refreshes, share: IoU and FE
     python tests/benchmarks/sweep.py carry [--count 24]      what the target prompt carries, and the blend
     python tests/benchmarks/sweep.py solvers --count 100     fast against exact: is it within 0.02 IoU?
 
@@ -42,14 +42,14 @@ Rows = dict[str, dict[str, list[float]]]
 
 FAST = TuningSettings()
 TUNINGS: dict[str, TuningSettings] = {
-    "fast 1e-3": replace(FAST, learning_rate=1e-3),
-    "fast 5e-3": replace(FAST, learning_rate=5e-3),
-    "fast 1e-2": replace(FAST, learning_rate=1e-2),
-    "fast 3e-2": replace(FAST, learning_rate=3e-2),
-    "fast 1e-2, 1 refresh": replace(FAST, learning_rate=1e-2, refreshes=1),
-    "fast 1e-2, 10 inner": replace(FAST, learning_rate=1e-2, inner_steps=10),
-    "fast 1e-2, share 0.5": replace(FAST, learning_rate=1e-2, share=0.5),
-    "fast 1e-2, share 0.3": replace(FAST, learning_rate=1e-2, share=0.3),
+    "10 x 5": FAST,
+    "10 x 1.5": replace(FAST, learning_rate=1.5),
+    "10 x 0.5": replace(FAST, learning_rate=0.5),
+    "31 x 0.5": replace(FAST, learning_rate=0.5, inner_steps=31),
+    "5 x 5": replace(FAST, inner_steps=5),
+    "10 x 5, 1 refresh": replace(FAST, refreshes=1),
+    "10 x 5, first half": replace(FAST, share=0.5),
+    "10 x 5, first third": replace(FAST, share=1 / 3),
 }
 EDITS: dict[str, EditSettings] = {
     f"{carry}, {blend}": EditSettings(carry=carry, blend=blend)
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--kind", choices=("swap", "attribute"))
     parser.add_argument("--edits", action="store_true", help="edit too, not only look at maps")
-    parser.add_argument("--only", help="comma-separated names of tunings")
+    parser.add_argument("--only", help="names of tunings, separated by ;")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -172,7 +172,9 @@ def main() -> None:
     if args.what == "carry":
         rows = sweep_carry(model, args)
     elif args.what == "solvers":
-        rows = sweep_tuning(model, args, {"fast": FAST, "exact": replace(FAST, solver="exact")})
+        rows = sweep_tuning(
+            model, args, {"fast": FAST, "exact": replace(FAST, solver="exact", inner_steps=31)}
+        )
     else:
         chosen = TUNINGS if args.only is None else {name: TUNINGS[name] for name in args.only.split(";")}
         rows = sweep_tuning(model, args, chosen)

@@ -220,7 +220,14 @@ def test_average_maps_are_the_mean_over_steps_of_each_steps_maps(tiny_model, inv
 
 @pytest.mark.parametrize(
     "bad",
-    [{"solver": "slow"}, {"inner_steps": 0}, {"learning_rate": 0.0}, {"refreshes": 31}, {"share": 0.0}],
+    [
+        {"solver": "slow"},
+        {"inner_steps": 0},
+        {"learning_rate": 0.0},
+        {"inner_steps": 32},
+        {"refreshes": 10},
+        {"share": 0.0},
+    ],
 )
 def test_settings_out_of_bounds_are_refused(bad):
     with pytest.raises(ValueError, match="got"):

@@ -40,7 +40,7 @@ class EditRequest:
     """What to change, and how. Only the picture and the two texts have no default.
 
     `bindings` None binds what the edit itself shows to be an attribute edit; () binds nothing.
-    `settings` None takes the method's.
+    `settings` None takes the method's, `tuning` None the defaults of its solver.
     `feather` is in pixels, for `composite_pixels`.
     """
 
@@ -53,7 +53,7 @@ class EditRequest:
     bindings: Sequence[Binding] | None = None
     steps: int = 50
     settings: EditSettings | None = None
-    tuning: TuningSettings = field(default_factory=TuningSettings)
+    tuning: TuningSettings | None = None
     null_text: NullTextSettings = field(default_factory=NullTextSettings)
     interleaved: bool = True
     composite_pixels: bool = False
@@ -182,7 +182,8 @@ def _prepared(
 ) -> Inversion:
     """The inversion with tokens and null text as the method wants them."""
     guidance = request.edit_settings.guidance
-    if method.tokens == "off" or inversion.token_vectors is not None:
+    solver = method.tokens
+    if solver == "off" or inversion.token_vectors is not None:
         if inversion.null_method == method.null and inversion.guidance in (None, guidance):
             return inversion
         return reconstruct_by(method.null, model, inversion, guidance, request.null_text, run=run)
@@ -199,7 +200,7 @@ def _prepared(
         guidance=guidance,
         null_method=method.null,
         interleaved=request.interleaved,
-        tuning=replace(request.tuning, solver=method.tokens),
+        tuning=request.tuning or TuningSettings.for_solver(solver),
         null_text=request.null_text,
         run=run,
     )

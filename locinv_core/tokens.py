@@ -54,6 +54,11 @@ class TuningSettings:
         if not 0 < self.share <= 1:
             raise ValueError(f"share: got {self.share}, wants a number above 0 and at most 1")
 
+    @classmethod
+    def for_solver(cls, solver: Solver) -> TuningSettings:
+        """A solver's defaults: `exact` as published, `fast` as measured."""
+        return cls(solver, inner_steps=MOST_INNER_STEPS) if solver == "exact" else cls(solver)
+
     def tuned_steps(self, steps: int) -> int:
         """How many of `steps` timesteps are tuned."""
         return max(1, round(self.share * steps))

@@ -172,9 +172,7 @@ def main() -> None:
     if args.what == "carry":
         rows = sweep_carry(model, args)
     elif args.what == "solvers":
-        rows = sweep_tuning(
-            model, args, {"fast": FAST, "exact": replace(FAST, solver="exact", inner_steps=31)}
-        )
+        rows = sweep_tuning(model, args, {"fast": FAST, "exact": TuningSettings.for_solver("exact")})
     else:
         chosen = TUNINGS if args.only is None else {name: TUNINGS[name] for name in args.only.split(";")}
         rows = sweep_tuning(model, args, chosen)

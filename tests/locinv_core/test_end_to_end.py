@@ -192,7 +192,7 @@ def test_fast_tuning_is_within_002_of_exact_tuning_on_100_scenes(model):
         inversion = invert(model, trial)
         fast, exact = (
             mean_iou(model, trial, tuned(model, trial, inversion, settings))[1]
-            for settings in (TuningSettings(), TuningSettings("exact", inner_steps=31))
+            for settings in (TuningSettings.for_solver("fast"), TuningSettings.for_solver("exact"))
         )
         differences.append(exact - fast)
     assert statistics.fmean(differences) < 0.02

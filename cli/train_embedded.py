@@ -36,6 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--processes", type=int, default=2, help="workers that share each batch, a thread each"
     )
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="train the UNet and text encoder of this folder further"
+    )
     parser.add_argument("--restart", action="store_true", help="forget the checkpoints in --work")
     parser.add_argument(
         "--smoke", action="store_true", help="tiny models, three steps: only to see that it runs"
@@ -58,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {value}, needs 1 or more")
+    if args.start is not None and not (args.start / "unet").is_dir():
+        raise ValueError(f"--start: {args.start} has no folder unet; needs a folder of models")
     if args.seed < 0:
         raise ValueError(f"--seed: got {args.seed}, needs 0 or more")
 
@@ -76,5 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.restart:
         for name in CHECKPOINTS:
             (args.work / name).unlink(missing_ok=True)
-    train(recipe, args.out, args.work, stages=stages, processes=args.processes, report=report)
+    train(
+        recipe, args.out, args.work, stages=stages, processes=args.processes, report=report, start=args.start
+    )
     return 0

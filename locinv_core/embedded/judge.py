@@ -132,7 +132,7 @@ def _softened(images: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def train_judge(
-    checkpoint: Path, *, steps: int = 800, batch: int = 32, scenes: int = 6000, report: Callable[[str], None]
+    checkpoint: Path, *, steps: int = 1500, batch: int = 32, scenes: int = 6000, report: Callable[[str], None]
 ) -> Judge:
     """A judge trained on ``scenes`` drawings, going on from ``checkpoint`` when it exists.
 

@@ -50,7 +50,7 @@ class DiffusionRecipe:
     Attributes:
         channels: per level of the UNet, finest first; all but the finest have cross-attention.
         width, depth: of the text encoder. dropout: share of captions replaced by the empty one.
-        snr_cap: gamma of min-SNR weighting.
+        weight_cap: the most that an epsilon error counts.
     """
 
     channels: tuple[int, ...] = (48, 96, 128)
@@ -63,7 +63,7 @@ class DiffusionRecipe:
     rate: float = 1e-3
     average: float = 0.9985
     dropout: float = 0.12
-    snr_cap: float = 5.0
+    weight_cap: float = 4.0
 
 
 @dataclass(frozen=True)

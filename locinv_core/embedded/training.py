@@ -38,10 +38,12 @@ def train(
     stages: tuple[str, ...] = STAGES,
     processes: int = 1,
     report: Report,
+    start: Path | None = None,
 ) -> None:
     """Train the named stages into ``out`` (diffusers layout), with checkpoints and drawn scenes in ``work``.
 
     Args:
+        start: a folder whose UNet and text encoder are trained further, in place of random weights.
         processes: how many single-threaded workers share a batch. report: receives progress lines; a module's
             function or another thing that can be sent to a process.
 
@@ -63,7 +65,7 @@ def train(
         for needed in ("tokenizer/vocab.json", "vae/config.json"):
             if not (out / needed).exists():
                 raise ValueError(f"stages: diffusion needs {out / needed}; train that stage first")
-        workers.run_workers(processes, _diffusion_stage, recipe, out, work, report)
+        workers.run_workers(processes, _diffusion_stage, recipe, out, work, report, start)
 
 
 def _vae_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
@@ -76,7 +78,7 @@ def _vae_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
         report(f"vae: written to {out / 'vae'}, scaling factor {1 / deviation:.4f}")
 
 
-def _diffusion_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
+def _diffusion_stage(recipe: Recipe, out: Path, work: Path, report: Report, start: Path | None) -> None:
     latents = _latents(recipe, out, work, report)
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
     token_ids = encode_captions(tokenizer, recipe)
@@ -91,6 +93,7 @@ def _diffusion_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> N
         seed=recipe.seed,
         report=report,
         snapshot=partial(export_diffusion, folder=out),
+        start=start,
     )
 
 

@@ -20,7 +20,11 @@ from pinpoint.locinv_core.embedded.dataset import (
     training_seeds,
     write_training_set,
 )
-from pinpoint.locinv_core.embedded.diffusion_training import build_scheduler, min_snr_weights
+from pinpoint.locinv_core.embedded.diffusion_training import (
+    build_scheduler,
+    draw_timesteps,
+    noise_weights,
+)
 from pinpoint.locinv_core.embedded.recipe import Recipe, VaeRecipe
 from pinpoint.locinv_core.embedded.scenes import render, sample_scene
 from pinpoint.locinv_core.embedded.training import train
@@ -53,10 +57,17 @@ def noise_pictures(count: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 48, 48), generator=generator, dtype=torch.uint8)
 
 
-def test_min_snr_weights_follow_the_ratio_of_signal_and_noise() -> None:
-    # alpha_bar 1/2: SNR 1, under the cap, weight 1. 10/11: SNR 10, weight 5 / 10. 20/21: 5 / 20.
-    weights = min_snr_weights(torch.tensor([1 / 2, 10 / 11, 20 / 21], dtype=torch.float64), 5.0)
-    assert weights.tolist() == pytest.approx([1.0, 0.5, 0.25])
+def test_the_weights_are_the_root_of_noise_over_signal_up_to_their_cap() -> None:
+    # alpha_bar 1/2, 4/5, 1/10, 1/1000: noise over signal 1, 1/4, 9, 999.
+    weights = noise_weights(torch.tensor([1 / 2, 4 / 5, 1 / 10, 1 / 1000], dtype=torch.float64), 4.0)
+    assert weights.tolist() == pytest.approx([1.0, 0.5, 3.0, 4.0])
+
+
+def test_timesteps_and_their_factors_together_follow_the_weights() -> None:
+    weights = torch.tensor([1.0, 4.0, 16.0])  # density 1 : 2 : 4, factors 1, 2, 4
+    timesteps, factors = draw_timesteps(weights, 7000, torch.Generator().manual_seed(0))
+    assert torch.bincount(timesteps).tolist() == pytest.approx([1000, 2000, 4000], abs=2)
+    assert torch.equal(factors, torch.tensor([1.0, 2.0, 4.0])[timesteps])
 
 
 def test_the_learning_rate_rises_in_a_twentieth_and_falls_along_a_cosine() -> None:
@@ -185,6 +196,17 @@ def test_a_smoke_run_writes_a_folder_that_diffusers_opens_and_draws_with(
     assert (out / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() != before
 
 
+def test_models_can_be_trained_further_from_their_shipped_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, work = tmp_path / "weights", tmp_path / "work"
+    words = ["--smoke", "--processes", "1", "--out", str(out), "--work", str(work)]
+    assert command(*words, "--steps-vae", "1", "--steps-unet", "1") == 0
+    words += ["--stages", "diffusion", "--restart", "--steps-unet", "1"]
+    assert command(*words, "--start", str(out)) == 0
+    assert f"starting from the weights in {out}" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
     recipe = replace(Recipe().smoke(), scenes=4)
@@ -220,16 +242,20 @@ def test_bad_numbers_and_unknown_stages_are_refused(tmp_path: Path) -> None:
         command("--stages", "vae,gan", *folders)
     with pytest.raises(ValueError, match="--steps-unet: got 0, needs 1 or more"):
         command("--steps-unet", "0", *folders)
+    with pytest.raises(ValueError, match=r"--start: .* has no folder unet"):
+        command("--start", str(tmp_path / "nowhere"), *folders)
     with pytest.raises(ValueError, match="--seed: got -1"):
         command("--seed", "-1", *folders)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_noise_schedule_is_stable_diffusions() -> None:
+def test_the_noise_schedule_leaves_next_to_nothing_of_the_picture() -> None:
     scheduler = build_scheduler()
     scheduler.set_timesteps(50)
     assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
-    # sqrt of beta runs evenly from sqrt(0.00085) to sqrt(0.012).
-    roots = [math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * k / 999 for k in range(1000)]
+    # The root of beta runs evenly from that of 0.0015 to that of 0.0195.
+    roots = [math.sqrt(0.0015) + (math.sqrt(0.0195) - math.sqrt(0.0015)) * k / 999 for k in range(1000)]
     product = math.prod(1 - root**2 for root in roots)
     assert scheduler.alphas_cumprod[-1].item() == pytest.approx(product, rel=1e-4)
+    # A mean over 32 x 32 cells is known to 1/32 of the noise; what is left of the picture's is less.
+    assert math.sqrt(product) < 1 / 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,7 +129,7 @@ def test_python_dash_m_lists_every_command(tmp_path: Path) -> None:
     done = python("-m", "pinpoint", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for name in ("edit", "scenes", "train-embedded", "evaluate-embedded", "demo"):
-        assert f"\n    {name} " in done.stdout, done.stdout
+        assert re.search(rf"^    {name}\s", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_a_missing_command_ends_the_process_with_status_2(tmp_path: Path) -> None:

@@ -105,9 +105,9 @@ def refuse_unfit_unet(config: Mapping[str, Any], where: str) -> None:
     kind = config.get("_class_name", "UNet2DConditionModel")
     if kind != "UNet2DConditionModel":
         raise ValueError(f"{where}: its UNet is a {kind}, wants a UNet2DConditionModel")
-    channels = config.get("in_channels", 4)
-    if channels != 4:
-        raise ValueError(f"{where}: {unfit_channels(channels)}")
+    channels, made = config.get("in_channels", 4), config.get("out_channels", 4)
+    if channels != made:
+        raise ValueError(f"{where}: {unfit_channels(channels, made)}")
     added = config.get("addition_embed_type") or config.get("encoder_hid_dim_type")
     if added is not None:
         raise ValueError(
@@ -121,13 +121,13 @@ def refuse_unfit_unet(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def unfit_channels(channels: int) -> str:
-    """What a UNet that reads this many channels seems to be."""
+def unfit_channels(channels: int, wanted: int = 4) -> str:
+    """What a UNet that reads this many channels, and not as many as it makes, seems to be."""
     seems = {5: "a depth model", 7: "an upscaler", 8: "InstructPix2Pix", 9: "an inpainting model"}.get(
         channels
     )
     found = f"{channels} channels" + (f" ({seems})" if seems else "")
-    return f"its UNet reads {found}, wants 4 (a plain text-to-image model)"
+    return f"its UNet reads {found}, wants {wanted} (a plain text-to-image model)"
 
 
 @contextmanager
@@ -177,9 +177,10 @@ def _refuse_other_parts(configs: Mapping[str, Mapping[str, Any]], folder: Path) 
     vae = configs["vae"].get("_class_name", "AutoencoderKL")
     if vae != "AutoencoderKL":
         raise ValueError(f"model folder {folder}: its VAE is a {vae}, wants an AutoencoderKL")
-    if configs["vae"].get("latent_channels", 4) != 4:
+    channels = configs["vae"].get("latent_channels", 4), configs["unet"].get("in_channels", 4)
+    if channels[0] != channels[1]:
         raise ValueError(
-            f"model folder {folder}: its VAE has {configs['vae']['latent_channels']} latent channels, wants 4"
+            f"model folder {folder}: its VAE has {channels[0]} latent channels, its UNet reads {channels[1]}"
         )
     text = configs["text_encoder"].get("model_type", "clip_text_model")
     if text not in ("clip_text_model", "clip"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ Report = Callable[[str], None]
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion's kind of schedule, with the betas of the first latent diffusion models.
 
-    Stable Diffusion's own 0.00085 to 0.012 leaves a picture of 32 x 32 latents a visible mean colour at the
+    Stable Diffusion's own 0.00085 to 0.012 leaves so few latents a visible mean colour at the
     last step: the model would read the background there and not in the caption.
     """
     return DDIMScheduler(
@@ -54,16 +54,16 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def build_unet(recipe: DiffusionRecipe, *, sample_size: int = 32) -> UNet2DConditionModel:
-    """A new UNet: only convolutions at the finest level, cross-attention at the others, heads of 32."""
+def build_unet(recipe: DiffusionRecipe, latents: Sequence[int]) -> UNet2DConditionModel:
+    """A new UNet for latents of shape (C, h, w): cross-attention at every level, heads of 32."""
     levels = len(recipe.channels)
     return UNet2DConditionModel(
-        sample_size=sample_size,
-        in_channels=4,
-        out_channels=4,
+        sample_size=latents[-1],
+        in_channels=latents[0],
+        out_channels=latents[0],
         block_out_channels=recipe.channels,
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
-        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
         layers_per_block=recipe.layers,
         attention_head_dim=tuple(max(1, channels // 32) for channels in recipe.channels),
         cross_attention_dim=recipe.width,
@@ -137,13 +137,13 @@ def train_diffusion(
     """Train, going on from ``checkpoint`` when it exists; ``snapshot`` receives the averaged models.
 
     Args:
-        latents: (N, 4, h, w), unit deviation. token_ids: (N, V, L), V captions a picture.
+        latents: (N, C, h, w), unit deviation. token_ids: (N, V, L), V captions a picture.
         empty_ids: (L,), of the empty caption.
         snapshot: called in worker 0 every ``snapshot_steps`` and at the end.
         start: a folder of models to start from in place of random weights, where there is no checkpoint.
     """
     torch.manual_seed(seed)
-    unet = build_unet(recipe, sample_size=latents.shape[-1])
+    unet = build_unet(recipe, latents.shape[1:])
     text_encoder = build_text_encoder(recipe, vocabulary=vocabulary, length=token_ids.shape[-1])
     unet.set_attn_processor(AttnProcessor())  # with few heads on a CPU, faster backward than the fused kernel
     text_encoder.set_attn_implementation("eager")
@@ -163,7 +163,7 @@ def train_diffusion(
 
     def export() -> None:
         unet_, text_ = (
-            build_unet(recipe, sample_size=latents.shape[-1]),
+            build_unet(recipe, latents.shape[1:]),
             build_text_encoder(recipe, vocabulary=vocabulary, length=token_ids.shape[-1]),
         )
         averaged = _Pair(unet_, text_)

@@ -24,17 +24,18 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """The autoencoder: 4 latent channels at a quarter of the picture's side.
+    """The autoencoder: latents at an eighth of the picture's side, as Stable Diffusion's.
 
     Attributes:
-        channels: per level, finest first. crop: side of the training crops in pixels.
+        channels: per level, finest first; each but the last halves the side. latents: their channels. crop: side of the training crops in pixels.
         rate: peak learning rate of a one-cycle schedule. average: decay of the running average.
         kl: weight of the KL term. edges: weight of the L1 distance of image gradients.
     """
 
-    channels: tuple[int, ...] = (32, 64, 96)
+    channels: tuple[int, ...] = (32, 64, 96, 96)
+    latents: int = 8
     groups: int = 4
-    steps: int = 2600
+    steps: int = 3000
     batch: int = 16
     crop: int = 64
     rate: float = 1.5e-3
@@ -42,18 +43,23 @@ class VaeRecipe:
     kl: float = 1e-6
     edges: float = 0.5
 
+    @property
+    def factor(self) -> int:
+        """Pixels of a side that one latent stands for."""
+        return int(2 ** (len(self.channels) - 1))
+
 
 @dataclass(frozen=True)
 class DiffusionRecipe:
     """UNet and text encoder, trained together to predict the noise.
 
     Attributes:
-        channels: per level of the UNet, finest first; all but the finest have cross-attention.
+        channels: per level of the UNet, finest first.
         width, depth: of the text encoder. dropout: share of captions replaced by the empty one.
         weight_cap: the most that an epsilon error counts.
     """
 
-    channels: tuple[int, ...] = (48, 96, 128)
+    channels: tuple[int, ...] = (96, 128)
     groups: int = 16
     layers: int = 1
     width: int = 128
@@ -87,8 +93,8 @@ class Recipe:
         return replace(
             self,
             scenes=12,
-            vae=replace(self.vae, channels=(8, 8, 16), groups=4, steps=3, batch=2, crop=32),
+            vae=replace(self.vae, channels=(8, 8, 16, 16), groups=4, steps=3, batch=2, crop=32),
             diffusion=replace(
-                self.diffusion, channels=(8, 8, 16), groups=4, width=16, depth=1, steps=3, batch=4
+                self.diffusion, channels=(8, 16), groups=4, width=16, depth=1, steps=3, batch=4
             ),
         )

@@ -118,7 +118,7 @@ def encode_captions(tokenizer: CLIPTokenizer, recipe: Recipe) -> Tensor:
 
 
 def _latents(recipe: Recipe, out: Path, work: Path, report: Report) -> Tensor:
-    """Scaled latents of the training set (N, 4, h, w), fp16, encoded once per autoencoder by all workers."""
+    """Scaled latents of the training set (N, C, h, w), fp16, encoded once per autoencoder by all workers."""
     weights = (out / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
     key = {"vae": hashlib.sha256(weights).hexdigest(), "count": recipe.scenes, "first": recipe.seed}
     record, rows = work / "latents.json", work / "latents.npy"

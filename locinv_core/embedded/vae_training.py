@@ -1,4 +1,4 @@
-"""Training the embedded autoencoder: pictures to latents of 4 channels at a quarter of the side, and back.
+"""Training the embedded autoencoder: pictures to latents at an eighth of the side, and back.
 
 The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a faint KL term.
 """
@@ -37,7 +37,7 @@ def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        latent_channels=4,
+        latent_channels=recipe.latents,
         block_out_channels=recipe.channels,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
@@ -52,7 +52,7 @@ def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
 def vae_loss(decoded: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, recipe: VaeRecipe) -> Tensor:
     """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences) + ``kl`` * KL to N(0, 1).
 
-    ``decoded``, ``target``: (B, 3, H, W) in [-1, 1]; ``mean``, ``logvar``: (B, 4, h, w). The KL is summed
+    ``decoded``, ``target``: (B, 3, H, W) in [-1, 1]; ``mean``, ``logvar``: (B, C, h, w). The KL is summed
     over a latent and averaged over the batch.
     """
     error = decoded - target
@@ -103,7 +103,8 @@ def train_vae(
         for group in optimizer.param_groups:
             group["lr"] = one_cycle(state.step, recipe.steps, recipe.rate)
         batch = share(random_crops(pictures, recipe.batch, recipe.crop, rng))
-        noise = torch.randn(recipe.batch, 4, recipe.crop // 4, recipe.crop // 4, generator=rng)
+        side = recipe.crop // recipe.factor
+        noise = torch.randn(recipe.batch, recipe.latents, side, side, generator=rng)
         with torch.autocast("cpu", torch.bfloat16):
             moments = vae.quant_conv(vae.encoder(batch))
             mean, logvar = moments.float().chunk(2, dim=1)
@@ -135,7 +136,7 @@ def train_vae(
 
 @torch.no_grad()
 def encode_set(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 32, mirrored: bool = False) -> Tensor:
-    """Latent means of pictures (N, 3, H, W) uint8, unscaled: (N, 4, h, w) float32."""
+    """Latent means of pictures (N, 3, H, W) uint8, unscaled: (N, C, h, w) float32."""
     latents = []
     for part in pictures.split(batch):
         images = part.float() / 127.5 - 1
@@ -168,7 +169,7 @@ def export_vae(vae: AutoencoderKL, folder: Path, scaling_factor: float) -> None:
 def standardise_latents(vae: AutoencoderKL, latents: Tensor) -> float:
     """Give every latent channel mean 0 and one common deviation, by rewriting the two 1x1 convolutions.
 
-    The pictures that the autoencoder makes stay the same. ``latents``: (N, 4, h, w), its means on training
+    The pictures that the autoencoder makes stay the same. ``latents``: (N, C, h, w), its means on training
     pictures. Returns the common deviation; its inverse is the scaling factor.
     """
     centre, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))

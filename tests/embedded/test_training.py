@@ -38,7 +38,7 @@ from pinpoint.locinv_core.embedded.vae_training import (
     vae_loss,
 )
 
-TINY = VaeRecipe(channels=(8, 8, 16), groups=4, steps=4, batch=2, crop=32)
+TINY = VaeRecipe(channels=(8, 8, 16), latents=4, groups=4, steps=4, batch=2, crop=32)
 
 
 def quiet(line: str) -> None:

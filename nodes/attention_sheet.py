@@ -1,0 +1,69 @@
+"""The word maps that Cross-Attention Maps shows: read from an inversion, or chosen from an edit's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from .inverted_picture import InvertedPicture, WordMaps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.run import Run
+
+
+def read_maps(
+    source: InvertedPicture, words: Sequence[str], prior: LocalizationPrior | None, run: Run
+) -> WordMaps:
+    """The maps of `words` at the inversion's latents, after tuning and, if anything was tuned, before it.
+
+    Without words: the prior's, and all other nouns. Raises ValueError for a word that the prompt lacks and
+    for a prior of another size or of other words.
+    """
+    from ..locinv_core.tuning_plan import word_name
+    from ..locinv_core.word_maps import maps_before_and_after
+
+    inversion = source.inversion
+    prompt = inversion.prompt
+    placed: tuple[str, ...] = ()
+    if prior is not None:
+        source.framed(prior).check_against(prompt)
+        placed = prior.words
+    if not words:
+        names = [word_name(prompt, index) for index in prompt.nouns]
+        words = [*placed, *(name for name in names if name.lower() not in placed)]
+    if not words:
+        words = [word_name(prompt, index) for index in range(len(prompt.words))]
+    for word in words:
+        prompt.find(word)
+    with source.model.ready() as model, run.stage("maps"):
+        before, after = maps_before_and_after(model, inversion, words, run=run)
+    tuned = inversion.token_vectors is not None
+    return WordMaps(
+        source.image,
+        {word: source.on_picture(values) for word, values in after.items()},
+        {word: source.on_picture(values) for word, values in before.items()} if tuned else {},
+    )
+
+
+def selected(maps: WordMaps, words: Sequence[str]) -> WordMaps:
+    """Of these maps, those of `words`; all without any. Raises ValueError for a word that has none."""
+    if not words:
+        return maps
+    found = {}
+    for word in words:
+        names = [name for name in maps.maps if name.casefold() == word.casefold()]
+        if not names:
+            raise ValueError(f"words: there is no map of {word!r}; there are maps of: {', '.join(maps.maps)}")
+        found[names[0]] = maps.maps[names[0]]
+    return WordMaps(maps.picture, found, {name: maps.before[name] for name in found if name in maps.before})
+
+
+def masks_of(maps: WordMaps) -> Tensor:
+    """(words, H, W): each map as a share of its maximum."""
+    stacked = torch.stack(list(maps.maps.values()))
+    return stacked / stacked.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)

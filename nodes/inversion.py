@@ -1,0 +1,194 @@
+"""DDIM Invert and Null-Text Inversion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import sockets
+from .tensors import one_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.inversion import NullMethod
+    from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.prompts import Prompt
+    from .inverted_picture import InvertedPicture
+    from .managed_model import ManagedModel
+    from .progress import NodeRun
+
+CATEGORY = "Pinpoint/inversion"
+# Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
+NULL_METHODS = ["direct", "null-text", "negative-prompt", "proximal", "none"]
+NULL_TOOLTIP = (
+    "How guided sampling is made to give the picture back. 'direct' (Direct Inversion) costs nothing and is"
+    " exact; 'null-text' optimises the empty prompt, slowly; 'negative-prompt' and 'proximal' put the prompt"
+    " itself in its place; 'none' is plain DDIM."
+)
+GUIDANCE_TOOLTIP = (
+    "Classifier-free guidance scale: how strongly the edit follows its prompt. 7.5 is usual; 1 is none."
+)
+
+
+def model_input() -> io.Input:
+    """The socket of an edit model."""
+    return sockets.Model.Input("model", tooltip="From Load Edit Model; the same one as on Parse Prompt.")
+
+
+def image_input() -> io.Input:
+    """The socket of the picture to edit."""
+    return io.Image.Input(
+        "image",
+        tooltip="The picture to edit, one at a time, at least 64 pixels on each side. Sides that the model"
+        " cannot take are padded, and the edit is cropped again.",
+    )
+
+
+def prompt_input() -> io.Input:
+    """The socket of what the picture shows."""
+    return sockets.Prompt.Input("prompt", tooltip="What the picture shows, from Parse Prompt.")
+
+
+def steps_input() -> io.Input:
+    """How many steps."""
+    return io.Int.Input(
+        "steps",
+        default=50,
+        min=2,
+        max=1000,
+        tooltip="DDIM steps, there and back. 50 is usual; fewer are faster and less faithful.",
+    )
+
+
+def guidance_input() -> io.Input:
+    """The scale of guidance."""
+    return io.Float.Input("guidance", default=7.5, min=0.0, max=100.0, step=0.1, tooltip=GUIDANCE_TOOLTIP)
+
+
+def inversion_output() -> io.Output:
+    """The socket of an inversion that comes out."""
+    return sockets.Inversion.Output(
+        display_name="inversion",
+        tooltip="For Optimize Tokens, Null-Text Inversion and Prompt-to-Prompt Edit.",
+    )
+
+
+class DDIMInvert(io.ComfyNode):
+    """Turns a picture into noise that turns back into it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointDDIMInvert",
+            display_name="DDIM Invert",
+            category=CATEGORY,
+            description="Finds the noise that the model would have made this picture from: the start of every"
+            " edit.",
+            inputs=[model_input(), image_input(), prompt_input(), steps_input()],
+            outputs=[inversion_output()],
+        )
+
+    @classmethod
+    def execute(cls, model: ManagedModel, image: Tensor, prompt: Prompt, steps: int) -> io.NodeOutput:
+        inverted, run = invert(model, image, prompt, steps)
+        run.show_cost()
+        return io.NodeOutput(inverted)
+
+
+class NullTextInversion(io.ComfyNode):
+    """Makes an inversion ready for guided sampling."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointNullTextInversion",
+            display_name="Null-Text Inversion",
+            category=CATEGORY,
+            description="Makes guided sampling give the picture back, so that an edit changes only what its"
+            " prompt changes. Put it after Optimize Tokens, if that is used.",
+            inputs=[
+                sockets.Inversion.Input("inversion", tooltip="From DDIM Invert or Optimize Tokens."),
+                io.Combo.Input("mode", options=NULL_METHODS, default="direct", tooltip=NULL_TOOLTIP),
+                io.Float.Input(
+                    "guidance",
+                    default=7.5,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Only for 'null-text': the guidance scale of the edit that will follow.",
+                ),
+                io.Int.Input(
+                    "inner_steps",
+                    default=10,
+                    min=1,
+                    max=100,
+                    tooltip="Only for 'null-text': steps of Adam at each timestep, at most; it stops early"
+                    " when the picture is matched.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.01,
+                    min=0.0001,
+                    max=1.0,
+                    step=0.0001,
+                    round=False,
+                    tooltip="Only for 'null-text': Adam's learning rate at the first step; it falls from"
+                    " there.",
+                ),
+            ],
+            outputs=[inversion_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        inversion: InvertedPicture,
+        mode: NullMethod,
+        guidance: float,
+        inner_steps: int,
+        learning_rate: float,
+    ) -> io.NodeOutput:
+        from ..locinv_core.null_text import NullTextSettings, reconstruct_by
+        from .progress import node_run
+
+        settings = NullTextSettings(inner_steps=inner_steps, learning_rate=learning_rate)
+        run = node_run("null-text", preview=inversion.preview())
+        with inversion.model.ready() as model:
+            ready = reconstruct_by(mode, model, inversion.inversion, guidance, settings, run=run)
+        run.show_cost()
+        return io.NodeOutput(inversion.with_inversion(ready))
+
+
+def invert(
+    model: ManagedModel,
+    image: Tensor,
+    prompt: Prompt,
+    steps: int,
+    *later_stages: str,
+    prior: LocalizationPrior | None = None,
+) -> tuple[InvertedPicture, NodeRun]:
+    """The picture's DDIM inversion, and the run that it was made in, whose bar has room for `later_stages`.
+
+    A `prior` given is checked against the picture before any work.
+    """
+    from ..locinv_core.images import Framing
+    from ..locinv_core.inversion import ddim_invert
+    from .inverted_picture import InvertedPicture, check_prompt, framed_prior
+    from .previews import LatentPreview
+    from .progress import node_run
+
+    picture = one_picture(image)
+    check_prompt(prompt, model)
+    model.model.schedule.timesteps(steps)
+    height, width = picture.shape[-2:]
+    framing = Framing.of(height, width, model.model.size_multiple)
+    if prior is not None:
+        framed_prior(prior, framing)
+    padded = framing.pad_image(picture)
+    with model.ready() as ready:
+        latents = ready.encode(padded)
+        run = node_run("inversion", *later_stages, preview=LatentPreview.fit(latents, padded))
+        inversion = ddim_invert(ready, latents, prompt, steps, run=run)
+    return InvertedPicture(model, picture, framing, inversion), run

@@ -1,0 +1,105 @@
+"""What travels between the stages: an inversion with its picture, framing and model; and word maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.images import Framing
+    from ..locinv_core.inversion import Inversion
+    from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.prompts import Prompt
+    from .managed_model import ManagedModel
+    from .previews import LatentPreview
+
+
+@dataclass(frozen=True)
+class InvertedPicture:
+    """An inversion, and what later stages need to know of where it came from."""
+
+    model: ManagedModel
+    image: Tensor
+    """(1, 3, H, W) in [0, 1], as it came in."""
+    framing: Framing
+    """From the picture's own size to the padded one that was inverted."""
+    inversion: Inversion
+
+    def with_inversion(self, inversion: Inversion) -> InvertedPicture:
+        """The same picture with another inversion."""
+        return replace(self, inversion=inversion)
+
+    def framed(self, prior: LocalizationPrior) -> LocalizationPrior:
+        """The prior on the padded picture. Raises ValueError for a prior of another size."""
+        return framed_prior(prior, self.framing)
+
+    def on_picture(self, values: Tensor) -> Tensor:
+        """A map (rows, columns) of the padded picture as one (H, W) of the picture."""
+        framing = self.framing
+        size = framing.padded_height, framing.padded_width
+        full = F.interpolate(
+            values[None, None].float().cpu(), size=size, mode="bilinear", align_corners=False
+        )
+        return framing.crop(full)[0, 0]
+
+    def preview(self) -> LatentPreview:
+        """How latents of this picture look."""
+        from .previews import LatentPreview
+
+        return LatentPreview.fit(self.inversion.latents[:1], self.framing.pad_image(self.image))
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """Where the words of a prompt look: maps (H, W) at the picture's size, by word.
+
+    `before` are those of the same words before tuning; empty where there are none.
+    """
+
+    picture: Tensor
+    """(1, 3, H, W): what the maps are drawn over."""
+    maps: Mapping[str, Tensor]
+    before: Mapping[str, Tensor]
+
+
+def framed_prior(prior: LocalizationPrior, framing: Framing) -> LocalizationPrior:
+    """The prior on the padded picture. Raises ValueError for a prior of another size."""
+    if prior.size != (framing.height, framing.width):
+        raise ValueError(
+            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the picture's"
+            f" {framing.width}x{framing.height}"
+        )
+    return replace(prior, masks={word: framing.pad_mask(mask) for word, mask in prior.masks.items()})
+
+
+def check_same_picture(inversion: Inversion, latents: Tensor, latent_factor: int) -> None:
+    """Raise ValueError unless the inversion is of the picture that these latents (1, C, h, w) encode."""
+    from ..locinv_core.localized_edit import SAME_PICTURE
+
+    if inversion.latents.shape[1:] != latents.shape[1:]:
+        was, wants = (
+            f"{z.shape[-1] * latent_factor}x{z.shape[-2] * latent_factor}"
+            for z in (inversion.latents, latents)
+        )
+        raise ValueError(
+            f"image: it has {wants} pixels, but the inversion was made of {was}; wants its own picture"
+        )
+    apart = (inversion.latents[:1].to(latents) - latents).norm() / latents.norm()
+    if float(apart) > SAME_PICTURE:
+        raise ValueError("image: the inversion was made of another picture; wants its own")
+
+
+def check_prompt(prompt: Prompt, model: ManagedModel) -> None:
+    """Raise ValueError unless the prompt was read by this model's tokenizer."""
+    from ..locinv_core.prompts import parse_prompt
+
+    if parse_prompt(prompt.text, model.model.tokenizer).token_ids != prompt.token_ids:
+        raise ValueError(
+            f"prompt: {prompt.text!r} was read for another model than {model.model.name!r}; wants the same"
+            " model on Parse Prompt"
+        )

@@ -1,0 +1,93 @@
+"""Load Edit Model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from . import sockets
+
+CATEGORY = "Pinpoint/model"
+EMBEDDED = "embedded"
+CHECKPOINTS, DIFFUSERS = "checkpoints/", "diffusers/"
+DTYPES = ["auto", "float32", "float16", "bfloat16"]
+PREDICTIONS = ["auto", "epsilon", "v_prediction"]
+
+
+class LoadEditModel(io.ComfyNode):
+    """Opens an edit model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLoadEditModel",
+            display_name="Load Edit Model",
+            category=CATEGORY,
+            description="Opens a model that pictures can be inverted and edited with: the small one that"
+            " Pinpoint brings, or Stable Diffusion 1.x or 2.x from models/checkpoints or models/diffusers.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=model_names(),
+                    default=EMBEDDED,
+                    tooltip="'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
+                    " For photographs choose Stable Diffusion 1.x or 2.x: a .safetensors file in"
+                    " models/checkpoints or a folder in models/diffusers.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=DTYPES,
+                    default="auto",
+                    tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at"
+                    " it, else float32.",
+                ),
+                io.Combo.Input(
+                    "prediction",
+                    options=PREDICTIONS,
+                    default="auto",
+                    tooltip="What the UNet predicts. 'auto' reads it from the model; say it yourself if edits"
+                    " of an SD 2.x checkpoint come out as noise.",
+                ),
+            ],
+            outputs=[sockets.Model.Output(display_name="model", tooltip="For Parse Prompt and DDIM Invert.")],
+        )
+
+    @classmethod
+    def execute(cls, model: str, dtype: str, prediction: str) -> io.NodeOutput:
+        from .managed_model import open_managed
+
+        return io.NodeOutput(open_managed(path_of(model), dtype, prediction))
+
+
+def model_names() -> list[str]:
+    """What there is to open, as it stands in a workflow: with `/` on every system."""
+    files = [
+        CHECKPOINTS + name.replace(os.sep, "/")
+        for name in folder_paths.get_filename_list("checkpoints")
+        if name.lower().endswith(".safetensors")
+    ]
+    folders = [
+        DIFFUSERS + index.parent.relative_to(place).as_posix()
+        for place in map(Path, folder_paths.get_folder_paths("diffusers"))
+        for index in sorted(place.glob("**/model_index.json"))
+        if index.parent != place
+    ]
+    return [EMBEDDED, *folders, *files]
+
+
+def path_of(name: str) -> str:
+    """What `load_edit_model` calls a model of `model_names`. Raises ValueError for one that is gone."""
+    if name == EMBEDDED:
+        return name
+    if name.startswith(CHECKPOINTS):
+        path = folder_paths.get_full_path("checkpoints", name.removeprefix(CHECKPOINTS))
+        if path is not None:
+            return str(path)
+    for place in folder_paths.get_folder_paths("diffusers"):
+        folder = Path(place, name.removeprefix(DIFFUSERS))
+        if folder.is_dir():
+            return str(folder)
+    raise ValueError(f"model: {name!r} is no longer there; press R to see what there is")

@@ -1,0 +1,85 @@
+"""Parse Prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io, ui
+
+from . import sockets
+from .text_inputs import pairs_from_text, words_from_text
+
+if TYPE_CHECKING:
+    from ..locinv_core.prompts import Prompt
+    from .managed_model import ManagedModel
+
+
+class ParsePrompt(io.ComfyNode):
+    """Reads a prompt as the model does."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointParsePrompt",
+            display_name="Parse Prompt",
+            category="Pinpoint/prompt",
+            description="Reads what the picture shows: its words, which of them name things, and which"
+            " adjective belongs to which thing.",
+            is_output_node=True,
+            inputs=[
+                sockets.Model.Input(
+                    "model", tooltip="The model that the prompt is for: each reads words in its own way."
+                ),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="a yellow cat and a red star in a meadow",
+                    tooltip="What the picture shows, in plain words. Name the thing that you want to change.",
+                ),
+                io.String.Input(
+                    "nouns",
+                    default="",
+                    optional=True,
+                    tooltip="The words that name things, separated by commas, if Pinpoint finds the wrong"
+                    " ones. Empty: found by grammar.",
+                ),
+                io.String.Input(
+                    "bindings",
+                    default="",
+                    optional=True,
+                    tooltip="Which adjective belongs to which thing, as adjective:noun, separated by commas,"
+                    " for example yellow:cat. Empty: found by grammar.",
+                ),
+            ],
+            outputs=[
+                sockets.Prompt.Output(display_name="prompt", tooltip="For DDIM Invert and LocInv."),
+                io.String.Output(
+                    display_name="nouns", tooltip="The words that name things, separated by commas."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: ManagedModel, text: str, nouns: str = "", bindings: str = "") -> io.NodeOutput:
+        from ..locinv_core.prompts import parse_prompt
+        from .progress import show_text
+
+        prompt = parse_prompt(
+            text,
+            model.model.tokenizer,
+            nouns=words_from_text(nouns) or None,
+            bindings=pairs_from_text(bindings) or None,
+        )
+        named = ", ".join(prompt.words[index].text for index in prompt.nouns)
+        show_text(described(prompt))
+        return io.NodeOutput(prompt, named, ui=ui.PreviewText(described(prompt)))
+
+
+def described(prompt: Prompt) -> str:
+    """The nouns, the pairs and the number of tokens, in a few words."""
+    words = prompt.words
+    nouns = ", ".join(words[index].text for index in prompt.nouns) or "none"
+    pairs = (
+        ", ".join(f"{words[adjective].text} {words[noun].text}" for noun, adjective in prompt.pairs) or "none"
+    )
+    return f"things: {nouns}; pairs: {pairs}; {prompt.length} of {len(prompt.token_ids)} tokens"

@@ -1,0 +1,68 @@
+"""Sample Picture: a picture that the pack brings, with its mask, its box, its prompts and its true edit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+SAMPLES = Path(__file__).parent.parent / "locinv_core" / "embedded" / "samples"
+
+
+class SamplePicture(io.ComfyNode):
+    """A picture to try an edit on."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointSamplePicture",
+            display_name="Sample Picture",
+            category="Pinpoint/model",
+            description="A drawn picture to try the embedded model on. Because it is drawn, the mask of its"
+            " thing and the true edited picture are known exactly.",
+            inputs=[
+                io.Combo.Input(
+                    "sample",
+                    options=[scene["source"] for scene in scenes()],
+                    tooltip="Which picture, by what it shows.",
+                )
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The picture."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="Where the thing is that the sample edit changes."
+                ),
+                io.String.Output(display_name="word", tooltip="The word that names it."),
+                io.String.Output(display_name="source", tooltip="What the picture shows."),
+                io.String.Output(display_name="target", tooltip="What it should show."),
+                io.String.Output(
+                    display_name="boxes", tooltip="A box for each of its things, for Prior from Boxes."
+                ),
+                io.Image.Output(display_name="truth", tooltip="The true edited picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, sample: str) -> io.NodeOutput:
+        from ..locinv_core.images import load_image
+        from ..locinv_core.priors import from_mask_files
+        from .tensors import image_of
+
+        scene = next(scene for scene in scenes() if scene["source"] == sample)
+        thing = next(thing for thing in scene["objects"] if thing["edited"])
+        mask = from_mask_files({thing["noun"]: SAMPLES / thing["mask"]}).union()
+        boxes = "\n".join(
+            f"{thing['noun']}={','.join(str(side) for side in thing['box'])}" for thing in scene["objects"]
+        )
+        picture, truth = (image_of(load_image(SAMPLES / scene[key])) for key in ("image", "target_image"))
+        return io.NodeOutput(
+            picture, mask[None], thing["noun"], scene["source"], scene["target"], boxes, truth
+        )
+
+
+def scenes() -> list[dict[str, Any]]:
+    """The sample scenes, as their file describes them."""
+    found: list[dict[str, Any]] = json.loads((SAMPLES / "scenes.json").read_text(encoding="utf-8"))["scenes"]
+    return found

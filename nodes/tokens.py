@@ -1,0 +1,249 @@
+"""Optimize Tokens, and LocInv's Algorithm 1 in one node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import sockets
+from .inversion import (
+    NULL_METHODS,
+    NULL_TOOLTIP,
+    guidance_input,
+    image_input,
+    inversion_output,
+    invert,
+    model_input,
+    prompt_input,
+    steps_input,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.inversion import NullMethod
+    from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.prompts import Prompt
+    from ..locinv_core.tokens import Solver
+    from ..locinv_core.tuning_plan import Binding
+    from .inverted_picture import InvertedPicture
+    from .managed_model import ManagedModel
+
+# Written out as in `inversion`.
+SOLVERS = ["fast", "exact"]
+OBJECTIVES = ["locinv", "dpl"]
+
+
+def _solver_input() -> io.Input:
+    return io.Combo.Input(
+        "solver",
+        options=SOLVERS,
+        default="fast",
+        tooltip="'fast' tunes against attention queries taken once at each step, with no gradient through the"
+        " UNet; 'exact' is as published: better founded, and many times as slow.",
+    )
+
+
+def _inner_steps_input() -> io.Input:
+    return io.Int.Input(
+        "inner_steps",
+        default=0,
+        min=0,
+        max=31,
+        tooltip="Tuning steps at each timestep, at most; it stops early when the words are in place. 0 is the"
+        " solver's own: 10 for fast, 31 for exact.",
+    )
+
+
+def _bind_input() -> io.Input:
+    return io.Boolean.Input(
+        "bind_adjectives",
+        default=False,
+        tooltip="Also tie each adjective to its thing, so that both look at the same place. For edits that"
+        " change a colour or a material; leave it off for swaps.",
+    )
+
+
+class OptimizeTokens(io.ComfyNode):
+    """Tunes the words until they look where their things are."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointOptimizeTokens",
+            display_name="Optimize Tokens",
+            category="Pinpoint/tokens",
+            description="Tunes the words of the prompt, step by step, until each looks only at its own place."
+            " The model itself stays as it is.",
+            inputs=[
+                sockets.Inversion.Input("inversion", tooltip="From DDIM Invert."),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="Where the words' things are. 'locinv' needs it; 'dpl' takes only its words.",
+                ),
+                io.Combo.Input(
+                    "objective",
+                    options=OBJECTIVES,
+                    default="locinv",
+                    tooltip="'locinv' draws each word's attention into its prior. 'dpl' (Dynamic Prompt"
+                    " Learning) knows no places: it keeps the things apart from each other and from the"
+                    " background.",
+                ),
+                _solver_input(),
+                _bind_input(),
+                _inner_steps_input(),
+                io.Float.Input(
+                    "learning_rate",
+                    default=5.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How far a tuning step goes, in units of the model's own word vectors.",
+                ),
+                io.Float.Input(
+                    "share",
+                    default=1.0,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The share of the steps, from the noisiest on, in which words are tuned; later"
+                    " steps keep the last vectors. Less is faster.",
+                ),
+            ],
+            outputs=[inversion_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        inversion: InvertedPicture,
+        objective: str,
+        solver: Solver,
+        bind_adjectives: bool,
+        inner_steps: int,
+        learning_rate: float,
+        share: float,
+        prior: LocalizationPrior | None = None,
+    ) -> io.NodeOutput:
+        from dataclasses import replace
+
+        from ..locinv_core.tokens import TuningSettings, optimize_tokens
+        from ..locinv_core.tuning_plan import plan_dpl, plan_tuning
+        from .progress import node_run
+
+        settings = TuningSettings.for_solver(solver)
+        settings = replace(
+            settings,
+            inner_steps=inner_steps or settings.inner_steps,
+            learning_rate=learning_rate,
+            share=share,
+        )
+        if objective == "locinv" and prior is None:
+            raise ValueError(
+                "prior: got none; 'locinv' tunes words towards their places, wants a mask or a box"
+            )
+        source = inversion.inversion.prompt
+        framed = None if prior is None else inversion.framed(prior)
+        run = node_run("tokens")
+        with inversion.model.ready() as model:
+            if objective == "dpl" or framed is None:
+                plan = plan_dpl(model, inversion.inversion, framed, run=run)
+            else:
+                bindings = placed_pairs(source, framed) if bind_adjectives else ()
+                plan = plan_tuning(source, framed, model.grid(*framed.size), bindings)
+            tuned = optimize_tokens(
+                model, inversion.inversion, plan.positions, plan.objective, settings, run=run
+            )
+        run.show_cost()
+        return io.NodeOutput(inversion.with_inversion(tuned))
+
+
+class LocInv(io.ComfyNode):
+    """Algorithm 1 of LocInv in one node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLocInv",
+            display_name="LocInv",
+            category="Pinpoint/inversion",
+            description="DDIM Invert, Optimize Tokens and Null-Text Inversion in one node, as LocInv's"
+            " Algorithm 1 has them: words and null text are tuned in turn at every step.",
+            inputs=[
+                model_input(),
+                image_input(),
+                prompt_input(),
+                sockets.Prior.Input("prior", tooltip="Where the words' things are."),
+                steps_input(),
+                guidance_input(),
+                io.Combo.Input("null_text", options=NULL_METHODS, default="direct", tooltip=NULL_TOOLTIP),
+                _solver_input(),
+                _bind_input(),
+                _inner_steps_input(),
+                io.Boolean.Input(
+                    "interleaved",
+                    default=True,
+                    tooltip="Only for 'null-text': tune the words at the latents that sampling passes"
+                    " through, as published; off, words first and null text after.",
+                ),
+            ],
+            outputs=[inversion_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        image: Tensor,
+        prompt: Prompt,
+        prior: LocalizationPrior,
+        steps: int,
+        guidance: float,
+        null_text: NullMethod,
+        solver: Solver,
+        bind_adjectives: bool,
+        inner_steps: int,
+        interleaved: bool,
+    ) -> io.NodeOutput:
+        from dataclasses import replace
+
+        from ..locinv_core.locinv import locinv
+        from ..locinv_core.tokens import TuningSettings
+        from ..locinv_core.tuning_plan import plan_tuning
+
+        prior.check_against(prompt)
+        settings = TuningSettings.for_solver(solver)
+        settings = replace(settings, inner_steps=inner_steps or settings.inner_steps)
+        later = ["tokens", "null-text"] if null_text == "null-text" else ["tokens"]
+        inverted, run = invert(model, image, prompt, steps, *later, prior=prior)
+        framed = inverted.framed(prior)
+        with model.ready() as ready:
+            bindings = placed_pairs(prompt, framed) if bind_adjectives else ()
+            plan = plan_tuning(prompt, framed, ready.grid(*framed.size), bindings)
+            tuned = locinv(
+                ready,
+                inverted.inversion,
+                plan.positions,
+                plan.objective,
+                guidance=guidance,
+                null_method=null_text,
+                interleaved=interleaved,
+                tuning=settings,
+                run=run,
+            )
+        run.show_cost()
+        return io.NodeOutput(inverted.with_inversion(tuned))
+
+
+def placed_pairs(source: Prompt, prior: LocalizationPrior) -> tuple[Binding, ...]:
+    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior."""
+    from ..locinv_core.tuning_plan import word_name
+
+    placed = {word.tokens for word in prior.check_against(source).values()}
+    return tuple(
+        (word_name(source, adjective), word_name(source, noun))
+        for noun, adjective in source.pairs
+        if source.words[noun].tokens in placed
+    )

@@ -1,0 +1,55 @@
+"""Anchor points {C_i}: the patches that boxes are drawn around (paper §3.1), and random ones as its baseline."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def dino_anchors(attention: Tensor, count: int, *, min_distance: float = 0.0) -> Tensor:
+    """The `count` patches that [CLS] attends to most, (K, 2) long (row, column), strongest first.
+
+    attention: (h, w). min_distance: patches between any two anchors at least, from centre to centre; 0 takes
+    the top K as the paper does, which may all lie on one thing. Ties go to the upper and left patch.
+    Raises ValueError for a map that is not finite, and for more anchors than the grid has room for.
+    """
+    if attention.ndim != 2 or not bool(torch.isfinite(attention).all()):
+        raise ValueError(
+            f"attention: got the shape {tuple(attention.shape)}"
+            f"{'' if attention.ndim != 2 else ' with values that are not finite'}, wants a finite (h, w)"
+        )
+    if not min_distance >= 0:
+        raise ValueError(f"min_distance: got {min_distance}, wants a number of patches, 0 or more")
+    rows, columns = attention.shape
+    _check_count(count, (rows, columns))
+    order = torch.sort(attention.detach().flatten(), descending=True, stable=True).indices.cpu()
+    cells = torch.stack([order // columns, order % columns], dim=1)
+    anchors: list[Tensor] = []
+    for cell in cells:
+        if all(float((cell - other).double().norm()) >= min_distance for other in anchors):
+            anchors.append(cell)
+        if len(anchors) == count:
+            return torch.stack(anchors)
+    raise ValueError(
+        f"k: got {count} anchors at least {min_distance} patches apart, and the grid of {columns}x{rows}"
+        f" patches has room for {len(anchors)}"
+    )
+
+
+def random_anchors(grid: tuple[int, int], count: int, seed: int = 0) -> Tensor:
+    """`count` different patches drawn evenly from the grid (h, w), (K, 2) long (row, column).
+
+    Raises ValueError for more anchors than patches.
+    """
+    _check_count(count, grid)
+    rows, columns = grid
+    order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(seed))[:count]
+    return torch.stack([order // columns, order % columns], dim=1)
+
+
+def _check_count(count: int, grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    if not 1 <= count <= rows * columns:
+        raise ValueError(
+            f"k: got {count} anchors, wants 1 to {rows * columns}, the patches of a grid of {columns}x{rows}"
+        )

@@ -1,0 +1,124 @@
+"""Choosing among the anchors' edits by the quality score S (paper §3.3, Eq. 7); all are kept, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..locinv_core.run import Run
+from .guidance import Guide, quality
+from .learning import RegionScores
+from .proposals import pixel_box
+
+CHOOSE_STAGE = "choosing"
+FINAL_STAGE = "final edits"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One anchor's edit and its score."""
+
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels, the last two exclusive."""
+    anchor: tuple[int, int]
+    """Row and column of the anchor's patch."""
+    index: int
+    """Which of the K anchors."""
+    s_t2i: float
+    """Cosine of the edit and the prompt."""
+    s_i2i: float
+    """Cosine of the edit and the source."""
+    score: float
+    """S."""
+    image: Tensor
+    """(1, 3, H, W), float32 in [0, 1], on the CPU; the source outside the box."""
+    final: bool = True
+    """Whether it was edited in full; False where the plan's finalists were others."""
+
+
+@dataclass(frozen=True, eq=False)
+class RegionEdit:
+    """The K candidates, best first, so that a person can overrule the choice."""
+
+    candidates: tuple[Candidate, ...]
+    scores: RegionScores
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate of the highest S."""
+        return self.candidates[0]
+
+    @property
+    def image(self) -> Tensor:
+        """The edit that was chosen, (1, 3, H, W)."""
+        return self.chosen.image
+
+
+def rank(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Highest S first, edits in full before any other; equal ones stay in the order of their anchors."""
+    return tuple(sorted(candidates, key=lambda candidate: (not candidate.final, -candidate.score)))
+
+
+def choose(
+    scores: RegionScores, guide: Guide, *, alpha: float = 2.0, beta: float = 1.0, run: Run | None = None
+) -> RegionEdit:
+    """Edit each anchor's chosen box in full (or those that the plan makes finalists), score and rank them.
+
+    S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
+    chosen, cost nothing more.
+    """
+    run = run or Run()
+    edits, size = scores.edits, scores.proposals.size
+    boxes = [pixel_box(box, size) for box in scores.boxes]
+    with torch.no_grad():
+        prompt = guide.encode_texts([edits.prompt])
+        source = guide.encode_images(edits.image)
+
+        def similarities(images: Tensor) -> tuple[Tensor, Tensor]:
+            """S_t2i and S_i2i of pictures, (B,) each: both encoders give unit vectors."""
+            parts = [guide.encode_images(part) for part in images.split(edits.batch)]
+            encoded = torch.cat(parts)
+            return (encoded @ prompt.T)[:, 0], (encoded @ source.T)[:, 0]
+
+        final = list(range(len(boxes)))
+        wanted = scores.plan.finalists
+        previews = [edits.best(box) for box in boxes]
+        if wanted is not None and wanted < len(boxes) and all(p is not None for p in previews):
+            seen = quality(*similarities(torch.stack([p for p in previews if p is not None])), alpha, beta)
+            final = sorted(torch.argsort(seen, descending=True, stable=True)[:wanted].tolist())
+        with run.stage(FINAL_STAGE):
+            edits.edited([boxes[i] for i in final], run=run)
+        with run.stage(CHOOSE_STAGE):
+            pictures = [edits.best(box) for box in boxes]
+            images = torch.stack([picture for picture in pictures if picture is not None])
+            t2i, i2i = similarities(images)
+            total = quality(t2i, i2i, alpha, beta)  # Eq. 7
+            run.report(1, 1)
+    finished = {boxes[i] for i in final}
+    candidates = [
+        Candidate(
+            box=_four(scores.boxes[i]),
+            anchor=_two(scores.proposals.anchors[i]),
+            index=i,
+            s_t2i=float(t2i[i]),
+            s_i2i=float(i2i[i]),
+            score=float(total[i]),
+            image=images[i : i + 1].cpu(),
+            final=boxes[i] in finished,
+        )
+        for i in range(len(boxes))
+    ]
+    return RegionEdit(rank(candidates), scores)
+
+
+def _four(box: Tensor) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (float(value) for value in box)
+    return x0, y0, x1, y1
+
+
+def _two(anchor: Tensor) -> tuple[int, int]:
+    row, column = (int(value) for value in anchor)
+    return row, column

@@ -17,8 +17,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from .muon import build_optimizers
 from .recipe import DiffusionRecipe
-from .training_state import Average, TrainingState, one_cycle, step_rng
+from .training_state import Average, TrainingState, step_rng
 from .training_workers import average_gradients, rank, share
 
 __all__ = [
@@ -152,9 +153,9 @@ def train_diffusion(
         report(f"unet: starting from the weights in {start}")
     pair = _Pair(unet, text_encoder).train()
     trained = [parameter for parameter in pair.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizers = build_optimizers(pair, muon=recipe.rate, adam=recipe.rate_of_ends)
     average = Average(pair, recipe.average)
-    state = TrainingState(pair, optimizer, average, checkpoint)
+    state = TrainingState(pair, optimizers, average, checkpoint)
     if state.resume():
         report(f"unet: going on from step {state.step}")
     alpha_bar = build_scheduler().alphas_cumprod
@@ -172,8 +173,7 @@ def train_diffusion(
         snapshot(unet_.eval(), text_.eval())
 
     while state.step < recipe.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = one_cycle(state.step, recipe.steps, recipe.rate)
+        state.set_rates(recipe.steps)
         rng = step_rng(seed, state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
         clean, noise, ids = _batch(latents, token_ids, empty_ids, recipe, rng)
@@ -187,10 +187,7 @@ def train_diffusion(
         loss.backward()
         average_gradients(trained)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(pair, state.step)
-        state.step += 1
+        state.update()
         seen += 1
         losses += loss.item()
         last = state.step == recipe.steps

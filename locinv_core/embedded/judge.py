@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .scenes import COLOURS, NOUNS, SceneObject, render, sample_scene
-from .training_state import Average, TrainingState, one_cycle, step_rng
+from .training_state import Average, TrainingState, step_rng
 
 __all__ = ["JUDGE_SEEDS", "LOOKS", "PATTERNS", "Finding", "Judge", "cell_labels", "train_judge"]
 
@@ -143,8 +143,9 @@ def train_judge(
         raise ValueError(f"scenes: got {scenes}, needs {batch} to {len(JUDGE_SEEDS)}")
     torch.manual_seed(1)
     judge = Judge().train()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.01)
-    state = TrainingState(judge, optimizer, Average(judge, 0.0), checkpoint)
+    parameters = [{"params": list(judge.parameters()), "peak": 2e-3}]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.01)
+    state = TrainingState(judge, [optimizer], Average(judge, 0.0), checkpoint)
     state.resume()
     if state.step < steps:
         report(f"judge: drawing {scenes} scenes")
@@ -153,8 +154,7 @@ def train_judge(
         labels = torch.from_numpy(np.stack([label for _, label in drawn]))
     while state.step < steps:
         rng = step_rng(1, state.step)
-        for group in optimizer.param_groups:
-            group["lr"] = one_cycle(state.step, steps, 2e-3)
+        state.set_rates(steps)
         rows = torch.randint(scenes, (batch,), generator=rng)
         images, truth = pictures[rows].float() / 255, labels[rows]
         if float(torch.rand(1, generator=rng)) < 0.5:
@@ -167,9 +167,7 @@ def train_judge(
         ]
         loss = torch.stack(losses).sum()
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        state.step += 1
+        state.update()
         if state.step % 100 == 0 or state.step == steps:
             named = ", ".join(
                 f"{name} {value.item():.3f}"

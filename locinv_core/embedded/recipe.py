@@ -27,8 +27,10 @@ class VaeRecipe:
     """The autoencoder: latents at an eighth of the picture's side, as Stable Diffusion's.
 
     Attributes:
-        channels: per level, finest first; each but the last halves the side. latents: their channels. crop: side of the training crops in pixels.
-        rate: peak learning rate of a one-cycle schedule. average: decay of the running average.
+        channels: per level, finest first; each but the last halves the side. latents: their channels.
+        crop: side of the training crops in pixels.
+        rate: peak of a one-cycle schedule, for Muon; rate_of_ends: for AdamW, which trains vectors and the
+            first and last layers. average: decay of the running average.
         kl: weight of the KL term. edges: weight of the L1 distance of image gradients.
     """
 
@@ -38,7 +40,8 @@ class VaeRecipe:
     steps: int = 3000
     batch: int = 16
     crop: int = 64
-    rate: float = 1.5e-3
+    rate: float = 2e-3
+    rate_of_ends: float = 1e-3
     average: float = 0.998
     kl: float = 1e-6
     edges: float = 0.5
@@ -55,7 +58,8 @@ class DiffusionRecipe:
 
     Attributes:
         channels: per level of the UNet, finest first.
-        width, depth: of the text encoder. dropout: share of captions replaced by the empty one.
+        width, depth: of the text encoder. rate, rate_of_ends: as in ``VaeRecipe``.
+        dropout: share of captions replaced by the empty one.
         weight_cap: the most that an epsilon error counts.
     """
 
@@ -66,7 +70,8 @@ class DiffusionRecipe:
     depth: int = 3
     steps: int = 6500
     batch: int = 32
-    rate: float = 1e-3
+    rate: float = 5e-3
+    rate_of_ends: float = 1e-3
     average: float = 0.9985
     dropout: float = 0.12
     weight_cap: float = 4.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -71,24 +71,28 @@ class Average:
 
 
 class TrainingState:
-    """One module under AdamW with a running average, resumable from a file.
+    """One module under its optimizers with a running average, resumable from a file.
 
     Attributes:
         step: updates done so far.
     """
 
     def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, path: Path
+        self,
+        module: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        average: Average,
+        path: Path,
     ) -> None:
-        self.module, self.optimizer, self.average, self.path = module, optimizer, average, path
+        self.module, self.optimizers, self.average, self.path = module, optimizers, average, path
         self.step = 0
 
     def save(self) -> None:
         """Write everything that ``resume`` needs, atomically."""
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
-        for index, parameter in enumerate(self._parameters()):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+        for index, (optimizer, parameter) in enumerate(self._parameters()):
+            for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{index}.{key}"] = value
         save_tensors(tensors, self.path, {"step": str(self.step)})
 
@@ -110,13 +114,30 @@ class TrainingState:
         self.module.load_state_dict(part)
         for name, average in self.average.tensors.items():
             average.copy_(tensors[f"average.{name}"])
-        for index, parameter in enumerate(self._parameters()):
+        for index, (optimizer, parameter) in enumerate(self._parameters()):
             prefix = f"optimizer.{index}."
             state = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
             if state:
-                self.optimizer.state[parameter] = state
+                optimizer.state[parameter] = state
         self.step = step
         return True
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+    def set_rates(self, steps: int) -> None:
+        """Give every parameter group its rate of this step, of ``steps``: one cycle up to its ``peak``."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = one_cycle(self.step, steps, group["peak"])
+
+    def update(self) -> None:
+        """Step and clear the optimizers, take the new parameters into the average, count the step."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.module, self.step)
+        self.step += 1
+
+    def _parameters(self) -> Iterator[tuple[torch.optim.Optimizer, nn.Parameter]]:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    yield optimizer, parameter

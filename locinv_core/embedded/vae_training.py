@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from .muon import build_optimizers
 from .recipe import VaeRecipe
-from .training_state import Average, TrainingState, one_cycle, step_rng
+from .training_state import Average, TrainingState, step_rng
 from .training_workers import average_gradients, rank, share
 
 __all__ = [
@@ -90,18 +91,15 @@ def train_vae(
     """Train on pictures (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
     torch.manual_seed(seed)
     vae = build_vae(recipe).train()
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-    )
+    optimizers = build_optimizers(vae, muon=recipe.rate, adam=recipe.rate_of_ends)
     average = Average(vae, recipe.average)
-    state = TrainingState(vae, optimizer, average, checkpoint)
+    state = TrainingState(vae, optimizers, average, checkpoint)
     if state.resume():
         report(f"vae: going on from step {state.step}")
     started, seen = time.monotonic(), 0
     while state.step < recipe.steps:
         rng = step_rng(seed, state.step)
-        for group in optimizer.param_groups:
-            group["lr"] = one_cycle(state.step, recipe.steps, recipe.rate)
+        state.set_rates(recipe.steps)
         batch = share(random_crops(pictures, recipe.batch, recipe.crop, rng))
         side = recipe.crop // recipe.factor
         noise = torch.randn(recipe.batch, recipe.latents, side, side, generator=rng)
@@ -115,10 +113,7 @@ def train_vae(
         loss.backward()
         average_gradients(vae.parameters())
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(vae, state.step)
-        state.step += 1
+        state.update()
         seen += 1
         if rank() == 0 and (state.step % save_steps == 0 or state.step == recipe.steps):
             state.save()

@@ -28,6 +28,7 @@ from pinpoint.locinv_core.tuning_plan import plan_dpl, plan_tuning
 from pinpoint.locinv_core.word_maps import maps_before_and_after
 
 FIRST, COUNT = 7000, 4
+LATENTS = 16, 16
 
 
 @pytest.fixture(name="model", scope="module")
@@ -134,7 +135,7 @@ def test_locinv_costs_less_than_300_forward_equivalents(model):
     trial = trials()[0]
     run = Run()
     localized_edit(model, EditRequest(trial.image, trial.source, trial.target, trial.prior()), run=run)
-    share = model.share(model.read_sites[-1], 32, 32)
+    share = model.share(model.read_sites[-1], *LATENTS)
     # 50 of inversion, a query pass a step, three branches a step
     assert run.total == pytest.approx(50 + 50 * share + 150)
     assert run.total < 300
@@ -218,6 +219,6 @@ def test_the_report_says_how_far_the_maps_moved(model, edits):
     quality = judge(model, request, done, run=run)
     assert set(quality.iou_after) == set(trial.nouns)
     assert min(quality.iou_after.values()) > 0
-    share = model.share(model.read_sites[-1], 32, 32)
+    share = model.share(model.read_sites[-1], *LATENTS)
     assert run.forward_equivalents["report"] == pytest.approx(2 * 50 * share)
     assert run.total == 0

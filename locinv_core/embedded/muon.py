@@ -1,0 +1,116 @@
+"""Muon: momentum whose matrices are made nearly orthogonal; small UNets need fewer steps than with Adam.
+
+Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the step's size follows Liu
+et al., "Muon is scalable for LLM training" (2025), so that rates and weight decay mean what they mean to
+AdamW. PyTorch's own takes matrices alone; convolutions are flattened to (out, in · height · width) here, and
+the workers of a training share the matrices out among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = ["Muon", "build_optimizers", "orthogonalised", "split_for_muon"]
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic whose iterates drive singular values towards 1 fastest (Jordan et al.)."""
+_FIRST_AND_LAST = ("conv_in", "conv_out", "embedding", "embeddings", "time_embedding")
+
+
+def orthogonalised(matrix: Tensor, *, iterations: int = 5) -> Tensor:
+    """U Vᵀ of a matrix U S Vᵀ, nearly: singular values end between about 0.7 and 1.2. Newton-Schulz, bf16."""
+    a, b, c = _COEFFICIENTS
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def split_for_muon(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(for Muon, for AdamW): weights of inner layers; and vectors, embeddings, first and last layers."""
+    inner: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        ends = any(part in _FIRST_AND_LAST for part in name.split("."))
+        (rest if ends or parameter.ndim < 2 else inner).append(parameter)
+    return inner, rest
+
+
+def build_optimizers(module: nn.Module, *, muon: float, adam: float) -> list[torch.optim.Optimizer]:
+    """Muon for the inner layers, AdamW for the rest, at these peak rates, which each group remembers."""
+    inner, rest = split_for_muon(module)
+    optimizers = [
+        Muon(inner, muon),
+        torch.optim.AdamW(rest, adam, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised; W ← (1 − lr · decay) W − lr · 0.2 √max(out, in) · O."""
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update from gradients that are the same in every worker."""
+        workers = dist.get_world_size() if dist.is_initialized() else 1
+        mine = dist.get_rank() if dist.is_initialized() else 0
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            owners = _share_out([parameter.numel() for parameter in parameters], workers)
+            updates = []
+            for parameter, owner in zip(parameters, owners, strict=True):
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                if owner == mine:
+                    ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
+                    updates.append(orthogonalised(ahead).reshape(parameter.shape))
+                else:
+                    updates.append(torch.zeros_like(parameter))
+            _add_up(updates, workers)
+            for parameter, update in zip(parameters, updates, strict=True):
+                size = 0.2 * max(update.flatten(1).shape) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * size)
+
+
+def _share_out(sizes: list[int], workers: int) -> list[int]:
+    """Whose each item is: the largest first, always to the worker with the least."""
+    load, owners = [0] * workers, [0] * len(sizes)
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        owners[index] = min(range(workers), key=load.__getitem__)
+        load[owners[index]] += sizes[index]
+    return owners
+
+
+def _add_up(tensors: list[Tensor], workers: int) -> None:
+    if workers == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))

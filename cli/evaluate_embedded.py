@@ -6,14 +6,29 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.embedded.scenes import SceneSpec
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["PARTS", "add_parser", "run"]
 
-PARTS = ("vae", "text", "attention")
+PARTS = ("vae", "text", "attention", "clip", "vit", "amused")
+_EDIT_MODEL_PARTS = ("vae", "text", "attention")
+_AMONG = 32
+_ANCHORS = 8
+_JUDGED = {
+    "nouns": "every noun",
+    "colours": "every noun in its colour",
+    "all": "every noun in its colour and pattern",
+    "objects": "things right, one by one",
+    "extra": "pictures with another thing besides",
+}
+Rows = list[tuple[str, str]]
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -21,9 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "evaluate-embedded",
         help="measure the embedded models on held-out scenes",
-        description="Reconstruction by the autoencoder, pictures drawn from captions, and untuned attention "
-        "maps, on held-out scenes: a table, evaluation.json and pictures in DIR. The judge of the drawn "
-        "pictures is trained first and kept in --work.",
+        description="On held-out scenes: reconstruction by the autoencoder (vae), pictures drawn from "
+        "captions (text), untuned attention maps (attention), and of the regions' models whether CLIP "
+        "picks the right text (clip), where the ViT's attention lies (vit), and what aMUSEd reconstructs "
+        "and draws (amused). A table, evaluation.json and pictures in DIR. The judge of drawn pictures is "
+        "trained first and kept in --work.",
     )
     parser.add_argument("--count", type=int, default=200, metavar="N", help="scenes (default 200)")
     parser.add_argument(
@@ -33,8 +50,21 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         help="scenes of two things, for the maps (default 40)",
     )
-    parser.add_argument("--parts", default=",".join(PARTS), help="what to measure, separated by commas")
+    parser.add_argument(
+        "--parts",
+        default=",".join(PARTS),
+        help=f"what to measure, separated by commas (default {','.join(PARTS)})",
+    )
     parser.add_argument("--model", default="embedded", help="embedded, or a folder (default embedded)")
+    parser.add_argument(
+        "--regions",
+        type=Path,
+        metavar="DIR",
+        help="folder with the regions' models clip, vit and amused (default: the package's own)",
+    )
+    parser.add_argument(
+        "--amused-steps", type=int, default=16, metavar="N", help="steps of aMUSEd's drawing (default 16)"
+    )
     parser.add_argument("--steps", type=int, default=50, help="DDIM steps (default 50)")
     parser.add_argument("--guidance", type=float, default=7.5, help="guidance scale (default 7.5)")
     parser.add_argument(
@@ -65,40 +95,73 @@ def run(args: argparse.Namespace) -> int:
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise ValueError(f"--parts: got {', '.join(unknown) or 'none'}, needs some of {', '.join(PARTS)}")
-    for name in ("count", "attention_count", "steps", "judge_steps"):
+    for name in ("count", "attention_count", "steps", "amused_steps", "judge_steps"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(args, name)}, needs 1 or more")
     if args.guidance < 1:
         raise ValueError(f"--guidance: got {args.guidance}, needs 1 or more")
 
+    if "clip" in parts and args.count < _AMONG:
+        raise ValueError(f"--count: got {args.count}, needs {_AMONG} or more for the part clip")
+
+    from ..locinv_core.embedded.dataset import held_out_seeds
+    from ..locinv_core.embedded.evaluation import scene_images
+    from ..locinv_core.embedded.scenes import sample_scene
+    from ..locinv_core.images import written_whole
+
+    started = time.monotonic()
+    specs = [sample_scene(seed) for seed in held_out_seeds(args.count, seed=args.seed)]
+    images = scene_images(specs)
+    figures: dict[str, Any] = {"scenes": args.count, "seed": args.seed}
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows: Rows = []
+    if any(part in parts for part in _EDIT_MODEL_PARTS):
+        rows += _edit_model(args, parts, specs, images, figures)
+    if "clip" in parts:
+        rows += _clip(args, figures)
+    if "vit" in parts:
+        rows += _vit(args, figures)
+    if "amused" in parts:
+        rows += _amused(args, specs, images, figures)
+    figures["seconds"] = round(time.monotonic() - started, 1)
+    with written_whole(args.out / "evaluation.json") as partial:
+        partial.write_text(json.dumps(figures, indent=2) + "\n")
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:<{width}}  {value}")
+    print(f"{args.out / 'evaluation.json'}")
+    return 0
+
+
+def _edit_model(
+    args: argparse.Namespace,
+    parts: tuple[str, ...],
+    specs: list[SceneSpec],
+    images: Tensor,
+    figures: dict[str, Any],
+) -> Rows:
+    """Measure the edit model's parts, into ``figures``; the table's rows."""
     from ..locinv_core.embedded.dataset import held_out_seeds
     from ..locinv_core.embedded.evaluation import (
         attention_statistics,
         draw_captions,
         judge_pictures,
         reconstructions,
-        scene_images,
     )
     from ..locinv_core.embedded.judge import train_judge
-    from ..locinv_core.embedded.scenes import caption, sample_scene
-    from ..locinv_core.images import save_png, written_whole
+    from ..locinv_core.embedded.scenes import caption
+    from ..locinv_core.images import save_png
     from ..locinv_core.loading import load_edit_model
     from ..locinv_core.pictures import contact_sheet
 
-    started = time.monotonic()
     model = load_edit_model(args.model, device="cpu")
-    specs = [sample_scene(seed) for seed in held_out_seeds(args.count, seed=args.seed)]
-    images = scene_images(specs)
-    figures: dict[str, object] = {
+    figures |= {
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "scenes": args.count,
-        "seed": args.seed,
         "steps": args.steps,
         "guidance": args.guidance,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows: list[tuple[str, str]] = []
+    rows: Rows = []
     if "vae" in parts:
         made, values = reconstructions(model, images)
         figures["vae_psnr"] = {"mean": sum(values) / len(values), "worst": min(values)}
@@ -124,19 +187,8 @@ def run(args: argparse.Namespace) -> int:
             decoded,
             shares,
         )
-        labels = {
-            "nouns": "every noun",
-            "colours": "every noun in its colour",
-            "all": "every noun in its colour and pattern",
-            "objects": "things right, one by one",
-            "extra": "pictures with another thing besides",
-        }
-        for key, label in labels.items():
-            rows.append((f"judge, true scenes: {label}", f"{own[key]:.1%}"))
-        for key, label in labels.items():
-            rows.append((f"text to image: {label}", f"{shares[key]:.1%}"))
-        for count, share in shares["by_objects"].items():
-            rows.append((f"text to image: all right, {count} thing(s)", f"{share:.1%}"))
+        rows += [(f"judge, true scenes: {label}", f"{own[key]:.1%}") for key, label in _JUDGED.items()]
+        rows += _text_rows("text to image", shares)
         cells = [
             (("" if ok else "WRONG: ") + text, picture)
             for text, picture, ok in zip(texts, drawn, verdicts, strict=True)
@@ -156,11 +208,120 @@ def run(args: argparse.Namespace) -> int:
             ("noun's attention on the other object", f"{statistics['other']:.1%}"),
             ("area of an object", f"{statistics['area']:.1%}"),
         ]
-    figures["seconds"] = round(time.monotonic() - started, 1)
-    with written_whole(args.out / "evaluation.json") as partial:
-        partial.write_text(json.dumps(figures, indent=2) + "\n")
-    width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        print(f"{label:<{width}}  {value}")
-    print(f"{args.out / 'evaluation.json'}")
-    return 0
+    return rows
+
+
+def _text_rows(name: str, shares: dict[str, Any]) -> Rows:
+    rows = [(f"{name}: {label}", f"{shares[key]:.1%}") for key, label in _JUDGED.items()]
+    return rows + [
+        (f"{name}: all right, {count} thing(s)", f"{share:.1%}")
+        for count, share in shares["by_objects"].items()
+    ]
+
+
+def _regions_model(args: argparse.Namespace, part: str) -> Path:
+    """The folder of a part of the regions' models. Raises ValueError where there is none."""
+    from ..region_core.opening import EMBEDDED_FOLDER
+
+    folder: Path = (args.regions or EMBEDDED_FOLDER) / part
+    if not folder.is_dir():
+        raise ValueError(f"--regions: needs {folder}; train it first, or leave {part} out of --parts")
+    return folder
+
+
+def _clip(args: argparse.Namespace, figures: dict[str, Any]) -> Rows:
+    """Measure the dual encoder on the largest number of whole groups of scenes; the table's rows."""
+    from ..locinv_core.embedded.dataset import held_out_seeds
+    from ..region_core.embedded.evaluation import text_picks
+    from ..region_core.guidance import load_clip
+
+    guide = load_clip(_regions_model(args, "clip"))
+    count = args.count // _AMONG * _AMONG
+    shares = text_picks(guide, held_out_seeds(count, seed=args.seed), among=_AMONG)
+    figures["clip"] = {"scenes": count, "among": _AMONG, **shares}
+    labels = {
+        "caption": f"the scene's caption, among {_AMONG}",
+        "scene": f"the caption's scene, among {_AMONG}",
+        "swap": "caption over the one with another noun",
+        "attribute": "caption over the one with another look",
+        "phrase": f"a crop's phrase, among {_AMONG}",
+        "crop": "a thing's crop, over eight poor ones",
+    }
+    return [(f"CLIP picks {label}", f"{shares[key]:.1%}") for key, label in labels.items()]
+
+
+def _vit(args: argparse.Namespace, figures: dict[str, Any]) -> Rows:
+    """Measure where the vision transformer's attention lies; the table's rows."""
+    from dataclasses import asdict
+
+    from ..locinv_core.embedded.dataset import held_out_seeds
+    from ..locinv_core.images import save_png
+    from ..locinv_core.pictures import contact_sheet, heat_map
+    from ..region_core.embedded.evaluation import attention_anchors
+    from ..region_core.features import load_vit
+
+    vision = load_vit(_regions_model(args, "vit"))
+    seeds = held_out_seeds(args.count, seed=args.seed)
+    hits, chance, seen = attention_anchors(vision, seeds, count=_ANCHORS)
+    figures["vit"] = {"anchors": _ANCHORS, "attention": asdict(hits), "random": asdict(chance)}
+    cells: list[tuple[str, Any]] = []
+    for picture, attention, anchors in seen[:16]:
+        marked = picture.clone()
+        for row, column in (anchors * vision.patch).tolist():
+            marked[:, row : row + vision.patch, column : column + vision.patch] *= 0.4
+        cells += [("anchors, dark", marked), ("attention", heat_map(picture, attention))]
+    save_png(contact_sheet(cells, columns=8), args.out / "attention_anchors.png")
+    labels = {
+        "any": f"scenes with one of the {_ANCHORS} on a thing",
+        "most": f"scenes with more than half of the {_ANCHORS} on things",
+        "share": f"of the {_ANCHORS}, on things",
+        "things": "things with an anchor on them",
+    }
+    return [
+        (f"ViT anchors: {label}", f"{getattr(hits, key):.1%} (random {getattr(chance, key):.1%})")
+        for key, label in labels.items()
+    ]
+
+
+def _amused(
+    args: argparse.Namespace, specs: list[SceneSpec], images: Tensor, figures: dict[str, Any]
+) -> Rows:
+    """Measure aMUSEd's autoencoder and the pictures that it draws; the table's rows."""
+    from ..locinv_core.embedded.evaluation import judge_pictures
+    from ..locinv_core.embedded.judge import train_judge
+    from ..locinv_core.embedded.scenes import caption
+    from ..locinv_core.images import save_png
+    from ..locinv_core.pictures import contact_sheet
+    from ..region_core.embedded.evaluation import codes_and_reconstructions, draw_with_amused
+
+    folder = _regions_model(args, "amused")
+    made, values, used = codes_and_reconstructions(folder / "vqvae", images)
+    texts = [caption(spec) for spec in specs]
+    drawn = draw_with_amused(
+        folder, texts, guidance=args.guidance, steps=args.amused_steps, seed=args.seed, report=report
+    )
+    judge = train_judge(args.work / "judge.safetensors", steps=args.judge_steps, report=report)
+    rebuilt, _ = judge_pictures(judge, made, specs)
+    shares, verdicts = judge_pictures(judge, drawn, specs)
+    mean = sum(values) / len(values)
+    figures["amused"] = {
+        "guidance": args.guidance,
+        "steps": args.amused_steps,
+        "psnr": {"mean": mean, "worst": min(values)},
+        "codes_in_use": used,
+        "judge_on_reconstructions": rebuilt,
+        "text_to_image": shares,
+    }
+    cells = [("" if ok else "WRONG: ") + text for text, ok in zip(texts, verdicts, strict=True)]
+    save_png(
+        contact_sheet(list(zip(cells, drawn, strict=True))[:40], columns=8), args.out / "amused_drawn.png"
+    )
+    pairs = [cell for i in range(min(8, len(texts))) for cell in (("scene", images[i]), ("codes", made[i]))]
+    save_png(contact_sheet(pairs, columns=8), args.out / "amused_reconstructions.png")
+    return [
+        ("aMUSEd's codes: PSNR, mean", f"{mean:.2f} dB"),
+        ("aMUSEd's codes: PSNR, worst", f"{min(values):.2f} dB"),
+        ("aMUSEd's codes in use", str(used)),
+        (f"aMUSEd's codes, judge: {_JUDGED['all']}", f"{rebuilt['all']:.1%}"),
+        *_text_rows("aMUSEd text to image", shares),
+    ]

@@ -7,7 +7,17 @@ from pathlib import Path
 
 __all__ = ["add_parser", "run"]
 
-_WEIGHTS = Path(__file__).parents[1] / "locinv_core" / "embedded" / "weights"
+_PACKAGE = Path(__file__).parents[1]
+_WEIGHTS = _PACKAGE / "locinv_core" / "embedded" / "weights"
+_REGIONS = _PACKAGE / "region_core" / "embedded" / "weights"
+_STEPS = {
+    "vae": "the autoencoder",
+    "unet": "UNet and text encoder",
+    "clip": "the dual encoder",
+    "vit": "the vision transformer",
+    "vq": "the autoencoder with a codebook",
+    "transformer": "the masked-token transformer",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,20 +25,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "train-embedded",
         help="train the embedded models",
-        description="Draw scenes and train tokenizer, autoencoder, text encoder and UNet on them. "
+        description="Draw scenes and train on them: tokenizer, autoencoder, text encoder and UNet; and, for "
+        "regions, a CLIP, a DINO transformer and an aMUSEd (its autoencoder, then its transformer). "
         "Stopped at any moment, it goes on from its last checkpoint.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=_WEIGHTS, help="folder of the models (default: the package's)"
-    )
+    parser.add_argument("--out", type=Path, help="folder of the models (default: the package's own folders)")
     parser.add_argument(
         "--work", type=Path, default=Path("training"), help="folder of scenes and checkpoints"
     )
     parser.add_argument(
-        "--stages", default="tokenizer,vae,diffusion", help="what to train, separated by commas"
+        "--stages",
+        default="tokenizer,vae,diffusion,clip,vit,amused",
+        help="what to train, separated by commas (default: tokenizer,vae,diffusion,clip,vit,amused)",
     )
-    parser.add_argument("--steps-vae", type=int, metavar="N", help="steps of the autoencoder")
-    parser.add_argument("--steps-unet", type=int, metavar="N", help="steps of UNet and text encoder")
+    for name, whose in _STEPS.items():
+        parser.add_argument(f"--steps-{name}", type=int, metavar="N", help=f"steps of {whose}")
     parser.add_argument("--scenes", type=int, metavar="N", help="scenes in the training set")
     parser.add_argument(
         "--seed", type=int, default=0, help="first seed of the scenes, and of all random numbers"
@@ -39,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--start", type=Path, metavar="DIR", help="train the UNet and text encoder of this folder further"
     )
-    parser.add_argument("--restart", action="store_true", help="forget the checkpoints in --work")
+    parser.add_argument("--restart", action="store_true", help="forget the stages' checkpoints in --work")
     parser.add_argument(
         "--smoke", action="store_true", help="tiny models, three steps: only to see that it runs"
     )
@@ -57,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: for a number out of bounds or an unknown stage.
     """
-    for name in ("steps_vae", "steps_unet", "scenes", "processes"):
+    for name in (*(f"steps_{model}" for model in _STEPS), "scenes", "processes"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {value}, needs 1 or more")
@@ -69,19 +80,42 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from ..locinv_core.embedded.recipe import Recipe
-    from ..locinv_core.embedded.training import CHECKPOINTS, train, with_steps
+    from ..locinv_core.embedded.training import CHECKPOINTS, STAGES, train, with_steps
+    from ..region_core.embedded import training as regions
+    from ..region_core.embedded.recipe import RegionsRecipe
 
-    recipe = Recipe(seed=args.seed)
-    if args.smoke:
-        recipe = recipe.smoke()
-    if args.scenes is not None:
-        recipe = replace(recipe, scenes=args.scenes)
-    recipe = with_steps(recipe, vae=args.steps_vae, unet=args.steps_unet)
     stages = tuple(stage.strip() for stage in args.stages.split(",") if stage.strip())
-    if args.restart:
-        for name in CHECKPOINTS:
-            (args.work / name).unlink(missing_ok=True)
-    train(
-        recipe, args.out, args.work, stages=stages, processes=args.processes, report=report, start=args.start
+    known = (*STAGES, *regions.STAGES)
+    unknown = [stage for stage in stages if stage not in known]
+    if unknown or not stages:
+        raise ValueError(f"--stages: got {', '.join(unknown) or 'none'}, needs some of {', '.join(known)}")
+    first = tuple(stage for stage in stages if stage in STAGES)
+    then = tuple(stage for stage in stages if stage in regions.STAGES)
+    recipe, of_regions = Recipe(seed=args.seed), RegionsRecipe(seed=args.seed)
+    if args.smoke:
+        recipe, of_regions = recipe.smoke(), of_regions.smoke()
+    if args.scenes is not None:
+        recipe, of_regions = replace(recipe, scenes=args.scenes), replace(of_regions, scenes=args.scenes)
+    recipe = with_steps(recipe, vae=args.steps_vae, unet=args.steps_unet)
+    of_regions = of_regions.with_steps(
+        clip=args.steps_clip, vit=args.steps_vit, vq=args.steps_vq, transformer=args.steps_transformer
     )
+    if args.restart:
+        forgotten = [*CHECKPOINTS] if first else []
+        for name in forgotten + [name for stage in then for name in regions.CHECKPOINTS[stage]]:
+            (args.work / name).unlink(missing_ok=True)
+    if first:
+        out = args.out or _WEIGHTS
+        train(recipe, out, args.work, stages=first, processes=args.processes, report=report, start=args.start)
+    if then:
+        own = args.out is not None and (args.out / "tokenizer").is_dir()
+        regions.train_regions(
+            of_regions,
+            args.out or _REGIONS,
+            args.work,
+            tokenizer=(args.out if own else _WEIGHTS) / "tokenizer",
+            stages=then,
+            processes=args.processes,
+            report=report,
+        )
     return 0

@@ -1,0 +1,209 @@
+"""Training the embedded dual encoder: pictures and texts to one space, where what belongs together is near.
+
+Three contrasts in a step: scenes with captions, crops of things with phrases, and scenes with phrases. What
+reads the same, or is true as well, is left out of the negatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from ...locinv_core.embedded.training_state import TrainingState
+from ...locinv_core.embedded.training_workers import rank, share
+from .exporting import write_clip
+from .fitting import Report, fit, gathered
+from .recipe import ClipRecipe
+from .views import look, mirrored, softened, toned, uniform
+from .wording import numpy_generator, true_of_scene, true_of_thing, word_scene
+
+__all__ = ["build_clip", "contrast", "embed_images", "embed_texts", "token_ids", "train_clip"]
+
+_MOST_SCALE = math.log(100)
+_PHRASES_IN_SCENES = 0.5
+
+
+def build_clip(recipe: ClipRecipe, *, vocabulary: int, length: int) -> CLIPModel:
+    """A new dual encoder; the vocabulary's last two entries are the marks of start and end."""
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": recipe.text_width,
+        "intermediate_size": 4 * recipe.text_width,
+        "num_hidden_layers": recipe.text_layers,
+        "num_attention_heads": recipe.text_heads,
+        "max_position_embeddings": length,
+        "projection_dim": recipe.embedding,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+    }
+    vision = {
+        "hidden_size": recipe.width,
+        "intermediate_size": 4 * recipe.width,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "image_size": recipe.side,
+        "patch_size": recipe.patch,
+        "projection_dim": recipe.embedding,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=recipe.embedding))
+
+
+def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+    """Token ids (B, L), padded to the longest.
+
+    The text tower reads from left to right and stops at the first mark of the end, so padding costs nothing
+    but time.
+
+    Raises:
+        ValueError: for a text that the encoder would have to cut.
+    """
+    ids = tokenizer(list(texts), padding="longest")["input_ids"]
+    if len(ids[0]) > tokenizer.model_max_length:
+        longest, most = max(texts, key=len), tokenizer.model_max_length
+        raise ValueError(
+            f"text: {longest!r} takes more than {most} tokens, marks included; needs {most} or fewer"
+        )
+    return torch.tensor(ids)
+
+
+def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
+    """Unit vectors (B, e) of pictures (B, 3, side, side) in [0, 1]."""
+    pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
+    return F.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def embed_texts(model: CLIPModel, ids: Tensor) -> Tensor:
+    """Unit vectors (B, e) of token ids (B, L)."""
+    pooled = model.text_model(input_ids=ids).pooler_output
+    return F.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def contrast(logits: Tensor, ignored: Tensor) -> Tensor:
+    """Mean cross-entropy of row i for column i, with the ``ignored`` columns left out of row i's sum.
+
+    ``logits``: (B, C), C at least B; ``ignored``: (B, C) bool, of which the diagonal is not looked at.
+    """
+    own = torch.eye(*logits.shape, dtype=torch.bool)
+    kept = logits.masked_fill(ignored & ~own, -torch.inf)
+    return F.cross_entropy(kept, torch.arange(len(logits)))
+
+
+class _Batch:
+    """A step's examples with their pictures; images and token ids are this worker's share."""
+
+    def __init__(
+        self,
+        pictures: Tensor,
+        seeds: Sequence[int],
+        tokenizer: CLIPTokenizer,
+        recipe: ClipRecipe,
+        rng: torch.Generator,
+    ) -> None:
+        count = recipe.batch
+        rows = torch.randint(len(pictures), (count,), generator=rng)
+        words = numpy_generator(rng)
+        examples = [word_scene(seeds[row], words, size=pictures.shape[-1]) for row in rows.tolist()]
+        self.examples = examples
+        self.captions = [example.caption for example in examples] + [example.altered for example in examples]
+        self.names = [example.name for example in examples] + [example.altered_name for example in examples]
+        whole = torch.tensor([0.0, 0.0, pictures.shape[-1], pictures.shape[-2]]).expand(count, -1)
+        good = torch.tensor([example.window for example in examples])
+        poor = torch.tensor([example.poor for example in examples[::2]])
+        views = count * 2 + len(poor)
+        mirror = torch.rand(views, generator=rng) < 0.5
+        soft = uniform((views,), -1, 1, rng).clamp(min=0)
+        gains, shifts = uniform((views, 3), 0.92, 1.08, rng), uniform((views, 3), -0.03, 0.03, rng)
+        parts, first = [], 0
+        for windows, scenes in ((whole, rows), (good, rows), (poor, rows[::2])):
+            mine = share(torch.arange(first, first + len(windows)))
+            seen = look(pictures[share(scenes)], share(windows), recipe.side)
+            parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
+            first += len(windows)
+        self.sizes = [len(part) for part in parts]
+        self.images = torch.cat(parts)
+        self.caption_ids = share(token_ids(tokenizer, self.captions))
+        phrases = [example.phrase for example in examples]
+        phrases += [example.altered_phrase for example in examples]
+        self.phrase_ids = share(token_ids(tokenizer, phrases))
+
+
+def _same(texts: Sequence[str], others: Sequence[str]) -> Tensor:
+    return torch.tensor([[text == other for other in others] for text in texts])
+
+
+def _loss(model: CLIPModel, batch: _Batch) -> tuple[Tensor, str]:
+    examples, count = batch.examples, len(batch.examples)
+    with torch.autocast("cpu", torch.bfloat16):
+        images = embed_images(model, batch.images)
+        captions, phrases = embed_texts(model, batch.caption_ids), embed_texts(model, batch.phrase_ids)
+    scenes, crops, poor = (gathered(part) for part in images.split(batch.sizes))
+    captions, phrases = gathered(captions), gathered(phrases)
+    scale = model.logit_scale.clamp(max=_MOST_SCALE).exp()
+
+    same = _same(batch.captions[:count], batch.captions)
+    by_scene = scale * scenes @ captions.T
+    whole = contrast(by_scene, same) + contrast(by_scene[:, :count].T, same[:, :count].T)
+
+    of_thing, of_scene = true_of_thing(examples, batch.names), true_of_scene(examples, batch.names)
+    by_crop, by_poor = scale * crops @ phrases.T, scale * poor @ phrases[:count].T
+    # A poor crop of one thing may show another whole: there, other phrases may be true. Its own never counts.
+    shown = of_scene[::2, :count] & ~torch.eye(count, dtype=torch.bool)[::2]
+    parts = contrast(by_crop, of_thing) + contrast(
+        torch.cat([by_crop[:, :count], by_poor]).T, torch.cat([of_thing[:, :count], shown]).T
+    )
+
+    inside = scale * scenes @ phrases.T
+    found = contrast(inside, of_scene) + contrast(inside[:, :count].T, of_scene[:, :count].T)
+    loss = (whole + parts + _PHRASES_IN_SCENES * found) / 2
+    with torch.no_grad():
+        right = (by_scene[:, :count].argmax(1) == torch.arange(count)).float().mean()
+        figures = f"scenes {whole.item() / 2:.3f} crops {parts.item() / 2:.3f} phrases {found.item() / 2:.3f}"
+    return loss, f"{figures} right {right.item():.1%} of {count} scale {scale.item():.1f}"
+
+
+def train_clip(
+    pictures: Tensor,
+    seeds: Sequence[int],
+    tokenizer_folder: Path,
+    recipe: ClipRecipe,
+    checkpoint: Path,
+    out: Path,
+    *,
+    seed: int,
+    report: Report,
+) -> None:
+    """Train on pictures (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
+
+    Worker 0 writes the averaged model, with the tokenizer, into ``out`` at every checkpoint.
+    """
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    torch.manual_seed(seed)
+    model = build_clip(recipe, vocabulary=len(tokenizer), length=tokenizer.model_max_length).train()
+    model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
+
+    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        return _loss(model, _Batch(pictures, seeds, tokenizer, recipe, rng))
+
+    fit(
+        "clip",
+        model,
+        loss_of,
+        steps=recipe.steps,
+        rate=recipe.rate_of_ends,
+        muon=recipe.rate,
+        average=recipe.average,
+        checkpoint=checkpoint,
+        seed=seed,
+        report=report,
+        save_steps=recipe.save_steps,
+        snapshot=lambda trained: write_clip(trained, tokenizer_folder, out),
+    )
+    if rank() == 0:
+        report(f"clip: written to {out}")

@@ -1,0 +1,118 @@
+"""The loop that all these trainings share, and what workers tell each other besides gradients."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ...locinv_core.embedded.muon import build_optimizers
+from ...locinv_core.embedded.training_state import Average, TrainingState, step_rng
+from ...locinv_core.embedded.training_workers import average_gradients, rank
+
+__all__ = ["Report", "averaged", "fit", "gathered", "mean_over_workers"]
+
+Report = Callable[[str], None]
+Loss = Callable[[TrainingState, torch.Generator], tuple[Tensor, str]]
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all workers' shares (B / W, d), in the batch's order before it was shared: (B, d).
+
+    Gradients flow to this worker's own rows, times the number of workers: when every worker takes the same
+    loss of all rows, the mean of the workers' gradients is the gradient of that loss.
+    """
+    if not dist.is_initialized():
+        return rows
+    workers = dist.get_world_size()
+    parts = [torch.empty_like(rows) for _ in range(workers)]
+    dist.all_gather(parts, rows.detach().contiguous())
+    parts[rank()] = workers * rows - (workers - 1) * rows.detach()
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def mean_over_workers(value: Tensor) -> Tensor:
+    """The mean of all workers' tensors of one shape."""
+    if not dist.is_initialized():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def averaged(state: TrainingState) -> nn.Module:
+    """A copy of the module in training, with the averaged parameters, frozen."""
+    module = copy.deepcopy(state.module)
+    state.average.copy_to(module)
+    return module.eval().requires_grad_(False)
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    loss_of: Loss,
+    *,
+    steps: int,
+    rate: float,
+    average: float,
+    checkpoint: Path,
+    seed: int,
+    report: Report,
+    muon: float | None = None,
+    decay: float = 0.01,
+    report_steps: int = 25,
+    save_steps: int = 100,
+    snapshot: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
+    """Train ``module`` at one-cycle rates, going on from ``checkpoint`` if it exists.
+
+    Args:
+        name: how progress lines begin.
+        loss_of: the loss of this worker's share of a step's batch, and figures to print, from the training's
+            state before the step and the step's random numbers.
+        rate: peak learning rate of AdamW, which trains all, or all but Muon's part.
+        muon: peak learning rate of Muon, where it is used. average: decay of the running average.
+        decay: of the weights, where AdamW trains all.
+        snapshot: receives the averaged module in worker 0 at every checkpoint.
+
+    Returns:
+        The averaged module.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if muon is None:
+        groups = [{"params": trained, "peak": rate}]
+        optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+        ]
+    else:
+        optimizers = build_optimizers(module, muon=muon, adam=rate)
+    state = TrainingState(module, optimizers, Average(module, average), checkpoint)
+    if state.resume() and rank() == 0:
+        report(f"{name}: going on from step {state.step}")
+    started, seen, losses = time.monotonic(), 0, 0.0
+    while state.step < steps:
+        state.set_rates(steps)
+        loss, figures = loss_of(state, step_rng(seed, state.step))
+        loss.backward()
+        average_gradients(trained)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        state.update()
+        seen += 1
+        losses += loss.item()
+        last = state.step == steps
+        if rank() == 0 and (state.step % save_steps == 0 or last):
+            state.save()
+            if snapshot is not None:
+                snapshot(averaged(state))
+        if rank() == 0 and (state.step % report_steps == 0 or last):
+            speed = seen / (time.monotonic() - started)
+            report(
+                f"{name}: step {state.step}/{steps} loss {losses / seen:.4f} {figures} {speed:.2f} steps/s"
+            )
+            started, seen, losses = time.monotonic(), 0, 0.0
+    return averaged(state)

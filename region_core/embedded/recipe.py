@@ -1,0 +1,212 @@
+"""The recipe of the regions' embedded models: what is trained, on how much, how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+__all__ = ["ClipRecipe", "RegionsRecipe", "TransformerRecipe", "VitRecipe", "VqRecipe"]
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """The dual encoder of pictures and texts.
+
+    Attributes:
+        side: of the pictures, and of crops after resizing, in pixels. patch: side of a patch.
+        width, layers, heads: of the vision tower. text_width, text_layers, text_heads: of the text tower.
+        embedding: numbers that a picture or a text becomes.
+        batch: scenes in a step; each also gives a crop, every second one a poor crop too.
+        rate: peak of a one-cycle schedule, for Muon; rate_of_ends: for AdamW, which trains vectors and
+            embeddings. average: decay of the running average.
+    """
+
+    side: int = 128
+    patch: int = 16
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    text_width: int = 64
+    text_layers: int = 3
+    text_heads: int = 2
+    embedding: int = 96
+    steps: int = 1200
+    batch: int = 48
+    rate: float = 3e-3
+    rate_of_ends: float = 1e-3
+    average: float = 0.995
+    save_steps: int = 100
+
+
+@dataclass(frozen=True)
+class VitRecipe:
+    """The self-distilled transformer.
+
+    Attributes:
+        side: of the pictures it is made for, in pixels. patch: side of a patch.
+        width, layers, heads: its shape. hidden, bottleneck: widths of the head that is only for training.
+        prototypes: outputs of the head that student and teacher must agree on.
+        large, small: sides of the two kinds of views after resizing, multiples of ``patch``.
+        locals: small views of a picture, beside two large ones. batch: pictures in a step.
+        momentum: decay of the running average of the student, which is the teacher, and what is shipped.
+        centre: decay of the running mean of the teacher's outputs.
+        teacher_temperature, student_temperature: the sharpening.
+    """
+
+    side: int = 128
+    patch: int = 8
+    width: int = 96
+    layers: int = 5
+    heads: int = 4
+    prototypes: int = 512
+    hidden: int = 192
+    bottleneck: int = 64
+    large: int = 80
+    small: int = 40
+    locals: int = 4
+    steps: int = 1100
+    batch: int = 32
+    rate: float = 1e-3
+    decay: float = 0.04
+    momentum: float = 0.99
+    centre: float = 0.9
+    teacher_temperature: float = 0.05
+    student_temperature: float = 0.1
+    save_steps: int = 100
+
+
+@dataclass(frozen=True)
+class VqRecipe:
+    """The autoencoder with a codebook: one code for each square of the picture.
+
+    Attributes:
+        channels: per level, finest first; each but the last halves the side. latents: numbers in a code.
+        codes: entries of the codebook. free_steps: steps before the codebook is made from the latents.
+        renew_steps: how often codes that nothing uses are given a new place, up to the share ``settle`` of
+            the steps. probe: pictures that say what is used.
+        crop: side of the training crops in pixels. edges: weight of the L1 distance of image gradients.
+        commitment: weight of the quantizer's own loss. rate, rate_of_ends: as in ``ClipRecipe``.
+    """
+
+    channels: tuple[int, ...] = (16, 32, 48, 48)
+    latents: int = 16
+    codes: int = 512
+    groups: int = 4
+    steps: int = 2000
+    batch: int = 16
+    crop: int = 64
+    rate: float = 2e-3
+    rate_of_ends: float = 1e-3
+    average: float = 0.998
+    edges: float = 0.5
+    commitment: float = 0.25
+    free_steps: int = 300
+    renew_steps: int = 150
+    settle: float = 0.7
+    probe: int = 24
+    save_steps: int = 400
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a side that one code stands for."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+@dataclass(frozen=True)
+class TransformerRecipe:
+    """The masked-token transformer and its text encoder, which starts as the dual encoder's text tower.
+
+    Attributes:
+        width, layers, heads, inner: of the transformer, which works at half the codes' resolution.
+        channels: of the convolutions around it. dropout: share of captions replaced by the empty one.
+        boxes: share of pictures of which only a box is masked. smoothing: of the labels.
+        rate, rate_of_ends: as in ``ClipRecipe``.
+    """
+
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    inner: int = 144
+    channels: int = 64
+    steps: int = 2400
+    batch: int = 32
+    rate: float = 4e-3
+    rate_of_ends: float = 1e-3
+    average: float = 0.998
+    dropout: float = 0.12
+    boxes: float = 0.4
+    smoothing: float = 0.1
+    save_steps: int = 250
+
+
+@dataclass(frozen=True)
+class RegionsRecipe:
+    """Everything that the regions' stages of ``train-embedded`` need besides folders.
+
+    Attributes:
+        scenes: pictures in the training set. captions: wordings of each, for aMUSEd.
+        seed: first seed of the scenes, and of all the training's random numbers.
+    """
+
+    scenes: int = 16000
+    captions: int = 4
+    seed: int = 0
+    clip: ClipRecipe = field(default_factory=ClipRecipe)
+    vit: VitRecipe = field(default_factory=VitRecipe)
+    vq: VqRecipe = field(default_factory=VqRecipe)
+    transformer: TransformerRecipe = field(default_factory=TransformerRecipe)
+
+    def smoke(self) -> RegionsRecipe:
+        """The same models but tiny, for a few steps on a few scenes: to see that the recipe runs."""
+        return replace(
+            self,
+            scenes=12,
+            clip=replace(
+                self.clip, width=16, layers=1, text_width=16, text_layers=2, embedding=8, steps=3, batch=4
+            ),
+            vit=replace(
+                self.vit,
+                width=16,
+                layers=1,
+                prototypes=8,
+                hidden=16,
+                bottleneck=8,
+                steps=3,
+                batch=2,
+                locals=1,
+            ),
+            vq=replace(
+                self.vq,
+                channels=(8, 8, 8, 8),
+                latents=4,
+                codes=16,
+                steps=3,
+                batch=2,
+                crop=32,
+                free_steps=1,
+                renew_steps=1,
+                probe=2,
+            ),
+            transformer=replace(
+                self.transformer, width=16, layers=1, inner=16, channels=16, steps=3, batch=4
+            ),
+        )
+
+    def with_steps(
+        self,
+        *,
+        clip: int | None = None,
+        vit: int | None = None,
+        vq: int | None = None,
+        transformer: int | None = None,
+    ) -> RegionsRecipe:
+        """The recipe with other numbers of steps, where given."""
+        changed = self
+        if clip is not None:
+            changed = replace(changed, clip=replace(self.clip, steps=clip))
+        if vit is not None:
+            changed = replace(changed, vit=replace(self.vit, steps=vit))
+        if vq is not None:
+            changed = replace(changed, vq=replace(self.vq, steps=vq))
+        if transformer is not None:
+            changed = replace(changed, transformer=replace(self.transformer, steps=transformer))
+        return changed

@@ -1,0 +1,145 @@
+"""The stages that train the regions' models; what is done already is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import VQModel
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from ...locinv_core.diffusers_folder import quiet_loading
+from ...locinv_core.embedded import training_workers as workers
+from ...locinv_core.embedded.dataset import (
+    caption_variants,
+    load_pictures,
+    training_seeds,
+    write_training_set,
+)
+from ...locinv_core.embedded.training import encode_texts
+from .amused_training import train_transformer
+from .clip_training import train_clip
+from .fitting import Report
+from .recipe import RegionsRecipe
+from .vit_training import train_vit
+from .vq_training import encode_codes, train_vq
+
+__all__ = ["CHECKPOINTS", "STAGES", "train_regions"]
+
+STAGES = ("clip", "vit", "amused")
+CHECKPOINTS = {
+    "clip": ("regions/clip.safetensors",),
+    "vit": ("regions/vit.safetensors",),
+    "amused": ("regions/vq.safetensors", "regions/transformer.safetensors"),
+}
+
+
+def train_regions(
+    recipe: RegionsRecipe,
+    out: Path,
+    work: Path,
+    *,
+    tokenizer: Path,
+    stages: tuple[str, ...] = STAGES,
+    processes: int = 1,
+    report: Report,
+) -> None:
+    """Train the named stages into ``out``/clip, vit and amused, with checkpoints in ``work``/regions.
+
+    The scenes are those of ``work``/scenes, drawn there when there are none.
+
+    Args:
+        tokenizer: folder of the CLIP tokenizer that both text encoders read with; it is copied beside them.
+        processes: how many single-threaded workers share a batch. report: receives progress lines; a module's
+            function or another thing that can be sent to a process.
+
+    Raises:
+        ValueError: for an unknown stage, a missing tokenizer, or aMUSEd without the dual encoder in ``out``.
+    """
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown or not stages:
+        raise ValueError(f"stages: got {', '.join(unknown) or 'none'}, needs some of {', '.join(STAGES)}")
+    if not (tokenizer / "vocab.json").is_file():
+        raise ValueError(f"stages: needs {tokenizer / 'vocab.json'}; train the stage tokenizer first")
+    if "amused" in stages and "clip" not in stages and not (out / "clip" / "model.safetensors").is_file():
+        raise ValueError(f"stages: amused needs {out / 'clip'}; train the stage clip first")
+    report(f"scenes: drawing {recipe.scenes}, unless they are there")
+    write_training_set(work / "scenes", recipe.scenes, seed=recipe.seed, workers=processes)
+    (work / "regions").mkdir(parents=True, exist_ok=True)
+    for stage in (name for name in STAGES if name in stages):
+        todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
+        workers.run_workers(processes, todo, recipe, out, work, tokenizer, report)
+
+
+def _clip_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
+    train_clip(
+        load_pictures(work / "scenes"),
+        training_seeds(recipe.scenes, first=recipe.seed),
+        tokenizer,
+        recipe.clip,
+        work / "regions" / "clip.safetensors",
+        out / "clip",
+        seed=recipe.seed,
+        report=report,
+    )
+
+
+def _vit_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
+    pictures, checkpoint = load_pictures(work / "scenes"), work / "regions" / "vit.safetensors"
+    train_vit(pictures, recipe.vit, checkpoint, out / "vit", seed=recipe.seed, report=report)
+
+
+def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
+    pictures, folder = load_pictures(work / "scenes"), out / "amused"
+    checkpoint = work / "regions" / "vq.safetensors"
+    train_vq(pictures, recipe.vq, checkpoint, folder / "vqvae", seed=recipe.seed, report=report)
+    workers.meet()
+    codes = _codes(recipe, folder / "vqvae", work, report)
+    with quiet_loading():
+        reader, clip = CLIPTokenizer.from_pretrained(tokenizer), CLIPModel.from_pretrained(out / "clip")
+    seeds = training_seeds(recipe.scenes, first=recipe.seed)
+    texts = [text for seed in seeds for text in caption_variants(seed, recipe.captions)]
+    train_transformer(
+        codes,
+        encode_texts(reader, texts).view(len(seeds), recipe.captions, -1),
+        encode_texts(reader, [""])[0],
+        clip,
+        recipe.transformer,
+        work / "regions" / "transformer.safetensors",
+        folder,
+        codebook=recipe.vq.codes,
+        tokenizer=tokenizer,
+        seed=recipe.seed,
+        report=report,
+    )
+
+
+def _codes(recipe: RegionsRecipe, vqvae: Path, work: Path, report: Report) -> Tensor:
+    """The codes of the training set (N, h, w) int16, encoded once per autoencoder by all workers."""
+    weights = (vqvae / "diffusion_pytorch_model.safetensors").read_bytes()
+    key = {"vq": hashlib.sha256(weights).hexdigest(), "count": recipe.scenes, "first": recipe.seed}
+    folder = work / "regions"
+    record, rows = folder / "codes.json", folder / "codes.npy"
+    if not record.exists() or json.loads(record.read_text()) != key:
+        if workers.rank() == 0:
+            report("transformer: encoding the training set")
+        with quiet_loading():
+            model = VQModel.from_pretrained(vqvae).float().eval()
+        mine = encode_codes(model, workers.share(load_pictures(work / "scenes")))
+        part = folder / f"codes.{workers.rank()}.npy"
+        np.save(part, mine.to(torch.int16).numpy())
+        count = workers.meet()
+        if workers.rank() == 0:
+            parts = [np.load(folder / f"codes.{number}.npy") for number in range(count)]
+            np.save(rows, np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:]))
+            partial = record.with_suffix(".partial")
+            partial.write_text(json.dumps(key))
+            os.replace(partial, record)
+        workers.meet()
+        part.unlink()
+    return torch.from_numpy(np.load(rows))

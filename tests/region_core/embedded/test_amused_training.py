@@ -1,0 +1,162 @@
+"""The training of aMUSEd: its codebook, which codes it masks, and models that diffusers reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import VQModel
+from scipy.cluster.vq import kmeans2
+
+from pinpoint.region_core.embedded.amused_training import build_transformer, draw_masks, text_tower
+from pinpoint.region_core.embedded.clip_training import build_clip
+from pinpoint.region_core.embedded.exporting import write_half
+from pinpoint.region_core.embedded.recipe import RegionsRecipe
+from pinpoint.region_core.embedded.vq_training import (
+    build_vq,
+    decode_codes,
+    encode_codes,
+    k_means,
+    reconstructed,
+    train_vq,
+    vq_loss,
+)
+
+SMOKE = RegionsRecipe().smoke()
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def noise_pictures(count: int = 3, side: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def test_the_autoencoders_loss_agrees_with_a_hand_calculation() -> None:
+    target, decoded = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    decoded[:, :, 0, 0] = 1.0  # L1 1/4, MSE 1/4, vertical and horizontal differences 1/2 each
+    assert vq_loss(decoded, target, 0.5).item() == pytest.approx(0.25 + 0.25 + 0.5 * (0.5 + 0.5))
+
+
+def test_k_means_comes_as_close_to_clusters_as_scipys() -> None:
+    rng = torch.Generator().manual_seed(0)
+    middles = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    points = (middles[:, None] + torch.randn(3, 200, 2, generator=rng)).flatten(0, 1)
+    # Like scipy's, Lloyd's iterations may stop short of the best; from a few starts one arrives there.
+    centres = min(
+        (k_means(points, 3, torch.Generator().manual_seed(seed)) for seed in range(5)),
+        key=lambda found: torch.cdist(points, found).min(1).values.square().sum().item(),
+    )
+    theirs, _ = kmeans2(points.double().numpy(), middles.double().numpy(), minit="matrix")
+    error = torch.cdist(points, centres).min(1).values.square().sum()
+    least = torch.cdist(points, torch.from_numpy(theirs).float()).min(1).values.square().sum()
+    assert error.item() == pytest.approx(least.item(), rel=1e-3)
+
+
+def test_every_mask_has_a_code_and_their_shares_follow_the_cosine() -> None:
+    masks = draw_masks(4000, 16, 0.0, torch.Generator().manual_seed(0))
+    counts = masks.flatten(1).sum(1)
+    assert counts.min() >= 1
+    # The mean of cos(u π/2) over u in 0 to 1 is 2/π; rounding up adds half a code of 256.
+    assert counts.float().mean().item() / 256 == pytest.approx(2 / math.pi + 0.5 / 256, abs=0.02)
+
+
+def test_masks_in_boxes_leave_the_rest_of_the_picture() -> None:
+    masks = draw_masks(2000, 16, 1.0, torch.Generator().manual_seed(0))
+    full = [mask for mask in masks if mask.float().mean() > 0.03]
+    spans = []
+    for mask in full:
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        spans.append(float((rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)) / 256)
+    assert max(spans) <= 1
+    # Sides are even in 3 to 16, so a box covers (9.5 / 16)^2 of the picture on average.
+    assert sum(spans) / len(spans) == pytest.approx((9.5 / 16) ** 2, abs=0.06)
+
+
+def test_codes_are_what_diffusers_decodes_by_itself() -> None:
+    torch.manual_seed(0)
+    model = build_vq(SMOKE.vq).eval()
+    model.quantize.embedding.weight.data.normal_(std=0.3)
+    pictures = noise_pictures()
+    codes = encode_codes(model, pictures)
+    assert codes.shape == (3, 8, 8)
+    assert codes.max() < SMOKE.vq.codes
+    with torch.no_grad():
+        whole = model(pictures.float() / 127.5 - 1).sample
+    expected = (whole / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(decode_codes(model, codes), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reconstructed(model, pictures), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_codebook_is_made_from_the_latents_and_none_of_it_is_lost(tmp_path: Path) -> None:
+    recipe = replace(SMOKE.vq, steps=6, free_steps=2, renew_steps=2, rate=1e-6, probe=3)
+    lines: list[str] = []
+    checkpoint = tmp_path / "vq.safetensors"
+    train_vq(noise_pictures(), recipe, checkpoint, tmp_path / "vqvae", seed=0, report=lines.append)
+    opened = VQModel.from_pretrained(tmp_path / "vqvae", local_files_only=True).float()
+    used = encode_codes(opened, noise_pictures()).unique()
+    assert len(used) == recipe.codes  # a codebook left as it was made would use one or two
+    assert "codes in use 16" in lines[-2]
+
+
+def test_vq_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    recipe = replace(SMOKE.vq, steps=4, save_steps=2)
+    train_vq(noise_pictures(), recipe, tmp_path / "a.safetensors", tmp_path / "a", seed=3, report=quiet)
+
+    class Stopped(Exception):
+        pass
+
+    class Breaking:
+        """The pictures, for two steps of training: a probe and a batch each but the first."""
+
+        shape = noise_pictures().shape
+        asked = 0
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+            self.asked += 1
+            if self.asked > 3:
+                raise Stopped
+            return noise_pictures()[rows]
+
+    half = tmp_path / "b.safetensors"
+    with pytest.raises(Stopped):
+        train_vq(Breaking(), recipe, half, tmp_path / "b", seed=3, report=quiet)  # type: ignore[arg-type]
+    assert half.exists()
+    train_vq(noise_pictures(), recipe, half, tmp_path / "b", seed=3, report=quiet)
+    assert (tmp_path / "a.safetensors").read_bytes() == half.read_bytes()
+
+
+def test_the_text_encoder_starts_as_the_dual_encoders() -> None:
+    torch.manual_seed(0)
+    clip = build_clip(SMOKE.clip, vocabulary=634, length=40).eval()
+    tower = text_tower(clip).eval()
+    ids = torch.tensor([[632, 320, 539, 633, 633]])
+    expected = clip.get_text_features(input_ids=ids, return_dict=True).pooler_output
+    torch.testing.assert_close(tower(input_ids=ids).text_embeds, expected)
+    tower.text_projection.weight.data.zero_()  # and is a copy
+    assert clip.text_projection.weight.abs().sum() > 0
+
+
+def test_aMUSEds_models_keep_to_their_size(tmp_path: Path) -> None:
+    recipe = RegionsRecipe()
+    clip = build_clip(recipe.clip, vocabulary=634, length=40)
+    vq = build_vq(recipe.vq)
+    transformer = build_transformer(
+        recipe.transformer,
+        codes=recipe.vq.codes,
+        grid=16,
+        text_width=recipe.clip.text_width,
+        embedding=recipe.clip.embedding,
+    )
+    for name, model in (("vqvae", vq), ("text", text_tower(clip)), ("transformer", transformer)):
+        write_half(model, tmp_path / name)
+    size = sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors"))
+    assert size < 3_700_000

@@ -2,6 +2,7 @@
 #
 #   make demo       invert a picture, tune its tokens, edit it: pictures and a report in out/demo
 #   make test       the fast tests            make test-all   every test
+#   make test-comfyui   the tests in a real ComfyUI (COMFYUI_DIR, else ~/ComfyUI)
 #   make bench      the methods, as a table   make lint       ruff and mypy
 #   make clean      remove caches and the demo (make distclean: the .venv too)
 
@@ -17,7 +18,7 @@ again_if_moved = $(if $(call installed_here,$(1)),,FORCE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all bench lint clean distclean FORCE
+.PHONY: help demo test test-all test-comfyui bench lint clean distclean FORCE
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -30,6 +31,10 @@ test: $(READY_DEV)
 
 test-all: $(READY_DEV)
 	$(RUN) -m pytest --durations=10
+
+test-comfyui: $(READY_DEV)
+	$(RUN) tests/comfyui/prepare.py
+	$(RUN) -m pytest tests/comfyui -rs
 
 bench: $(READY_DEV)
 	$(RUN) tests/benchmarks/bench.py
@@ -56,4 +61,4 @@ clean:
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-comfyui

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from comfyui_server import ComfyUI, comfyui_folder, comfyui_python
+from pinpoint.tests.comfyui.comfyui_server import ComfyUI, comfyui_folder, comfyui_python
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

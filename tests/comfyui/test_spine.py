@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from comfyui_server import PACK, ROOT, ComfyUI, Outcome
-from prompts import BOX, node, word_swap
+
+from pinpoint.tests.comfyui.comfyui_server import PACK, ROOT, ComfyUI, Outcome
+from pinpoint.tests.comfyui.prompts import BOX, node, word_swap
 
 NODES = {
     "PinpointLoadEditModel",

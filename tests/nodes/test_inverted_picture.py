@@ -1,0 +1,76 @@
+"""What travels between the nodes keeps a picture's own size through the padding that a model needs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pinpoint.locinv_core.images import Framing
+from pinpoint.locinv_core.inversion import Inversion
+from pinpoint.locinv_core.priors import from_boxes
+from pinpoint.locinv_core.prompts import parse_prompt
+from pinpoint.nodes.attention_sheet import masks_of, selected
+from pinpoint.nodes.inverted_picture import InvertedPicture, WordMaps, check_prompt, check_same_picture
+from pinpoint.tests.locinv_core import tiny_models
+
+
+def pictured(latents: torch.Tensor) -> InvertedPicture:
+    """A picture of 70x66 pixels, padded to 72x72."""
+    inversion = Inversion(latents, (1,), SimpleNamespace(), "fingerprint")  # type: ignore[arg-type]
+    framing = Framing.of(66, 70, 8)
+    return InvertedPicture(SimpleNamespace(), torch.rand(1, 3, 66, 70), framing, inversion)  # type: ignore
+
+
+def test_a_prior_of_the_pictures_size_is_padded_with_nothing():
+    framed = pictured(torch.zeros(2, 4, 9, 9)).framed(from_boxes({"cat": (60, 50, 70, 66)}, (66, 70)))
+    assert framed.size == (72, 72)
+    assert framed.mask("cat").sum() == 10 * 16
+
+
+def test_a_prior_of_another_size_is_refused_with_both_sizes():
+    with pytest.raises(ValueError, match="prior: its masks have 64x64 pixels, wants the picture's 70x66"):
+        pictured(torch.zeros(2, 4, 9, 9)).framed(from_boxes({"cat": (0, 0, 9, 9)}, (64, 64)))
+
+
+def test_a_map_of_the_padded_picture_is_cropped_to_the_picture():
+    columns = torch.zeros(9, 9)
+    columns[:, 0] = 1
+    shown = pictured(torch.zeros(2, 4, 9, 9)).on_picture(columns)
+    assert shown.shape == (66, 70)
+    # Cells are 8 pixels wide: the first 4 columns lie before the first cell's centre.
+    assert bool((shown[:, :4] == 1).all()) and bool((shown[:, 16:] == 0).all())
+
+
+def test_an_inversion_of_another_picture_or_size_is_refused():
+    latents = torch.randn(1, 4, 9, 9)
+    inversion = pictured(torch.cat([latents, torch.randn(1, 4, 9, 9)])).inversion
+    check_same_picture(inversion, latents * 1.01, 8)
+    with pytest.raises(ValueError, match="made of another picture"):
+        check_same_picture(inversion, latents + 1, 8)
+    with pytest.raises(ValueError, match="it has 64x72 pixels, but the inversion was made of 72x72"):
+        check_same_picture(inversion, torch.randn(1, 4, 9, 8), 8)
+
+
+def test_a_prompt_that_another_tokenizer_read_is_refused():
+    model = tiny_models.tiny_model()
+    managed = SimpleNamespace(model=model)
+    prompt = parse_prompt("a cat", model.tokenizer)
+    check_prompt(prompt, managed)  # type: ignore[arg-type]
+    other = type(prompt)("a cat", prompt.token_ids[:-1], prompt.words, (), (), prompt.length)
+    with pytest.raises(ValueError, match="read for another model"):
+        check_prompt(other, managed)  # type: ignore[arg-type]
+
+
+def test_maps_are_chosen_by_word_whatever_its_capitals_and_masks_are_shares_of_the_maximum():
+    fox = torch.tensor([[0.1, 0.2], [0.0, 0.4]])
+    maps = WordMaps(
+        torch.rand(1, 3, 2, 2), {"Fox": fox, "star": torch.ones(2, 2)}, {"star": torch.zeros(2, 2)}
+    )
+    assert selected(maps, []) is maps
+    chosen = selected(maps, ["fox"])
+    assert list(chosen.maps) == ["Fox"] and not chosen.before
+    assert torch.equal(masks_of(chosen), torch.tensor([[[0.25, 0.5], [0.0, 1.0]]]))
+    with pytest.raises(ValueError, match="no map of 'wolf'; there are maps of: Fox, star"):
+        selected(maps, ["wolf"])

@@ -17,6 +17,7 @@ from ...locinv_core.embedded.training_workers import average_gradients, rank
 
 __all__ = ["Report", "averaged", "fit", "gathered", "mean_over_workers"]
 
+_SAVE_SECONDS = 120
 Report = Callable[[str], None]
 Loss = Callable[[TrainingState, torch.Generator], tuple[Tensor, str]]
 
@@ -78,6 +79,7 @@ def fit(
         rate: peak learning rate of AdamW, which trains all, or all but Muon's part.
         muon: peak learning rate of Muon, where it is used. average: decay of the running average.
         decay: of the weights, where AdamW trains all.
+        save_steps: there is a checkpoint after so many steps, and after two minutes at most.
         snapshot: receives the averaged module in worker 0 at every checkpoint.
 
     Returns:
@@ -95,6 +97,7 @@ def fit(
     if state.resume() and rank() == 0:
         report(f"{name}: going on from step {state.step}")
     started, seen, losses = time.monotonic(), 0, 0.0
+    saved = started
     while state.step < steps:
         state.set_rates(steps)
         loss, figures = loss_of(state, step_rng(seed, state.step))
@@ -105,8 +108,10 @@ def fit(
         seen += 1
         losses += loss.item()
         last = state.step == steps
-        if rank() == 0 and (state.step % save_steps == 0 or last):
+        due = state.step % save_steps == 0 or time.monotonic() - saved > _SAVE_SECONDS
+        if rank() == 0 and (due or last):
             state.save()
+            saved = time.monotonic()
             if snapshot is not None:
                 snapshot(averaged(state))
         if rank() == 0 and (state.step % report_steps == 0 or last):

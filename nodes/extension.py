@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .edit import PromptToPromptEdit
 from .inversion import DDIMInvert, NullTextInversion
 from .inversion_files import LoadInversion, SaveInversion
-from .models import LoadEditModel
+from .models import EditModelFromComfyUI, LoadEditModel
 from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
 from .prompts import ParsePrompt
 from .samples import SamplePicture
@@ -16,6 +16,7 @@ from .tokens import LocInv, OptimizeTokens
 
 NODES: list[type[io.ComfyNode]] = [
     LoadEditModel,
+    EditModelFromComfyUI,
     SamplePicture,
     ParsePrompt,
     DDIMInvert,

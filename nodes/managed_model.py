@@ -68,13 +68,18 @@ def manage(model: EditModel) -> ManagedModel:
     return ManagedModel(model, WholeModelPatcher(PinpointModel(model), *devices))
 
 
+def suitable_dtype(dtype: str) -> str:
+    """`dtype`, or, for "auto", what suits ComfyUI's compute device."""
+    if dtype != "auto":
+        return dtype
+    device = comfy.model_management.get_torch_device()
+    half = device.type == "cuda" and comfy.model_management.should_use_fp16(device)
+    return "float16" if half else "float32"
+
+
 def open_managed(path: str, dtype: str, prediction: Any) -> ManagedModel:
-    """Open a model by `load_edit_model`'s name for it, in `dtype`, or in what suits the device ("auto")."""
+    """Open a model by `load_edit_model`'s name for it."""
     from ..locinv_core.loading import load_edit_model
 
-    if dtype == "auto":
-        device = comfy.model_management.get_torch_device()
-        half = device.type == "cuda" and comfy.model_management.should_use_fp16(device)
-        dtype = "float16" if half else "float32"
     offload = str(comfy.model_management.unet_offload_device())
-    return manage(load_edit_model(path, device=offload, dtype=dtype, prediction=prediction))
+    return manage(load_edit_model(path, device=offload, dtype=suitable_dtype(dtype), prediction=prediction))

@@ -1,20 +1,35 @@
-"""Load Edit Model."""
+"""Load Edit Model, and Edit Model from MODEL+CLIP+VAE."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 from comfy_api.latest import io
 
 from . import sockets
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
+
 CATEGORY = "Pinpoint/model"
 EMBEDDED = "embedded"
 CHECKPOINTS, DIFFUSERS = "checkpoints/", "diffusers/"
 DTYPES = ["auto", "float32", "float16", "bfloat16"]
 PREDICTIONS = ["auto", "epsilon", "v_prediction"]
+
+
+def _dtype_input() -> io.Input:
+    return io.Combo.Input(
+        "dtype",
+        options=DTYPES,
+        default="auto",
+        tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at"
+        " it, else float32.",
+    )
 
 
 class LoadEditModel(io.ComfyNode):
@@ -37,13 +52,7 @@ class LoadEditModel(io.ComfyNode):
                     " For photographs choose Stable Diffusion 1.x or 2.x: a .safetensors file in"
                     " models/checkpoints or a folder in models/diffusers.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=DTYPES,
-                    default="auto",
-                    tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at"
-                    " it, else float32.",
-                ),
+                _dtype_input(),
                 io.Combo.Input(
                     "prediction",
                     options=PREDICTIONS,
@@ -60,6 +69,36 @@ class LoadEditModel(io.ComfyNode):
         from .managed_model import open_managed
 
         return io.NodeOutput(open_managed(path_of(model), dtype, prediction))
+
+
+class EditModelFromComfyUI(io.ComfyNode):
+    """Builds an edit model from what the artist has loaded and patched."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditModelFromComfyUI",
+            display_name="Edit Model from MODEL+CLIP+VAE",
+            category=CATEGORY,
+            description="Builds an edit model from a checkpoint that is loaded already, with its LoRAs, clip"
+            " skip and another VAE, if you like. Stable Diffusion 1.x and 2.x.",
+            inputs=[
+                io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, patched with any LoRAs."),
+                io.Clip.Input("clip", tooltip="Its text encoder, with the same LoRAs and any clip skip."),
+                io.Vae.Input("vae", tooltip="Its VAE, or another for the same family."),
+                _dtype_input(),
+            ],
+            outputs=[sockets.Model.Output(display_name="model", tooltip="For Parse Prompt and DDIM Invert.")],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, clip: CLIP, vae: VAE, dtype: str) -> io.NodeOutput:
+        import torch
+
+        from .artist_model import edit_model_of
+        from .managed_model import manage, suitable_dtype
+
+        return io.NodeOutput(manage(edit_model_of(model, clip, vae, getattr(torch, suitable_dtype(dtype)))))
 
 
 def model_names() -> list[str]:

@@ -1,0 +1,189 @@
+"""Measurements inside ComfyUI's own process, printed as a line of JSON. The tests run it with its Python:
+
+python inside_comfyui.py FOLDER_OF_COMFYUI FOLDER_THAT_HOLDS_pinpoint parity|load
+"""
+
+# ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any, ClassVar
+
+COMFYUI, HOLDER, WHAT = sys.argv[1:4]
+sys.path[:0] = [COMFYUI, HOLDER]
+sys.argv = ["main.py", "--cpu"]
+
+import comfy.options
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_base
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import torch
+
+# Stable Diffusion 1.5's architecture, with fewer channels.
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": (1, 2, 4, 4),
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": 64,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "num_heads": 8,
+    "num_head_channels": -1,
+    "dtype": torch.float32,
+}
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+}
+VAE = {
+    "double_z": True,
+    "z_channels": 4,
+    "resolution": 256,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+}
+PROMPT = "a yellow cat and a red star in a meadow"
+
+
+def fill(module: torch.nn.Module, seed: int) -> None:
+    """Random weights of a size that lets signals through, and norms that do something."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim > 1:
+                weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)
+            else:
+                weight.copy_(noise * 0.1 + float("norm" in name and name.endswith("weight")))
+
+
+def parts() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE as the checkpoint loader gives them."""
+    cpu = torch.device("cpu")
+    config = comfy.supported_models.SD15(dict(UNET))
+    base = comfy.model_base.BaseModel(config, device=cpu)
+    fill(base.diffusion_model, 1)
+    with torch.no_grad():
+        base.diffusion_model.out[2].weight.mul_(10)  # so that noise has about the size of noise
+    model = comfy.model_patcher.ModelPatcher(base, cpu, cpu)
+    options = {"clip_l_model_config": TEXT, "dtype": torch.float32}
+
+    class Target:
+        params: ClassVar[dict] = {}
+        clip = comfy.sd1_clip.SD1ClipModel
+        tokenizer = comfy.sd1_clip.SD1Tokenizer
+
+    clip = comfy.sd.CLIP(Target, model_options=options)
+    fill(clip.cond_stage_model, 2)
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    autoencoder = AutoencoderKL(ddconfig=VAE, embed_dim=4)
+    fill(autoencoder, 3)
+    vae = comfy.sd.VAE(sd=autoencoder.state_dict(), config={"params": {"ddconfig": VAE, "embed_dim": 4}})
+    return model, clip, vae
+
+
+def lora() -> dict[str, torch.Tensor]:
+    """A LoRA of the UNet and of the text encoder, in the names that trainers write."""
+    generator = torch.Generator().manual_seed(4)
+    layers = {
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (32, 64),
+        "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q": (128, 128),
+        "lora_unet_up_blocks_3_attentions_2_transformer_blocks_0_attn2_to_v": (32, 64),
+        "lora_te_text_model_encoder_layers_1_self_attn_v_proj": (64, 64),
+        "lora_te_text_model_encoder_layers_3_mlp_fc1": (128, 64),
+    }
+    weights = {}
+    for name, (out, into) in layers.items():
+        weights[f"{name}.lora_up.weight"] = torch.randn(out, 4, generator=generator) * 0.3
+        weights[f"{name}.lora_down.weight"] = torch.randn(4, into, generator=generator) * 0.3
+        weights[f"{name}.alpha"] = torch.tensor(4.0)
+    return weights
+
+
+def noise_of_comfyui(model: Any, clip: Any, latents: torch.Tensor, timestep: int) -> torch.Tensor:
+    """ε as ComfyUI's samplers get it: from the denoised latents of its own model."""
+    context = clip.encode_from_tokens(clip.tokenize(PROMPT))
+    comfy.model_management.load_models_gpu([model], force_patch_weights=True)
+    sampling = model.get_model_object("model_sampling")
+    sigma = sampling.sigmas[timestep][None]
+    scaled = latents * (1 + sigma**2) ** 0.5
+    denoised = model.model.apply_model(scaled, sigma, c_crossattn=context)
+    return (scaled - denoised) / sigma
+
+
+def noise_of_pinpoint(edit_model: Any, latents: torch.Tensor, timestep: int) -> torch.Tensor:
+    from pinpoint.locinv_core.prompts import parse_prompt
+
+    prompt = parse_prompt(PROMPT, edit_model.tokenizer)
+    return edit_model.predict_noise(latents, timestep, edit_model.encode_prompt(prompt.token_ids))
+
+
+def parity() -> dict[str, Any]:
+    """The largest differences between ComfyUI's own model and ours: plain, with a LoRA, with clip skip."""
+    from pinpoint.nodes.artist_model import edit_model_of
+
+    found: dict[str, Any] = {}
+    latents = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(5))
+    # As nodes run.
+    with torch.inference_mode():
+        plain = parts()
+        patched = (*comfy.sd.load_lora_for_models(*plain[:2], lora(), 1.0, 0.7), plain[2])
+        skipped = (plain[0], plain[1].clone(), plain[2])
+        skipped[1].clip_layer(-2)
+        for name, (model, clip, vae) in {"plain": plain, "lora": patched, "clip skip": skipped}.items():
+            ours = edit_model_of(model, clip, vae, torch.float32)
+            kinds = {"inference": any(weight.is_inference() for weight in ours.unet.parameters())}
+            for timestep in (981, 401, 1):
+                theirs = noise_of_comfyui(model, clip, latents, timestep)
+                difference = (noise_of_pinpoint(ours, latents, timestep) - theirs).abs().max()
+                kinds[str(timestep)] = float(difference)
+                kinds[f"size {timestep}"] = float(theirs.abs().mean())
+            found[name] = kinds
+        model, _, vae = plain
+        picture = torch.rand(1, 64, 128, 3, generator=torch.Generator().manual_seed(6))
+        raw = vae.encode(picture)
+        scaled = model.model.process_latent_in(raw)
+        found["encode"] = float((ours.encode(picture.permute(0, 3, 1, 2)) - scaled).abs().max())
+        found["decode"] = float((ours.decode(scaled).permute(0, 2, 3, 1) - vae.decode(raw)).abs().max())
+        before = noise_of_comfyui(*plain[:2], latents, 401)
+        for name, (model, clip, _) in {"lora": patched, "clip skip": skipped}.items():
+            moved = noise_of_comfyui(model, clip, latents, 401) - before
+            found[f"moved by {name}"] = float(moved.abs().max())
+    return found
+
+
+def load() -> dict[str, Any]:
+    """Seconds of computing that ComfyUI spends on loading the pack, when its own modules are in memory."""
+    import nodes
+
+    began = time.process_time()
+    succeeded = asyncio.run(nodes.load_custom_node(f"{HOLDER}/pinpoint"))
+    return {"seconds": time.process_time() - began, "succeeded": succeeded}
+
+
+print("RESULT " + json.dumps({"parity": parity, "load": load}[WHAT]()))

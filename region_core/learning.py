@@ -1,38 +1,29 @@
-"""Learning which box of each anchor the edit should use (paper §3.1 and §3.2).
-
-Two estimators of the gradient, behind one switch. `straight-through` is the paper's: draw a box by
-Gumbel-softmax, edit in it, and send the loss's gradient back through the mask. `expected` is exact: there are
-only M choices an anchor, so the expectation Σ π_j·L_j over all of them is a sum, once each has an edit.
-"""
+"""Learning which box of each anchor the edit should use: the region network, trained on one picture (paper
+§3.1 and §3.2). How the gradient is estimated is `estimators`' business, and what is edited the plan's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..locinv_core.run import Run
-from .budget import EDITS_STAGE, PLANS, EditPlan, Judgement, judge_boxes
+from .budget import PLANS, EditPlan, Judgement, judge_boxes
 from .edit_cache import BoxEdits
+from .estimators import ESTIMATORS, Estimator, Expected, Objective, StraightThrough, in_play_only
 from .features import PatchFeatures
 from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
-from .proposals import PixelBox, RegionProposals, box_masks, roi_features
-from .region_network import RegionNetwork, gumbel_choice
+from .proposals import RegionProposals, roi_features
+from .region_network import RegionNetwork
 
 if TYPE_CHECKING:
     from .editors import Editor
 
-Estimator = Literal["expected", "straight-through"]
-ESTIMATORS: tuple[str, ...] = get_args(Estimator)
 LEARN_STAGE = "learning"
-
-Objective = Callable[[Tensor, float], tuple[Tensor, float]]
-"""Logits (K, M) and the share of the steps done, to what Adam minimises () and the loss of Eq. 3."""
 DEFAULT_PLAN = PLANS["screened"]
 
 
@@ -41,10 +32,12 @@ class LearningSettings:
     """How the network is trained: Adam at `lr` for `epochs` of `iterations` steps, all K anchors in each.
 
     The paper has 5 epochs at 3e-3, the published code 10 iterations an epoch. `temperature` is
-    Gumbel-softmax's, for `straight-through` alone. `exploration` is for `expected` alone: the softmax scores'
-    entropy is rewarded by so many deviations of the boxes' losses, less at each step and not at all at the
-    end. Without it (0, the paper's loss) the anchors run together to whichever box is good for most of them
-    and stay there. `seed` fixes the network's first weights, the draws and the editor's noise.
+    Gumbel-softmax's, for `straight-through` alone, and so is `remember`: a box that was drawn before has its
+    known loss in place of the gradient's guess (False: the paper's estimator as it is). `exploration` is for
+    `expected` alone: the softmax scores' entropy is rewarded by so many deviations of the boxes' losses, less
+    at each step and not at all at the end. Without it (0, the paper's loss) the anchors run together to
+    whichever box is good for most of them and stay there. `seed` fixes the network's first weights, the
+    draws and the editor's noise.
     """
 
     epochs: int = 5
@@ -53,6 +46,7 @@ class LearningSettings:
     estimator: Estimator = "expected"
     temperature: float = 1.0
     exploration: float = 1.0
+    remember: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,6 +113,7 @@ def learn_regions(
     estimator: Estimator = "expected",
     temperature: float = 1.0,
     exploration: float = 1.0,
+    remember: bool = True,
     seed: int = 0,
     plan: EditPlan = DEFAULT_PLAN,
     weights: GuidanceWeights | None = None,
@@ -134,7 +129,7 @@ def learn_regions(
     Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another
     picture, and settings out of bounds.
     """
-    settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, seed)
+    settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, remember, seed)
     _check_picture(image, proposals, features)
     run = run or Run()
     with torch.inference_mode(False), torch.enable_grad():
@@ -152,15 +147,25 @@ def learn_regions(
             lazy = estimator == "straight-through" and plan.rounds[1:] == () and not plan.rounds[0].stand_in
             if not lazy:
                 judged = judge_boxes(plan, proposals, edits, loss, run=run)
-            steps = plan.rounds[-1].steps if lazy else None
-            objective: Objective = (
-                _Expected(judged, settings)
-                if estimator == "expected"
-                else _StraightThrough(proposals, edits, loss, judged, settings, steps, lazy, run)
-            )
+            objective: Objective
+            if estimator == "expected":
+                objective = Expected(judged, exploration)
+            else:
+                objective = StraightThrough(
+                    proposals,
+                    edits,
+                    loss,
+                    judged,
+                    temperature=temperature,
+                    remember=remember,
+                    lazy=lazy,
+                    steps=plan.rounds[-1].steps,
+                    seed=seed,
+                    run=run,
+                )
             curve = train_network(network, pooled, objective, settings, run=run)
         with torch.no_grad():
-            logits = _in_play(network(pooled), judged.in_play).float().cpu()
+            logits = in_play_only(network(pooled), judged.in_play).float().cpu()
     return RegionScores(
         proposals=proposals,
         logits=logits,
@@ -199,99 +204,10 @@ def train_network(
     return curve
 
 
-def expected_loss(logits: Tensor, losses: Tensor) -> Tensor:
-    """Σ_j π_j·L_j with π = Softmax(logits), mean over anchors: (K, M) and (K, M) to (); exact.
-
-    A box whose logit is −inf has no part in it, whatever its loss.
-    """
-    probabilities = F.softmax(logits, dim=-1)
-    return torch.where(probabilities > 0, probabilities * losses, 0.0).sum(dim=-1).mean()
-
-
-def straight_through_image(choice: Tensor, pictures: Tensor) -> Tensor:
-    """X_o = Σ_j y_j·X_j for choices (K, M) among pictures (K, M, 3, H, W): (K, 3, H, W), differentiable in y.
-
-    With X_j = m_j·edit + (1 − m_j)·source this is m·edit + (1 − m)·source for the mask m = Σ_j y_j·m_j.
-    Forward, y is one-hot, and X_o the picture of the box that was drawn.
-    """
-    return torch.einsum("km,kmchw->kchw", choice, pictures)
-
-
 def standardised(features: Tensor) -> Tensor:
     """Features (d, h, w) with mean 0 and deviation 1 over the picture, channel by channel."""
     centred = features - features.mean(dim=(1, 2), keepdim=True)
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-
-
-class _Expected:
-    def __init__(self, judged: Judgement, settings: LearningSettings) -> None:
-        self.in_play, self.losses = judged.in_play, judged.losses.nan_to_num()
-        spread = judged.losses[judged.in_play]
-        self.exploration = settings.exploration * float(spread.std()) if len(spread) > 1 else 0.0
-
-    def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
-        in_play = _in_play(logits, self.in_play)
-        loss = expected_loss(in_play, self.losses.to(logits))
-        log_scores = F.log_softmax(in_play, dim=-1)
-        # What is out of play has a score of 0 and a logarithm of −inf, and no part in the entropy.
-        finite = log_scores.masked_fill(~self.in_play.to(logits.device), 0.0)
-        entropy = -(log_scores.exp() * finite).sum(dim=-1).mean()
-        return loss - self.exploration * (1 - done) * entropy, float(loss.detach())
-
-
-class _StraightThrough:
-    """Draws, edits what was drawn (each box once), and sends the gradient through the composite."""
-
-    def __init__(
-        self,
-        proposals: RegionProposals,
-        edits: BoxEdits,
-        loss: CompositeLoss,
-        judged: Judgement,
-        settings: LearningSettings,
-        steps: int | None,
-        lazy: bool,
-        run: Run,
-    ) -> None:
-        self.boxes, self.edits, self.loss, self.judged = proposals.pixel_boxes(), edits, loss, judged
-        self.temperature, self.steps, self.lazy, self.run = settings.temperature, steps, lazy, run
-        self.generator = torch.Generator().manual_seed(settings.seed)
-
-    def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
-        choice = gumbel_choice(
-            _in_play(logits, self.judged.in_play), self.temperature, self.generator, hard=True
-        )
-        drawn = choice.detach().argmax(dim=-1).tolist()
-        if self.lazy:
-            with self.run.stage(EDITS_STAGE):
-                self.edits.edited(
-                    [row[j] for row, j in zip(self.boxes, drawn, strict=True)], self.steps, run=self.run
-                )
-        pictures = torch.stack([self._pictures(row, j) for row, j in zip(self.boxes, drawn, strict=True)])
-        losses = self.loss(straight_through_image(choice, pictures))
-        if self.lazy:
-            for i, j in enumerate(drawn):
-                self.judged.losses[i, j] = float(losses[i].detach())
-        return losses.mean(), float(losses.detach().mean())
-
-    def _pictures(self, boxes: list[PixelBox], drawn: int) -> Tensor:
-        """X_j for each box of an anchor, (M, 3, H, W); a box without an edit shows the drawn box's through
-        its own mask."""
-        edit = self.edits.best(boxes[drawn])
-        assert edit is not None
-        source = self.edits.image[0]
-        masks = box_masks(boxes, self.edits.size).to(source)
-        known = [self.edits.best(box) for box in boxes]
-        return torch.stack(
-            [
-                torch.where(mask > 0, edit, source) if own is None else own
-                for own, mask in zip(known, masks, strict=True)
-            ]
-        )
-
-
-def _in_play(logits: Tensor, in_play: Tensor) -> Tensor:
-    return logits.masked_fill(~in_play.to(logits.device), -math.inf)
 
 
 def _unjudged(proposals: RegionProposals) -> Judgement:

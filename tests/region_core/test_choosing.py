@@ -1,0 +1,156 @@
+"""Choosing: S by hand, all candidates ranked, and no edit made twice."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from pinpoint.locinv_core.run import Run
+from pinpoint.region_core.budget import PLANS, EditPlan, Round
+from pinpoint.region_core.choosing import Candidate, choose, rank
+from pinpoint.region_core.learning import RegionScores, learn_regions
+from pinpoint.region_core.proposals import propose
+from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
+
+
+def learned(case: Planted, plan: EditPlan = PLANS["full"], **options) -> RegionScores:
+    return learn_regions(
+        case.image,
+        options.pop("proposals", case.proposals),
+        case.features,
+        case.editor,
+        case.guide,
+        caption=CAPTION,
+        prompt=PROMPT,
+        plan=plan,
+        **options,
+    )
+
+
+def candidate(index: int, score: float, final: bool = True) -> Candidate:
+    picture = torch.zeros(1, 3, 2, 2)
+    return Candidate((0, 0, 1, 1), (0, 0), index, 0.0, 0.0, score, picture, final)
+
+
+def test_the_highest_score_comes_first_and_equal_ones_stay_in_order() -> None:
+    ranked = rank([candidate(0, 1.0), candidate(1, 2.0), candidate(2, 1.0), candidate(3, 1.5)])
+    assert [c.index for c in ranked] == [1, 3, 0, 2]
+
+
+def test_edits_in_full_come_before_previews() -> None:
+    ranked = rank([candidate(0, 3.0, final=False), candidate(1, 1.0), candidate(2, 2.0)])
+    assert [c.index for c in ranked] == [2, 1, 0]
+
+
+def test_the_planted_edit_is_chosen_and_scored_by_hand() -> None:
+    case = Planted(anchor=1, box=2)
+    found = choose(learned(case), case.guide)
+    best = found.chosen
+    assert best.index == 1 and best.anchor == (2, 9)
+    assert best.box == tuple(case.proposals.boxes[1, 2].tolist())
+    torch.testing.assert_close(found.image, case.right_edit)
+    encode = case.guide.encode_images
+    for one in found.candidates:
+        t2i = float(encode(one.image)[0] @ encode(case.right_edit)[0])
+        i2i = float(encode(one.image)[0] @ encode(case.image)[0])
+        assert one.s_t2i == pytest.approx(t2i, abs=1e-5) and one.s_i2i == pytest.approx(i2i, abs=1e-5)
+        assert one.score == pytest.approx(2 * t2i + i2i, abs=1e-5)
+
+
+def test_every_anchor_has_its_candidate_with_its_box_best_first() -> None:
+    case = Planted()
+    scores = learned(case)
+    found = choose(scores, case.guide)
+    assert sorted(c.index for c in found.candidates) == [0, 1, 2, 3]
+    assert [c.score for c in found.candidates] == sorted((c.score for c in found.candidates), reverse=True)
+    for one in found.candidates:
+        assert one.box == tuple(scores.boxes[one.index].tolist())
+        assert one.final and one.image.shape == (1, 3, 128, 128)
+        x0, y0, x1, y1 = (int(v) for v in one.box)
+        outside = torch.ones(128, 128, dtype=torch.bool)
+        outside[y0:y1, x0:x1] = False
+        assert torch.equal(one.image[..., outside], case.image[..., outside])
+
+
+def test_the_weights_of_the_score_have_an_effect() -> None:
+    case = Planted()
+    scores = learned(case)
+    by_text = choose(scores, case.guide, alpha=1.0, beta=0.0)
+    by_source = choose(scores, case.guide, alpha=0.0, beta=1.0)
+    assert by_text.chosen.score == pytest.approx(max(c.s_t2i for c in by_text.candidates))
+    assert by_source.chosen.score == pytest.approx(max(c.s_i2i for c in by_source.candidates))
+
+
+def test_edits_that_learning_has_made_in_full_cost_nothing_more() -> None:
+    case, run = Planted(), Run()
+    scores = learned(case, run=run)
+    learning = run.total
+    choose(scores, case.guide, run=run)
+    assert run.total == learning == 20 * 74
+
+
+def test_finalists_are_edited_in_full_after_cheap_learning() -> None:
+    case, run = Planted(), Run()
+    scores = learned(case, PLANS["preview"], run=run)
+    found = choose(scores, case.guide, run=run)
+    assert run.forward_equivalents["edits for learning"] == 20 * 4
+    assert run.forward_equivalents["final edits"] == 4 * 74
+    assert all(one.final for one in found.candidates)
+
+
+def test_a_box_that_several_anchors_have_chosen_is_edited_once() -> None:
+    case, run = Planted(anchors=((4, 4), (4, 4), (4, 4))), Run()
+    scores = learned(case, PLANS["preview"], run=run)
+    assert len(set(scores.chosen)) == 1
+    found = choose(scores, case.guide, run=run)
+    assert run.forward_equivalents["final edits"] == 74 and len(found.candidates) == 3
+
+
+def test_with_fewer_finalists_the_best_previews_are_edited_in_full_and_the_rest_stay() -> None:
+    case, run = Planted(anchor=2), Run()
+    scores = learned(case, PLANS["preview"].with_finalists(2), run=run)
+    found = choose(scores, case.guide, run=run)
+    assert [one.final for one in found.candidates] == [True, True, False, False]
+    assert run.forward_equivalents["final edits"] == 2 * 74
+    assert found.chosen.index == 2
+    # The painter's previews are as good as its edits, so the finalists are the best of all.
+    assert min(c.score for c in found.candidates[:2]) >= max(c.score for c in found.candidates[2:])
+
+
+def test_more_finalists_than_anchors_are_all_of_them() -> None:
+    case = Planted()
+    plan = EditPlan("p", (Round(steps=4),), finalists=9)
+    assert all(one.final for one in choose(learned(case, plan), case.guide).candidates)
+
+
+def test_random_boxes_are_edited_and_ranked_without_learning() -> None:
+    case, run = Planted(), Run()
+    proposals = propose(torch.tensor(case.anchors), (16, 16), 8, (128, 128), sizes="random", seed=3)
+    scores = learned(case, PLANS["screened"], proposals=proposals, run=run)
+    assert run.total == 0
+    found = choose(scores, case.guide, run=run)
+    assert run.total == 4 * 74 and len(found.candidates) == 4
+    assert torch.equal(scores.boxes, proposals.boxes[:, 0])
+
+
+def test_a_cancel_while_choosing_leaves_the_scores_usable() -> None:
+    case = Planted()
+    scores = learned(case, PLANS["preview"])
+
+    def progress(stage: str, step: int, steps: int, preview: object) -> None:
+        if stage == "final edits" and step == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        choose(scores, case.guide, run=Run(progress))
+    again = choose(scores, case.guide)
+    expected = choose(learned(Planted(), PLANS["preview"]), case.guide)
+    assert [c.index for c in again.candidates] == [c.index for c in expected.candidates]
+
+
+def test_a_result_is_frozen() -> None:
+    case = Planted(m=1, box=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        choose(learned(case), case.guide).candidates = ()  # type: ignore[misc]

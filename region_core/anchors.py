@@ -1,4 +1,4 @@
-"""Anchor points {C_i}: the patches that boxes are drawn around (paper §3.1), and random ones as its baseline."""
+"""Anchor points {C_i}: the patches that boxes are drawn around (paper §3.1), and random ones beside them."""
 
 from __future__ import annotations
 

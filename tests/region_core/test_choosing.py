@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
 
 from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.budget import PLANS, EditPlan, Round
@@ -139,7 +140,7 @@ def test_a_cancel_while_choosing_leaves_the_scores_usable() -> None:
     case = Planted()
     scores = learned(case, PLANS["preview"])
 
-    def progress(stage: str, step: int, steps: int, preview: object) -> None:
+    def progress(stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
         if stage == "final edits" and step == 5:
             raise InterruptedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.edit_cache import BoxEdits
@@ -69,7 +70,7 @@ def test_a_cancel_loses_one_batch_and_the_next_run_goes_on() -> None:
     edits = BoxEdits(editor, IMAGE, "red", batch=1)
     seen = 0
 
-    def progress(stage: str, step: int, steps: int, preview: object) -> None:
+    def progress(stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
         nonlocal seen
         seen += 1
         if seen == 50:  # the 13th step of the second edit

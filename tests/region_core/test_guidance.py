@@ -224,13 +224,13 @@ def test_a_clip_folder_opens_with_what_it_says(tmp_path: Path, guide: Guide) -> 
 def test_a_text_that_clip_would_cut_is_refused_by_name(guide: Guide, name: str) -> None:
     texts = {"prompt": "a fox", "caption": "a cat"}
     texts[name] = "cat " * 75
-    CompositeLoss(guide, pictures(1), **texts)
+    CompositeLoss(guide, pictures(1), texts["prompt"], texts["caption"])
     texts[name] = "cat " * 77
     with pytest.raises(ValueError, match=rf"{name} is too long: it has 77 tokens.* leave out 2"):
-        CompositeLoss(guide, pictures(1), **texts)
+        CompositeLoss(guide, pictures(1), texts["prompt"], texts["caption"])
     texts[name] = "  "
     with pytest.raises(ValueError, match=rf"{name} is empty"):
-        CompositeLoss(guide, pictures(1), **texts)
+        CompositeLoss(guide, pictures(1), texts["prompt"], texts["caption"])
 
 
 def test_a_caption_that_says_what_the_prompt_says_is_refused(guide: Guide) -> None:

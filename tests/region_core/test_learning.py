@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -230,7 +231,7 @@ def test_it_learns_inside_a_callers_inference_mode_and_changes_none_of_its_tenso
 def test_progress_and_cost_are_booked_by_stage() -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
 
-    def progress(stage: str, step: int, steps: int, preview: object) -> None:
+    def progress(stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
         seen.setdefault(stage, []).append((step, steps))
 
     run = Run(progress)
@@ -240,15 +241,15 @@ def test_progress_and_cost_are_booked_by_stage() -> None:
     assert run.forward_equivalents["edits for learning"] == 20 * 74 == run.total
 
 
-@pytest.mark.parametrize("stage", ["edits for learning", "judging", "learning"])
+@pytest.mark.parametrize("where", ["edits for learning", "judging", "learning"])
 @pytest.mark.parametrize("estimator", ["expected", "straight-through"])
-def test_a_cancel_anywhere_leaves_nothing_broken(estimator: str, stage: str) -> None:
+def test_a_cancel_anywhere_leaves_nothing_broken(estimator: str, where: str) -> None:
     case = Planted()
     plan = PLANS["screened"]
     expected = learn(Planted(), estimator=estimator, plan=plan)
 
-    def progress(at: str, step: int, steps: int, preview: object) -> None:
-        if at == stage and step >= 2:
+    def progress(stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
+        if stage == where and step >= 2:
             raise InterruptedError
 
     torch.manual_seed(1)
@@ -292,6 +293,7 @@ def test_settings_out_of_bounds_are_refused(options: dict, message: str) -> None
 @pytest.mark.parametrize("name", ["caption", "prompt"])
 def test_texts_that_clip_would_cut_are_refused_before_any_edit(name: str) -> None:
     case = Planted()
+    texts = {"caption": "a cat", "prompt": "a fox", name: "very " * 80}
     with pytest.raises(ValueError, match=f"{name} is too long"):
         learn_regions(
             case.image,
@@ -299,14 +301,15 @@ def test_texts_that_clip_would_cut_are_refused_before_any_edit(name: str) -> Non
             case.features,
             case.editor,
             tiny_clip(),
-            **{"caption": "a cat", "prompt": "a fox", name: "very " * 80},
+            caption=texts["caption"],
+            prompt=texts["prompt"],
         )
     assert case.editor.calls == []
 
 
 def test_a_picture_or_features_of_another_size_are_refused() -> None:
     case = Planted()
-    options = {"caption": CAPTION, "prompt": PROMPT}
+    options: dict[str, Any] = {"caption": CAPTION, "prompt": PROMPT}
     with pytest.raises(ValueError, match="image: got the shape"):
         learn_regions(case.image[..., :64], case.proposals, case.features, case.editor, case.guide, **options)
     small = dataclasses.replace(

@@ -110,7 +110,15 @@ def test_the_import_finder_resolves_relative_imports(
 
 
 @pytest.mark.parametrize(
-    "module", ["pinpoint", "pinpoint.cli", "pinpoint.locinv_core", "pinpoint.locinv_core.embedded"]
+    "module",
+    [
+        "pinpoint",
+        "pinpoint.cli",
+        "pinpoint.locinv_core",
+        "pinpoint.locinv_core.embedded",
+        "pinpoint.region_core",
+        "pinpoint.region_core.embedded",
+    ],
 )
 def test_importing_a_package_loads_neither_torch_nor_diffusers(module: str, tmp_path: Path) -> None:
     heavy = {"torch", "diffusers", "transformers", "numpy"}
@@ -317,6 +325,15 @@ def test_the_readme_shows_files_that_exist() -> None:
 # What it ships
 
 
+DATA = (
+    "locinv_core/configs/",
+    "locinv_core/embedded/samples/",
+    "locinv_core/embedded/weights/",
+    "region_core/embedded/weights/",
+)
+"""Folders of what the package carries beside its code."""
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_the_package_whole_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "a copy"
@@ -340,10 +357,7 @@ def test_a_wheel_carries_the_package_whole_and_nothing_else(tmp_path: Path) -> N
     expected = {
         f"pinpoint/{path.relative_to(ROOT).as_posix()}"
         for path in tracked_files()
-        if path in package_files()
-        or path.relative_to(ROOT)
-        .as_posix()
-        .startswith(("locinv_core/configs/", "locinv_core/embedded/weights/"))
+        if path in package_files() or path.relative_to(ROOT).as_posix().startswith(DATA)
     }
     assert shipped == expected
     assert any(name.endswith(".safetensors") for name in shipped)

@@ -201,7 +201,9 @@ def test_every_library_that_the_package_imports_is_declared() -> None:
 def test_every_library_that_the_tests_import_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
     requirements = [*PROJECT["dependencies"], *extras["dev"], *extras["locate"]]
-    assert undeclared_imports(sorted((ROOT / "tests").rglob("*.py")), requirements) == {}
+    missing = undeclared_imports(sorted((ROOT / "tests").rglob("*.py")), requirements)
+    # One script runs inside ComfyUI, whose own modules are at the top level: `nodes` too.
+    assert {name: paths for name, paths in missing.items() if name not in COMFYUI | {"nodes"}} == {}
 
 
 def test_every_requirement_has_a_lower_bound() -> None:

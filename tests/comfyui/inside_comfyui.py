@@ -88,7 +88,7 @@ def parts() -> tuple[Any, Any, Any]:
     base = comfy.model_base.BaseModel(config, device=cpu)
     fill(base.diffusion_model, 1)
     with torch.no_grad():
-        base.diffusion_model.out[2].weight.mul_(10)  # so that noise has about the size of noise
+        base.diffusion_model.out[2].weight.mul_(20)  # so that noise has about the size of noise
     model = comfy.model_patcher.ModelPatcher(base, cpu, cpu)
     options = {"clip_l_model_config": TEXT, "dtype": torch.float32}
 

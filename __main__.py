@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-from .cli import demo, edit, evaluate_embedded, scenes, train_embedded
+from .cli import demo, edit, evaluate_embedded, regions, scenes, train_embedded
 
 COMMANDS: Mapping[str, ModuleType] = {
     "edit": edit,
+    "regions": regions,
     "demo": demo,
     "scenes": scenes,
     "train-embedded": train_embedded,

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
+from .regions import add_networks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.localized_edit import EditRequest
+    from ..locinv_core.model import EditModel
+    from ..locinv_core.run import Run
+    from ..region_core.locate import Located
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -23,6 +29,8 @@ TOKEN_NAMES = ("off", "exact", "fast")
 NULL_NAMES = ("none", "null-text", "negative-prompt", "proximal", "direct")
 CARRY_NAMES = ("tuned", "original", "keys")
 BLEND_NAMES = ("auto", "off", "prior", "prior+map", "map")
+AUTO = "auto"
+"""In place of a mask or a box: the place is found."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -40,8 +48,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--prior",
         action="append",
         default=[],
-        metavar="WORD=MASK.png|WORD=x0,y0,x1,y1",
-        help="where a word of the source is: a mask file or a box in pixels (may be repeated)",
+        metavar="WORD=MASK.png|WORD=x0,y0,x1,y1|WORD=auto",
+        help="where a word of the source is: a mask file, a box in pixels, or auto, which finds the box"
+        " (may be repeated)",
     )
     parser.add_argument(
         "--model",
@@ -77,6 +86,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
     )
+    add_networks(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
     parser.add_argument(
@@ -102,17 +112,21 @@ def run(args: argparse.Namespace) -> int:
     from ..locinv_core.run import Run
     from .edit_report import summary, write_edit
 
-    request = _request(args, load_image(args.image))
+    image = load_image(args.image)
+    given, to_find = _split_priors(args.prior)
+    request = _request(args, image, given)
     inversion = None if args.inversion is None else open_inversion(args.inversion)
     torch.manual_seed(args.seed)
     with ConsoleProgress() as progress:
         books = Run(progress)
         with books.stage("load"):
             model = load_edit_model(args.model, device=args.device, dtype=args.dtype)
+        located = _locate(args, model, request, to_find, books) if to_find else {}
+        request = _with_places(request, located)
         outcome = localized_edit(model, request, inversion=inversion, run=books)
         quality = judge(model, request, outcome, run=books)
     with filled_folder(args.out) as folder:
-        report = write_edit(folder, model, request, outcome, quality, books, seed=args.seed)
+        report = write_edit(folder, model, request, outcome, quality, books, seed=args.seed, located=located)
         if args.save_inversion is not None:
             save_inversion(outcome.inversion, args.save_inversion)
     print(summary(report))
@@ -128,14 +142,62 @@ def _check_files(args: argparse.Namespace) -> None:
         raise ValueError(f"image: there is no file {str(args.image)!r}")
 
 
-def _request(args: argparse.Namespace, image: Tensor) -> EditRequest:
+def _split_priors(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that say where a word is, and the words whose place is to be found (WORD=auto)."""
+    given, to_find = [], []
+    for argument in arguments:
+        word, equals, place = argument.rpartition("=")
+        if equals and word.strip() and place.strip().lower() == AUTO:
+            to_find.append(word.strip())
+        else:
+            given.append(argument)
+    placed = {argument.partition("=")[0].strip().lower() for argument in given}
+    twice = [word for word in to_find if word.lower() in placed]
+    if twice:
+        raise ValueError(f"prior: {twice[0]!r} has a place and is to be found, wants one of the two")
+    return given, to_find
+
+
+def _locate(
+    args: argparse.Namespace, model: EditModel, request: EditRequest, words: list[str], books: Run
+) -> dict[str, Located]:
+    """Find the words' boxes, once both texts are known to be good."""
+    from ..locinv_core.prompts import parse_prompt
+    from ..region_core.features import load_vit
+    from ..region_core.guidance import load_clip
+    from ..region_core.locate import LocateSettings, locate_words, phrase_of
+
+    source = parse_prompt(request.source, model.tokenizer)
+    parse_prompt(request.target, model.tokenizer)
+    model.schedule.timesteps(request.steps)
+    for word in words:
+        phrase_of(source, word)
+    with books.stage("load"):
+        vision, guide = load_vit(args.vit, model.device), load_clip(args.clip, model.device)
+    settings = LocateSettings(seed=args.seed)
+    return locate_words(model, vision, guide, request.image, source, words, settings, run=books)
+
+
+def _with_places(request: EditRequest, located: dict[str, Located]) -> EditRequest:
+    """The request with the boxes found as detection priors beside the places given."""
+    if not located:
+        return request
+    from ..locinv_core.priors import merge
+    from ..region_core.locate import detection_prior
+
+    height, width = request.image.shape[-2:]
+    found = detection_prior(located, (height, width))
+    return replace(request, prior=found if request.prior is None else merge(request.prior, found))
+
+
+def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditRequest:
     from ..locinv_core.localized_edit import EditRequest
     from ..locinv_core.presets import method_named
     from ..locinv_core.priors import from_arguments
 
     height, width = image.shape[-2:]
-    prior = from_arguments(args.prior, (height, width)) if args.prior else None
-    method = method_named(args.method or ("direct" if prior is None else "locinv"))
+    prior = from_arguments(given, (height, width)) if given else None
+    method = method_named(args.method or ("locinv" if args.prior else "direct"))
     method = method.with_choices(args.tokens, args.null)
     settings: dict[str, Any] = {"guidance": args.guidance}
     if args.carry is not None:

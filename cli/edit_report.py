@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..locinv_core.images import save_png, written_whole
-from ..locinv_core.pictures import attention_picture, contact_sheet
+from ..locinv_core.pictures import attention_picture, box_overlay, contact_sheet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ..locinv_core.localized_edit import EditRequest, LocalizedEdit, Quality
     from ..locinv_core.model import EditModel
     from ..locinv_core.run import Run
+    from ..region_core.locate import Located
 
 
 def write_edit(
@@ -26,10 +29,11 @@ def write_edit(
     books: Run,
     *,
     seed: int,
+    located: Mapping[str, Located] | None = None,
 ) -> dict[str, Any]:
     """Write source, reconstruction, edited, attention and contact_sheet as PNG, and report.json.
 
-    Returns the report.
+    located: the words whose places were found; the boxes are drawn into located.png. Returns the report.
     """
     save_png(request.image, folder / "source.png")
     save_png(outcome.reconstruction, folder / "reconstruction.png")
@@ -42,6 +46,11 @@ def write_edit(
     ]
     save_png(contact_sheet(cells), folder / "contact_sheet.png")
     report = edit_report(model, request, outcome, quality, books, seed=seed)
+    if located:
+        boxes = [found.box for found in located.values()]
+        labels = [f"{word} {found.score:.2f}" for word, found in located.items()]
+        save_png(box_overlay(request.image, boxes, labels), folder / "located.png")
+        report["located"] = {word: _found(found) for word, found in located.items()}
     write_json(report, folder / "report.json")
     return report
 
@@ -98,6 +107,9 @@ def summary(report: dict[str, Any]) -> str:
     ]
     if background is not None:
         lines.append(f"  background      {_decibels(background['psnr'])}, SSIM {background['ssim']:.3f}")
+    for word, found in report.get("located", {}).items():
+        box = ", ".join(f"{side:g}" for side in found["box"])
+        lines.append(f"  place of {word:7}{box} (found)")
     for word, iou in report["words"].items():
         lines.append(
             f"  map of {word:9}best IoU {iou['iou_before']:.2f} before, {iou['iou_after']:.2f} after tuning"
@@ -118,6 +130,16 @@ def _attention(request: EditRequest, outcome: LocalizedEdit, quality: Quality) -
     if not maps:
         return contact_sheet([("picture; no noun was found in the source", request.image)])
     return attention_picture(request.image, maps, before=quality.maps_before if tuned else None, masks=masks)
+
+
+def _found(located: Located) -> dict[str, Any]:
+    """A word's box and what else was considered, best first."""
+    return {
+        "phrase": located.phrase,
+        "box": list(located.box),
+        "score": located.score,
+        "candidates": [asdict(place) for place in located.candidates],
+    }
 
 
 def _decibels(psnr: float | None) -> str:

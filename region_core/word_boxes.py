@@ -42,7 +42,7 @@ class LocateSettings:
     overlap: float = 0.75
     clip_weight: float = 0.25
     margin: float = 0.1
-    crop: int = 64
+    crop: int = 224
     template: str = "{}"
     seed: int = 0
 

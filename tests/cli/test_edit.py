@@ -16,6 +16,7 @@ from pinpoint.locinv_core.inversion import NULL_METHODS
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.tokens import SOLVERS
 from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
+from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
 
 SOURCE, TARGET = "a red cat and a dog", "a red fox and a dog"
 
@@ -205,3 +206,53 @@ def test_the_seed_is_used_and_the_run_is_repeatable(image, model, tmp_path):
     assert torch.equal(
         *(torch.from_numpy(np.asarray(Image.open(tmp_path / n / "edited.png")).copy()) for n in "ab")
     )
+
+
+@pytest.fixture(name="networks", scope="module")
+def _networks(tmp_path_factory):
+    """Options that name a tiny CLIP and a tiny ViT."""
+    clip, vit = (
+        write(tmp_path_factory.mktemp(name))
+        for name, write in (("clip", write_tiny_clip), ("vit", write_tiny_vit))
+    )
+    return ("--clip", str(clip), "--vit", str(vit))
+
+
+def test_a_place_that_is_found_is_used_like_one_that_is_given(image, model, networks, tmp_path):
+    assert pinpoint_edit(image, model, tmp_path / "a", "--prior", "cat=auto", *networks, "--composite") == 0
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    found = report["located"]["cat"]
+    assert found["phrase"] == "red cat" and found["box"] == found["candidates"][0]["box"]
+    assert report["method"] == "locinv" and set(report["words"]) == {"cat"}
+    assert 0 < report["forward_equivalents"]["locate"] <= 6
+    assert (tmp_path / "a" / "located.png").exists()
+    box = ",".join(f"{side:g}" for side in found["box"])
+    assert pinpoint_edit(image, model, tmp_path / "b", "--prior", f"cat={box}", "--composite") == 0
+    first, second = (Image.open(tmp_path / name / "edited.png").tobytes() for name in "ab")
+    assert first == second
+
+
+def test_places_found_and_given_stand_side_by_side(image, model, networks, tmp_path):
+    more = ("--prior", "cat=auto", "--prior", "dog=0,0,30,30", *networks)
+    assert pinpoint_edit(image, model, tmp_path, *more) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["words"]) == {"cat", "dog"} and set(report["located"]) == {"cat"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--prior", "horse=auto"], "horse"),
+        (["--prior", "cat=auto", "--prior", "cat=1,1,9,9"], "wants one of the two"),
+        (["--prior", "cat=auto", "--clip", "./nothing"], "nothing"),
+        (["--prior", "cat=auto", "--target", "cat " * 90], "too long"),
+        (["--prior", "cat=auto", "--steps", "0"], "steps"),
+    ],
+)
+def test_what_is_wrong_with_a_place_to_be_found_is_said_in_one_line(
+    image, model, networks, tmp_path, capsys, more, message
+):
+    assert pinpoint_edit(image, model, tmp_path / "out", *networks, *more) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and message in lines[0]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,231 @@
+"""`pinpoint regions`: edit a picture with no mask; where to edit is learned."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .output_folder import check_output_folder, filled_folder
+from .progress import ConsoleProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.run import Run
+    from ..region_core.choosing import RegionEdit
+    from ..region_core.editors import Editor
+    from ..region_core.features import PatchFeatures, VisionFeatures
+    from ..region_core.guidance import Guide
+    from ..region_core.proposals import RegionProposals
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+# Written out, so that --help needs no torch; a test keeps them in step with region_core.
+EDITOR_NAMES = ("inpaint", "blended", "amused")
+ANCHOR_NAMES = ("dino", "random")
+SIZE_NAMES = ("learned", "random")
+ESTIMATOR_NAMES = ("expected", "straight-through")
+PLAN_NAMES = ("full", "preview", "stand-in", "halving", "screened")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command's arguments."""
+    parser = subparsers.add_parser(
+        "regions",
+        help="edit a picture with no mask",
+        description="Propose boxes around salient points, learn which of them the edit should use, edit"
+        " there, rank the edits, and write the pictures and a report into DIR.",
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture: PNG, JPEG, WebP …")
+    parser.add_argument(
+        "--caption", required=True, metavar="TEXT", help="what the picture shows where it is to change"
+    )
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it should show")
+    parser.add_argument(
+        "--model",
+        default="embedded",
+        metavar="embedded|DIR|FILE",
+        help="the editor's model (inpaint: a diffusers folder; amused: embedded or a diffusers folder)",
+    )
+    parser.add_argument(
+        "--editor",
+        choices=EDITOR_NAMES,
+        default="blended",
+        help="what edits inside a box (default blended, which works with any text-to-image model)",
+    )
+    parser.add_argument(
+        "--anchors", choices=ANCHOR_NAMES, default="dino", help="where boxes are proposed (default dino)"
+    )
+    parser.add_argument(
+        "--sizes",
+        choices=SIZE_NAMES,
+        default="learned",
+        help="learned: M squares an anchor to choose from; random: one box of any size (default learned)",
+    )
+    parser.add_argument(
+        "--estimator",
+        choices=ESTIMATOR_NAMES,
+        default="expected",
+        help="how the gradient is estimated (default expected)",
+    )
+    parser.add_argument(
+        "--plan",
+        choices=PLAN_NAMES,
+        default="screened",
+        help="how boxes are judged for learning: each edited in full, or cheaper (default screened)",
+    )
+    parser.add_argument(
+        "--finalists",
+        type=int,
+        metavar="N",
+        help="edit only the N anchors that promise most in full (default: all)",
+    )
+    parser.add_argument("--k", type=int, default=8, metavar="K", help="anchors (default 8)")
+    parser.add_argument("--m", type=int, default=7, metavar="M", help="boxes an anchor (default 7)")
+    parser.add_argument(
+        "--min-distance",
+        type=float,
+        default=0.0,
+        metavar="D",
+        help="patches between any two dino anchors, at least (default 0)",
+    )
+    parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs of learning (default 5)")
+    parser.add_argument(
+        "--lr", type=float, default=0.003, metavar="R", help="Adam's learning rate (default 0.003)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="of Gumbel-softmax, for straight-through (default 1)",
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        metavar="S",
+        help="how far an edit may go from the source, up to 1 (default 0.75; amused 1)",
+    )
+    parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale (default 7.5; amused 10)")
+    parser.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default 50; amused 12)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
+    )
+    add_networks(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
+    parser.add_argument("--dtype", default="auto", help="the editor's: auto, float32, float16 or bfloat16")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.set_defaults(run=run)
+
+
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the networks by which places are found and edits judged."""
+    for name, what, example in (
+        ("clip", "CLIP", "openai/clip-vit-base-patch16"),
+        ("vit", "ViT", "facebook/dino-vitb16"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            default="embedded",
+            metavar="embedded|DIR|NAME",
+            help=f"{what} in transformers' layout, or its name on the hub, such as {example}",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find where to edit, edit there, write the files; ValueError for bad input, before any work."""
+    check_output_folder(args.out)
+    if not args.image.exists():
+        raise ValueError(f"image: there is no file {str(args.image)!r}")
+    from ..locinv_core.images import load_image
+    from ..locinv_core.loading import resolve_device
+    from ..locinv_core.run import Run
+    from ..region_core.editor_loading import load_editor
+    from ..region_core.features import load_vit
+    from ..region_core.guidance import load_clip
+    from .regions_report import regions_summary, write_regions
+
+    image = load_image(args.image)
+    _check_numbers(args)
+    with ConsoleProgress() as progress:
+        books = Run(progress)
+        with books.stage("load"):
+            device = resolve_device(args.device)
+            guide, vision = load_clip(args.clip, device), load_vit(args.vit, device)
+            for text, name in ((args.caption, "caption"), (args.prompt, "prompt")):
+                guide.token_ids(text, name)
+            editor = load_editor(
+                args.editor,
+                args.model,
+                device=args.device,
+                dtype=args.dtype,
+                strength=args.strength,
+                guidance=args.guidance,
+                steps=args.steps,
+            )
+        edit = _edit(args, image, editor, vision, guide, books)
+    with filled_folder(args.out) as folder:
+        report = write_regions(folder, args, image, editor, edit, books)
+    print(regions_summary(report))
+    print(f"pictures and report: {args.out}")
+    return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise ValueError for what needs no model to be seen as wrong."""
+    from ..region_core.budget import plan_named
+    from ..region_core.learning import LearningSettings
+
+    LearningSettings(args.epochs, args.lr, estimator=args.estimator, temperature=args.temperature)
+    plan_named(args.plan).with_finalists(args.finalists)
+    for name in ("k", "m"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"{name}: got {getattr(args, name)}, wants 1 or more")
+
+
+def _edit(
+    args: argparse.Namespace,
+    image: Tensor,
+    editor: Editor,
+    vision: VisionFeatures,
+    guide: Guide,
+    books: Run,
+) -> RegionEdit:
+    from ..region_core.budget import plan_named
+    from ..region_core.choosing import choose
+    from ..region_core.learning import learn_regions
+
+    with books.stage("features"):
+        features = vision.look(image)
+        proposals = _proposals(args, features)
+    scores = learn_regions(
+        image,
+        proposals,
+        features,
+        editor,
+        guide,
+        caption=args.caption,
+        prompt=args.prompt,
+        epochs=args.epochs,
+        lr=args.lr,
+        estimator=args.estimator,
+        temperature=args.temperature,
+        seed=args.seed,
+        plan=plan_named(args.plan).with_finalists(args.finalists),
+        run=books,
+    )
+    return choose(scores, guide, run=books)
+
+
+def _proposals(args: argparse.Namespace, features: PatchFeatures) -> RegionProposals:
+    from ..region_core.anchors import dino_anchors, random_anchors
+    from ..region_core.proposals import propose
+
+    if args.anchors == "dino":
+        anchors = dino_anchors(features.attention, args.k, min_distance=args.min_distance)
+    else:
+        anchors = random_anchors(features.grid, args.k, args.seed)
+    return propose(
+        anchors, features.grid, features.patch, features.size, args.m, sizes=args.sizes, seed=args.seed
+    )

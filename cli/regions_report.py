@@ -1,0 +1,125 @@
+"""The files of a region edit: its pictures, and report.json."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..locinv_core.images import save_png
+from .edit_report import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.run import Run
+    from ..region_core.choosing import Candidate, RegionEdit
+    from ..region_core.editors import Editor
+
+
+def write_regions(
+    folder: Path, args: argparse.Namespace, image: Tensor, editor: Editor, edit: RegionEdit, books: Run
+) -> dict[str, Any]:
+    """Write source, edited, boxes, candidates and loss as PNG, and report.json. Returns the report."""
+    from ..region_core.pictures import boxes_picture, candidates_picture, loss_picture
+
+    scores = edit.scores
+    save_png(image, folder / "source.png")
+    save_png(edit.image, folder / "edited.png")
+    boxes = boxes_picture(image, scores.proposals, edit.candidates, scores.losses)
+    save_png(boxes, folder / "boxes.png")
+    save_png(candidates_picture(image, edit.candidates), folder / "candidates.png")
+    save_png(loss_picture(scores.loss_curve, epochs=args.epochs), folder / "loss.png")
+    report = regions_report(args, image, editor, edit, books)
+    write_json(report, folder / "report.json")
+    return report
+
+
+def regions_report(
+    args: argparse.Namespace, image: Tensor, editor: Editor, edit: RegionEdit, books: Run
+) -> dict[str, Any]:
+    """What report.json says: the request, where to edit was found to be, what it cost, how good it is."""
+    scores, proposals = edit.scores, edit.scores.proposals
+    costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
+    return {
+        "caption": args.caption,
+        "prompt": args.prompt,
+        "editor": editor.name,
+        "model": str(args.model),
+        "clip": args.clip,
+        "vit": args.vit,
+        "anchor_choice": args.anchors,
+        "sizes": args.sizes,
+        "estimator": args.estimator,
+        "plan": scores.plan.name,
+        "finalists": scores.plan.finalists,
+        "k": proposals.k,
+        "m": proposals.m,
+        "epochs": args.epochs,
+        "lr": args.lr,
+        "temperature": args.temperature,
+        "strength": getattr(editor, "strength", None),
+        "guidance": getattr(editor, "guidance", None),
+        "steps": getattr(editor, "steps", None),
+        "seed": args.seed,
+        "size": [image.shape[-1], image.shape[-2]],
+        "grid": list(proposals.grid),
+        "patch": proposals.patch,
+        "box": list(edit.chosen.box),
+        "anchors": proposals.anchors.tolist(),
+        "boxes": proposals.boxes.tolist(),
+        "losses": [[_finite(loss) for loss in row] for row in scores.losses.tolist()],
+        "probabilities": scores.probabilities.tolist(),
+        "candidates": [_candidate(candidate) for candidate in edit.candidates],
+        "loss_curve": list(scores.loss_curve),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in books.seconds.items()},
+        "forward_equivalents": {**costs, "total": books.total},
+        "background": _background(image, edit.chosen),
+    }
+
+
+def regions_summary(report: dict[str, Any]) -> str:
+    """The report's key figures in a few lines."""
+    best = report["candidates"][0]
+    box = ", ".join(f"{side:g}" for side in report["box"])
+    lines = [
+        f"{report['editor']} on {report['k']} anchors: {report['caption']!r} -> {report['prompt']!r}",
+        f"  cost    {report['forward_equivalents']['total']:.0f} forward equivalents,"
+        f" {sum(report['seconds'].values()):.1f} s",
+        f"  box     {box}",
+        f"  score   S {best['score']:.3f} (t2i {best['s_t2i']:.3f}, i2i {best['s_i2i']:.3f})",
+    ]
+    curve = report["loss_curve"]
+    if curve:
+        lines.append(f"  loss    {curve[0]:.4f} to {curve[-1]:.4f} in {len(curve)} steps")
+    return "\n".join(lines)
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "box": list(candidate.box),
+        "anchor": list(candidate.anchor),
+        "index": candidate.index,
+        "s_t2i": candidate.s_t2i,
+        "s_i2i": candidate.s_i2i,
+        "score": candidate.score,
+        "final": candidate.final,
+    }
+
+
+def _background(image: Tensor, chosen: Candidate) -> dict[str, float | None] | None:
+    """psnr (None for identical pictures), ssim and mse outside the box; None if the box is the picture."""
+    from ..locinv_core.metrics import finite, mse, psnr, ssim
+    from ..region_core.proposals import box_masks, pixel_box
+
+    size = (image.shape[-2], image.shape[-1])
+    outside = 1 - box_masks([pixel_box(chosen.box, size)], size)[0, 0]
+    if not bool(outside.any()):
+        return None
+    pair = (image, chosen.image, outside)
+    return {"psnr": finite(psnr(*pair)), "ssim": finite(ssim(*pair)), "mse": mse(*pair)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

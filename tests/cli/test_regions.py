@@ -1,0 +1,243 @@
+"""The regions command, run as a user runs it, on tiny random models in real folders."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pinpoint.__main__ import main
+from pinpoint.cli import regions as regions_command
+from pinpoint.region_core.budget import PLANS
+from pinpoint.region_core.editor_loading import EDITORS
+from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
+from pinpoint.region_core.proposals import SIZES
+from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
+from pinpoint.tests.region_core.tiny_editors import write_amused_folder, write_inpaint_folder
+from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+
+CAPTION, PROMPT = "a red cat", "a blue fox"
+FILES = {"source.png", "edited.png", "boxes.png", "candidates.png", "loss.png", "report.json"}
+
+
+@pytest.fixture(name="models", scope="module")
+def _models(tmp_path_factory):
+    """Folders by name: plain, inpaint, amused, clip, vit."""
+    return {
+        "plain": write_tiny_folder(tmp_path_factory.mktemp("plain model")),
+        "inpaint": write_inpaint_folder(tmp_path_factory.mktemp("inpaint")),
+        "amused": write_amused_folder(tmp_path_factory.mktemp("amused")),
+        "clip": write_tiny_clip(tmp_path_factory.mktemp("clip")),
+        "vit": write_tiny_vit(tmp_path_factory.mktemp("vit")),
+    }
+
+
+@pytest.fixture(name="image", scope="module")
+def _image(tmp_path_factory):
+    """A picture whose sides are no multiple of anything."""
+    rows, columns = np.mgrid[0:70, 0:90]
+    pixels = np.stack([rows * 3, columns * 2, 255 - rows - columns], axis=-1).astype(np.uint8)
+    path = tmp_path_factory.mktemp("pictures") / "a picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def pinpoint_regions(image, models, out, *more):
+    """The command with small numbers; a later option wins over an earlier one."""
+    small = ["--k", "2", "--m", "2", "--epochs", "1", "--steps", "2", "--device", "cpu"]
+    networks = ["--model", str(models["plain"]), "--clip", str(models["clip"]), "--vit", str(models["vit"])]
+    texts = ["--caption", CAPTION, "--prompt", PROMPT]
+    return main(["regions", str(image), *texts, *networks, *small, "--out", str(out), *more])
+
+
+def report_of(out):
+    return json.loads((out / "report.json").read_text())
+
+
+def pixels_of(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path, capsys):
+    out = tmp_path / "regions"
+    more = ("--plan", "full", "--k", "3", "--strength", "0.5", "--steps", "4")
+    assert pinpoint_regions(image, models, out, *more) == 0
+    assert {file.name for file in out.iterdir()} == FILES
+    for name in ("source.png", "edited.png"):
+        assert Image.open(out / name).size == (90, 70)
+    report = report_of(out)
+    assert (report["caption"], report["prompt"], report["editor"]) == (CAPTION, PROMPT, "blended")
+    assert report["k"] == len(report["anchors"]) == len(report["candidates"]) == 3
+    assert report["m"] == 2 and len(report["loss_curve"]) == 10
+    candidates = report["candidates"]
+    for candidate in candidates:
+        wanted = 2 * candidate["s_t2i"] + candidate["s_i2i"]
+        assert candidate["score"] == pytest.approx(wanted, abs=1e-5)
+        assert candidate["box"] in report["boxes"][candidate["index"]]
+        assert candidate["anchor"] == report["anchors"][candidate["index"]]
+    scores = [candidate["score"] for candidate in candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert report["box"] == candidates[0]["box"]
+    assert report["seconds"]["features"] >= 0
+    # Every distinct box is edited once: two of four steps, two branches; the final edits are among them.
+    distinct = {tuple(box) for row in report["boxes"] for box in row}
+    assert report["forward_equivalents"]["total"] == 4 * len(distinct)
+    captured = capsys.readouterr()
+    assert str(out) in captured.out and f"S {scores[0]:.3f}" in captured.out
+    assert "learning 10/10" in captured.err.splitlines()
+
+
+def test_outside_the_box_the_picture_is_the_source_bit_for_bit(image, models, tmp_path):
+    assert pinpoint_regions(image, models, tmp_path) == 0
+    report = report_of(tmp_path)
+    x0, y0, x1, y1 = (int(side) for side in report["box"])
+    source, edited = pixels_of(image), pixels_of(tmp_path / "edited.png")
+    outside = np.ones(source.shape[:2], dtype=bool)
+    outside[y0:y1, x0:x1] = False
+    assert (source[outside] == edited[outside]).all() and (source[~outside] != edited[~outside]).any()
+    assert report["background"] == {"psnr": None, "ssim": 1.0, "mse": 0.0}
+    assert (pixels_of(tmp_path / "source.png") == source).all()
+
+
+@pytest.mark.parametrize("editor", ["inpaint", "amused"])
+def test_the_other_editors_work_with_models_of_their_own(image, models, tmp_path, editor):
+    assert pinpoint_regions(image, models, tmp_path, "--editor", editor, "--model", str(models[editor])) == 0
+    report = report_of(tmp_path)
+    assert report["editor"] == editor
+    assert (report["strength"], report["guidance"]) == ((0.75, 7.5) if editor == "inpaint" else (1.0, 10.0))
+
+
+def test_the_papers_baselines_are_choices(image, models, tmp_path):
+    more = ("--anchors", "random", "--sizes", "random", "--k", "3")
+    assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
+    assert pinpoint_regions(image, models, tmp_path / "b", *more, "--seed", "1") == 0
+    first, second = report_of(tmp_path / "a"), report_of(tmp_path / "b")
+    assert first["m"] == 1 and first["loss_curve"] == []
+    assert first["anchors"] != second["anchors"] and first["boxes"] != second["boxes"]
+    assert pinpoint_regions(image, models, tmp_path / "c", "--sizes", "random", "--k", "3") == 0
+    dino = report_of(tmp_path / "c")
+    assert dino["m"] == 1 and dino["anchors"] != first["anchors"]
+
+
+def test_every_option_reaches_what_it_is_for(image, models, tmp_path):
+    more = (
+        "--estimator",
+        "straight-through",
+        "--temperature",
+        "0.5",
+        "--plan",
+        "preview",
+        "--finalists",
+        "1",
+        "--lr",
+        "0.01",
+        "--epochs",
+        "2",
+        "--strength",
+        "0.9",
+        "--guidance",
+        "3",
+        "--min-distance",
+        "2",
+        "--seed",
+        "5",
+    )
+    assert pinpoint_regions(image, models, tmp_path, *more) == 0
+    report = report_of(tmp_path)
+    wanted = {
+        "estimator": "straight-through",
+        "temperature": 0.5,
+        "plan": "preview",
+        "finalists": 1,
+        "lr": 0.01,
+        "epochs": 2,
+        "strength": 0.9,
+        "guidance": 3.0,
+        "seed": 5,
+    }
+    assert {key: report[key] for key in wanted} == wanted
+    assert len(report["loss_curve"]) == 20
+    assert [candidate["final"] for candidate in report["candidates"]] == [True, False]
+    (r0, c0), (r1, c1) = report["anchors"]
+    assert ((r0 - r1) ** 2 + (c0 - c1) ** 2) ** 0.5 >= 2
+
+
+def test_a_seed_makes_a_run_repeatable(image, models, tmp_path):
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        assert pinpoint_regions(image, models, tmp_path / name, "--seed", seed) == 0
+    first, again, other = (pixels_of(tmp_path / name / "edited.png") for name in "abc")
+    assert (first == again).all() and (first != other).any()
+
+
+BAD = {
+    "a missing picture": (["nowhere.png"], "nowhere.png"),
+    "more anchors than patches": (["--k", "1000"], r"k: got 1000 anchors, wants 1 to 108"),
+    "no anchors": (["--k", "0"], "k: got 0"),
+    "more boxes than the grid has room for": (["--m", "40"], "m: got 40 boxes"),
+    "no boxes": (["--m", "0"], "m: got 0"),
+    "a caption that CLIP would cut": (["--caption", "cat " * 90], "caption is too long"),
+    "a prompt that CLIP would cut": (["--prompt", "fox " * 90], "prompt is too long"),
+    "an empty prompt": (["--prompt", " "], "prompt is empty"),
+    "a prompt that is the caption": (["--prompt", CAPTION], "caption"),
+    "an editor that needs another UNet": (["--editor", "inpaint"], "reads 4 channels, wants 9"),
+    "a model that is no aMUSEd": (["--editor", "amused"], "lacks vqvae"),
+    "a model that is none": (["--model", "nothing"], "nothing"),
+    "a CLIP that is none": (["--clip", "./nothing"], "nothing"),
+    "a ViT that is none": (["--vit", "./nothing"], "nothing"),
+    "no steps": (["--steps", "0"], "steps: got 0"),
+    "no epochs": (["--epochs", "0"], "epochs: got 0"),
+    "a learning rate of 0": (["--lr", "0"], "lr: got 0"),
+    "a temperature of 0": (["--temperature", "0"], "temperature: got 0"),
+    "too much strength": (["--strength", "2"], "strength: got 2"),
+    "guidance out of bounds": (["--guidance", "-1"], "guidance: got -1"),
+    "no finalists": (["--finalists", "0"], "finalists: got 0"),
+    "a device that there is not": (["--device", "abacus"], "abacus"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_status_2_and_one_line_and_leaves_nothing(case, image, models, tmp_path, capsys):
+    more, message = BAD[case]
+    if not more[0].startswith("--"):
+        image, more = more[0], more[1:]
+    assert pinpoint_regions(image, models, tmp_path / "out", *more) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pinpoint: error: ")]
+    assert len(errors) == 1 and re.search(message, errors[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_costs_no_pass_of_any_model(image, models, tmp_path, monkeypatch):
+    from pinpoint.locinv_core.run import Run
+
+    def passed(self, samples, share=1.0):
+        raise AssertionError("a pass was made")
+
+    monkeypatch.setattr(Run, "count_forward", passed)
+    for more in (["--m", "40"], ["--prompt", "fox " * 90], ["--guidance", "-1"]):
+        assert pinpoint_regions(image, models, tmp_path / "out", *more) == 2
+
+
+def test_a_picture_smaller_than_a_patch_is_refused(models, tmp_path, capsys):
+    Image.new("RGB", (6, 6)).save(tmp_path / "small.png")
+    assert pinpoint_regions(tmp_path / "small.png", models, tmp_path / "out") == 2
+    assert "6x6" in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_nothing_half_written(image, models, tmp_path, monkeypatch):
+    def interrupt(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pinpoint.region_core.pictures.candidates_picture", interrupt)
+    assert pinpoint_regions(image, models, tmp_path / "out") == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_names_that_the_help_shows_are_those_of_the_core():
+    assert set(regions_command.EDITOR_NAMES) == set(EDITORS)
+    assert set(regions_command.SIZE_NAMES) == set(SIZES)
+    assert set(regions_command.ESTIMATOR_NAMES) == set(ESTIMATORS)
+    assert set(regions_command.PLAN_NAMES) == set(PLANS)
+    assert DEFAULT_PLAN.name == "screened"  # the help says so

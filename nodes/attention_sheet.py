@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..locinv_core.priors import LocalizationPrior
     from ..locinv_core.run import Run
 
+T = TypeVar("T")
+
 
 def read_maps(
     source: InvertedPicture, words: Sequence[str], prior: LocalizationPrior | None, run: Run
@@ -25,7 +27,8 @@ def read_maps(
     for a prior of another size or of other words.
     """
     from ..locinv_core.tuning_plan import word_name
-    from ..locinv_core.word_maps import maps_before_and_after
+    from .shown import STEP_SIDE, reduced
+    from .step_maps import maps_by_step
 
     inversion = source.inversion
     prompt = inversion.prompt
@@ -41,12 +44,19 @@ def read_maps(
     for word in words:
         prompt.find(word)
     with source.model.ready() as model, run.stage("maps"):
-        before, after = maps_before_and_after(model, inversion, words, run=run)
-    tuned = inversion.token_vectors is not None
+        before, after = maps_by_step(model, inversion, words, run=run)
+    if inversion.token_vectors is None:
+        before = {}
+
+    def small(maps: Tensor) -> list[Tensor]:
+        return [reduced(source.on_picture(step), STEP_SIDE) for step in maps]
+
     return WordMaps(
         source.image,
-        {word: source.on_picture(values) for word, values in after.items()},
-        {word: source.on_picture(values) for word, values in before.items()} if tuned else {},
+        {word: source.on_picture(maps.mean(dim=0)) for word, maps in after.items()},
+        {word: source.on_picture(maps.mean(dim=0)) for word, maps in before.items()},
+        {word: small(maps) for word, maps in after.items()},
+        {word: small(maps) for word, maps in before.items()},
     )
 
 
@@ -54,13 +64,19 @@ def selected(maps: WordMaps, words: Sequence[str]) -> WordMaps:
     """Of these maps, those of `words`; all without any. Raises ValueError for a word that has none."""
     if not words:
         return maps
-    found = {}
+    names = []
     for word in words:
-        names = [name for name in maps.maps if name.casefold() == word.casefold()]
-        if not names:
+        same = [name for name in maps.maps if name.casefold() == word.casefold()]
+        if not same:
             raise ValueError(f"words: there is no map of {word!r}; there are maps of: {', '.join(maps.maps)}")
-        found[names[0]] = maps.maps[names[0]]
-    return WordMaps(maps.picture, found, {name: maps.before[name] for name in found if name in maps.before})
+        names.append(same[0])
+
+    def kept(values: Mapping[str, T]) -> dict[str, T]:
+        return {name: values[name] for name in names if name in values}
+
+    return WordMaps(
+        maps.picture, kept(maps.maps), kept(maps.before), kept(maps.by_step), kept(maps.before_by_step)
+    )
 
 
 def masks_of(maps: WordMaps) -> Tensor:

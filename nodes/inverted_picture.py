@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -58,13 +58,17 @@ class InvertedPicture:
 class WordMaps:
     """Where the words of a prompt look: maps (H, W) at the picture's size, by word.
 
-    `before` are those of the same words before tuning; empty where there are none.
+    `before` are those of the same words before tuning; empty where there are none. `by_step` and
+    `before_by_step` are the maps at each step, noisiest first, reduced to a small size; empty where they were
+    not read.
     """
 
     picture: Tensor
     """(1, 3, H, W): what the maps are drawn over."""
     maps: Mapping[str, Tensor]
     before: Mapping[str, Tensor]
+    by_step: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    before_by_step: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
 
 def framed_prior(prior: LocalizationPrior, framing: Framing) -> LocalizationPrior:

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from . import sockets
+from .shown import Shown, boxes_shown
 from .tensors import mask_of, pictures_of
 from .text_inputs import boxes_from_text
 
@@ -96,8 +97,11 @@ class PriorFromBoxes(io.ComfyNode):
         from ..locinv_core.priors import from_boxes
 
         with torch.inference_mode(False):
-            height, width = pictures_of(image).shape[-2:]
-            return _output(from_boxes(boxes_from_text(boxes), (height, width)))
+            pictures = pictures_of(image)
+            height, width = pictures.shape[-2:]
+            prior = from_boxes(boxes_from_text(boxes), (height, width))
+            shown = {"pinpoint_boxes": [boxes_shown(pictures[:1], boxes, cls)]}
+            return _output(prior, shown)
 
 
 class CombinePriors(io.ComfyNode):
@@ -136,5 +140,5 @@ class CombinePriors(io.ComfyNode):
             )
 
 
-def _output(prior: LocalizationPrior) -> io.NodeOutput:
-    return io.NodeOutput(prior, prior.union()[None])
+def _output(prior: LocalizationPrior, shown: Shown | None = None) -> io.NodeOutput:
+    return io.NodeOutput(prior, prior.union()[None], ui=shown)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from . import sockets
+from .shown import prompt_shown
 from .text_inputs import pairs_from_text, words_from_text
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ class ParsePrompt(io.ComfyNode):
             bindings=pairs_from_text(bindings) or None,
         )
         named = ", ".join(prompt.words[index].text for index in prompt.nouns)
-        show_text(described(prompt))
-        return io.NodeOutput(prompt, named, ui=ui.PreviewText(described(prompt)))
+        text_line = described(prompt)
+        show_text(text_line)
+        shown = {"text": (text_line,), "pinpoint_prompt": [prompt_shown(prompt)]}
+        return io.NodeOutput(prompt, named, ui=shown)
 
 
 def described(prompt: Prompt) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
 from comfy_api.latest import io, ui
 
 from . import sockets
+from .shown import compare_shown, maps_shown
 from .tensors import image_of, mask_of, pictures_of
 from .text_inputs import words_from_text
 
@@ -83,8 +83,8 @@ class CrossAttentionMaps(io.ComfyNode):
             {} if prior is None else {word: mask for word, mask in prior.masks.items() if word in found.maps}
         )
         sheet = attention_picture(found.picture, found.maps, before=found.before or None, masks=masks)
-        image = image_of(_tensor(sheet))
-        return io.NodeOutput(image, masks_of(found), found, ui=ui.PreviewImage(image, cls=cls))
+        shown = {"pinpoint_maps": [maps_shown(found, masks, cls)]}
+        return io.NodeOutput(image_of(_tensor(sheet)), masks_of(found), found, ui=shown)
 
 
 class Compare(io.ComfyNode):
@@ -122,19 +122,14 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def execute(cls, before: Tensor, after: Tensor, gain: float, mask: Tensor | None = None) -> io.NodeOutput:
-        from ..locinv_core.pictures import mask_outline
-
         first, second = _pair(before, after)
         difference = ((first - second).abs() * gain).clamp(0, 1)
-        shown = [first, second, difference]
-        if mask is not None:
-            outline = mask_of(mask)
-            shown = [
-                torch.cat([_tensor(mask_outline(picture[None], outline, shade=0.0)) for picture in pictures])
-                for pictures in shown
-            ]
-        pictures = [image_of(picture[None]) for trio in zip(*shown, strict=True) for picture in trio]
-        return io.NodeOutput(image_of(difference), ui=ui.PreviewImage(torch.cat(pictures), cls=cls))
+        outline = None if mask is None else mask_of(mask)
+        if outline is not None and outline.shape != first.shape[-2:]:
+            sizes = [f"{width}x{height}" for height, width in (outline.shape, first.shape[-2:])]
+            raise ValueError(f"mask: it is {sizes[0]} pixels, wants the {sizes[1]} of the pictures")
+        shown = {"pinpoint_compare": [compare_shown(first, second, outline, gain, cls)]}
+        return io.NodeOutput(image_of(difference), ui=shown)
 
 
 class EditMetrics(io.ComfyNode):

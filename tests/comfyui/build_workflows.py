@@ -208,7 +208,8 @@ def thumbnail(comfyui: ComfyUI, prompt: dict) -> Image.Image:
     if outcome.status != "success":
         raise RuntimeError(f"the workflow failed: {outcome.error}")
     compared = [name for name, node in prompt.items() if node["class_type"] == "PinpointCompare"]
-    shown = [outcome.outputs[compared[0]]["images"][0], *(outcome.outputs[n]["images"][1] for n in compared)]
+    pairs = [outcome.outputs[number]["pinpoint_compare"][0]["pairs"][0] for number in compared]
+    shown = [pairs[0]["before"], *(pair["after"] for pair in pairs)]
     pictures = [Image.fromarray(comfyui.picture(image)) for image in shown]
     sized = [
         np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)) for picture in pictures

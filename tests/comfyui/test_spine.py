@@ -222,9 +222,17 @@ def test_a_null_text_inversion_and_locinv_in_one_node_run_in_inference_mode(comf
     )
     outcome = comfyui.run(prompt)
     assert outcome.status == "success", outcome.error
-    assert len(outcome.outputs["compare"]["images"]) == 3
+    (compared,) = outcome.outputs["compare"]["pinpoint_compare"]
+    (pair,) = compared["pairs"]
+    assert (comfyui.picture(pair["before"]) != comfyui.picture(pair["after"])).any()
     assert "background: PSNR" in outcome.outputs["metrics"]["text"][0]
-    assert outcome.outputs["maps"]["images"] and outcome.outputs["edit_maps"]["images"]
+    for name in ("maps", "edit_maps"):
+        (shown,) = outcome.outputs[name]["pinpoint_maps"]
+        assert len(shown["words"]) == 2
+        assert comfyui.picture(shown["picture"]).shape == (shown["height"], shown["width"], 3)
+    # Two steps, before and after tuning.
+    tuned = outcome.outputs["maps"]["pinpoint_maps"][0]["words"][0]
+    assert len(tuned["before_steps"]) == len(tuned["after_steps"]) == 2
 
 
 def test_the_pack_is_linked_from_this_checkout(comfyui):

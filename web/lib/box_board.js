@@ -1,0 +1,262 @@
+/**
+ * A picture with boxes on it. Editable: draw, move, resize and delete with mouse, touch and keyboard. Not editable:
+ * boxes to look at and to choose from, with a score each if they have one.
+ */
+
+import { el } from "./dom.js";
+import { HANDLES, handleAt, hit, moved, resized, spanned } from "./box_geometry.js";
+
+const REACH = { mouse: 7, pen: 10, touch: 18 };
+const CURSORS = { nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw", n: "ns", s: "ns", e: "ew", w: "ew" };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const HELP =
+  "Drag to draw a box. N adds one, Page Up and Page Down choose, arrow keys move it, with Alt they resize it," +
+  " Shift makes the step ten pixels, Enter names it, Delete removes it.";
+
+/** Colours that tell words apart, also for the colour-blind (Okabe and Ito). */
+export const COLOURS = ["#56b4e9", "#e69f00", "#2bbf8f", "#f0e442", "#cc79a7", "#ff8a50", "#7fa8ff", "#c8c8c8"];
+
+export class BoxBoard {
+  /**
+   * onChange(boxes, selected): a gesture has ended; boxes are {word, box, …} as given.
+   * onSelect(index): another box, or none (-1), is selected. onName(): the selected box wants a name.
+   */
+  constructor({ onChange = () => {}, onSelect = () => {}, onName = () => {}, label = "Boxes on the picture" } = {}) {
+    Object.assign(this, { onChange, onSelect, onName });
+    this.boxes = [];
+    this.selected = -1;
+    this.size = null;
+    this.editable = true;
+    this.gesture = null;
+    /** The word of the next box that is drawn. */
+    this.wordForNew = () => "";
+    this.picture = el("img", { class: "pp-picture", alt: "", draggable: "false", hidden: true });
+    this.layer = el("div", { class: "pp-boxes" });
+    this.empty = el("div", { class: "pp-empty" });
+    this.stage = el(
+      "div",
+      { class: "pp-stage", tabindex: "0", role: "application", "aria-label": `${label}. ${HELP}` },
+      this.picture,
+      this.layer,
+    );
+    this.element = el("div", { class: "pp-board" }, this.stage, this.empty);
+    const listen = (kind, handler) => this.stage.addEventListener(kind, (event) => handler.call(this, event));
+    listen("pointerdown", this.#down);
+    listen("pointermove", this.#move);
+    listen("pointerup", this.#up);
+    listen("pointercancel", this.#cancel);
+    listen("keydown", this.#key);
+    listen("dblclick", () => this.selected >= 0 && this.onName());
+    this.setPicture(null);
+  }
+
+  /** Show the picture at `url`, of {width, height}; null for none, with a hint why. */
+  setPicture(url, size = null, hint = "") {
+    this.size = url ? size : null;
+    this.picture.hidden = !url;
+    if (url) {
+      if (this.picture.getAttribute("src") !== url) this.picture.src = url;
+      this.element.style.setProperty("--pp-ratio", String(size.width / size.height));
+    } else {
+      this.picture.removeAttribute("src");
+      this.element.style.setProperty("--pp-ratio", "1");
+    }
+    this.stage.hidden = !url;
+    this.empty.hidden = Boolean(url);
+    this.empty.textContent = hint;
+    this.render();
+  }
+
+  /** Show these boxes: {word, box, colour, score}. */
+  setBoxes(boxes, selected = this.selected) {
+    if (this.gesture) return;
+    this.boxes = boxes;
+    this.selected = selected < boxes.length ? selected : -1;
+    this.render();
+  }
+
+  select(index) {
+    if (index === this.selected) return;
+    this.selected = index;
+    this.render();
+    this.onSelect(index);
+  }
+
+  remove(index = this.selected) {
+    if (!this.editable || !this.boxes[index]) return;
+    const boxes = this.boxes.filter((_, at) => at !== index);
+    this.#commit(boxes, Math.min(index, boxes.length - 1));
+  }
+
+  /** Add a box in the middle, a third of the picture wide. */
+  add() {
+    if (!this.editable || !this.size) return;
+    const { width, height } = this.size;
+    const box = spanned([width / 3, height / 3], [(2 * width) / 3, (2 * height) / 3], width, height);
+    this.#commit([...this.boxes, { word: this.wordForNew(), box }], this.boxes.length);
+  }
+
+  render() {
+    if (!this.size) return this.layer.replaceChildren();
+    this.layer.replaceChildren(...this.boxes.map((entry, index) => this.#boxElement(entry, index)));
+    this.stage.classList.toggle("pp-editable", this.editable);
+  }
+
+  #boxElement({ word, box, colour, score }, index) {
+    const { width, height } = this.size;
+    const [x0, y0, x1, y1] = box;
+    const chosen = index === this.selected;
+    const name = score === undefined ? word : `${word} ${score.toFixed(2)}`;
+    const label = el("span", { class: "pp-label", text: name || "?" });
+    if (y0 / height < 0.12) label.classList.add("pp-label-inside");
+    const element = el(
+      "div",
+      { class: `pp-box${chosen ? " pp-chosen" : ""}`, "data-index": index, "data-word": word },
+      label,
+    );
+    const share = (value, whole) => `${(100 * value) / whole}%`;
+    Object.assign(element.style, {
+      left: share(x0, width),
+      top: share(y0, height),
+      width: share(x1 - x0, width),
+      height: share(y1 - y0, height),
+    });
+    element.style.setProperty("--pp-colour", colour ?? COLOURS[0]);
+    if (chosen && this.editable) {
+      for (const handle of HANDLES) {
+        const grip = el("span", { class: "pp-grip", "data-handle": handle });
+        const [gx, gy] = handleAt([0, 0, 100, 100], handle);
+        Object.assign(grip.style, { left: `${gx}%`, top: `${gy}%` });
+        element.append(grip);
+      }
+    }
+    return element;
+  }
+
+  /** A pointer's place on the picture, in its pixels. */
+  #point(event) {
+    const frame = this.stage.getBoundingClientRect();
+    const scale = this.size.width / frame.width;
+    return {
+      at: [(event.clientX - frame.left) * scale, (event.clientY - frame.top) * scale],
+      reach: (REACH[event.pointerType] ?? REACH.mouse) * scale,
+      scale,
+    };
+  }
+
+  #hit(event) {
+    const { at, reach } = this.#point(event);
+    const boxes = this.boxes.map(({ box }) => box);
+    return hit(boxes, this.editable ? this.selected : -1, at, reach);
+  }
+
+  #down(event) {
+    if (event.button !== 0 || !event.isPrimary || !this.size) return;
+    this.stage.focus({ preventScroll: true });
+    const target = this.#hit(event);
+    if (!this.editable) return this.select(target?.index ?? -1);
+    const { at } = this.#point(event);
+    this.gesture = {
+      kind: target?.handle ? "resize" : target ? "move" : "draw",
+      handle: target?.handle,
+      start: at,
+      before: this.boxes,
+      selectedBefore: this.selected,
+      changed: false,
+    };
+    if (target) this.select(target.index);
+    this.stage.setPointerCapture(event.pointerId);
+  }
+
+  #move(event) {
+    if (!this.size) return;
+    const { gesture } = this;
+    if (!gesture) {
+      const target = this.#hit(event);
+      const drawing = this.editable ? "crosshair" : "default";
+      const over = this.editable ? "move" : "pointer";
+      this.stage.style.cursor = target?.handle ? `${CURSORS[target.handle]}-resize` : target ? over : drawing;
+      return;
+    }
+    const { width, height } = this.size;
+    const { at, scale } = this.#point(event);
+    const [dx, dy] = [at[0] - gesture.start[0], at[1] - gesture.start[1]];
+    if (!gesture.changed && Math.max(Math.abs(dx), Math.abs(dy)) < 3 * scale) return;
+    gesture.changed = true;
+    if (gesture.kind === "draw") {
+      const box = spanned(gesture.start, at, width, height);
+      gesture.word ??= this.wordForNew();
+      this.boxes = [...gesture.before, { word: gesture.word, box }];
+      this.selected = gesture.before.length;
+    } else {
+      const original = gesture.before[this.selected].box;
+      const box =
+        gesture.kind === "move"
+          ? moved(original, dx, dy, width, height)
+          : resized(original, gesture.handle, dx, dy, width, height);
+      this.boxes = gesture.before.map((entry, at) => (at === this.selected ? { ...entry, box } : entry));
+    }
+    this.render();
+  }
+
+  #up() {
+    const { gesture } = this;
+    if (!gesture) return;
+    this.gesture = null;
+    if (gesture.changed) this.#commit(this.boxes, this.selected);
+    else if (gesture.kind === "draw") this.select(-1);
+  }
+
+  #cancel() {
+    const { gesture } = this;
+    if (!gesture) return;
+    this.gesture = null;
+    this.boxes = gesture.before;
+    this.selected = gesture.selectedBefore;
+    this.render();
+    this.onSelect(this.selected);
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || !this.size) return;
+    const count = this.boxes.length;
+    const step = event.shiftKey ? 10 : 1;
+    const turn = (by) => {
+      const from = this.selected < 0 ? (by > 0 ? -1 : count) : this.selected;
+      if (count) this.select((from + by + count) % count);
+    };
+    const chosen = this.boxes[this.selected];
+    if (event.key in ARROWS && this.editable) {
+      if (!chosen) turn(1);
+      else this.#nudge(chosen, ARROWS[event.key], step, event.altKey);
+    } else if (event.key === "PageDown" || (!this.editable && ["ArrowRight", "ArrowDown"].includes(event.key))) turn(1);
+    else if (event.key === "PageUp" || (!this.editable && ["ArrowLeft", "ArrowUp"].includes(event.key))) turn(-1);
+    else if (["Delete", "Backspace"].includes(event.key) && this.editable) this.remove();
+    else if (["n", "N", "Insert"].includes(event.key) && this.editable) this.add();
+    else if (event.key === "Enter" && chosen) this.onName();
+    else if (event.key === "Escape") this.gesture ? this.#cancel() : this.select(-1);
+    else return;
+    // Else ComfyUI would take the key too, and delete the node.
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  #nudge(chosen, [dx, dy], step, resize) {
+    const { width, height } = this.size;
+    const box = resize
+      ? resized(chosen.box, "se", dx * step, dy * step, width, height)
+      : moved(chosen.box, dx * step, dy * step, width, height);
+    this.#commit(
+      this.boxes.map((entry, at) => (at === this.selected ? { ...entry, box } : entry)),
+      this.selected,
+    );
+  }
+
+  #commit(boxes, selected) {
+    this.boxes = boxes;
+    this.selected = selected;
+    this.render();
+    this.onChange(boxes, selected);
+    this.onSelect(selected);
+  }
+}

@@ -1,0 +1,130 @@
+/** Small elements, and the few places where a panel of ours meets ComfyUI's canvas. */
+
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+
+/** An element; text is set as text, never as HTML. */
+export function el(tag, { class: names, text, on, ...attributes } = {}, ...children) {
+  const element = document.createElement(tag);
+  if (names) element.className = names;
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  for (const [kind, listener] of Object.entries(on ?? {})) element.addEventListener(kind, listener);
+  element.append(...children);
+  return element;
+}
+
+/** Load the pack's style sheet, once. */
+export function addStyle() {
+  const href = new URL("../pinpoint.css", import.meta.url).href;
+  if (![...document.styleSheets].some((sheet) => sheet.href === href)) {
+    document.head.append(el("link", { rel: "stylesheet", href }));
+  }
+}
+
+/** Where ComfyUI serves a picture from: {filename, subfolder, type}. */
+export function viewUrl({ filename, subfolder = "", type = "temp" }) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/** The widget of a node by its name. */
+export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
+
+/** Whether a widget's value comes in through a link. */
+export function isLinked(node, name) {
+  return node.inputs?.some((slot) => slot.widget?.name === name && slot.link != null) ?? false;
+}
+
+/**
+ * Put `element` into the node as a panel that is no part of what is saved or run. It comes after the widgets that
+ * are, so that their saved values keep their places.
+ */
+export function addPanel(node, name, element, { minHeight, minWidth = 320 }) {
+  element.classList.add("pinpoint");
+  element.style.setProperty("--pinpoint-min-height", `${minHeight}px`);
+  const widget = node.addDOMWidget(name, "pinpoint", element, {
+    serialize: false,
+    hideOnZoom: false,
+    margin: 8,
+    getMinHeight: () => minHeight,
+    getValue: () => "",
+    setValue: () => {},
+  });
+  widget.serialize = false;
+  passToCanvas(element);
+  const wanted = node.computeSize();
+  node.setSize([Math.max(node.size[0], minWidth), Math.max(node.size[1], wanted[1])]);
+  return widget;
+}
+
+/** Change widgets as one step of undo. */
+export function asOneChange(change) {
+  app.canvas?.emitBeforeChange?.();
+  try {
+    change();
+  } finally {
+    app.canvas?.emitAfterChange?.();
+  }
+}
+
+/**
+ * Call `show` with what the node's last run told its viewer under `key`: after each run, and when the workflow
+ * is shown again. Returns a function that gives the last of it.
+ */
+export function whenShown(node, key, show = () => {}) {
+  let last;
+  const take = (output) => {
+    const content = output?.[key]?.[0];
+    if (content === undefined || content === last) return;
+    last = content;
+    show(content);
+  };
+  chain(node, "onExecuted", take);
+  const recall = () => take(app.nodeOutputs?.[node.id]);
+  chain(node, "onConfigure", () => {
+    setTimeout(recall, 0);
+    setTimeout(recall, 500);
+  });
+  return () => last;
+}
+
+/** Call `after` behind a callback that the node or widget may have. */
+export function chain(object, name, after) {
+  const first = object[name];
+  object[name] = function (...given) {
+    const result = first?.apply(this, given);
+    after.apply(this, given);
+    return result;
+  };
+}
+
+/** Call `look` twice a second while the element is on the page; it notices what has no event of its own. */
+export function watch(node, element, look) {
+  const timer = setInterval(() => element.isConnected && look(), 500);
+  chain(node, "onRemoved", () => clearInterval(timer));
+}
+
+/** The wheel zooms and the middle button moves the canvas over a panel, as they do over ComfyUI's text fields. */
+function passToCanvas(element) {
+  const onCanvas = () => !globalThis.LiteGraph?.vueNodesMode;
+  element.addEventListener(
+    "wheel",
+    (event) => {
+      if (!onCanvas() || event.target.closest("[data-scrolls]")) return;
+      event.preventDefault();
+      app.canvas.processMouseWheel(event);
+    },
+    { passive: false },
+  );
+  element.addEventListener("pointerdown", (event) => {
+    if (onCanvas() && event.button === 1) app.canvas.processMouseDown(event);
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (onCanvas() && (event.buttons & 4) === 4) app.canvas.processMouseMove(event);
+  });
+  element.addEventListener("pointerup", (event) => {
+    if (onCanvas() && event.button === 1) app.canvas.processMouseUp(event);
+  });
+}

@@ -1,0 +1,77 @@
+/** Parse Prompt: the prompt's words as chips, nouns and their adjectives marked. */
+
+import { COLOURS } from "../lib/box_board.js";
+import { addPanel, asOneChange, chain, el, isLinked, watch, whenShown, widgetOf } from "../lib/dom.js";
+import { markedWords } from "../lib/prompt_words.js";
+
+const parsedBy = new WeakMap();
+
+/** The words of a Parse Prompt node, as its last run and its widgets mark them. */
+export function wordsOfParser(node) {
+  const parsed = parsedBy.get(node)?.();
+  const text = isLinked(node, "text") ? parsed?.text : widgetOf(node, "text")?.value;
+  const given = (name) => (isLinked(node, name) ? "" : widgetOf(node, name)?.value);
+  return markedWords(text, parsed, given("nouns"), given("bindings"));
+}
+
+export function addPromptView(node) {
+  const chips = el("div", { class: "pp-chips", role: "group", "aria-label": "Words of the prompt" });
+  const status = el("div", { class: "pp-status", "aria-live": "polite" });
+  const panel = el("div", { class: "pp-panel pp-prompt" }, chips, status);
+  let drawn = "";
+
+  function toggle(word) {
+    const nouns = wordsOfParser(node)
+      .filter(({ isNoun, name }) => isNoun !== (name === word.name))
+      .map(({ name }) => name);
+    asOneChange(() => (widgetOf(node, "nouns").value = nouns.join(", ")));
+    draw();
+    chips.querySelector(`[data-word="${CSS.escape(word.name)}"]`)?.focus();
+  }
+
+  function chip(word, words) {
+    const of = word.describes >= 0 ? words[word.describes] : null;
+    const colour = word.noun >= 0 ? word.noun : of ? of.noun : -1;
+    const kind = word.noun >= 0 ? "noun" : of ? "adjective" : "plain";
+    const tokens = word.tokens > 1 ? `, ${word.tokens} tokens` : "";
+    const says = { noun: "names a thing", adjective: `describes ${of?.name}`, plain: "names no thing" }[kind];
+    const button = el("button", {
+      class: `pp-chip pp-${kind}`,
+      type: "button",
+      text: word.text,
+      title: `${word.name}: ${says}${tokens}. Click to ${kind === "noun" ? "unmark it" : "mark it as a thing"}.`,
+      "aria-pressed": String(kind === "noun"),
+      "data-word": word.name,
+      disabled: isLinked(node, "nouns"),
+      on: { click: () => toggle(word) },
+    });
+    if (colour >= 0) button.style.setProperty("--pp-colour", COLOURS[colour % COLOURS.length]);
+    return button;
+  }
+
+  function draw() {
+    const words = wordsOfParser(node);
+    const parsed = parsedBy.get(node)();
+    const current = parsed && words.map(({ text }) => text).join(" ") === parsed.words.map(({ text }) => text).join(" ");
+    const state = JSON.stringify([words, current, isLinked(node, "nouns")]);
+    if (state === drawn) return;
+    drawn = state;
+    chips.replaceChildren(...words.map((word) => chip(word, words)));
+    const things = words.filter(({ isNoun }) => isNoun).length;
+    panel.classList.toggle("pp-stale", !current);
+    status.textContent = !parsed
+      ? "Run once to see which words name things"
+      : current
+        ? `${things} ${things === 1 ? "thing" : "things"} · ${parsed.length} of ${parsed.limit} tokens`
+        : "The text has changed since it was read";
+  }
+
+  parsedBy.set(node, whenShown(node, "pinpoint_prompt", draw));
+  addPanel(node, "pinpoint_words", panel, { minHeight: 92 });
+  for (const name of ["text", "nouns", "bindings"]) {
+    const widget = widgetOf(node, name);
+    if (widget) chain(widget, "callback", draw);
+  }
+  watch(node, panel, draw);
+  draw();
+}

@@ -1,0 +1,195 @@
+/** Prior from Boxes: boxes drawn on the picture. The text of lines stays the value; this is a way to write it. */
+
+import { BoxBoard, COLOURS } from "../lib/box_board.js";
+import { fits } from "../lib/box_geometry.js";
+import { linesOf, textOf } from "../lib/box_text.js";
+import { addPanel, asOneChange, chain, el, isLinked, viewUrl, watch, whenShown, widgetOf } from "../lib/dom.js";
+import { parserFor, pictureBefore } from "../lib/graph.js";
+import { keyOf } from "../lib/prompt_words.js";
+import { wordsOfParser } from "./parse_prompt.js";
+
+const NO_PICTURE = "Run once to see the picture here. With Load Image it is here at once.";
+
+export function addBoxEditor(node) {
+  const text = widgetOf(node, "boxes");
+  if (!text) return;
+  let lines = [];
+  let drawnText = null;
+  let chosenWord = "";
+  let shownPicture = "";
+
+  const words = el("div", { class: "pp-chips", role: "group", "aria-label": "The word of the box" });
+  const typed = el("input", {
+    class: "pp-word",
+    type: "text",
+    placeholder: "another word",
+    "aria-label": "The word of the box",
+    spellcheck: "false",
+  });
+  const bin = el("button", { class: "pp-button", type: "button", text: "Delete", title: "Delete the chosen box (Delete)" });
+  const status = el("div", { class: "pp-status", "aria-live": "polite" });
+  const board = new BoxBoard({
+    label: "Boxes of things",
+    onChange: write,
+    onSelect: () => drawWords(),
+    onName: () => (typed.focus(), typed.select()),
+  });
+  board.wordForNew = () => chosenWord || firstUnplaced();
+  const panel = el(
+    "div",
+    { class: "pp-panel pp-boxes-editor" },
+    board.element,
+    el("div", { class: "pp-row" }, words, typed, bin),
+    status,
+  );
+
+  const linked = () => isLinked(node, "boxes");
+  const source = () => (linked() ? (shown()?.boxes ?? "") : String(text.value ?? ""));
+  const boxLines = () => lines.filter((line) => line.box);
+  const parser = () => parserFor(node);
+
+  function nouns() {
+    const found = parser();
+    if (!found) return [];
+    const all = wordsOfParser(found);
+    const things = all.filter(({ isNoun }) => isNoun);
+    // Before the first run nobody has said which words are nouns: the longer ones are offered.
+    return (things.length ? things : all.filter((word) => word.text.length > 2)).map(({ name }) => name);
+  }
+
+  const firstUnplaced = () => {
+    const placed = new Set(boxLines().map(({ word }) => keyOf(word)));
+    return nouns().find((name) => !placed.has(keyOf(name))) ?? nouns()[0] ?? boxLines().at(-1)?.word ?? "";
+  };
+
+  function colourOf(word) {
+    const order = [...new Map([...nouns(), ...boxLines().map((line) => line.word)].map((name) => [keyOf(name), 0])).keys()];
+    return COLOURS[order.indexOf(keyOf(word)) % COLOURS.length] ?? COLOURS[0];
+  }
+
+  const coloured = (boxes) => boxes.map((line) => ({ ...line, line, colour: colourOf(line.word) }));
+
+  /** Take over the text, if it is not what is drawn. */
+  function read(selected = board.selected) {
+    const now = source();
+    if (now !== drawnText) {
+      drawnText = now;
+      lines = linesOf(now);
+    }
+    board.editable = !linked();
+    board.setBoxes(coloured(boxLines()), selected);
+    drawWords();
+  }
+
+  /** Write boxes as text; lines that read as no box stay where they are. */
+  function write(boxes, selected) {
+    const kept = new Map(boxes.filter(({ line }) => line).map((entry) => [entry.line, entry]));
+    const plain = ({ word, box }) => ({ word, box });
+    const next = lines.flatMap((line) => (line.raw ? [line] : kept.has(line) ? [plain(kept.get(line))] : []));
+    lines = [...next, ...boxes.filter(({ line }) => !line).map(plain)];
+    drawnText = textOf(lines);
+    asOneChange(() => (text.value = drawnText));
+    node.graph?.setDirtyCanvas?.(true, true);
+    read(selected);
+  }
+
+  function drawWords() {
+    const chosen = board.boxes[board.selected];
+    const active = chosen ? chosen.word : chosenWord;
+    const names = nouns();
+    words.replaceChildren(
+      ...names.map((name) => {
+        const button = el("button", {
+          class: "pp-chip pp-noun",
+          type: "button",
+          text: name,
+          title: chosen ? `The box is around the ${name}` : `Draw a box around the ${name}`,
+          "aria-pressed": String(keyOf(active) === keyOf(name)),
+          disabled: linked(),
+          on: { click: () => nameBox(name) },
+        });
+        button.style.setProperty("--pp-colour", colourOf(name));
+        return button;
+      }),
+    );
+    if (document.activeElement !== typed) {
+      typed.value = active && !names.some((name) => keyOf(name) === keyOf(active)) ? active : "";
+    }
+    typed.disabled = linked();
+    bin.disabled = !chosen || linked();
+    say(chosen);
+  }
+
+  const sameWord = (name, word) => keyOf(name) === keyOf(word).replace(/#1$/, "");
+
+  function say(chosen) {
+    const count = board.boxes.length;
+    const bad = lines.find((line) => line.raw);
+    const outside = board.size && board.boxes.find(({ box }) => !fits(box, board.size.width, board.size.height));
+    const known = parser() ? wordsOfParser(parser()) : [];
+    // A phrase of several words is looked for by its words.
+    const inPrompt = ({ word }) => word.split(/\s+/).every((part) => known.some(({ name }) => sameWord(name, part)));
+    const unknown = known.length && board.boxes.find((entry) => !inPrompt(entry));
+    let problem = "";
+    if (bad) problem = `“${bad.raw}” is not word=x0,y0,x1,y1`;
+    else if (board.boxes.some(({ word }) => !word)) problem = "A box has no word yet: choose or type one";
+    else if (outside) problem = `The box of ${outside.word} is not inside the picture`;
+    else if (unknown) problem = `${unknown.word} is not in the prompt`;
+    status.classList.toggle("pp-problem", Boolean(problem));
+    if (problem) status.textContent = problem;
+    else if (linked()) status.textContent = "The boxes come from the connected node";
+    else if (chosen) {
+      const [x0, y0, x1, y1] = chosen.box;
+      status.textContent = `${chosen.word} · ${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`;
+    } else status.textContent = `${count} ${count === 1 ? "box" : "boxes"}${board.size ? " · drag to draw" : ""}`;
+  }
+
+  function nameBox(name) {
+    chosenWord = name;
+    const at = board.selected;
+    if (at >= 0 && board.boxes[at].word !== name) {
+      write(board.boxes.map((entry, index) => (index === at ? { ...entry, word: name } : entry)), at);
+    } else drawWords();
+  }
+
+  function look() {
+    const before = pictureBefore(node, "image");
+    const after = shown();
+    const url = before ?? (after ? viewUrl(after.picture) : null);
+    if (url !== shownPicture) {
+      shownPicture = url;
+      if (!url) board.setPicture(null, null, NO_PICTURE);
+      else measure(url);
+    }
+    if (!board.gesture) read();
+  }
+
+  function measure(url) {
+    const probe = new Image();
+    probe.onload = () => {
+      if (url !== shownPicture) return;
+      board.setPicture(url, { width: probe.naturalWidth, height: probe.naturalHeight });
+      read();
+    };
+    probe.onerror = () => url === shownPicture && board.setPicture(null, null, NO_PICTURE);
+    probe.src = url;
+  }
+
+  const shown = whenShown(node, "pinpoint_boxes", look);
+  typed.addEventListener("change", () => typed.value.trim() && nameBox(typed.value.trim()));
+  typed.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === "Escape") {
+      if (event.key === "Escape") typed.value = "";
+      typed.blur();
+      board.stage.focus();
+      drawWords();
+    }
+    event.stopPropagation();
+  });
+  bin.addEventListener("click", () => board.remove());
+  board.setPicture(null, null, NO_PICTURE);
+  addPanel(node, "pinpoint_boxes", panel, { minHeight: 330 });
+  chain(text, "callback", () => !board.gesture && read());
+  watch(node, panel, look);
+  look();
+}

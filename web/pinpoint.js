@@ -1,0 +1,23 @@
+/** Pinpoint's browser side: a panel on each node that shows or edits more than text. */
+
+import { app } from "../../scripts/app.js";
+import { addStyle } from "./lib/dom.js";
+import { addMapsViewer } from "./nodes/attention_maps.js";
+import { addCompareViewer } from "./nodes/compare.js";
+import { addPromptView } from "./nodes/parse_prompt.js";
+import { addBoxEditor } from "./nodes/prior_from_boxes.js";
+
+const PANELS = {
+  PinpointParsePrompt: addPromptView,
+  PinpointPriorFromBoxes: addBoxEditor,
+  PinpointCrossAttentionMaps: addMapsViewer,
+  PinpointCompare: addCompareViewer,
+};
+
+app.registerExtension({
+  name: "Pinpoint",
+  setup: addStyle,
+  nodeCreated(node) {
+    PANELS[node.comfyClass]?.(node);
+  },
+});

@@ -9,8 +9,16 @@ from typing import Any
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTE = "MarkdownNote"
-_WIDTH, _GAP, _TITLE, _ROW, _MULTILINE, _PICTURE = 340, 40, 40, 24, 110, 260
-_SHOWS_PICTURE = {"PreviewImage", "SaveImage", "PinpointCompare", "PinpointCrossAttentionMaps"}
+_WIDTH, _GAP, _TITLE, _ROW, _MULTILINE = 340, 40, 40, 24, 110
+# What nodes show beside their widgets, and how high it is.
+_SHOWS = {
+    "PreviewImage": 260,
+    "SaveImage": 260,
+    "PinpointCompare": 400,
+    "PinpointCrossAttentionMaps": 450,
+    "PinpointPriorFromBoxes": 400,
+    "PinpointParsePrompt": 150,
+}
 _COLOURS = ("#3f789e", "#88a", "#8a8", "#a1309b", "#b06634", "#3f789e")
 
 Info = dict[str, Any]
@@ -104,7 +112,7 @@ class Canvas:
         content = {"type": kind, "inputs": slots, "outputs": outputs, "widgets_values": values}
         if title:
             content["title"] = title
-        self._place(content, height + (_PICTURE if kind in _SHOWS_PICTURE else 0))
+        self._place(content, height + _SHOWS.get(kind, 0))
         return number
 
     def finished(self, name: str) -> dict[str, Any]:

@@ -52,9 +52,9 @@ export function resized([x0, y0, x1, y1], handle, dx, dy, width, height) {
 export function spanned([ax, ay], [bx, by], width, height) {
   const [left, right] = [Math.min(ax, bx), Math.max(ax, bx)];
   const [top, bottom] = [Math.min(ay, by), Math.max(ay, by)];
-  const x0 = between(Math.floor(left), 0, width - 1);
-  const y0 = between(Math.floor(top), 0, height - 1);
-  return [x0, y0, between(Math.ceil(right), x0 + 1, width), between(Math.ceil(bottom), y0 + 1, height)];
+  const x0 = between(Math.round(left), 0, width - 1);
+  const y0 = between(Math.round(top), 0, height - 1);
+  return [x0, y0, between(Math.round(right), x0 + 1, width), between(Math.round(bottom), y0 + 1, height)];
 }
 
 /** Whether a box has an area and lies inside the picture, as the node wants it. */

@@ -8,6 +8,7 @@ import { parserFor, pictureBefore } from "../lib/graph.js";
 import { keyOf } from "../lib/prompt_words.js";
 import { wordsOfParser } from "./parse_prompt.js";
 
+const COMMON = new Set("a an the and or of in on at by to with from near under over its his her their is are".split(" "));
 const NO_PICTURE = "Run once to see the picture here. With Load Image it is here at once.";
 
 export function addBoxEditor(node) {
@@ -53,8 +54,8 @@ export function addBoxEditor(node) {
     if (!found) return [];
     const all = wordsOfParser(found);
     const things = all.filter(({ isNoun }) => isNoun);
-    // Before the first run nobody has said which words are nouns: the longer ones are offered.
-    return (things.length ? things : all.filter((word) => word.text.length > 2)).map(({ name }) => name);
+    // Before the first run nobody has said which words are nouns: all but the commonest are offered.
+    return (things.length ? things : all.filter(({ text }) => !COMMON.has(keyOf(text)))).map(({ name }) => name);
   }
 
   const firstUnplaced = () => {
@@ -189,6 +190,8 @@ export function addBoxEditor(node) {
   bin.addEventListener("click", () => board.remove());
   board.setPicture(null, null, NO_PICTURE);
   addPanel(node, "pinpoint_boxes", panel, { minHeight: 330 });
+  // The picture gets the room, the lines as much as a few of them need.
+  if (text.options) text.options.getMaxHeight = () => 76;
   chain(text, "callback", () => !board.gesture && read());
   watch(node, panel, look);
   look();

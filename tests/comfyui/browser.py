@@ -1,0 +1,150 @@
+"""A real browser on a real ComfyUI: opens workflows, presses Run, drives the nodes' panels, keeps screenshots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI
+
+SHOTS = ROOT / "out" / "browser"
+SLOW = 300_000
+"""Milliseconds: a busy machine takes minutes to start the frontend."""
+# What the frontend asks for and does without, in every ComfyUI without these files.
+_NOT_OURS = ("user.css", "/userdata", "favicon.ico", "api.comfy.org", "apple-mobile-web-app-capable")
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Workflow.Persist": True,
+    "Comfy.Graph.CanvasInfo": False,
+}
+
+
+def chromium() -> str | None:
+    """CHROMIUM, else the one on the path."""
+    given = os.environ.get("CHROMIUM")
+    return given or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+
+
+class CanvasPage:
+    """ComfyUI's canvas in a browser. `problems` are the errors that its console showed, but for ComfyUI's own."""
+
+    def __init__(self, page: Any, comfyui: ComfyUI) -> None:
+        self.page, self.comfyui = page, comfyui
+        self.problems: list[str] = []
+        page.set_default_timeout(SLOW)
+        page.on("console", self._said)
+        page.on("pageerror", self._failed)
+        self.reload()
+
+    def _said(self, message: Any) -> None:
+        where = message.location.get("url", "")
+        if message.type == "error" and not any(part in where + message.text for part in _NOT_OURS):
+            self.problems.append(f"{message.text} ({where})")
+
+    def _failed(self, error: Any) -> None:
+        # The frontend's own slips, when a machine is slow, are not the pack's.
+        if "/extensions/pinpoint/" in (error.stack or ""):
+            self.problems.append(error.stack)
+
+    def reload(self) -> None:
+        """Open the frontend, or open it again."""
+        self.page.goto(
+            f"http://127.0.0.1:{self.comfyui.port}/", wait_until="domcontentloaded", timeout=SLOW
+        )
+        self.page.wait_for_function(
+            "() => window.app?.graph && app.canvas && app.extensionManager?.workflow?.activeWorkflow"
+            " && app.extensions.some(({ name }) => name === 'Pinpoint')"
+        )
+
+    def vue_nodes(self, on: bool) -> None:
+        """Choose how nodes are rendered."""
+        self.page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+
+    def open(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow as from its file."""
+        self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_function(
+            "(count) => app.graph._nodes.length === count", arg=len(workflow["nodes"])
+        )
+
+    def missing(self) -> list[str]:
+        """The types of nodes that the frontend does not know."""
+        return self.page.evaluate(
+            "() => app.graph._nodes.filter((node) => node.has_errors || (!node.constructor.nodeData &&"
+            " !['MarkdownNote', 'Note', 'Reroute'].includes(node.type))).map((node) => node.type)"
+        )
+
+    def value(self, kind: str, widget: str) -> Any:
+        """What a widget of the only node of a kind holds."""
+        return self.page.evaluate(
+            "([kind, widget]) => app.graph._nodes.find((node) => node.type === kind)"
+            ".widgets.find(({ name }) => name === widget).value",
+            [kind, widget],
+        )
+
+    def set_value(self, kind: str, widget: str, value: Any) -> None:
+        """Set a widget, as typing would."""
+        self.page.evaluate(
+            "([kind, widget, value]) => { app.graph._nodes.find((node) => node.type === kind)"
+            ".widgets.find(({ name }) => name === widget).value = value }",
+            [kind, widget, value],
+        )
+
+    def show(self, kind: str, scale: float = 1.0) -> None:
+        """Move the canvas until the only node of a kind is in its middle."""
+        self.page.evaluate(
+            """([kind, scale]) => {
+              const node = app.graph._nodes.find((node) => node.type === kind), { ds } = app.canvas;
+              const frame = app.canvas.canvas.getBoundingClientRect();
+              ds.scale = scale;
+              ds.offset[0] = frame.width / 2 / scale - node.pos[0] - node.size[0] / 2;
+              ds.offset[1] = frame.height / 2 / scale - node.pos[1] - node.size[1] / 2;
+              app.canvas.setDirty(true, true);
+            }""",
+            [kind, scale],
+        )
+        self.page.wait_for_timeout(1500)
+
+    def run(self) -> None:
+        """Press Run and wait until nothing is queued."""
+        self.page.get_by_test_id("queue-button").get_by_text("Run").first.click()
+        self.page.wait_for_function(
+            """async () => {
+              const ran = await (await fetch('/history')).json(), queue = await (await fetch('/queue')).json();
+              return queue.queue_running.length + queue.queue_pending.length === 0
+                && Object.keys(ran).length > (window.pinpointRan ?? 0);
+            }""",
+            polling=1000,
+            timeout=3 * SLOW,
+        )
+
+    def shot(self, name: str, locator: Any = None) -> Path:
+        """Keep a picture of the page, or of a part of it."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        path = SHOTS / f"{name}.png"
+        (locator or self.page).screenshot(path=path, timeout=SLOW)
+        return path
+
+
+@contextmanager
+def canvas_page(comfyui: ComfyUI, executable: str) -> Iterator[CanvasPage]:
+    """A page on a running ComfyUI, in a Chromium of its own."""
+    from playwright.sync_api import sync_playwright
+
+    comfyui.post("/settings", SETTINGS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=SLOW
+        )
+        try:
+            context = browser.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
+            yield CanvasPage(context.new_page(), comfyui)
+        finally:
+            browser.close()

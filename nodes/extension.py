@@ -5,11 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .edit import PromptToPromptEdit
+from .editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint
+from .find_word import FindWord
 from .inversion import DDIMInvert, NullTextInversion
 from .inversion_files import LoadInversion, SaveInversion
+from .located_priors import PriorFromSegmentAnything, PriorFromText
 from .models import EditModelFromComfyUI, LoadEditModel
+from .networks import LoadCLIP, LoadViT
 from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
 from .prompts import ParsePrompt
+from .regions import LearnRegions, PickBestEdit, ProposeAnchors, ScoreRegions
 from .samples import SamplePicture
 from .see import Compare, CrossAttentionMaps, EditMetrics
 from .tokens import LocInv, OptimizeTokens
@@ -26,12 +31,25 @@ NODES: list[type[io.ComfyNode]] = [
     LoadInversion,
     PriorFromMask,
     PriorFromBoxes,
+    PriorFromSegmentAnything,
+    PriorFromText,
+    FindWord,
     CombinePriors,
     OptimizeTokens,
     PromptToPromptEdit,
     CrossAttentionMaps,
     Compare,
     EditMetrics,
+    LoadViT,
+    LoadCLIP,
+    ProposeAnchors,
+    ScoreRegions,
+    LearnRegions,
+    PickBestEdit,
+    EditorBlended,
+    EditorInpaint,
+    EditorAmused,
+    EditorComfyUISampler,
 ]
 
 

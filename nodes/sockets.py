@@ -18,3 +18,21 @@ Inversion = io.Custom("PINPOINT_INVERSION")
 
 Maps = io.Custom("PINPOINT_MAPS")
 """A `WordMaps`."""
+
+Vision = io.Custom("PINPOINT_VIT")
+"""A `Managed[VisionFeatures]`."""
+
+Guide = io.Custom("PINPOINT_CLIP")
+"""A `Managed[Guide]`."""
+
+Editor = io.Custom("PINPOINT_EDITOR")
+"""A `ManagedEditor`."""
+
+Proposals = io.Custom("PINPOINT_PROPOSALS")
+"""A `ProposedRegions`."""
+
+Regions = io.Custom("PINPOINT_REGIONS")
+"""A `JudgedRegions`."""
+
+BoundingBox = io.Custom("BOUNDING_BOX")
+"""ComfyUI's own: a dictionary of x, y, width and height in pixels. Older versions pass it on as any type."""

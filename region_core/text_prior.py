@@ -144,7 +144,7 @@ def load_text_locator(name: str | Path) -> TextLocator:
 
     path = Path(name).expanduser()
     place = str(path) if path.is_dir() else str(name)
-    kinds = {
+    kinds: dict[str, tuple[Any, Any, Any]] = {
         "grounding-dino": (GroundingDino, GroundingDinoForObjectDetection, GroundingDinoProcessor),
         "clipseg": (ClipSeg, CLIPSegForImageSegmentation, CLIPSegProcessor),
     }

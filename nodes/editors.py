@@ -1,0 +1,339 @@
+"""Editors as sockets: what changes the picture inside a box, for Learn Regions and Score Regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from . import sockets
+from .models import DIFFUSERS, DTYPES, EMBEDDED, model_names, path_of
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+    from torch import Tensor
+
+    from ..locinv_core.model import EditModel
+    from .managed_model import ManagedModel
+    from .managed_networks import ManagedEditor
+    from .previews import LatentPreview
+
+CATEGORY = "Pinpoint/regions/editors"
+NONE = "none: put a model into models/diffusers"
+
+
+def _editor_output() -> io.Output:
+    return sockets.Editor.Output(display_name="editor", tooltip="For Learn Regions and Score Regions.")
+
+
+def _strength_input(name: str, default: float) -> io.Input:
+    return io.Float.Input(
+        name,
+        default=default,
+        min=0.01,
+        max=1.0,
+        step=0.01,
+        tooltip="How far an edit may go from the picture: 1 draws the box anew.",
+    )
+
+
+def _guidance_input(name: str, default: float) -> io.Input:
+    return io.Float.Input(
+        name,
+        default=default,
+        min=1.0,
+        max=30.0,
+        step=0.1,
+        tooltip="Classifier-free guidance scale: how strongly the edit follows its prompt; 1 is none.",
+    )
+
+
+def _steps_input(default: int) -> io.Input:
+    return io.Int.Input("steps", default=default, min=1, max=1000, tooltip="An edit's steps.")
+
+
+def _negative_input() -> io.Input:
+    return io.String.Input(
+        "negative", default="", optional=True, tooltip="What the edit should not show. Empty: nothing said."
+    )
+
+
+def _batch_input() -> io.Input:
+    return io.Int.Input(
+        "batch",
+        default=4,
+        min=1,
+        max=64,
+        tooltip="Boxes edited at a time: more is faster on a graphics card, and takes more of its memory.",
+    )
+
+
+class EditorBlended(io.ComfyNode):
+    """Edits with any edit model, blended with the picture at every step."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditorBlended",
+            display_name="Editor: Blended Diffusion",
+            category=CATEGORY,
+            description="Edits inside a box with any edit model: what lies outside is put back after every"
+            " step.",
+            inputs=[
+                sockets.Model.Input(
+                    "model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."
+                ),
+                _strength_input("strength", 0.75),
+                _guidance_input("guidance", 7.5),
+                _steps_input(50),
+                _batch_input(),
+                _negative_input(),
+            ],
+            outputs=[_editor_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        strength: float,
+        guidance: float,
+        steps: int,
+        batch: int,
+        negative: str = "",
+    ) -> io.NodeOutput:
+        from ..region_core.blended import BlendedEditor
+
+        editor = BlendedEditor(model.model, strength, guidance, steps, negative, batch=batch)
+        return io.NodeOutput(_diffusion(editor, model.patcher))
+
+
+class EditorInpaint(io.ComfyNode):
+    """Edits with a Stable Diffusion inpainting model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditorInpaint",
+            display_name="Editor: SD Inpainting",
+            category=CATEGORY,
+            description="Edits inside a box with a Stable Diffusion that was trained to fill holes: its UNet"
+            " reads the mask.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=_folders() or [NONE],
+                    tooltip="A Stable Diffusion inpainting model (9 channels) in diffusers' layout, from"
+                    " models/diffusers.",
+                ),
+                _dtype_input(),
+                _strength_input("strength", 0.75),
+                _guidance_input("guidance", 7.5),
+                _steps_input(50),
+                _batch_input(),
+                _negative_input(),
+            ],
+            outputs=[_editor_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        dtype: str,
+        strength: float,
+        guidance: float,
+        steps: int,
+        batch: int,
+        negative: str = "",
+    ) -> io.NodeOutput:
+        from ..region_core.inpaint import load_inpaint_editor
+        from .managed_model import manage
+
+        if model == NONE:
+            raise ValueError(
+                "model: there is none in models/diffusers; wants an inpainting model there, in diffusers'"
+                " layout"
+            )
+        editor = load_inpaint_editor(
+            path_of(model),
+            **_placed(dtype),
+            strength=strength,
+            guidance=guidance,
+            steps=steps,
+            batch=batch,
+            negative=negative,
+        )
+        return io.NodeOutput(_diffusion(editor, manage(editor.model).patcher))
+
+
+class EditorAmused(io.ComfyNode):
+    """Edits with aMUSEd, which fills in masked tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditorAmused",
+            display_name="Editor: aMUSEd",
+            category=CATEGORY,
+            description="Edits inside a box with aMUSEd, the open Muse: the picture's tokens in the box are"
+            " predicted again, in few steps.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=[EMBEDDED, *_folders()],
+                    default=EMBEDDED,
+                    tooltip="'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
+                    " Else an aMUSEd in diffusers' layout, from models/diffusers.",
+                ),
+                _dtype_input(),
+                _strength_input("strength", 1.0),
+                _guidance_input("guidance", 10.0),
+                _steps_input(12),
+                _batch_input(),
+                _negative_input(),
+            ],
+            outputs=[_editor_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        dtype: str,
+        strength: float,
+        guidance: float,
+        steps: int,
+        batch: int,
+        negative: str = "",
+    ) -> io.NodeOutput:
+        from ..region_core.amused import load_amused_editor
+        from .managed_networks import ManagedEditor, patcher_of
+
+        editor = load_amused_editor(
+            path_of(model),
+            **_placed(dtype),
+            strength=strength,
+            guidance=guidance,
+            steps=steps,
+            batch=batch,
+            negative=negative,
+        )
+
+        def cost(steps: int | None) -> float:
+            return float((editor.steps if steps is None else steps) * _branches(editor.guidance))
+
+        parts = editor.model
+        patcher = patcher_of(parts.vqvae, parts.transformer, parts.text_encoder)
+        # Tokens are no latents that a preview could show.
+        return io.NodeOutput(ManagedEditor(editor, (patcher,), cost, lambda image: None))
+
+
+class EditorComfyUISampler(io.ComfyNode):
+    """Edits with any MODEL that ComfyUI samples."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditorComfyUISampler",
+            display_name="Editor: ComfyUI Sampler",
+            category=CATEGORY,
+            description="Edits inside a box with any model that ComfyUI can sample (SDXL, Flux, …), as a"
+            " KSampler with a noise mask does.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that edits are sampled with."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="What the edit should show: the prompt of Learn Regions, encoded for this model.",
+                ),
+                io.Conditioning.Input("negative", tooltip="What it should not show."),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=list(comfy.samplers.KSampler.SAMPLERS),
+                    default="euler",
+                    tooltip="The sampler.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(comfy.samplers.KSampler.SCHEDULERS),
+                    default="normal",
+                    tooltip="How the noise levels are spread over the steps.",
+                ),
+                _steps_input(20),
+                _guidance_input("cfg", 7.0),
+                _strength_input("denoise", 0.8),
+            ],
+            outputs=[_editor_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        vae: VAE,
+        positive: Any,
+        negative: Any,
+        sampler_name: str,
+        scheduler: str,
+        steps: int,
+        cfg: float,
+        denoise: float,
+    ) -> io.NodeOutput:
+        from .comfy_sampler import ComfyUISampler
+        from .managed_networks import ManagedEditor
+
+        editor = ComfyUISampler(model, vae, positive, negative, sampler_name, scheduler, steps, cfg, denoise)
+        # ComfyUI's own sampling has its weights loaded by itself.
+        return io.NodeOutput(ManagedEditor(editor, (), editor.cost, editor.preview))
+
+
+def _dtype_input() -> io.Input:
+    return io.Combo.Input(
+        "dtype",
+        options=DTYPES,
+        default="auto",
+        tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at it, else"
+        " float32.",
+    )
+
+
+def _folders() -> list[str]:
+    return [name for name in model_names() if name.startswith(DIFFUSERS)]
+
+
+def _placed(dtype: str) -> dict[str, str]:
+    """Where weights are loaded to, and in which precision."""
+    import comfy.model_management
+
+    from .managed_model import suitable_dtype
+
+    return {"device": str(comfy.model_management.unet_offload_device()), "dtype": suitable_dtype(dtype)}
+
+
+def _branches(guidance: float) -> int:
+    return 1 if guidance == 1 else 2
+
+
+def _diffusion(editor: Any, patcher: Any) -> ManagedEditor:
+    """A diffusion editor whose model ComfyUI has a handle on."""
+    from ..region_core.editors import kept_steps
+    from .managed_networks import ManagedEditor
+
+    def cost(steps: int | None) -> float:
+        return float(
+            kept_steps(editor.steps if steps is None else steps, editor.strength) * _branches(editor.guidance)
+        )
+
+    return ManagedEditor(editor, (patcher,), cost, lambda image: latent_preview(editor.model, image))
+
+
+def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
+    """How the model's latents of a picture (1, 3, H, W) look; the model is ready."""
+    from ..locinv_core.images import Framing
+    from .previews import LatentPreview
+
+    padded = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple).pad_image(image)
+    return LatentPreview.fit(model.encode(padded), padded)

@@ -1,0 +1,66 @@
+"""Scoring boxes with nothing learned: every box is judged as the plan says, and each anchor takes its best.
+
+With M boxes an anchor and edits that are kept, the network of the paper is not needed to find the least loss;
+it shows what learning comes to, and is the quicker way there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..locinv_core.run import Run
+from .budget import EditPlan, judge_boxes
+from .edit_cache import BoxEdits
+from .editors import Editor
+from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
+from .learning import DEFAULT_PLAN, RegionScores
+from .proposals import RegionProposals
+
+
+def score_regions(
+    image: Tensor,
+    proposals: RegionProposals,
+    editor: Editor,
+    guide: Guide,
+    *,
+    caption: str,
+    prompt: str,
+    seed: int = 0,
+    plan: EditPlan = DEFAULT_PLAN,
+    weights: GuidanceWeights | None = None,
+    batch: int = 8,
+    run: Run | None = None,
+) -> RegionScores:
+    """Judge the boxes on `image` (1, 3, H, W) by the loss of Eq. 3 and take each anchor's box of the least.
+
+    The logits are −loss, and −inf for a box that the plan has dropped. caption: T_ROI, what the source shows
+    where the edit belongs. prompt: T, what it is to become. The rest is as in `learn_regions`. With one box
+    an anchor there is nothing to choose, and nothing is edited. Raises ValueError, before any work, for texts
+    that CLIP would cut and proposals of another picture.
+    """
+    if tuple(image.shape) != (1, 3, *proposals.size):
+        raise ValueError(
+            f"image: got the shape {tuple(image.shape)}, wants {(1, 3, *proposals.size)} like the"
+            " proposals' picture"
+        )
+    with torch.inference_mode(False), torch.no_grad():
+        image = image.detach().to(guide.device, torch.float32).clone()
+        loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), Crops())
+        edits = BoxEdits(editor, image, prompt, seed, batch=batch)
+        losses = torch.full((proposals.k, proposals.m), torch.nan)
+        logits = torch.zeros(proposals.k, proposals.m)
+        if proposals.m > 1:
+            judged = judge_boxes(plan, proposals, edits, loss, run=run)
+            losses = judged.losses
+            logits = torch.where(judged.in_play, -losses, -torch.inf)
+    return RegionScores(
+        proposals=proposals,
+        logits=logits,
+        losses=losses,
+        loss_curve=(),
+        chosen=tuple(logits.argmax(dim=-1).tolist()),
+        network={},
+        plan=plan,
+        edits=edits,
+    )

@@ -1,0 +1,353 @@
+"""Runs the nodes for regions and for finding places in ComfyUI's own process, on tiny random models, and
+prints what came of it as a line of JSON. The tests run it with ComfyUI's Python:
+
+python inside_regions.py FOLDER_OF_COMFYUI FOLDER_THAT_HOLDS_pinpoint sampler|regions|places
+"""
+
+# ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any, ClassVar
+
+COMFYUI, HOLDER, WHAT = sys.argv[1:4]
+sys.path[:0] = [COMFYUI, HOLDER]
+sys.argv = ["main.py", "--cpu"]
+
+import comfy.options
+
+comfy.options.enable_args_parsing()
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import folder_paths
+import torch
+
+# No browser listens to the lines that nodes write.
+sys.modules["server"] = types.ModuleType("server")
+sys.modules["server"].PromptServer = None  # type: ignore[attr-defined]
+folder_paths.set_temp_directory(str(Path(HOLDER, "temp")))
+
+from pinpoint.nodes.editors import EditorBlended, EditorComfyUISampler
+from pinpoint.nodes.managed_model import manage
+from pinpoint.nodes.managed_networks import Managed, ManagedEditor, patcher_of
+from pinpoint.nodes.regions import LearnRegions, PickBestEdit, ProposeAnchors, ScoreRegions
+from pinpoint.tests.region_core.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.region_core.tiny_guides import PaintingEditor, tiny_clip, tiny_vit
+
+# Stable Diffusion 1.5's architecture, much narrower.
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": (1, 2),
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 64,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "num_heads": 4,
+    "num_head_channels": -1,
+    "dtype": torch.float32,
+}
+TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2}
+VAE = {
+    "double_z": True,
+    "z_channels": 4,
+    "resolution": 256,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": [1, 1, 1, 1],
+    "num_res_blocks": 1,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+}
+
+
+def fill(module: torch.nn.Module, seed: int) -> None:
+    """Random weights of a size that lets signals through."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in module.parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim > 1:
+                weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)
+
+
+def parts() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE as the checkpoint loader gives them."""
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    cpu = torch.device("cpu")
+    base = comfy.model_base.BaseModel(comfy.supported_models.SD15(dict(UNET)), device=cpu)
+    fill(base.diffusion_model, 1)
+
+    class Target:
+        params: ClassVar[dict] = {}
+        clip = comfy.sd1_clip.SD1ClipModel
+        tokenizer = comfy.sd1_clip.SD1Tokenizer
+
+    clip = comfy.sd.CLIP(Target, model_options={"clip_l_model_config": TEXT, "dtype": torch.float32})
+    fill(clip.cond_stage_model, 2)
+    autoencoder = AutoencoderKL(ddconfig=VAE, embed_dim=4)
+    fill(autoencoder, 3)
+    vae = comfy.sd.VAE(sd=autoencoder.state_dict(), config={"params": {"ddconfig": VAE, "embed_dim": 4}})
+    return comfy.model_patcher.ModelPatcher(base, cpu, cpu), clip, vae
+
+
+def sampler_node(**changes: Any) -> tuple[ManagedEditor, dict[str, Any]]:
+    """The node's editor, and what it was made of."""
+    model, clip, vae = parts()
+    given = {
+        "model": model,
+        "vae": vae,
+        "positive": clip.encode_from_tokens_scheduled(clip.tokenize("a yellow fox")),
+        "negative": clip.encode_from_tokens_scheduled(clip.tokenize("")),
+        "sampler_name": "euler_ancestral",
+        "scheduler": "normal",
+        "steps": 3,
+        "cfg": 5.0,
+        "denoise": 0.7,
+    }
+    return EditorComfyUISampler.execute(**{**given, **changes})[0], given
+
+
+def sampler() -> dict[str, Any]:
+    """The editor against ComfyUI's own KSampler with the same noise mask."""
+    import nodes
+    from pinpoint.locinv_core.run import Run
+
+    run = Run()
+    with torch.inference_mode():
+        editor, given = sampler_node()
+        image = smooth_picture(64, 96)
+        masks = torch.zeros(2, 1, 64, 96)
+        masks[0, :, 16:48, 32:72] = 1
+        masks[1, :, :24, :24] = 1
+        ours = editor.value.edit(image, masks, "", 7, run=run)
+        wanted = []
+        for mask in masks:
+            latent = {
+                "samples": given["vae"].encode(image.permute(0, 2, 3, 1)),
+                "noise_mask": mask[:, ::8, ::8],
+            }
+            (sampled,) = nodes.common_ksampler(
+                given["model"],
+                7,
+                3,
+                5.0,
+                "euler_ancestral",
+                "normal",
+                given["positive"],
+                given["negative"],
+                latent,
+                denoise=0.7,
+            )
+            wanted.append(given["vae"].decode(sampled["samples"]).permute(0, 3, 1, 2))
+        single = editor.value.edit(image, masks[1:], "", 7)
+        odd = editor.value.edit(image[..., :61, :83], masks[..., :61, :83], "", 7, steps=2)
+        other = editor.value.edit(image, masks, "", 8)
+        preview = editor.preview(image)
+    return {
+        "apart": float((ours - torch.cat(wanted)).abs().max()),
+        "changed": float((ours - image)[0, :, 20:44, 36:68].abs().mean()),
+        "one by one": float((single - ours[1:]).abs().max()),
+        "other seed": float((other - ours).abs().max()),
+        "odd": [list(odd.shape), bool(torch.isfinite(odd).all())],
+        "inference": ours.is_inference(),
+        "passes": run.total,
+        "cost": [editor.cost(None), editor.cost(9)],
+        "preview": list(preview.picture(torch.zeros(1, 4, 8, 12)).size),
+        "wrappers left": len(given["model"].wrappers.get("apply_model", {})),
+    }
+
+
+def proposals(image: torch.Tensor) -> Any:
+    vision = tiny_vit()
+    vit = Managed(vision, (patcher_of(vision.model),))
+    return ProposeAnchors.execute(image, vit, "dino", 3, 3, 2.0, "learned", 0)
+
+
+def judging(editor: ManagedEditor, found: Any, clip: Any, **changes: Any) -> dict[str, Any]:
+    given = {
+        "proposals": found,
+        "editor": editor,
+        "clip": clip,
+        "caption": "a yellow cat",
+        "prompt": "a red star",
+        "plan": "preview",
+        "finalists": 0,
+        "batch": 4,
+        "seed": 0,
+    }
+    return {**given, **changes}
+
+
+LEARNING = {
+    "estimator": "expected",
+    "epochs": 1,
+    "learning_rate": 0.003,
+    "temperature": 1.0,
+    "exploration": 1.0,
+}
+
+
+def regions() -> dict[str, Any]:
+    """From anchors to the picked edit, with editors that paint, blend, and sample with ComfyUI."""
+    told: dict[str, Any] = {}
+    picture = smooth_picture()
+    image = picture.permute(0, 2, 3, 1)
+    with torch.inference_mode():
+        guide = tiny_clip()
+        clip = Managed(guide, (patcher_of(guide.model),))
+        proposed = proposals(image)
+        found = proposed[0]
+        told["proposed"] = [
+            list(found.proposals.boxes.shape),
+            list(proposed[2].shape),
+            float(proposed[2].max()),
+        ]
+        painting = PaintingEditor(steps=4)
+        editor = ManagedEditor(painting, (), lambda steps: 2.0 * (steps or 4), lambda image: None)
+        learned = LearnRegions.execute(**judging(editor, found, clip), **LEARNING)
+        calls = len(painting.calls)
+        scores = learned[0].scores
+        made = dict(scores.edits.made())
+        picked = PickBestEdit.execute(learned[0], 0, 2.0, 1.0)
+        told["edits of picking"] = len(painting.calls) - calls
+        told["input left alone"] = made == dict(scores.edits.made())
+        calls = len(painting.calls)
+        rows = json.loads(picked[4])
+        second = PickBestEdit.execute(learned[0], rows[1]["anchor"], 2.0, 1.0)
+        told["edits of overruling"] = len(painting.calls) - calls
+        outside = picked[1][0] == 0
+        told["outside"] = float((picked[0] - image)[0][outside].abs().max())
+        told["inside is red"] = float((picked[0][0][~outside] - torch.tensor([1.0, 0, 0])).abs().max())
+        x, y, width, height = (picked[3][key] for key in ("x", "y", "width", "height"))
+        told["box is the mask"] = (
+            int((~outside).sum()) == width * height == int((~outside)[y : y + height, x : x + width].sum())
+        )
+        told["best first"] = [row["score"] for row in rows] == sorted(
+            (row["score"] for row in rows), reverse=True
+        )
+        told["second is the second candidate"] = bool(torch.equal(second[0], picked[2][1:2]))
+        told["ui"] = sorted(picked.ui)
+        told["learned ui"] = [len(learned.ui["pinpoint_regions"]), len(learned.ui["images"])]
+
+        scored = ScoreRegions.execute(**judging(editor, found, clip, plan="full"))
+        losses = scored[0].scores.losses
+        told["least loss is chosen"] = list(scored[0].scores.chosen) == losses.argmin(dim=1).tolist()
+
+        few = LearnRegions.execute(**judging(editor, found, clip, finalists=1), **LEARNING)
+        last = json.loads(PickBestEdit.execute(few[0], 0, 2.0, 1.0)[4])[-1]
+        told["preview at first"] = not last["final"]
+        calls = len(painting.calls)
+        PickBestEdit.execute(few[0], last["anchor"], 2.0, 1.0)
+        told["edits of overruling by a preview"] = len(painting.calls) - calls
+
+        told["after a cancel"] = cancelled(found, clip, learned)
+
+        blended = EditorBlended.execute(manage(small_model()), 0.75, 5.0, 4, 4)[0]
+        result = LearnRegions.execute(**judging(blended, found, clip), **LEARNING)[0]
+        edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
+        told["blended"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
+        told["cost of blended"] = [blended.cost(None), blended.cost(8)]
+
+        sampling, _ = sampler_node(sampler_name="euler", steps=2)
+        result = LearnRegions.execute(**judging(sampling, found, clip, plan="stand-in"), **LEARNING)[0]
+        edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
+        told["sampled"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
+        for choice, name in ((4, "above"), (-1, "below")):
+            try:
+                PickBestEdit.execute(learned[0], choice, 2.0, 1.0)
+            except ValueError as error:
+                told[f"choice {name}"] = str(error)
+    return told
+
+
+def cancelled(found: Any, clip: Any, undisturbed: Any) -> dict[str, Any]:
+    """A run that is cancelled in an edit, and the same run afterwards."""
+
+    class Impatient(PaintingEditor):
+        def edit(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if len(self.calls) == 4:
+                comfy.model_management.interrupt_current_processing()
+            return super().edit(*args, **kwargs)
+
+    impatient = Impatient(steps=4)
+    editor = ManagedEditor(impatient, (), lambda steps: 2.0 * (steps or 4), lambda image: None)
+    told: dict[str, Any] = {}
+    try:
+        LearnRegions.execute(**judging(editor, found, clip), **LEARNING)
+    except comfy.model_management.InterruptProcessingException:
+        told["stopped after"] = len(impatient.calls)
+    again = LearnRegions.execute(**judging(editor, found, clip), **LEARNING)[0]
+    told["same"] = bool(torch.equal(again.scores.logits, undisturbed[0].scores.logits))
+    return told
+
+
+def places() -> dict[str, Any]:
+    """Segment Anything, text and attention as nodes."""
+    from safetensors.torch import save_file
+
+    from pinpoint.locinv_core.prompts import parse_prompt
+    from pinpoint.nodes.find_word import FindWord
+    from pinpoint.nodes.located_priors import NONE, SAMS, PriorFromSegmentAnything, PriorFromText, sam_names
+    from pinpoint.tests.region_core.tiny_locators import tiny_sam, write_tiny_clipseg
+
+    told: dict[str, Any] = {}
+    image = smooth_picture().permute(0, 2, 3, 1)
+
+    def refused(node: Any, *args: Any, **given: Any) -> str:
+        try:
+            node.execute(image, *args, **given)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    with torch.inference_mode():
+        told["none"] = [sam_names(), refused(PriorFromSegmentAnything, NONE, boxes="cat=1,1,9,9")]
+        folder = Path(HOLDER, "sams")
+        folder.mkdir()
+        folder_paths.add_model_folder_path(SAMS, str(folder))
+        with torch.inference_mode(False):
+            weights = {name: weight.contiguous() for name, weight in tiny_sam().state_dict().items()}
+        save_file(weights, folder / "tiny.safetensors")
+        (folder / "old.pth").write_bytes(b"")
+        told["names"] = sam_names()
+        prior, mask = PriorFromSegmentAnything.execute(image, "tiny.safetensors", boxes="cat=10,6,40,30").args
+        told["outlined"] = [list(prior.words), prior.kind, list(mask.shape), float(mask.max())]
+        again = PriorFromSegmentAnything.execute(image, "tiny.safetensors", prior=prior)[0]
+        told["outlined again"] = list(again.words)
+        told["pickle"] = refused(PriorFromSegmentAnything, "old.pth", boxes="cat=1,1,9,9")
+        told["no place"] = refused(PriorFromSegmentAnything, "tiny.safetensors")
+        text = str(write_tiny_clipseg(Path(HOLDER, "clipseg")))
+        prior, mask = PriorFromText.execute(image, "star=red star", text, 0.01, "all").args
+        told["by text"] = [list(prior.words), prior.kind, list(mask.shape)]
+        told["no model"] = refused(PriorFromText, "cat", "nobody/nothing", 0.3, "best")
+        with torch.inference_mode(False):
+            model = small_model()
+        prompt = parse_prompt("a yellow cat and a red star", model.tokenizer)
+        vision, guide = tiny_vit(), tiny_clip()
+        vit, clip = (Managed(one, (patcher_of(one.model),)) for one in (vision, guide))
+        for name, helpers in (("alone", {}), ("helped", {"vit": vit, "clip": clip})):
+            answer = FindWord.execute(manage(model), image, prompt, "cat, star", 0.25, **helpers)
+            told[f"found {name}"] = [list(answer[0].words), answer[0].kind, answer[2], answer[3]]
+    return told
+
+
+print("RESULT " + json.dumps({"sampler": sampler, "regions": regions, "places": places}[WHAT]()))

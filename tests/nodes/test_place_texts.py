@@ -1,0 +1,40 @@
+"""Points and phrases as artists type them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pinpoint.nodes.place_texts import phrases_from_text, points_from_text
+
+
+def test_points_on_a_thing_and_beside_it_are_told_apart():
+    on, off = points_from_text("cat=3,4\ncat != 10.5, 2; cat#2 = 0,0\n\ncat=7,8")
+    assert on == {"cat": [(3.0, 4.0), (7.0, 8.0)], "cat#2": [(0.0, 0.0)]}
+    assert off == {"cat": [(10.5, 2.0)]}
+    assert points_from_text(" \n") == ({}, {})
+
+
+@pytest.mark.parametrize("line", ["cat", "cat=3", "cat=3,4,5", "=3,4", "!=3,4", "cat=a,b", "3,4"])
+def test_a_line_that_is_no_point_is_quoted(line):
+    with pytest.raises(ValueError, match="points: got the line") as caught:
+        points_from_text(f"cat=1,1\n{line}")
+    assert repr(line) in str(caught.value)
+
+
+def test_a_word_is_looked_for_by_its_phrase_or_by_itself():
+    phrases = phrases_from_text("cat = yellow cat on the left\nstar; cat#2")
+    assert phrases == {"cat": "yellow cat on the left", "star": "star", "cat#2": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" \n ", "words: got none"),
+        ("cat=", "got the line 'cat='"),
+        ("=a cat", "got the line '=a cat'"),
+        ("cat\ncat=old", "'cat' is given twice"),
+    ],
+)
+def test_a_line_that_describes_nothing_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        phrases_from_text(text)

@@ -1,0 +1,16 @@
+"""Choices that the region nodes write out, so that they load fast, are the core's."""
+
+from __future__ import annotations
+
+from pinpoint.region_core.budget import PLANS
+from pinpoint.region_core.estimators import ESTIMATORS
+from pinpoint.region_core.proposals import SIZES
+from pinpoint.region_core.text_prior import KEEPS
+from pinpoint.tests.nodes.test_choices import constant
+
+
+def test_the_choices_are_those_of_the_core():
+    assert sorted(constant("regions", "PLANS")) == sorted(PLANS)
+    assert sorted(constant("regions", "ESTIMATORS")) == sorted(ESTIMATORS)
+    assert sorted(constant("regions", "SIZES")) == sorted(SIZES)
+    assert sorted(constant("located_priors", "KEEPS")) == sorted(KEEPS)

@@ -1,0 +1,130 @@
+"""What region nodes hand on: choices that change nothing that came in, and cost nothing the second time."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from pinpoint.locinv_core.run import Run
+from pinpoint.nodes.region_drawing import attention_mask, bounding_box, boxed, drawn
+from pinpoint.nodes.region_results import (
+    JudgedRegions,
+    candidate_rows,
+    expected_cost,
+    finished,
+    picked,
+    region_rows,
+)
+from pinpoint.region_core.budget import PLANS
+from pinpoint.region_core.choosing import choose
+from pinpoint.region_core.scoring import score_regions
+from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
+
+
+class Holder:
+    """A `Managed` without ComfyUI."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def judged(case, plan="preview", finalists=None):
+    scores = score_regions(
+        case.image,
+        case.proposals,
+        case.editor,
+        case.guide,
+        caption=CAPTION,
+        prompt=PROMPT,
+        plan=PLANS[plan].with_finalists(finalists),
+    )
+    return JudgedRegions(scores, Holder(case.guide), Holder(case.editor))
+
+
+def test_ranking_is_the_core_s_and_leaves_what_came_in_as_it_was():
+    case = Planted(anchor=1, box=2)
+    regions = judged(case)
+    before = regions.scores.edits.made()
+    assert not regions.has_ranked(2.0, 1.0)
+    found = regions.ranked(2.0, 1.0, case.editor, Run())
+    assert regions.scores.edits.made() == before and regions.has_ranked(2.0, 1.0)
+    wanted = choose(judged(Planted(anchor=1, box=2)).scores, case.guide)
+    assert [one.index for one in found.candidates] == [one.index for one in wanted.candidates]
+    for ours, theirs in zip(found.candidates, wanted.candidates, strict=True):
+        assert torch.equal(ours.image, theirs.image) and ours.score == theirs.score
+
+
+def test_asking_again_makes_no_edit_and_other_weights_begin_afresh():
+    case = Planted()
+    regions = judged(case, finalists=2)
+    first = regions.ranked(2.0, 1.0, case.editor, Run())
+    calls = len(case.editor.calls)
+    assert regions.ranked(2.0, 1.0, case.editor, Run()) is first
+    assert len(case.editor.calls) == calls
+    other = regions.ranked(0.0, 1.0, case.editor, Run())
+    alone = judged(Planted(), finalists=2).ranked(0.0, 1.0, Planted().editor, Run())
+    assert candidate_rows(other.candidates) == candidate_rows(alone.candidates)
+
+
+def test_a_choice_is_an_anchor_s_number_and_nothing_is_the_best():
+    case = Planted()
+    found = judged(case).ranked(2.0, 1.0, case.editor, Run())
+    assert picked(found, 0) is found.candidates[0]
+    assert [picked(found, number).index for number in (1, 2, 3, 4)] == [0, 1, 2, 3]
+    for number in (-1, 5):
+        with pytest.raises(ValueError, match=f"choice: got {number}, wants an anchor from 1 to 4"):
+            picked(found, number)
+
+
+def test_a_preview_that_is_chosen_is_edited_in_full():
+    case = Planted()
+    found = judged(case, finalists=1).ranked(2.0, 1.0, case.editor, Run())
+    preview = found.candidates[-1]
+    assert not preview.final
+    calls = len(case.editor.calls)
+    done = finished(preview, found.scores.edits, Run())
+    assert done.final and len(case.editor.calls) == calls + 1 and case.editor.calls[-1][1] is None
+    assert finished(found.candidates[0], found.scores.edits, Run()) is found.candidates[0]
+
+
+def test_what_the_browser_gets_is_plain_json_with_every_box():
+    case = Planted()
+    regions = judged(case, plan="halving")
+    rows = region_rows(case.proposals, regions.scores)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == json.loads(json.dumps(rows))
+    assert [row["anchor"] for row in rows] == [1, 2, 3, 4]
+    assert rows[1]["boxes"] == [list(box) for box in case.proposals.pixel_boxes()[1]]
+    assert sum(rows[2]["probabilities"]) == pytest.approx(1.0, abs=1e-6)
+    assert rows[0]["chosen"] == regions.scores.chosen[0]
+    single = Planted(box=0, m=1)
+    assert region_rows(single.proposals, judged(single).scores)[0]["losses"] == [None]
+    found = regions.ranked(2.0, 1.0, case.editor, Run())
+    assert all(math.isfinite(row["score"]) for row in candidate_rows(found.candidates))
+
+
+def test_the_expected_cost_is_that_of_the_finalists():
+    case = Planted()
+    assert expected_cost(judged(case, finalists=3).scores, lambda steps: 10.0) == 30.0
+    assert expected_cost(judged(case).scores, lambda steps: 10.0) == 40.0
+
+
+def test_a_box_in_comfyui_s_terms():
+    assert bounding_box((3.0, 5.0, 10.0, 6.0)) == {"x": 3, "y": 5, "width": 7, "height": 1}
+
+
+def test_the_attention_mask_is_its_share_of_the_maximum_at_the_picture_s_size():
+    mask = attention_mask(torch.tensor([[1.0, 2.0], [4.0, 0.0]]), 4, (7, 8))
+    assert mask.shape == (1, 7, 8)
+    assert mask[0, 0].tolist() == [0.25] * 4 + [0.5] * 4 and mask[0, 6].tolist() == [1.0] * 4 + [0.0] * 4
+
+
+def test_drawings_come_back_as_pictures():
+    picture = torch.zeros(1, 3, 64, 80)
+    shown = boxed(picture, [(10.0, 10.0, 30.0, 40.0)], ["cat 0.9"])
+    assert shown.ndim == 4 and shown.shape[1] == 3 and 0 < float(shown.max()) <= 1
+    from PIL import Image
+
+    assert drawn(Image.new("L", (3, 2), 255)).shape == (1, 3, 2, 3)

@@ -57,11 +57,11 @@ class EditSettings:
     """By how many latent cells the place that is not pulled grows on every side."""
 
     def __post_init__(self) -> None:
-        _between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         for name in ("cross_replace", "self_replace", "blend_start", "blend_threshold"):
-            _between(name, getattr(self, name), 0, 1)
+            check_between(name, getattr(self, name), 0, 1)
         for name in ("proximal_quantile", "proximal_pull", "proximal_until"):
-            _between(name, getattr(self, name), 0, 1)
+            check_between(name, getattr(self, name), 0, 1)
         for name in ("blend_grow", "proximal_grow"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -74,11 +74,11 @@ class EditSettings:
             if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
                 raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants two shares (start, end)")
             for bound in bounds:
-                _between(f"word_ranges[{word!r}]", bound, 0, 1)
+                check_between(f"word_ranges[{word!r}]", bound, 0, 1)
             if bounds[0] > bounds[1]:
                 raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants a start before the end")
         for word, factor in self.reweight.items():
-            _between(f"reweight[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
+            check_between(f"reweight[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
 
 
 def step_of(share: float, steps: int) -> int:
@@ -86,7 +86,8 @@ def step_of(share: float, steps: int) -> int:
     return round(share * steps)
 
 
-def _between(name: str, value: object, low: float, high: float) -> None:
+def check_between(name: str, value: object, low: float, high: float) -> None:
+    """Raise ValueError unless `value`, called `name`, is a number from `low` to `high`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
         raise ValueError(f"{name}: got {value!r}, wants a number from {low:g} to {high:g}")

@@ -31,7 +31,8 @@ class Edit:
     """The ends of the branches, for n targets; `EditModel.decode` makes pictures of them.
 
     Maps are means over steps, heads and the layers that word maps are read from, (rows, columns) by word; the
-    second cat of a prompt is "cat#2". A target's are those after the control.
+    second cat of a prompt is "cat#2". A target's are those after the control. A method that runs no source
+    branch has no maps of it.
     """
 
     latents: Tensor
@@ -66,7 +67,7 @@ def edit(
     settings = settings or EditSettings()
     run = run or Run()
     targets = tuple(targets)
-    _check(model, inversion, targets, prior)
+    check_edit(model, inversion, targets, prior)
     source, steps, n = inversion.prompt, inversion.steps, len(targets)
     alignments = [align(source, target) for target in targets]
     plan = plan_attention(targets, alignments, settings, steps, model.sites, model.read_sites[0].level)
@@ -126,8 +127,8 @@ def edit(
     return Edit(
         latents=z,
         source_latents=source_z,
-        source_maps=_named_maps(source, maps[0]),
-        target_maps=tuple(_named_maps(target, maps[1 + k]) for k, target in enumerate(targets)),
+        source_maps=named_maps(source, maps[0]),
+        target_maps=tuple(named_maps(target, maps[1 + k]) for k, target in enumerate(targets)),
         blend_masks=None if masks is None else masks.float(),
     )
 
@@ -216,9 +217,10 @@ def carried_positions(
     return tuple((k, pairs[p]) for k, p in enumerate(inversion.token_positions) if p in pairs)
 
 
-def _check(
+def check_edit(
     model: EditModel, inversion: Inversion, targets: Sequence[Prompt], prior: LocalizationPrior | None
 ) -> None:
+    """Raise ValueError unless targets and prior fit the inversion, and that the model."""
     inversion.check_model(model)
     if not targets:
         raise ValueError("targets: got none, wants at least one prompt")
@@ -289,7 +291,7 @@ def _at_source(model: EditModel, inversion: Inversion, step: int) -> Tensor:
     return (inversion.pivot(step) if replayed is None else replayed).to(model.device, torch.float32).clone()
 
 
-def _named_maps(prompt: Prompt, maps: Tensor) -> dict[str, Tensor]:
+def named_maps(prompt: Prompt, maps: Tensor) -> dict[str, Tensor]:
     """(rows, columns) on the CPU by word, from maps (rows, columns, L)."""
     named: dict[str, Tensor] = {}
     for index, word in enumerate(prompt.words):

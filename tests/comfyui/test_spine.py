@@ -28,6 +28,19 @@ NODES = {
     "PinpointCrossAttentionMaps",
     "PinpointCompare",
     "PinpointEditMetrics",
+    "PinpointPriorFromSegmentAnything",
+    "PinpointPriorFromText",
+    "PinpointFindWord",
+    "PinpointLoadViT",
+    "PinpointLoadCLIP",
+    "PinpointProposeAnchors",
+    "PinpointScoreRegions",
+    "PinpointLearnRegions",
+    "PinpointPickBestEdit",
+    "PinpointEditorBlended",
+    "PinpointEditorInpaint",
+    "PinpointEditorAmused",
+    "PinpointEditorComfyUISampler",
 }
 
 

@@ -1,9 +1,10 @@
-"""A real browser on a real ComfyUI: opens workflows, presses Run, drives the nodes' panels, keeps screenshots."""
+"""A real browser on a real ComfyUI: opens workflows, presses Run, drives panels, keeps screenshots."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,17 @@ def chromium() -> str | None:
     )
 
 
+def rendering_names() -> tuple[str, ...]:
+    """How nodes can be rendered: on the canvas, and by Vue where the frontend is a newer one.
+
+    The frontend that ComfyUI pins has the new rendering only as a hidden experiment, without other people's
+    panels.
+    """
+    return ("canvas", "vue") if os.environ.get("COMFYUI_FRONTEND") else ("canvas",)
+
+
 class CanvasPage:
-    """ComfyUI's canvas in a browser. `problems` are the errors that its console showed, but for ComfyUI's own."""
+    """ComfyUI's canvas in a browser. `problems` are the errors in its console, but for ComfyUI's own."""
 
     def __init__(self, page: Any, comfyui: ComfyUI) -> None:
         self.page, self.comfyui = page, comfyui
@@ -55,9 +65,7 @@ class CanvasPage:
 
     def reload(self) -> None:
         """Open the frontend, or open it again."""
-        self.page.goto(
-            f"http://127.0.0.1:{self.comfyui.port}/", wait_until="domcontentloaded", timeout=SLOW
-        )
+        self.page.goto(f"http://127.0.0.1:{self.comfyui.port}/", wait_until="domcontentloaded", timeout=SLOW)
         self.page.wait_for_function(
             "() => window.app?.graph && app.canvas && app.extensionManager?.workflow?.activeWorkflow"
             " && app.extensions.some(({ name }) => name === 'Pinpoint')"
@@ -114,16 +122,16 @@ class CanvasPage:
 
     def run(self) -> None:
         """Press Run and wait until nothing is queued."""
-        self.page.get_by_test_id("queue-button").get_by_text("Run").first.click()
-        self.page.wait_for_function(
-            """async () => {
-              const ran = await (await fetch('/history')).json(), queue = await (await fetch('/queue')).json();
-              return queue.queue_running.length + queue.queue_pending.length === 0
-                && Object.keys(ran).length > (window.pinpointRan ?? 0);
-            }""",
-            polling=1000,
-            timeout=3 * SLOW,
-        )
+        before = len(self.comfyui.get("/history"))
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
+        until = time.monotonic() + 3 * SLOW / 1000
+        while time.monotonic() < until:
+            # Through Playwright, so that the page's messages are heard meanwhile.
+            self.page.wait_for_timeout(1000)
+            queue = self.comfyui.get("/queue")
+            if len(self.comfyui.get("/history")) > before and not queue["queue_running"]:
+                return
+        raise TimeoutError("the workflow did not end")
 
     def shot(self, name: str, locator: Any = None) -> Path:
         """Keep a picture of the page, or of a part of it."""

@@ -91,6 +91,9 @@ class ComfyUI:
         command = [str(python), "-u", "main.py", "--cpu", "--disable-api-nodes", "--listen", "127.0.0.1"]
         command += ["--port", str(self.port), "--base-directory", str(base)]
         command += ["--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}"]
+        if os.environ.get("COMFYUI_FRONTEND"):
+            # The static folder of another comfyui-frontend-package than the pinned one.
+            command += ["--front-end-root", os.environ["COMFYUI_FRONTEND"]]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pinpoint.tests.comfyui.browser import CanvasPage, canvas_page, chromium
 from pinpoint.tests.comfyui.comfyui_server import ComfyUI, comfyui_folder, comfyui_python
 
 
@@ -28,3 +29,13 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def canvas(comfyui: ComfyUI) -> Iterator[CanvasPage]:
+    pytest.importorskip("playwright", reason="NO PLAYWRIGHT: install the dev extras")
+    executable = chromium()
+    if executable is None:
+        pytest.skip("NO CHROMIUM: install one (apt-get install chromium), or set CHROMIUM to it")
+    with canvas_page(comfyui, executable) as page:
+        yield page

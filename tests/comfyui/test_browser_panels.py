@@ -1,0 +1,289 @@
+"""The nodes' panels in a browser: boxes drawn on the picture, the prompt's words, maps, before and after."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from pinpoint.tests.comfyui.browser import CanvasPage, rendering_names
+from pinpoint.tests.comfyui.comfyui_server import ROOT
+from pinpoint.tests.comfyui.workflow_files import load
+
+PRIOR = "PinpointPriorFromBoxes"
+SIDE = 128
+"""Pixels of the sample picture, which is square."""
+CAT, STAR = "cat=11,30,57,73", "star=74,48,119,91"
+PICTURE = "02352.png"
+
+
+def box_workflow(*, loaded: bool) -> dict:
+    """Word swap with a box in two steps; `loaded` puts Load Image in the place of the sample."""
+    workflow = load(ROOT / "workflows" / "word_swap_with_a_box.json")
+    for node in workflow["nodes"]:
+        if node["type"] == "PinpointLocInv":
+            node["widgets_values"][0] = 2
+        if loaded and node["type"] == "PinpointSamplePicture":
+            node |= {
+                "type": "LoadImage",
+                "widgets_values": [PICTURE, "image"],
+                "inputs": [],
+                "outputs": node["outputs"][:2],
+            }
+    return workflow
+
+
+class Editor:
+    """The box editor of the page's only Prior from Boxes, in the picture's pixels."""
+
+    def __init__(self, canvas: CanvasPage) -> None:
+        self.canvas, self.page = canvas, canvas.page
+        self.panel = self.page.locator(".pp-boxes-editor")
+        self.stage = self.panel.locator(".pp-stage")
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        frame = self.stage.bounding_box()
+        return frame["x"] + x / SIDE * frame["width"], frame["y"] + y / SIDE * frame["height"]
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*self.at(*start))
+        mouse.down()
+        mouse.move(*self.at((start[0] + end[0]) / 2, (start[1] + end[1]) / 2))
+        mouse.move(*self.at(*end))
+        mouse.up()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.canvas.value(PRIOR, "boxes").split("\n")
+
+    def last(self) -> tuple[str, list[float]]:
+        word, _, sides = self.lines[-1].partition("=")
+        return word, [float(side) for side in sides.split(",")]
+
+    def wait_for(self, lines: list[str]) -> None:
+        self.page.wait_for_function(
+            "(text) => app.graph._nodes.find(({ type }) => type === 'PinpointPriorFromBoxes')"
+            "?.widgets[0].value === text",
+            arg="\n".join(lines),
+        )
+
+    def says(self) -> str:
+        return self.panel.locator(".pp-status").inner_text()
+
+
+@pytest.fixture(params=rendering_names())
+def editor(request, canvas: CanvasPage) -> Editor:
+    shutil.copy(
+        ROOT / "locinv_core" / "embedded" / "samples" / PICTURE, canvas.comfyui.base / "input" / PICTURE
+    )
+    canvas.vue_nodes(request.param == "vue")
+    canvas.open(box_workflow(loaded=True))
+    canvas.show(PRIOR)
+    editor = Editor(canvas)
+    editor.stage.wait_for(state="visible")
+    editor.wait_for([CAT, STAR])
+    return editor
+
+
+def near(sides: list[float], wanted: list[float]) -> bool:
+    # A pixel of the screen may be half a pixel of the picture.
+    return all(abs(side - want) <= 1 for side, want in zip(sides, wanted, strict=True))
+
+
+def test_a_box_is_drawn_moved_resized_and_deleted_with_the_mouse(editor, request):
+    editor.drag((20, 85), (60, 115))
+    word, sides = editor.last()
+    assert editor.lines[:2] == [CAT, STAR] and len(editor.lines) == 3
+    assert near(sides, [20, 85, 60, 115])
+    assert word, "a new box takes a word of the prompt"
+    editor.drag((40, 100), (50, 90))
+    assert near(editor.last()[1], [30, 75, 70, 105])
+    editor.drag((70, 105), (90, 120))
+    assert near(editor.last()[1], [30, 75, 90, 120])
+    editor.drag((30, 97.5), (10, 97.5))
+    assert near(editor.last()[1], [10, 75, 90, 120])
+    editor.canvas.shot(f"boxes-{request.node.callspec.id}")
+    editor.panel.get_by_role("button", name="Delete").click()
+    assert editor.lines == [CAT, STAR]
+    assert editor.canvas.problems == []
+
+
+def test_a_box_never_leaves_the_picture(editor):
+    editor.drag((96, 70), (200, 200))
+    assert editor.last()[1] == [83, 85, 128, 128]
+    editor.drag((20, 100), (-50, 300))
+    assert near(editor.last()[1], [0, 100, 20, 128])
+
+
+def test_boxes_are_chosen_moved_resized_added_and_deleted_by_keyboard(editor):
+    page = editor.page
+    editor.stage.focus()
+    page.keyboard.press("PageDown")
+    for key in ("ArrowRight", "Shift+ArrowDown", "Alt+ArrowLeft", "Alt+Shift+ArrowUp"):
+        page.keyboard.press(key)
+    assert editor.lines == ["cat=12,40,57,73", STAR]
+    page.keyboard.press("n")
+    assert editor.last()[1] == [43, 43, 85, 85]
+    page.keyboard.press("Enter")
+    page.keyboard.type("meadow")
+    page.keyboard.press("Enter")
+    assert editor.last()[0] == "meadow"
+    page.keyboard.press("Delete")
+    page.keyboard.press("PageUp")
+    page.keyboard.press("Backspace")
+    assert editor.lines == ["cat=12,40,57,73"]
+    count = page.evaluate("() => app.graph._nodes.length")
+    assert count == len(box_workflow(loaded=True)["nodes"]), "the key must not delete the node"
+
+
+def test_a_box_is_drawn_and_moved_by_touch(editor):
+    touch = editor.page.context.new_cdp_session(editor.page)
+
+    def finger(*points: tuple[float, float]) -> None:
+        for number, point in enumerate(points):
+            x, y = editor.at(*point)
+            touch.send(
+                "Input.dispatchTouchEvent",
+                {"type": "touchMove" if number else "touchStart", "touchPoints": [{"x": x, "y": y}]},
+            )
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    finger((10, 90), (30, 100), (50, 120))
+    assert near(editor.last()[1], [10, 90, 50, 120])
+    finger((30, 105), (40, 102), (50, 100))
+    assert near(editor.last()[1], [30, 85, 70, 115])
+
+
+def test_a_box_is_named_by_a_click_on_a_word_of_the_prompt(editor):
+    editor.page.mouse.click(*editor.at(30, 50))
+    assert editor.says() == "cat · 46 × 43 at 11, 30"
+    editor.panel.get_by_role("button", name="meadow", exact=True).click()
+    assert editor.lines == ["meadow=11,30,57,73", STAR]
+    editor.panel.get_by_role("textbox").fill("dog")
+    editor.panel.get_by_role("textbox").press("Enter")
+    assert editor.lines == ["dog=11,30,57,73", STAR]
+    assert editor.says() == "dog is not in the prompt"
+
+
+def test_boxes_come_and_go_with_undo_and_redo(editor):
+    editor.drag((20, 85), (60, 115))
+    drawn = editor.lines
+    editor.stage.press("Control+z")
+    editor.wait_for([CAT, STAR])
+    assert editor.panel.locator(".pp-box").count() == 2
+    editor.page.keyboard.press("Control+Shift+z")
+    editor.wait_for(drawn)
+    assert editor.panel.locator(".pp-box").count() == 3
+
+
+def test_boxes_survive_copy_and_paste(editor):
+    editor.drag((20, 85), (60, 115))
+    editor.stage.press("Control+c")
+    editor.page.keyboard.press("Control+v")
+    editor.page.wait_for_function(
+        "() => app.graph._nodes.filter(({ type }) => type === 'PinpointPriorFromBoxes').length === 2"
+    )
+    values = editor.page.evaluate(
+        "() => app.graph._nodes.filter(({ type }) => type === 'PinpointPriorFromBoxes')"
+        ".map(({ widgets }) => widgets[0].value)"
+    )
+    assert values[0] == values[1] == "\n".join(editor.lines)
+
+
+def test_what_is_typed_in_the_lines_is_drawn_and_what_is_no_box_is_kept(editor):
+    editor.canvas.set_value(PRIOR, "boxes", "cat=10,10,50,50\nstar is here\nstar=60,60,200,100")
+    boxes = editor.panel.locator(".pp-box")
+    boxes.nth(1).wait_for()
+    assert boxes.count() == 2
+    assert editor.says() == "“star is here” is not word=x0,y0,x1,y1"
+    editor.drag((30, 30), (40, 45))
+    assert editor.lines[1:] == ["star is here", "star=60,60,200,100"]
+    assert near([float(side) for side in editor.lines[0][4:].split(",")], [20, 25, 60, 65])
+
+
+def test_markup_in_a_word_stays_text(editor):
+    editor.canvas.set_value(PRIOR, "boxes", "<img src=x onerror=alert(1)>\n<b>cat</b>=10,10,50,50")
+    editor.panel.locator(".pp-box").first.wait_for()
+    assert editor.panel.locator(".pp-label").inner_text() == "<b>cat</b>"
+    assert editor.panel.locator("b, .pp-label img").count() == 0
+
+
+def test_the_panel_adds_nothing_to_what_is_saved_and_queued(editor):
+    saved, queued = editor.page.evaluate(
+        """async () => {
+          const node = app.graph._nodes.find(({ type }) => type === 'PinpointPriorFromBoxes');
+          return [node.serialize().widgets_values, (await app.graphToPrompt()).output[node.id].inputs];
+        }"""
+    )
+    assert saved == ["\n".join([CAT, STAR])]
+    assert set(queued) == {"image", "boxes"}
+
+
+@pytest.fixture(scope="module")
+def ran(canvas: CanvasPage) -> CanvasPage:
+    canvas.vue_nodes(False)
+    canvas.open(box_workflow(loaded=False))
+    canvas.run()
+    return canvas
+
+
+def test_after_a_run_the_prompts_nouns_and_their_adjectives_are_marked(ran):
+    ran.show("PinpointParsePrompt", 1.3)
+    prompt = ran.page.locator(".pp-prompt")
+    ran.shot("prompt")
+    marked = {
+        kind: prompt.locator(f".pp-{kind}").all_inner_texts() for kind in ("noun", "adjective", "plain")
+    }
+    assert marked["noun"] == ["cat", "star", "meadow"]
+    assert marked["adjective"] == ["yellow", "red"]
+    assert marked["plain"] == ["a", "and", "a", "in", "a"]
+    prompt.get_by_role("button", name="meadow").click()
+    assert ran.value("PinpointParsePrompt", "nouns") == "cat, star"
+    prompt.get_by_role("button", name="meadow").press("Enter")
+    assert ran.value("PinpointParsePrompt", "nouns") == "cat, star, meadow"
+
+
+def test_after_a_run_the_sample_is_under_the_boxes_and_the_nouns_are_offered(ran):
+    ran.show(PRIOR, 1.3)
+    editor = Editor(ran)
+    editor.stage.wait_for(state="visible")
+    ran.shot("boxes-after-a-run")
+    assert editor.panel.locator(".pp-chip").all_inner_texts() == ["cat", "star", "meadow"]
+
+
+def test_a_map_is_chosen_by_its_word(ran):
+    ran.show("PinpointCrossAttentionMaps", 1.3)
+    panel = ran.page.locator(".pp-panel", has=ran.page.locator(".pp-heat"))
+    assert panel.locator(".pp-chip").all_inner_texts() == ["fox", "star"]
+
+    def pixels() -> list[int]:
+        return panel.locator("canvas").evaluate(
+            "(canvas) => Array.from(canvas.getContext('2d')"
+            ".getImageData(0, 0, canvas.width, canvas.height).data)"
+        )
+
+    fox = pixels()
+    ran.shot("maps")
+    panel.get_by_role("button", name="star").press("Enter")
+    assert pixels() != fox
+    assert panel.locator(".pp-status").inner_text().startswith("star")
+
+
+def test_the_divider_between_before_and_after_follows_the_mouse_and_the_keys(ran):
+    ran.show("PinpointCompare", 1.3)
+    stage = ran.page.locator(".pp-compare")
+    divider = ran.page.get_by_role("slider", name="Divider")
+    frame = stage.bounding_box()
+    ran.page.mouse.click(frame["x"] + 0.25 * frame["width"], frame["y"] + 20)
+    assert divider.get_attribute("aria-valuenow") == "25"
+    divider.press("Shift+ArrowRight")
+    assert divider.get_attribute("aria-valuenow") == "35"
+    ran.shot("compare")
+    panel = ran.page.locator(".pp-panel", has=stage)
+    panel.get_by_role("button", name="Mask").click()
+    assert panel.locator(".pp-outline").is_hidden()
+    panel.get_by_role("button", name="Difference").click()
+    assert divider.is_hidden()
+    ran.shot("difference")
+    assert ran.problems == []

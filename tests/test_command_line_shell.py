@@ -128,7 +128,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_python_dash_m_lists_every_command(tmp_path: Path) -> None:
     done = python("-m", "pinpoint", "--help", cwd=tmp_path)
     assert done.returncode == 0
-    for name in ("edit", "scenes", "train-embedded", "evaluate-embedded", "demo"):
+    for name in ("edit", "scenes", "train-embedded", "evaluate-embedded", "demo", "regions"):
         assert re.search(rf"^    {name}\s", done.stdout, re.MULTILINE), done.stdout
 
 

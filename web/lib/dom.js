@@ -34,7 +34,8 @@ export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.na
 
 /** Whether a widget's value comes in through a link. */
 export function isLinked(node, name) {
-  return node.inputs?.some((slot) => slot.widget?.name === name && slot.link != null) ?? false;
+  const at = node.inputs?.findIndex((slot) => slot.widget?.name === name) ?? -1;
+  return at >= 0 && Boolean(node.isInputConnected(at));
 }
 
 /**

@@ -2,27 +2,22 @@
 
 import { viewUrl, widgetOf } from "./dom.js";
 
-const linkOf = (graph, id) => (id == null ? null : (graph.getLink?.(id) ?? graph.links?.[id] ?? null));
-
 /** The node that an input comes from, seen through reroutes; null without a link. */
 export function originOf(node, inputName) {
-  let slot = node.inputs?.find(({ name }) => name === inputName);
-  for (let hops = 0; slot && hops < 20; hops++) {
-    const origin = node.graph?.getNodeById(linkOf(node.graph, slot.link)?.origin_id);
-    if (origin?.type !== "Reroute") return origin ?? null;
-    slot = origin.inputs?.[0];
-  }
-  return null;
+  let origin = inputNode(node, node.inputs?.findIndex(({ name }) => name === inputName) ?? -1);
+  for (let hops = 0; origin?.type === "Reroute" && hops < 20; hops++) origin = inputNode(origin, 0);
+  return origin;
 }
 
+const inputNode = (node, at) => (at >= 0 && node.isInputConnected(at) ? (node.getInputNode(at) ?? null) : null);
+
 function neighbours(node, direction) {
-  const { graph } = node;
-  if (!graph) return [];
-  const ids =
+  if (!node.graph) return [];
+  const found =
     direction === "up"
-      ? (node.inputs ?? []).map(({ link }) => linkOf(graph, link)?.origin_id)
-      : (node.outputs ?? []).flatMap(({ links }) => (links ?? []).map((id) => linkOf(graph, id)?.target_id));
-  return ids.filter((id) => id != null).map((id) => graph.getNodeById(id)).filter(Boolean);
+      ? (node.inputs ?? []).map((_, at) => inputNode(node, at))
+      : (node.outputs ?? []).flatMap((_, at) => node.getOutputNodes(at) ?? []);
+  return found.filter(Boolean);
 }
 
 function reach(start, direction, visit) {

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 # Written out, so that --help needs no torch; a test keeps them in step with locinv_core.
-METHOD_NAMES = ("locinv", "dpl", "nti", "npi", "proxnpi", "direct", "ddim")
+METHOD_NAMES = (
+    *("locinv", "dpl", "nti", "npi", "proxnpi", "direct", "ddim"),
+    *("pnp", "masactrl", "diffedit", "pix2pix-zero"),
+)
 TOKEN_NAMES = ("off", "exact", "fast")
 NULL_NAMES = ("none", "null-text", "negative-prompt", "proximal", "direct")
 CARRY_NAMES = ("tuned", "original", "keys")
@@ -61,7 +64,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--method",
         choices=METHOD_NAMES,
-        help="a preset of --tokens and --null (default: locinv with a prior, else direct)",
+        help="how to edit; those to ddim are presets of --tokens and --null (default: locinv with a prior,"
+        " else direct)",
     )
     parser.add_argument("--tokens", choices=TOKEN_NAMES, help="how words are tuned (default: the method's)")
     parser.add_argument(

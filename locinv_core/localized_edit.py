@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .alignment import align
 from .composite import composite
-from .edit_settings import EditSettings
 from .images import Framing
 from .inversion import Inversion, ddim_invert
 from .local_blend import edited_things
@@ -22,9 +21,9 @@ from .locinv import locinv
 from .metrics import best_iou, finite, mse, psnr, ssim
 from .model import EditModel
 from .null_text import NullTextSettings, check_guidance, reconstruct_by
-from .presets import METHODS, Method
+from .presets import METHODS, Method, MethodSettings
 from .priors import LocalizationPrior
-from .prompt_to_prompt import Edit, edit
+from .prompt_to_prompt import Edit
 from .prompts import Prompt, parse_prompt
 from .run import REPORT_STAGE, Run
 from .tokens import TuningSettings
@@ -52,7 +51,7 @@ class EditRequest:
     method: Method = METHODS["locinv"]
     bindings: Sequence[Binding] | None = None
     steps: int = 50
-    settings: EditSettings | None = None
+    settings: MethodSettings | None = None
     tuning: TuningSettings | None = None
     null_text: NullTextSettings = field(default_factory=NullTextSettings)
     interleaved: bool = True
@@ -60,8 +59,8 @@ class EditRequest:
     feather: float = 2.0
 
     @property
-    def edit_settings(self) -> EditSettings:
-        """The settings of Prompt-to-Prompt: those given, or the method's."""
+    def edit_settings(self) -> MethodSettings:
+        """The settings of the method's sampling: those given, or the method's."""
         return self.method.settings() if self.settings is None else self.settings
 
 
@@ -101,6 +100,7 @@ def localized_edit(
     run = run or Run()
     method, prior = request.method, request.prior
     model.schedule.timesteps(request.steps)
+    method.check_settings(request.edit_settings)
     check_guidance(request.edit_settings.guidance)
     source = parse_prompt(request.source, model.tokenizer)
     target = parse_prompt(request.target, model.tokenizer)
@@ -132,7 +132,7 @@ def localized_edit(
         _check_inversion(inversion, model, latents, source, request.steps)
     inversion = _prepared(model, inversion, method, request, prior, bindings, run)
 
-    result = edit(model, inversion, [target], request.edit_settings, prior=prior, run=run)
+    result = method.edit(model, inversion, [target], request.edit_settings, prior=prior, run=run)
     with run.stage("decode"):
         edited, reconstruction = (
             framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents)

@@ -1,17 +1,46 @@
-"""The methods by name: a choice of how tokens are tuned, null text is made and edits are blended."""
+"""The methods by name: how tokens are tuned, null text is made, and by what function targets are sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
+from . import prompt_to_prompt
+from .compared import diffedit, masactrl, pix2pix_zero, plug_and_play
+from .compared.diffedit import DiffEditSettings
+from .compared.masactrl import MasaCtrlSettings
+from .compared.pix2pix_zero import Pix2PixZeroSettings
+from .compared.plug_and_play import PlugAndPlaySettings
 from .edit_settings import Blend, EditSettings
-from .inversion import NULL_METHODS, NullMethod
+from .inversion import NULL_METHODS, Inversion, NullMethod
+from .model import EditModel
+from .priors import LocalizationPrior
+from .prompt_to_prompt import Edit
+from .prompts import Prompt
+from .run import Run
 from .tokens import SOLVERS
 
+MethodSettings: TypeAlias = (
+    EditSettings | PlugAndPlaySettings | MasaCtrlSettings | DiffEditSettings | Pix2PixZeroSettings
+)
 Tokens = Literal["off", "exact", "fast"]
 Objective = Literal["locinv", "dpl"]
+
+
+class EditFunction(Protocol):
+    """What samples the targets of an inversion; `settings` are of the kind that its method names."""
+
+    def __call__(
+        self,
+        model: EditModel,
+        inversion: Inversion,
+        targets: Sequence[Prompt],
+        settings: Any = None,
+        *,
+        prior: LocalizationPrior | None = None,
+        run: Run | None = None,
+    ) -> Edit: ...
 
 
 @dataclass(frozen=True)
@@ -20,7 +49,7 @@ class Method:
 
     `objective` is what token tuning works towards and `tokens` its solver; `null` is how guided sampling is
     made to reconstruct. `blend` is where its edits may show: LocInv's in the place of the prior, if there is
-    one, and the others' anywhere.
+    one, and the others' anywhere. `edit` samples the targets, and takes settings of `settings_type`.
     """
 
     name: str
@@ -28,13 +57,42 @@ class Method:
     null: NullMethod
     objective: Objective = "locinv"
     blend: Blend = "off"
+    edit: EditFunction = prompt_to_prompt.edit
+    settings_type: type[MethodSettings] = EditSettings
 
-    def settings(self, **choices: Any) -> EditSettings:
-        """The settings of an edit by this method; `choices` are fields of them."""
-        return EditSettings(**{"blend": self.blend, **choices})
+    def settings(self, **choices: Any) -> MethodSettings:
+        """The settings of an edit by this method; `choices` are fields of them.
+
+        Raises ValueError for one that the method does not have, or that is out of bounds.
+        """
+        has = [field.name for field in fields(self.settings_type)]
+        for name in choices:
+            if name not in has:
+                raise ValueError(
+                    f"{name}: the method {self.name!r} has no such setting, only {', '.join(has)}"
+                )
+        if self.settings_type is EditSettings:
+            choices = {"blend": self.blend, **choices}
+        return self.settings_type(**choices)
+
+    def check_settings(self, settings: MethodSettings) -> None:
+        """Raise ValueError for settings of another method's kind."""
+        if not isinstance(settings, self.settings_type):
+            raise ValueError(
+                f"settings: got {type(settings).__name__}, but the method {self.name!r} wants"
+                f" {self.settings_type.__name__}"
+            )
 
     def with_choices(self, tokens: Tokens | None = None, null: NullMethod | None = None) -> Method:
-        """The method with its own choices replaced by those that are given."""
+        """The method with its own choices replaced by those that are given.
+
+        Raises ValueError for an unknown choice, and for any to a method that has none: those that are not
+        Prompt-to-Prompt have their source on the pivots and tune no words.
+        """
+        if self.settings_type is not EditSettings:
+            for name, choice in (("tokens", tokens), ("null", null)):
+                if choice is not None:
+                    raise ValueError(f"{name}: got {choice!r}, but the method {self.name!r} leaves no choice")
         if tokens is not None and tokens not in ("off", *SOLVERS):
             raise ValueError(f"tokens: got {tokens!r}, wants one of off, {', '.join(SOLVERS)}")
         if null is not None and null not in NULL_METHODS:
@@ -52,6 +110,10 @@ METHODS: Mapping[str, Method] = {
         Method("proxnpi", "off", "proximal"),
         Method("direct", "off", "direct"),
         Method("ddim", "off", "none"),
+        Method("pnp", "off", "direct", edit=plug_and_play.edit, settings_type=PlugAndPlaySettings),
+        Method("masactrl", "off", "direct", edit=masactrl.edit, settings_type=MasaCtrlSettings),
+        Method("diffedit", "off", "direct", edit=diffedit.edit, settings_type=DiffEditSettings),
+        Method("pix2pix-zero", "off", "direct", edit=pix2pix_zero.edit, settings_type=Pix2PixZeroSettings),
     )
 }
 

@@ -1,0 +1,86 @@
+"""The compared methods by their names: one picture in, its edit out, as by every other method."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pinpoint.__main__ import main
+from pinpoint.locinv_core.compared.diffedit import DiffEditSettings
+from pinpoint.locinv_core.compared.masactrl import MasaCtrlSettings
+from pinpoint.locinv_core.compared.pix2pix_zero import Pix2PixZeroSettings
+from pinpoint.locinv_core.compared.plug_and_play import PlugAndPlaySettings
+from pinpoint.locinv_core.edit_settings import EditSettings
+from pinpoint.locinv_core.localized_edit import EditRequest, localized_edit
+from pinpoint.locinv_core.presets import method_named
+from pinpoint.locinv_core.run import Run
+from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
+
+SETTINGS = {
+    "pnp": PlugAndPlaySettings,
+    "masactrl": MasaCtrlSettings,
+    "diffedit": DiffEditSettings,
+    "pix2pix-zero": Pix2PixZeroSettings,
+}
+COSTS = {
+    "pnp": {"inversion": 2.0, "edit": 6.0},
+    "masactrl": {"inversion": 2.0, "edit": 6.0},
+    "diffedit": {"inversion": 2.0, "mask": 20.0, "edit": 4.0},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_method_edits_a_picture_end_to_end_with_its_own_settings(tiny_model, name):
+    image = torch.rand(1, 3, 60, 64, generator=torch.Generator().manual_seed(2))
+    method, run = method_named(name), Run()
+    request = EditRequest(image, "a red cat", "a red fox", method=method, steps=2)
+    assert type(request.edit_settings) is SETTINGS[name]
+    outcome = localized_edit(tiny_model, request, run=run)
+    assert outcome.edited.shape == image.shape
+    assert bool(outcome.edited.isfinite().all())
+    assert torch.equal(outcome.edit.source_latents, outcome.inversion.latents[:1])
+    if name in COSTS:
+        assert {stage: cost for stage, cost in run.forward_equivalents.items() if cost} == COSTS[name]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_method_takes_no_other_methods_settings_or_choices(tiny_model, name):
+    method = method_named(name)
+    image = torch.zeros(1, 3, 64, 64)
+    request = EditRequest(image, "a cat", "a fox", method=method, settings=EditSettings(), steps=2)
+    run = Run()
+    with pytest.raises(ValueError, match=f"settings: got EditSettings, but the method '{name}' wants"):
+        localized_edit(tiny_model, request, run=run)
+    assert run.total == 0
+    with pytest.raises(ValueError, match=f"blend: the method '{name}' has no such setting, only guidance"):
+        method.settings(blend="map")
+    with pytest.raises(ValueError, match=f"null: got 'none', but the method '{name}' leaves no choice"):
+        method.with_choices(null="none")
+    assert method.with_choices() == method
+
+
+def test_prompt_to_prompt_takes_no_settings_of_theirs_and_keeps_its_own():
+    assert method_named("locinv").settings(guidance=2.0) == EditSettings(guidance=2.0, blend="auto")
+    assert method_named("direct").settings() == EditSettings(blend="off")
+    with pytest.raises(ValueError, match="noises: the method 'direct' has no such setting"):
+        method_named("direct").settings(noises=3)
+
+
+def test_the_command_line_runs_them_and_refuses_what_they_lack(tmp_path, capsys):
+    model = str(write_tiny_folder(tmp_path / "model"))
+    picture = tmp_path / "picture.png"
+    rows, columns = np.mgrid[0:64, 0:72]
+    Image.fromarray(np.stack([rows * 3, columns * 2, rows + columns], axis=-1).astype(np.uint8)).save(picture)
+    texts = ["--source", "a red cat", "--target", "a red fox", "--model", model, "--steps", "2"]
+    command = ["edit", str(picture), *texts, "--method", "masactrl"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["method"], report["null"], report["blend"]) == ("masactrl", "direct", None)
+    assert report["forward_equivalents"]["edit"] == 6
+    assert main([*command, "--blend", "map", "--out", str(tmp_path / "other")]) == 2
+    assert "blend: the method 'masactrl' has no such setting" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

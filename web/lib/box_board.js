@@ -72,7 +72,9 @@ export class BoxBoard {
     if (this.gesture) return;
     this.boxes = boxes;
     this.selected = selected < boxes.length ? selected : -1;
-    this.render();
+    // Asked for again and again: drawn again only if it looks different.
+    const state = JSON.stringify([boxes, this.selected, this.editable]);
+    if (state !== this.drawn) this.render();
   }
 
   select(index) {
@@ -97,6 +99,7 @@ export class BoxBoard {
   }
 
   render() {
+    this.drawn = JSON.stringify([this.boxes, this.selected, this.editable]);
     if (!this.size) return this.layer.replaceChildren();
     this.layer.replaceChildren(...this.boxes.map((entry, index) => this.#boxElement(entry, index)));
     this.stage.classList.toggle("pp-editable", this.editable);

@@ -11,11 +11,14 @@ import { wordsOfParser } from "./parse_prompt.js";
 const COMMON = new Set("a an the and or of in on at by to with from near under over its his her their is are".split(" "));
 const NO_PICTURE = "Run once to see the picture here. With Load Image it is here at once.";
 
+const described = ({ word, box: [x0, y0, x1, y1] }) => `${word} · ${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`;
+
 export function addBoxEditor(node) {
   const text = widgetOf(node, "boxes");
   if (!text) return;
   let lines = [];
   let drawnText = null;
+  let drawnWords = "";
   let chosenWord = "";
   let shownPicture = "";
 
@@ -94,25 +97,32 @@ export function addBoxEditor(node) {
     read(selected);
   }
 
+  function wordButton(name, active, chosen) {
+    const button = el("button", {
+      class: "pp-chip pp-noun",
+      type: "button",
+      text: name,
+      title: chosen ? `The box is around the ${name}` : `Draw a box around the ${name}`,
+      "aria-pressed": String(keyOf(active) === keyOf(name)),
+      disabled: linked(),
+      on: { click: () => nameBox(name) },
+    });
+    button.style.setProperty("--pp-colour", colourOf(name));
+    return button;
+  }
+
   function drawWords() {
     const chosen = board.boxes[board.selected];
     const active = chosen ? chosen.word : chosenWord;
     const names = nouns();
-    words.replaceChildren(
-      ...names.map((name) => {
-        const button = el("button", {
-          class: "pp-chip pp-noun",
-          type: "button",
-          text: name,
-          title: chosen ? `The box is around the ${name}` : `Draw a box around the ${name}`,
-          "aria-pressed": String(keyOf(active) === keyOf(name)),
-          disabled: linked(),
-          on: { click: () => nameBox(name) },
-        });
-        button.style.setProperty("--pp-colour", colourOf(name));
-        return button;
-      }),
-    );
+    // Only when something has changed: a button that is replaced under the pointer hears no click.
+    const state = JSON.stringify([names.map((name) => [name, colourOf(name)]), active, Boolean(chosen), linked()]);
+    if (state !== drawnWords) {
+      drawnWords = state;
+      const focused = words.contains(document.activeElement) ? document.activeElement.textContent : null;
+      words.replaceChildren(...names.map((name) => wordButton(name, active, chosen)));
+      [...words.children].find(({ textContent }) => textContent === focused)?.focus();
+    }
     if (document.activeElement !== typed) {
       typed.value = active && !names.some((name) => keyOf(name) === keyOf(active)) ? active : "";
     }
@@ -124,7 +134,6 @@ export function addBoxEditor(node) {
   const sameWord = (name, word) => keyOf(name) === keyOf(word).replace(/#1$/, "");
 
   function say(chosen) {
-    const count = board.boxes.length;
     const bad = lines.find((line) => line.raw);
     const outside = board.size && board.boxes.find(({ box }) => !fits(box, board.size.width, board.size.height));
     const known = parser() ? wordsOfParser(parser()) : [];
@@ -136,13 +145,12 @@ export function addBoxEditor(node) {
     else if (board.boxes.some(({ word }) => !word)) problem = "A box has no word yet: choose or type one";
     else if (outside) problem = `The box of ${outside.word} is not inside the picture`;
     else if (unknown) problem = `${unknown.word} is not in the prompt`;
+    const count = board.boxes.length;
+    const tally = `${count} ${count === 1 ? "box" : "boxes"}${board.size ? " · drag to draw" : ""}`;
+    const text = problem || (linked() ? "The boxes come from the connected node" : chosen ? described(chosen) : tally);
     status.classList.toggle("pp-problem", Boolean(problem));
-    if (problem) status.textContent = problem;
-    else if (linked()) status.textContent = "The boxes come from the connected node";
-    else if (chosen) {
-      const [x0, y0, x1, y1] = chosen.box;
-      status.textContent = `${chosen.word} · ${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`;
-    } else status.textContent = `${count} ${count === 1 ? "box" : "boxes"}${board.size ? " · drag to draw" : ""}`;
+    // Set anew it would be read out anew.
+    if (status.textContent !== text) status.textContent = text;
   }
 
   function nameBox(name) {

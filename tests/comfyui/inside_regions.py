@@ -79,13 +79,15 @@ VAE = {
 
 
 def fill(module: torch.nn.Module, seed: int) -> None:
-    """Random weights of a size that lets signals through."""
+    """Random weights of a size that lets signals through: ComfyUI's own layers come with any, even NaN."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in module.parameters():
+        for name, weight in module.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim > 1:
                 weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)
+            else:
+                weight.copy_(noise * 0.1 + float("norm" in name and name.endswith("weight")))
 
 
 def parts() -> tuple[Any, Any, Any]:

@@ -25,7 +25,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "pinpoint"
-START_SECONDS = 240
+START_SECONDS = 600
 RUN_SECONDS = 900
 _BINARY_KINDS = {1: "preview", 2: "preview", 3: "text", 4: "preview"}
 

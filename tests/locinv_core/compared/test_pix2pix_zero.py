@@ -139,9 +139,7 @@ def test_unguided_and_along_the_prompts_own_difference_it_is_sampling_of_the_tar
     assert torch.equal(result.source_latents, inversion.latents[:1])
 
 
-def test_guidance_by_the_maps_moves_the_edit_and_a_target_that_is_the_source_stays_put(
-    tiny_model, parse, invert
-):
+def test_guidance_by_the_maps_moves_the_edit(tiny_model, parse, invert):
     inversion = invert(tiny_model)
     target = parse("a fox and a dog")
     guided, free = (

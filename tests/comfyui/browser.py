@@ -16,7 +16,17 @@ SHOTS = ROOT / "out" / "browser"
 SLOW = 300_000
 """Milliseconds: a busy machine takes minutes to start the frontend."""
 # What the frontend asks for and does without, in every ComfyUI without these files.
-_NOT_OURS = ("user.css", "/userdata", "favicon.ico", "api.comfy.org", "apple-mobile-web-app-capable")
+_NOT_OURS = (
+    "user.css",
+    "/userdata",
+    "favicon.ico",
+    "api.comfy.org",
+    "apple-mobile-web-app-capable",
+    # A newer frontend asks an older server for these.
+    "/api/jobs",
+    "JobsApiError",
+    "/api/global_subgraphs",
+)
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,

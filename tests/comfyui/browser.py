@@ -27,6 +27,8 @@ _NOT_OURS = (
     "JobsApiError",
     "/api/global_subgraphs",
 )
+PICTURE = ROOT / "locinv_core" / "embedded" / "samples" / "02352.png"
+"""In ComfyUI's input folder before the page opens, so that Load Image knows it."""
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
@@ -157,6 +159,7 @@ def canvas_page(comfyui: ComfyUI, executable: str) -> Iterator[CanvasPage]:
     from playwright.sync_api import sync_playwright
 
     comfyui.post("/settings", SETTINGS)
+    shutil.copy(PICTURE, comfyui.base / "input" / PICTURE.name)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=SLOW

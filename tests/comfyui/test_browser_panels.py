@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
-from pinpoint.tests.comfyui.browser import CanvasPage, rendering_names
+from pinpoint.tests.comfyui.browser import PICTURE, CanvasPage, rendering_names
 from pinpoint.tests.comfyui.comfyui_server import ROOT
 from pinpoint.tests.comfyui.workflow_files import load
 
@@ -14,7 +12,6 @@ PRIOR = "PinpointPriorFromBoxes"
 SIDE = 128
 """Pixels of the sample picture, which is square."""
 CAT, STAR = "cat=11,30,57,73", "star=74,48,119,91"
-PICTURE = "02352.png"
 
 
 def box_workflow(*, loaded: bool) -> dict:
@@ -26,7 +23,7 @@ def box_workflow(*, loaded: bool) -> dict:
         if loaded and node["type"] == "PinpointSamplePicture":
             node |= {
                 "type": "LoadImage",
-                "widgets_values": [PICTURE, "image"],
+                "widgets_values": [PICTURE.name, "image"],
                 "inputs": [],
                 "outputs": node["outputs"][:2],
             }
@@ -74,9 +71,6 @@ class Editor:
 
 @pytest.fixture(params=rendering_names())
 def editor(request, canvas: CanvasPage) -> Editor:
-    shutil.copy(
-        ROOT / "locinv_core" / "embedded" / "samples" / PICTURE, canvas.comfyui.base / "input" / PICTURE
-    )
     canvas.vue_nodes(request.param == "vue")
     canvas.open(box_workflow(loaded=True))
     canvas.show(PRIOR)

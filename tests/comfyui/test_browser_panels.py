@@ -65,6 +65,12 @@ class Editor:
             arg="\n".join(lines),
         )
 
+    def shows(self, boxes: int) -> None:
+        # An undone change makes the node anew, and its picture has to load.
+        self.page.wait_for_function(
+            "(count) => document.querySelectorAll('.pp-boxes-editor .pp-box').length === count", arg=boxes
+        )
+
     def says(self) -> str:
         return self.panel.locator(".pp-status").inner_text()
 
@@ -165,10 +171,10 @@ def test_boxes_come_and_go_with_undo_and_redo(editor):
     drawn = editor.lines
     editor.stage.press("Control+z")
     editor.wait_for([CAT, STAR])
-    assert editor.panel.locator(".pp-box").count() == 2
+    editor.shows(2)
     editor.page.keyboard.press("Control+Shift+z")
     editor.wait_for(drawn)
-    assert editor.panel.locator(".pp-box").count() == 3
+    editor.shows(3)
 
 
 def test_boxes_survive_copy_and_paste(editor):

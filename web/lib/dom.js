@@ -55,9 +55,29 @@ export function addPanel(node, name, element, { minHeight, minWidth = 320 }) {
   });
   widget.serialize = false;
   passToCanvas(element);
+  replaceFormer(node, name, element);
   const wanted = node.computeSize();
   node.setSize([Math.max(node.size[0], minWidth), Math.max(node.size[1], wanted[1])]);
   return widget;
+}
+
+const owners = new WeakMap();
+
+/**
+ * Undo makes a node anew under the same id, and the new node rendering then keeps the panel of the node that is gone:
+ * put this one in its place.
+ */
+function replaceFormer(node, name, element) {
+  owners.set(element, node);
+  element.dataset.panel = name;
+  const timer = setInterval(() => {
+    if (element.isConnected || node.graph?.getNodeById(node.id) !== node) return;
+    for (const other of document.querySelectorAll(`.pinpoint[data-panel="${name}"]`)) {
+      const owner = owners.get(other);
+      if (owner !== node && owner?.id === node.id) other.replaceWith(element);
+    }
+  }, 250);
+  chain(node, "onRemoved", () => clearInterval(timer));
 }
 
 /** Change widgets as one step of undo. */

@@ -26,9 +26,9 @@ def read_maps(
     Without words: the prior's, and all other nouns. Raises ValueError for a word that the prompt lacks and
     for a prior of another size or of other words.
     """
+    from ..locinv_core.step_maps import maps_by_step
     from ..locinv_core.tuning_plan import word_name
     from .shown import STEP_SIDE, reduced
-    from .step_maps import maps_by_step
 
     inversion = source.inversion
     prompt = inversion.prompt

@@ -7,13 +7,12 @@ import torch
 from pinpoint.locinv_core.inversion import ddim_invert
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
+from pinpoint.locinv_core.step_maps import maps_by_step
 from pinpoint.locinv_core.word_maps import maps_before_and_after
-from pinpoint.nodes.step_maps import maps_by_step
-from pinpoint.tests.locinv_core import tiny_models
 
 
-def test_the_mean_over_the_steps_is_the_cores_map_for_the_same_passes():
-    model = tiny_models.tiny_model()
+def test_the_mean_over_the_steps_is_the_cores_map_for_the_same_passes(tiny_model):
+    model = tiny_model
     prompt = parse_prompt("a red cat and a dog", model.tokenizer)
     z = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
     inversion = ddim_invert(model, z, prompt, 3)

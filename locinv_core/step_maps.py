@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..locinv_core.attention import MapReader
-from ..locinv_core.word_maps import maps_of_words
+from .attention import MapReader
+from .word_maps import maps_of_words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.inversion import Inversion
-    from ..locinv_core.model import EditModel
-    from ..locinv_core.run import Run
+    from .inversion import Inversion
+    from .model import EditModel
+    from .run import Run
 
 
 @torch.no_grad()

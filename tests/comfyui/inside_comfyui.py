@@ -7,6 +7,7 @@ python inside_comfyui.py FOLDER_OF_COMFYUI FOLDER_THAT_HOLDS_pinpoint parity|loa
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 import time
@@ -157,7 +158,9 @@ def parity() -> dict[str, Any]:
         skipped[1].clip_layer(-2)
         for name, (model, clip, vae) in {"plain": plain, "lora": patched, "clip skip": skipped}.items():
             ours = edit_model_of(model, clip, vae, torch.float32)
-            kinds = {"inference": any(weight.is_inference() for weight in ours.unet.parameters())}
+            kinds: dict[str, Any] = {
+                "inference": any(weight.is_inference() for weight in ours.unet.parameters())
+            }
             for timestep in (981, 401, 1):
                 theirs = noise_of_comfyui(model, clip, latents, timestep)
                 difference = (noise_of_pinpoint(ours, latents, timestep) - theirs).abs().max()
@@ -179,8 +182,7 @@ def parity() -> dict[str, Any]:
 
 def load() -> dict[str, Any]:
     """Seconds of computing that ComfyUI spends on loading the pack, when its own modules are in memory."""
-    import nodes
-
+    nodes: Any = importlib.import_module("nodes")  # ComfyUI's
     began = time.process_time()
     succeeded = asyncio.run(nodes.load_custom_node(f"{HOLDER}/pinpoint"))
     return {"seconds": time.process_time() - began, "succeeded": succeeded}

@@ -7,6 +7,7 @@ python inside_regions.py FOLDER_OF_COMFYUI FOLDER_THAT_HOLDS_pinpoint sampler|re
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import types
@@ -130,7 +131,7 @@ def sampler_node(**changes: Any) -> tuple[ManagedEditor, dict[str, Any]]:
 
 def sampler() -> dict[str, Any]:
     """The editor against ComfyUI's own KSampler with the same noise mask."""
-    import nodes
+    nodes: Any = importlib.import_module("nodes")  # ComfyUI's
     from pinpoint.locinv_core.run import Run
 
     run = Run()
@@ -164,6 +165,7 @@ def sampler() -> dict[str, Any]:
         odd = editor.value.edit(image[..., :61, :83], masks[..., :61, :83], "", 7, steps=2)
         other = editor.value.edit(image, masks, "", 8)
         preview = editor.preview(image)
+        assert preview is not None
     return {
         "apart": float((ours - torch.cat(wanted)).abs().max()),
         "changed": float((ours - image)[0, :, 20:44, 36:68].abs().mean()),
@@ -199,7 +201,7 @@ def judging(editor: ManagedEditor, found: Any, clip: Any, **changes: Any) -> dic
     return {**given, **changes}
 
 
-LEARNING = {
+LEARNING: dict[str, Any] = {
     "estimator": "expected",
     "epochs": 1,
     "learning_rate": 0.003,
@@ -346,7 +348,8 @@ def places() -> dict[str, Any]:
         prompt = parse_prompt("a yellow cat and a red star", model.tokenizer)
         vision, guide = tiny_vit(), tiny_clip()
         vit, clip = (Managed(one, (patcher_of(one.model),)) for one in (vision, guide))
-        for name, helpers in (("alone", {}), ("helped", {"vit": vit, "clip": clip})):
+        both: dict[str, Any] = {"vit": vit, "clip": clip}
+        for name, helpers in (("alone", {}), ("helped", both)):
             answer = FindWord.execute(manage(model), image, prompt, "cat, star", 0.25, **helpers)
             told[f"found {name}"] = [list(answer[0].words), answer[0].kind, answer[2], answer[3]]
     return told

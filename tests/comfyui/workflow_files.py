@@ -87,7 +87,7 @@ class Canvas:
         sockets = [item for item in wanted if not is_widget(item[1], item[2])]
         widgets = [item for item in wanted if is_widget(item[1], item[2])]
         number = len(self.nodes) + 1
-        slots = []
+        slots: list[dict[str, Any]] = []
         for name, type_name, options in [*sockets, *widgets]:
             slot: dict[str, Any] = {"name": name, "type": type_name, "link": None}
             if options["optional"]:

@@ -32,7 +32,7 @@ def test_one_step_moves_a_matrix_by_the_rate_times_its_orthogonal_update() -> No
     layer = nn.Linear(9, 4, bias=False)
     before = layer.weight.detach().clone()
     layer.weight.grad = torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
-    Muon([layer.weight], 0.01, weight_decay=0.0).step()
+    Muon(layer.parameters(), 0.01, weight_decay=0.0).step()
     moved = (before - layer.weight.detach()) / (0.01 * 0.2 * 3)  # sqrt of the longer side, 9
     assert torch.linalg.svdvals(moved) == pytest.approx(torch.ones(4).numpy(), abs=0.35)
     # the first step's momentum points along the gradient
@@ -68,7 +68,7 @@ def _step_together(path: Path) -> None:
     layers = [nn.Linear(6, 4, bias=False), nn.Linear(4, 5, bias=False)]
     for layer in layers:
         layer.weight.grad = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(3))
-    optimizer = Muon([layer.weight for layer in layers], 0.1)
+    optimizer = Muon(nn.ModuleList(layers).parameters(), 0.1)
     optimizer.step()
     weights = {str(number): layer.weight.detach() for number, layer in enumerate(layers)}
     save_tensors(weights, path / f"{rank()}.safetensors")
@@ -81,7 +81,7 @@ def test_workers_that_share_the_matrices_out_take_the_same_step_as_one_alone(tmp
     layers = [nn.Linear(6, 4, bias=False), nn.Linear(4, 5, bias=False)]
     for layer in layers:
         layer.weight.grad = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(3))
-    Muon([layer.weight for layer in layers], 0.1).step()
+    Muon(nn.ModuleList(layers).parameters(), 0.1).step()
     for number, layer in enumerate(layers):
         torch.testing.assert_close(first[str(number)], second[str(number)], rtol=0, atol=0)
         torch.testing.assert_close(first[str(number)], layer.weight.detach(), rtol=0, atol=1e-6)

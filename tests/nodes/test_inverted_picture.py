@@ -57,10 +57,10 @@ def test_a_prompt_that_another_tokenizer_read_is_refused():
     model = tiny_models.tiny_model()
     managed = SimpleNamespace(model=model)
     prompt = parse_prompt("a cat", model.tokenizer)
-    check_prompt(prompt, managed)  # type: ignore[arg-type]
+    check_prompt(prompt, managed)
     other = type(prompt)("a cat", prompt.token_ids[:-1], prompt.words, (), (), prompt.length)
     with pytest.raises(ValueError, match="read for another model"):
-        check_prompt(other, managed)  # type: ignore[arg-type]
+        check_prompt(other, managed)
 
 
 def test_maps_are_chosen_by_word_whatever_its_capitals_and_masks_are_shares_of_the_maximum():

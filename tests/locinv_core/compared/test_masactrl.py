@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from pinpoint.tests.locinv_core.compared.layer_record import attended, recorded
 from pinpoint.tests.locinv_core.compared.plain_sampling import sampled
 
 STEPS = 4
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])

@@ -114,7 +114,7 @@ def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for(model):
 
 
 @pytest.mark.xfail(
-    reason="the shipped UNet saw 100,000 pictures: its things have the right colour but soft shapes",
+    reason="the shipped UNet saw 141,000 pictures: two things in one picture still mix their shapes",
     strict=True,
 )
 def test_a_thing_becomes_the_thing_that_was_asked_for(edits):

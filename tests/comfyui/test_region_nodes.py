@@ -119,9 +119,9 @@ def test_scoring_runs_in_the_place_of_learning(comfyui, edited):
 
 
 def test_what_is_not_there_is_said_in_one_line(comfyui, edited):
-    def seen(name: str, **inputs: object) -> str:
+    def seen(kind: str, /, **inputs: object) -> str:
         sample = {"sample": node("PinpointSamplePicture", sample=SOURCE)}
-        return failed(comfyui, {**sample, "bad": node(name, **inputs), "out": last(name)})
+        return failed(comfyui, {**sample, "bad": node(kind, **inputs), "out": last(kind)})
 
     def last(name: str) -> dict:
         if name.startswith("PinpointPrior"):

@@ -12,9 +12,11 @@ from .inversion_files import LoadInversion, SaveInversion
 from .located_priors import PriorFromSegmentAnything, PriorFromText
 from .models import EditModelFromComfyUI, LoadEditModel
 from .networks import LoadCLIP, LoadViT
+from .pick_edit import PickBestEdit
 from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
 from .prompts import ParsePrompt
-from .regions import LearnRegions, PickBestEdit, ProposeAnchors, ScoreRegions
+from .region_proposals import ProposeAnchors
+from .regions import LearnRegions, ScoreRegions
 from .samples import SamplePicture
 from .see import Compare, CrossAttentionMaps, EditMetrics
 from .tokens import LocInv, OptimizeTokens

@@ -39,7 +39,9 @@ folder_paths.set_temp_directory(str(Path(HOLDER, "temp")))
 from pinpoint.nodes.editors import EditorBlended, EditorComfyUISampler
 from pinpoint.nodes.managed_model import manage
 from pinpoint.nodes.managed_networks import Managed, ManagedEditor, patcher_of
-from pinpoint.nodes.regions import LearnRegions, PickBestEdit, ProposeAnchors, ScoreRegions
+from pinpoint.nodes.pick_edit import PickBestEdit
+from pinpoint.nodes.region_proposals import ProposeAnchors
+from pinpoint.nodes.regions import LearnRegions, ScoreRegions
 from pinpoint.tests.region_core.tiny_editors import small_model, smooth_picture
 from pinpoint.tests.region_core.tiny_guides import PaintingEditor, tiny_clip, tiny_vit
 

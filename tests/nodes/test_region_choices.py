@@ -12,5 +12,5 @@ from pinpoint.tests.nodes.test_choices import constant
 def test_the_choices_are_those_of_the_core():
     assert sorted(constant("regions", "PLANS")) == sorted(PLANS)
     assert sorted(constant("regions", "ESTIMATORS")) == sorted(ESTIMATORS)
-    assert sorted(constant("regions", "SIZES")) == sorted(SIZES)
+    assert sorted(constant("region_proposals", "SIZES")) == sorted(SIZES)
     assert sorted(constant("located_priors", "KEEPS")) == sorted(KEEPS)

@@ -1,0 +1,104 @@
+"""Pick Best Edit: the anchors' edits, ranked, and one of them taken."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io, ui
+
+from . import sockets
+from .networks import CATEGORY
+from .tensors import image_of
+
+if TYPE_CHECKING:
+    from .region_results import JudgedRegions
+
+
+class PickBestEdit(io.ComfyNode):
+    """Edits in each anchor's box, ranks the edits, and takes the best or the one that is asked for."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointPickBestEdit",
+            display_name="Pick Best Edit",
+            category=CATEGORY,
+            description="Edits in the box of each anchor, ranks the edits by how well they fit the prompt and"
+            " the picture, and takes the best, or another if you say so.",
+            is_output_node=True,
+            inputs=[
+                sockets.Regions.Input("regions", tooltip="From Learn Regions or Score Regions."),
+                io.Int.Input(
+                    "choice",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="0 takes the best; another number the edit of that anchor, as numbered in the"
+                    " pictures. Changing it costs nothing.",
+                ),
+                io.Float.Input(
+                    "prompt_weight",
+                    default=2.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    tooltip="What it counts that an edit shows the prompt.",
+                ),
+                io.Float.Input(
+                    "picture_weight",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    tooltip="What it counts that an edit is like the picture.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The edit."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="Its box: what lies outside is the picture's own."
+                ),
+                io.Image.Output(display_name="candidates", tooltip="The edits of all anchors, best first."),
+                sockets.BoundingBox.Output(display_name="box", tooltip="Its box."),
+                io.String.Output(display_name="scores", tooltip="All candidates with their scores, as JSON."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, regions: JudgedRegions, choice: int, prompt_weight: float, picture_weight: float
+    ) -> io.NodeOutput:
+        import torch
+
+        from ..region_core.pictures import candidates_picture
+        from ..region_core.proposals import box_masks, pixel_box
+        from .managed_networks import EditorAmong, all_ready
+        from .region_drawing import bounding_box, drawn
+        from .region_progress import metered_run
+        from .region_results import candidate_rows, check_choice, expected_cost, finished, picked
+
+        scores, editor = regions.scores, regions.editor
+        check_choice(choice, scores.proposals.k)
+        patchers = [*editor.patchers, *regions.guide.patchers]
+        with all_ready(patchers):
+            known = regions.has_ranked(prompt_weight, picture_weight)
+            preview = None if known else editor.preview(scores.edits.image)
+            run = metered_run(expected_cost(scores, editor.cost), preview)
+            found = regions.ranked(prompt_weight, picture_weight, EditorAmong(editor.value, patchers), run)
+            edits = found.scores.edits
+            candidate = finished(picked(found, choice), edits, run)
+            sheet = image_of(drawn(candidates_picture(edits.image, found.candidates)))
+            every = image_of(torch.cat([one.image for one in found.candidates]))
+            mask = box_masks([pixel_box(candidate.box, edits.size)], edits.size)[:, 0]
+        run.show_cost()
+        rows = candidate_rows(found.candidates)
+        told = {"pinpoint_candidates": rows, "pinpoint_choice": [candidate.index + 1]}
+        return io.NodeOutput(
+            image_of(candidate.image),
+            mask,
+            every,
+            bounding_box(candidate.box),
+            json.dumps(rows, indent=1),
+            ui={**ui.PreviewImage(sheet, cls=cls).as_dict(), **told},
+        )

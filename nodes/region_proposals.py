@@ -1,0 +1,114 @@
+"""Propose Anchors: where an edit with no mask could go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from comfy_api.latest import io, ui
+
+from . import sockets
+from .networks import CATEGORY
+from .tensors import image_of, one_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..region_core.features import VisionFeatures
+    from .managed_networks import Managed
+
+# Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
+SIZES = ["learned", "random"]
+MOST_SEED = 2**63 - 1
+
+
+def seed_input(tooltip: str) -> io.Input:
+    """The seed of whatever is random."""
+    return io.Int.Input("seed", default=0, min=0, max=MOST_SEED, tooltip=tooltip)
+
+
+class ProposeAnchors(io.ComfyNode):
+    """Draws boxes around what stands out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointProposeAnchors",
+            display_name="Propose Anchors",
+            category=CATEGORY,
+            description="Finds the points that stand out in a picture and draws boxes of growing size around"
+            " each.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The picture to edit, one at a time."),
+                sockets.Vision.Input("vit", tooltip="From Load ViT."),
+                io.Combo.Input(
+                    "anchors",
+                    options=["dino", "random"],
+                    default="dino",
+                    tooltip="'dino' takes the points that the ViT attends to most; 'random' any, to compare.",
+                ),
+                io.Int.Input("k", default=8, min=1, max=64, tooltip="How many anchors."),
+                io.Int.Input("m", default=7, min=1, max=32, tooltip="How many boxes around each of them."),
+                io.Float.Input(
+                    "min_distance",
+                    default=0.0,
+                    min=0.0,
+                    max=64.0,
+                    step=0.5,
+                    tooltip="How many of the ViT's patches lie between any two anchors at least. 0 as"
+                    " published, where all may lie on one thing.",
+                ),
+                io.Combo.Input(
+                    "sizes",
+                    options=SIZES,
+                    default="learned",
+                    tooltip="'learned': squares of growing size to choose from; 'random': one box of any size"
+                    " an anchor, to compare.",
+                ),
+                seed_input("Draws what is random."),
+            ],
+            outputs=[
+                sockets.Proposals.Output(
+                    display_name="proposals", tooltip="For Learn Regions or Score Regions."
+                ),
+                io.Image.Output(display_name="image", tooltip="All anchors and boxes on the picture."),
+                io.Mask.Output(
+                    display_name="attention", tooltip="What the ViT attends to, as a share of its maximum."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        vit: Managed[VisionFeatures],
+        anchors: str,
+        k: int,
+        m: int,
+        min_distance: float,
+        sizes: Literal["learned", "random"],
+        seed: int,
+    ) -> io.NodeOutput:
+        from dataclasses import replace
+
+        from ..region_core.anchors import dino_anchors, random_anchors
+        from ..region_core.proposal_picture import proposal_picture
+        from ..region_core.proposals import propose
+        from .region_drawing import attention_mask, drawn
+        from .region_results import ProposedRegions
+
+        picture = one_picture(image)
+        with vit.ready() as vision:
+            seen = vision.look(picture)
+            seen = replace(seen, attention=seen.attention.cpu(), features=seen.features.cpu())
+            if anchors == "dino":
+                points = dino_anchors(seen.attention, k, min_distance=min_distance)
+            else:
+                points = random_anchors(seen.grid, k, seed)
+            proposals = propose(points, seen.grid, seen.patch, seen.size, m, sizes, seed)
+            shown = image_of(drawn(proposal_picture(picture, proposals)))
+            mask = attention_mask(seen.attention, seen.patch, seen.size)
+        return io.NodeOutput(
+            ProposedRegions(picture, seen, proposals), shown, mask, ui=ui.PreviewImage(shown, cls=cls)
+        )

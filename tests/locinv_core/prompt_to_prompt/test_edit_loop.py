@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,72 +10,14 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from pinpoint.locinv_core.alignment import align
-from pinpoint.locinv_core.inversion import Inversion, NullMethod, ddim_invert
+from pinpoint.locinv_core.inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.priors import from_boxes
-from pinpoint.locinv_core.prompt_to_prompt import EditSettings, carried_positions, edit
-from pinpoint.locinv_core.prompts import Prompt, empty_prompt, parse_prompt
+from pinpoint.locinv_core.prompt_to_prompt import EditSettings, edit
+from pinpoint.locinv_core.prompts import Prompt, empty_prompt
 from pinpoint.locinv_core.run import Run
+from pinpoint.tests.locinv_core.prompt_to_prompt.setting import FREE, SIDE, STEPS, L
 from pinpoint.tests.locinv_core.slow_prompt_to_prompt import SlowPlan, slow_edit
-
-STEPS = 5
-SIDE = 16
-L = 77
-FREE = EditSettings(cross_replace=0.0, self_replace=0.0, blend="off")
-
-Parse = Callable[[str], Prompt]
-Invert = Callable[..., Inversion]
-
-
-@pytest.fixture(name="parse")
-def _parse(tiny_model: EditModel) -> Parse:
-    return lambda text: parse_prompt(text, tiny_model.tokenizer, nouns=[], bindings=[])
-
-
-@pytest.fixture(name="inverted")
-def _inverted(tiny_model: EditModel, parse: Parse) -> Invert:
-    """inverted(method, text) of fixed random latents of 16×16 cells."""
-
-    def make(method: NullMethod = "direct", text: str = "a cat and a dog") -> Inversion:
-        z0 = torch.randn(1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
-        inversion = ddim_invert(tiny_model, z0, parse(text), STEPS)
-        if method != "null-text":
-            return replace(inversion, null_method=method)
-        generator = torch.Generator().manual_seed(6)
-        return replace(
-            inversion,
-            null_method=method,
-            null_text=torch.randn(STEPS, L, 32, generator=generator),
-            trajectory=torch.randn(STEPS + 1, 4, SIDE, SIDE, generator=generator),
-            guidance=7.5,
-        )
-
-    return make
-
-
-class Spy:
-    """Records what goes through `EditModel.predict_noise`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.latents: list[Tensor] = []
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor | None] = []
-        original = EditModel.predict_noise
-
-        def predict_noise(model, latents, timestep, context, *, value_context=None, **rest):
-            self.latents.append(latents.clone())
-            self.keys.append(context.clone())
-            self.values.append(value_context)
-            return original(model, latents, timestep, context, value_context=value_context, **rest)
-
-        monkeypatch.setattr(EditModel, "predict_noise", predict_noise)
-
-
-@pytest.fixture(name="spy")
-def _spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
-    return Spy(monkeypatch)
-
 
 # --- cost -------------------------------------------------------------------------------------------------
 
@@ -242,78 +183,6 @@ def test_each_method_gives_the_unconditional_rows_their_context(
         assert len(keys) == len(rows)
         for got, name in zip(keys, rows, strict=True):
             assert torch.equal(got, contexts[name]), name
-
-
-# --- tuned vectors ----------------------------------------------------------------------------------------
-
-
-def tuned(inversion: Inversion, positions: tuple[int, ...]) -> Inversion:
-    vectors = torch.randn(STEPS, len(positions), 32, generator=torch.Generator().manual_seed(7))
-    method = inversion.null_method
-    return replace(inversion.with_tokens(positions, vectors), null_method=method)
-
-
-@pytest.mark.parametrize(
-    ("target", "pairs"),
-    [
-        ("a cat and a dog", ((0, 2), (1, 5))),
-        ("a fox and a dog", ((1, 5),)),
-        # one token becomes two: the dog moves along
-        ("a mountain lion and a dog", ((1, 6),)),
-        ("a big cat, and a dog.", ((0, 3), (1, 7))),
-        ("a Cat", ((0, 2),)),
-        ("two trees", ()),
-    ],
-)
-def test_a_kept_word_carries_its_vectors_to_where_it_now_stands(tiny_model, parse, inverted, target, pairs):
-    inversion = tuned(inverted(text="a cat and a dog"), (2, 5))
-    prompt = parse(target)
-    assert carried_positions(inversion, prompt, align(inversion.prompt, prompt)) == pairs
-
-
-def test_a_swapped_word_of_several_tokens_leaves_none_of_its_vectors(tiny_model, parse, inverted):
-    inversion = tuned(inverted(text="a mountain lion and a dog"), (2, 3, 6))
-    prompt = parse("a cat and a dog")
-    assert carried_positions(inversion, prompt, align(inversion.prompt, prompt)) == ((2, 5),)
-
-
-@pytest.mark.parametrize("carry", ["original", "tuned", "keys"])
-def test_carry_says_which_vectors_make_keys_and_values(tiny_model, parse, inverted, spy, carry):
-    inversion = tuned(inverted("negative-prompt", "a cat and a dog"), (2, 5))
-    target = parse("a mountain lion and a dog")
-    spy.keys.clear(), spy.values.clear()
-    edit(tiny_model, inversion, [target], EditSettings(carry=carry))
-    original = tiny_model.encode_prompt(target.token_ids)
-    vectors = inversion.token_vectors
-    assert vectors is not None
-    for i in range(STEPS):
-        source = tiny_model.encode_prompt(inversion.prompt.token_ids, vectors[i], (2, 5))
-        moved = tiny_model.encode_prompt(target.token_ids, vectors[i, 1:], (6,))
-        assert not torch.allclose(original, moved)
-        keys = torch.cat([source, source, original if carry == "original" else moved])
-        assert torch.equal(spy.keys[i], keys)
-        if carry == "keys":
-            assert torch.equal(spy.values[i], torch.cat([source, source, original]))
-        else:
-            assert spy.values[i] is None
-
-
-def test_keys_alone_give_the_tuned_places_and_another_edit(tiny_model, parse, inverted):
-    inversion = tuned(inverted(text="a cat and a dog"), (2, 5))
-    target = [parse("a fox and a dog")]
-    ends = {
-        c: edit(tiny_model, inversion, target, replace(FREE, carry=c)) for c in ("original", "tuned", "keys")
-    }
-    for one, other in (("original", "tuned"), ("original", "keys"), ("tuned", "keys")):
-        assert float((ends[one].latents - ends[other].latents).abs().max()) > 1e-2
-
-
-def test_without_tuned_vectors_every_carry_is_the_same(tiny_model, parse, inverted):
-    ends = [
-        edit(tiny_model, inverted(), [parse("a fox")], EditSettings(carry=carry)).latents
-        for carry in ("original", "tuned", "keys")
-    ]
-    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
 
 
 # --- what it leaves alone ---------------------------------------------------------------------------------

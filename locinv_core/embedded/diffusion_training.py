@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from .muon import build_optimizers
 from .recipe import DiffusionRecipe
 from .training_state import Average, TrainingState, step_rng
-from .training_workers import average_gradients, rank, share
+from .training_workers import average_gradients, compiled, rank, share
 
 __all__ = [
     "build_scheduler",
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 Report = Callable[[str], None]
+_STEPS_WORTH_COMPILING = 200
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -125,6 +126,7 @@ def train_diffusion(
     latents: Tensor,
     token_ids: Tensor,
     empty_ids: Tensor,
+    things: Tensor,
     recipe: DiffusionRecipe,
     checkpoint: Path,
     *,
@@ -139,7 +141,7 @@ def train_diffusion(
 
     Args:
         latents: (N, C, h, w), unit deviation. token_ids: (N, V, L), V captions a picture.
-        empty_ids: (L,), of the empty caption.
+        empty_ids: (L,), of the empty caption. things: (N,), how many each picture shows.
         snapshot: called in worker 0 every ``snapshot_steps`` and at the end.
         start: a folder of models to start from in place of random weights, where there is no checkpoint.
     """
@@ -160,6 +162,8 @@ def train_diffusion(
         report(f"unet: going on from step {state.step}")
     alpha_bar = build_scheduler().alphas_cumprod
     weights = noise_weights(alpha_bar, recipe.weight_cap)
+    chances = things.clamp(max=recipe.crowd).double()
+    predict = compiled(unet) if recipe.steps - state.step >= _STEPS_WORTH_COMPILING else unet
     started, seen, losses = time.monotonic(), 0, 0.0
 
     def export() -> None:
@@ -176,12 +180,12 @@ def train_diffusion(
         state.set_rates(recipe.steps)
         rng = step_rng(seed, state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
-        clean, noise, ids = _batch(latents, token_ids, empty_ids, recipe, rng)
+        clean, noise, ids = _batch(latents, token_ids, empty_ids, chances, recipe, rng)
         level = alpha_bar[timesteps].view(-1, 1, 1, 1)
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         with torch.autocast("cpu", torch.bfloat16):
             context = text_encoder(ids).last_hidden_state
-            predicted = unet(noisy, timesteps, encoder_hidden_states=context).sample.float()
+            predicted = predict(noisy, timesteps, encoder_hidden_states=context).sample.float()
         errors = (predicted - noise).square().mean(dim=(1, 2, 3))
         loss = (factors * errors).mean()
         loss.backward()
@@ -209,11 +213,16 @@ def _load_into(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, folder: 
 
 
 def _batch(
-    latents: Tensor, token_ids: Tensor, empty_ids: Tensor, recipe: DiffusionRecipe, rng: torch.Generator
+    latents: Tensor,
+    token_ids: Tensor,
+    empty_ids: Tensor,
+    chances: Tensor,
+    recipe: DiffusionRecipe,
+    rng: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """This worker's share of a batch: latents, noise, token ids."""
     count = recipe.batch
-    rows = torch.randint(len(latents), (count,), generator=rng)
+    rows = torch.multinomial(chances, count, replacement=True, generator=rng)
     which = torch.randint(token_ids.shape[1], (count,), generator=rng)
     noise = torch.randn(count, *latents.shape[1:], generator=rng)
     ids = token_ids[rows, which]

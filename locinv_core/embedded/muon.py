@@ -22,17 +22,24 @@ _FIRST_AND_LAST = ("conv_in", "conv_out", "embedding", "embeddings", "time_embed
 
 
 def orthogonalised(matrix: Tensor, *, iterations: int = 5) -> Tensor:
-    """U Vᵀ of a matrix U S Vᵀ, nearly: singular values end between about 0.7 and 1.2. Newton-Schulz, bf16."""
+    """U Vᵀ of a matrix U S Vᵀ, nearly: singular values end between about 0.7 and 1.2. Newton-Schulz.
+
+    X ← (a + b G + c G²) X with G = X Xᵀ, written as a polynomial Q in the first G: iterated on the small
+    square matrix alone, in fp32, and applied to X once.
+    """
     a, b, c = _COEFFICIENTS
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    if tall:
-        x = x.T
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram = x @ x.T
+    polynomial = torch.eye(len(gram))
     for _ in range(iterations):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+        factor = b * gram + c * (gram @ gram)
+        factor.diagonal().add_(a)
+        polynomial = factor @ polynomial
+        gram = factor @ gram @ factor
+    made = polynomial @ x
+    return made.T if tall else made
 
 
 def split_for_muon(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

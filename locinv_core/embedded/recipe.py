@@ -61,6 +61,8 @@ class DiffusionRecipe:
         width, depth: of the text encoder. rate, rate_of_ends: as in ``VaeRecipe``.
         dropout: share of captions replaced by the empty one.
         weight_cap: the most that an epsilon error counts.
+        crowd: a picture is drawn as often as it shows things, counted up to this many: two are harder to
+            learn than one.
     """
 
     channels: tuple[int, ...] = (96, 128)
@@ -75,6 +77,7 @@ class DiffusionRecipe:
     average: float = 0.9985
     dropout: float = 0.12
     weight_cap: float = 4.0
+    crowd: int = 2
 
 
 @dataclass(frozen=True)

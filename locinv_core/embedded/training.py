@@ -20,6 +20,7 @@ from . import training_workers as workers
 from .dataset import caption_variants, load_captions, load_pictures, training_seeds, write_training_set
 from .diffusion_training import export_diffusion, train_diffusion
 from .recipe import Recipe
+from .scenes import sample_scene
 from .tokenizer_training import export_tokenizer, train_merges
 from .vae_training import encode_set, export_vae, standardise_latents, train_vae
 
@@ -87,6 +88,7 @@ def _diffusion_stage(recipe: Recipe, out: Path, work: Path, report: Report, star
         latents,
         token_ids,
         empty,
+        torch.tensor([len(sample_scene(seed).objects) for seed in _seeds(recipe)]),
         recipe.diffusion,
         work / "diffusion.safetensors",
         vocabulary=len(tokenizer),
@@ -112,9 +114,13 @@ def encode_texts(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def encode_captions(tokenizer: CLIPTokenizer, recipe: Recipe) -> Tensor:
     """Token ids of ``recipe.captions`` wordings of each training scene: (N, V, L)."""
-    seeds = training_seeds(recipe.scenes, first=recipe.seed)
+    seeds = _seeds(recipe)
     texts = [text for seed in seeds for text in caption_variants(seed, recipe.captions)]
     return encode_texts(tokenizer, texts).view(len(seeds), recipe.captions, -1)
+
+
+def _seeds(recipe: Recipe) -> range:
+    return training_seeds(recipe.scenes, first=recipe.seed)
 
 
 def _latents(recipe: Recipe, out: Path, work: Path, report: Report) -> Tensor:

@@ -21,6 +21,8 @@ _NOT_OURS = (
     "/userdata",
     "favicon.ico",
     "api.comfy.org",
+    # The default workflow of a newer frontend asks how large its models are.
+    "huggingface.co/Comfy-Org/",
     "apple-mobile-web-app-capable",
     # A newer frontend asks an older server for these.
     "/api/jobs",

@@ -55,6 +55,7 @@ export function addPanel(node, name, element, { minHeight, minWidth = 320 }) {
   });
   widget.serialize = false;
   passToCanvas(element);
+  passClipboard(node, element);
   replaceFormer(node, name, element);
   const wanted = node.computeSize();
   node.setSize([Math.max(node.size[0], minWidth), Math.max(node.size[1], wanted[1])]);
@@ -148,4 +149,21 @@ function passToCanvas(element) {
   element.addEventListener("pointerup", (event) => {
     if (onCanvas() && event.button === 1) app.canvas.processMouseUp(event);
   });
+}
+
+const TEXT_FIELD = "input[type=text], textarea, [contenteditable]";
+
+/** Copy, cut and paste over a panel are the node's: ComfyUI hears them only from its own canvas. */
+function passClipboard(node, element) {
+  for (const kind of ["copy", "cut", "paste"]) {
+    element.addEventListener(kind, (event) => {
+      if (event.target.closest?.(TEXT_FIELD)) return;
+      event.stopPropagation();
+      // Reached by keyboard, the node may not be the chosen one.
+      if (kind !== "paste" && !app.canvas.selectedItems?.has(node)) app.canvas.selectNode(node);
+      const { clipboardData } = event;
+      const passed = new ClipboardEvent(kind, { clipboardData, bubbles: true, cancelable: true });
+      if (!app.canvas.canvas.dispatchEvent(passed)) event.preventDefault();
+    });
+  }
 }

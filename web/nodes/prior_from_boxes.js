@@ -63,8 +63,16 @@ export function addBoxEditor(node) {
 
   const firstUnplaced = () => {
     const placed = new Set(boxLines().map(({ word }) => keyOf(word)));
-    return nouns().find((name) => !placed.has(keyOf(name))) ?? nouns()[0] ?? boxLines().at(-1)?.word ?? "";
+    const names = headsFirst(nouns());
+    return names.find((name) => !placed.has(keyOf(name))) ?? names[0] ?? boxLines().at(-1)?.word ?? "";
   };
+
+  /** What ends a phrase is what it is about, "a yellow cat": such words before the others. */
+  function headsFirst(names) {
+    const all = parser() ? wordsOfParser(parser()) : [];
+    const ends = all.filter((_, at) => !all[at + 1] || COMMON.has(keyOf(all[at + 1].text))).map(({ name }) => name);
+    return [...names.filter((name) => ends.includes(name)), ...names.filter((name) => !ends.includes(name))];
+  }
 
   function colourOf(word) {
     const order = [...new Map([...nouns(), ...boxLines().map((line) => line.word)].map((name) => [keyOf(name), 0])).keys()];

@@ -114,6 +114,8 @@ def test_the_import_finder_resolves_relative_imports(
     [
         "pinpoint",
         "pinpoint.cli",
+        "pinpoint.evaluation",
+        "pinpoint.evaluation.datasets",
         "pinpoint.locinv_core",
         "pinpoint.locinv_core.embedded",
         "pinpoint.region_core",
@@ -142,7 +144,8 @@ def test_imports_run_one_way() -> None:
         "locinv_core": {"locinv_core"},
         "region_core": {"locinv_core", "region_core"},
         "nodes": {"locinv_core", "region_core", "nodes"},
-        "cli": {"locinv_core", "region_core", "cli"},
+        "evaluation": {"locinv_core", "region_core", "evaluation"},
+        "cli": {"locinv_core", "region_core", "evaluation", "cli"},
         "__main__.py": {"cli"},
         "__init__.py": {"nodes"},
     }

@@ -1,0 +1,1 @@
+"""Evidence: data sets, metrics, runs of many methods over many pictures, tables, reports, the user study."""

@@ -1,0 +1,101 @@
+"""What a data set's JSON says, checked as it is read: typed fields, and files that stay in their folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+Box = tuple[float, float, float, float]
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says. Raises ValueError, naming it, for one that is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"dataset {str(path)!r} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"dataset {str(path)!r} is not JSON: {error}") from error
+
+
+def mapping_of(value: Any, named: str) -> Mapping[str, Any]:
+    """The value, if it is a JSON object. Raises ValueError otherwise."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{named}: got {_short(value)}, wants an object")
+    return value
+
+
+def list_of(value: Any, named: str) -> list[Any]:
+    """The value, if it is a JSON list. Raises ValueError otherwise."""
+    if not isinstance(value, list):
+        raise ValueError(f"{named}: got {_short(value)}, wants a list")
+    return value
+
+
+def text_of(value: Any, named: str) -> str:
+    """The value, if it is a text with something in it. Raises ValueError otherwise."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{named}: got {_short(value)}, wants a text")
+    return value
+
+
+def pair_of(value: Any, named: str) -> tuple[str, str]:
+    """The value, if it is a list of two texts. Raises ValueError otherwise."""
+    pair = list_of(value, named)
+    if len(pair) != 2:
+        raise ValueError(f"{named}: got {_short(value)}, wants two texts")
+    return text_of(pair[0], named), text_of(pair[1], named)
+
+
+def box_of(value: Any, named: str) -> Box:
+    """(x0, y0, x1, y1) with an area, from a list of four numbers. Raises ValueError otherwise."""
+    numbers = list_of(value, named)
+    if len(numbers) != 4 or not all(_is_number(number) for number in numbers):
+        raise ValueError(f"{named}: got {_short(value)}, wants four numbers x0, y0, x1, y1")
+    x0, y0, x1, y1 = (float(number) for number in numbers)
+    if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
+        raise ValueError(f"{named}: got {_short(value)}, wants 0 <= x0 < x1 and 0 <= y0 < y1")
+    return x0, y0, x1, y1
+
+
+def runs_of(value: Any, named: str) -> tuple[int, ...]:
+    """(start, length, start, length, …), from a list of whole numbers. Raises ValueError otherwise."""
+    numbers = list_of(value, named)
+    if len(numbers) % 2 or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"{named}: got {_short(value)}, wants pairs of whole numbers: a start and a length")
+    return tuple(numbers)
+
+
+def file_inside(folder: Path, name: Any, named: str) -> Path:
+    """The file that a data set calls `name`, relative to its folder, with "/" between folders.
+
+    Raises ValueError for what is no name, for one that leaves the folder (absolute, "..", a drive, a link
+    that points elsewhere), and for a file that does not exist.
+    """
+    text = text_of(name, named)
+    windows = PureWindowsPath(text)
+    foreign = "\\" in text or "\0" in text or windows.drive or PurePosixPath(text).is_absolute()
+    if foreign or ".." in PurePosixPath(text).parts:
+        raise ValueError(f"{named}: got {_short(text)}, wants a name relative to the data set's folder")
+    path = folder / PurePosixPath(text)
+    try:
+        resolved, home = path.resolve(strict=True), folder.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{named}: there is no file {str(path)!r}") from error
+    if not resolved.is_relative_to(home):
+        raise ValueError(f"{named}: {_short(text)} is a link out of the data set's folder")
+    if not resolved.is_file():
+        raise ValueError(f"{named}: {str(path)!r} is not a file")
+    return path
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .alignment import Alignment
+from .alignment import Alignment, align
 from .edit_settings import Blend
 from .priors import LocalizationPrior
 from .prompts import Prompt, Word
@@ -158,6 +158,17 @@ def edited_things(
     unplaced += [target.words[j].text for j in sorted(homeless)]
     names = dict.fromkeys(name for i in sorted(old) for name in cover[i])
     return EditedThings(tuple(sorted(old)), tuple(sorted(new)), tuple(names), tuple(unplaced))
+
+
+def edited_place(source: Prompt, target: Prompt, prior: LocalizationPrior) -> Tensor:
+    """The places of the things that the edit touches as one mask, (H, W), at the prior's size.
+
+    It is that of all the prior's words if one of those things has no place of its own. Raises as
+    `edited_things`.
+    """
+    things = edited_things(source, target, align(source, target), prior=prior)
+    words = prior.words if things.unplaced or not things.placed else things.placed
+    return torch.stack([prior.mask(word) for word in words]).amax(dim=0)
 
 
 def _things(prompt: Prompt, indices: Set[int], placed: Set[int] = frozenset()) -> set[int]:

@@ -6,17 +6,16 @@ Each stage is a function of its own module; this strings them together as a meth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import align
 from .composite import composite
+from .framed import framed_prior, map_on_picture
 from .images import Framing
 from .inversion import Inversion, ddim_invert
-from .local_blend import edited_things
+from .local_blend import edited_place
 from .locinv import locinv
 from .metrics import best_iou, finite, mse, psnr, ssim
 from .model import EditModel
@@ -107,7 +106,7 @@ def localized_edit(
     height, width = request.image.shape[-2:]
     framing = Framing.of(height, width, model.size_multiple)
     if prior is not None:
-        prior = _framed(prior, framing)
+        prior = framed_prior(prior, framing)
         prior.check_against(source)
     alignment = align(source, target)
     bindings = tuple(
@@ -137,8 +136,9 @@ def localized_edit(
         edited, reconstruction = (
             framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents)
         )
-    if request.composite_pixels:
-        edited = composite(request.image, edited, _place(prior, source, target, framing), request.feather)
+    if request.composite_pixels and request.prior is not None:
+        place = edited_place(source, target, request.prior)
+        edited = composite(request.image, edited, place, request.feather)
     return LocalizedEdit(edited, reconstruction, inversion, result, bindings)
 
 
@@ -155,7 +155,10 @@ def judge(
     framing = Framing.of(height, width, model.size_multiple)
     with run.stage(REPORT_STAGE):
         before, after = (
-            {word: _on_picture(values, framing) for word, values in maps.items()}
+            {
+                word: values if framing.is_trivial else map_on_picture(values, framing)
+                for word, values in maps.items()
+            }
             for maps in maps_before_and_after(model, outcome.inversion, words, run=run)
         )
     background = None
@@ -206,16 +209,6 @@ def _prepared(
     )
 
 
-def _framed(prior: LocalizationPrior, framing: Framing) -> LocalizationPrior:
-    """The prior on the padded picture."""
-    if prior.size != (framing.height, framing.width):
-        raise ValueError(
-            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the picture's"
-            f" {framing.width}x{framing.height}"
-        )
-    return replace(prior, masks={word: framing.pad_mask(mask) for word, mask in prior.masks.items()})
-
-
 def _check_inversion(
     inversion: Inversion, model: EditModel, latents: Tensor, source: Prompt, steps: int
 ) -> None:
@@ -233,24 +226,3 @@ def _check_inversion(
     apart = (inversion.pivot(steps).to(latents) - latents).norm() / latents.norm()
     if float(apart) > SAME_PICTURE:
         raise ValueError("inversion: it was made of another picture; wants the picture that is edited")
-
-
-def _place(prior: LocalizationPrior | None, source: Prompt, target: Prompt, framing: Framing) -> Tensor:
-    """Where the pixel composite shows the edit, (H, W): in the priors of the things that it touches.
-
-    All priors, if one of those things has none of its own.
-    """
-    if prior is None:
-        raise ValueError("composite: it keeps what is outside the prior, wants a mask or a box for a word")
-    things = edited_things(source, target, align(source, target), prior=prior)
-    words = prior.words if things.unplaced or not things.placed else things.placed
-    return framing.crop(torch.stack([prior.mask(word) for word in words]).amax(dim=0))
-
-
-def _on_picture(values: Tensor, framing: Framing) -> Tensor:
-    """A map of the padded picture, as a map of the picture itself."""
-    if framing.is_trivial:
-        return values
-    size = framing.padded_height, framing.padded_width
-    full = F.interpolate(values[None, None].float(), size=size, mode="bilinear", align_corners=False)
-    return framing.crop(full)[0, 0]

@@ -173,9 +173,10 @@ def invert(
 
     A `prior` given is checked against the picture before any work.
     """
+    from ..locinv_core.framed import framed_prior
     from ..locinv_core.images import Framing
     from ..locinv_core.inversion import ddim_invert
-    from .inverted_picture import InvertedPicture, check_prompt, framed_prior
+    from .inverted_picture import InvertedPicture, check_prompt
     from .previews import LatentPreview
     from .progress import node_run
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,16 +34,15 @@ class InvertedPicture:
 
     def framed(self, prior: LocalizationPrior) -> LocalizationPrior:
         """The prior on the padded picture. Raises ValueError for a prior of another size."""
+        from ..locinv_core.framed import framed_prior
+
         return framed_prior(prior, self.framing)
 
     def on_picture(self, values: Tensor) -> Tensor:
         """A map (rows, columns) of the padded picture as one (H, W) of the picture."""
-        framing = self.framing
-        size = framing.padded_height, framing.padded_width
-        full = F.interpolate(
-            values[None, None].float().cpu(), size=size, mode="bilinear", align_corners=False
-        )
-        return framing.crop(full)[0, 0]
+        from ..locinv_core.framed import map_on_picture
+
+        return map_on_picture(values.cpu(), self.framing)
 
     def preview(self) -> LatentPreview:
         """How latents of this picture look."""
@@ -69,16 +66,6 @@ class WordMaps:
     before: Mapping[str, Tensor]
     by_step: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
     before_by_step: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
-
-
-def framed_prior(prior: LocalizationPrior, framing: Framing) -> LocalizationPrior:
-    """The prior on the padded picture. Raises ValueError for a prior of another size."""
-    if prior.size != (framing.height, framing.width):
-        raise ValueError(
-            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the picture's"
-            f" {framing.width}x{framing.height}"
-        )
-    return replace(prior, masks={word: framing.pad_mask(mask) for word, mask in prior.masks.items()})
 
 
 def check_same_picture(inversion: Inversion, latents: Tensor, latent_factor: int) -> None:

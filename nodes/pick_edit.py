@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
@@ -77,6 +77,7 @@ class PickBestEdit(io.ComfyNode):
         from .region_drawing import bounding_box, drawn
         from .region_progress import metered_run
         from .region_results import candidate_rows, check_choice, expected_cost, finished, picked
+        from .shown import saved
 
         scores, editor = regions.scores, regions.editor
         check_choice(choice, scores.proposals.k)
@@ -93,7 +94,10 @@ class PickBestEdit(io.ComfyNode):
             mask = box_masks([pixel_box(candidate.box, edits.size)], edits.size)[:, 0]
         run.show_cost()
         rows = candidate_rows(found.candidates)
-        told = {"pinpoint_candidates": rows, "pinpoint_choice": [candidate.index + 1]}
+        as_taken = [candidate if one.index == candidate.index else one for one in found.candidates]
+        told: dict[str, Any] = {"pinpoint_candidates": rows, "pinpoint_choice": [candidate.index + 1]}
+        told["pinpoint_picture"] = saved(edits.image, cls)
+        told["pinpoint_edits"] = saved(torch.cat([one.image for one in as_taken]), cls)
         return io.NodeOutput(
             image_of(candidate.image),
             mask,

@@ -240,6 +240,7 @@ class JudgingWork:
         from .managed_networks import EditorAmong, all_ready
         from .region_drawing import drawn
         from .region_results import JudgedRegions, region_rows, settled
+        from .shown import saved
 
         patchers = [*self.editor.patchers, *self.clip.patchers]
         with all_ready(patchers):
@@ -252,6 +253,7 @@ class JudgingWork:
             shown = image_of(drawn(boxes))
             loss = image_of(drawn(loss_picture(scores.loss_curve)))
         told: dict[str, Any] = {"pinpoint_regions": region_rows(scores.proposals, scores)}
+        told["pinpoint_picture"] = saved(self.proposals.image, cls)
         return io.NodeOutput(
             JudgedRegions(kept, self.clip, self.editor),
             shown,

@@ -6,12 +6,16 @@ import { addMapsViewer } from "./nodes/attention_maps.js";
 import { addCompareViewer } from "./nodes/compare.js";
 import { addPromptView } from "./nodes/parse_prompt.js";
 import { addBoxEditor } from "./nodes/prior_from_boxes.js";
+import { addRegionChooser } from "./nodes/regions.js";
 
 const PANELS = {
   PinpointParsePrompt: addPromptView,
   PinpointPriorFromBoxes: addBoxEditor,
   PinpointCrossAttentionMaps: addMapsViewer,
   PinpointCompare: addCompareViewer,
+  PinpointScoreRegions: addRegionChooser,
+  PinpointLearnRegions: addRegionChooser,
+  PinpointPickBestEdit: addRegionChooser,
 };
 
 app.registerExtension({

@@ -18,6 +18,9 @@ _SHOWS = {
     "PinpointCrossAttentionMaps": 450,
     "PinpointPriorFromBoxes": 400,
     "PinpointParsePrompt": 150,
+    "PinpointScoreRegions": 430,
+    "PinpointLearnRegions": 430,
+    "PinpointPickBestEdit": 430,
 }
 _COLOURS = ("#3f789e", "#88a", "#8a8", "#a1309b", "#b06634", "#3f789e")
 

@@ -1,15 +1,15 @@
 /**
  * A picture with boxes on it. Editable: draw, move, resize and delete with mouse, touch and keyboard. Not editable:
- * boxes to look at and to choose from, with a score each if they have one.
+ * boxes to look at and to choose from.
  */
 
 import { el } from "./dom.js";
-import { HANDLES, handleAt, hit, moved, resized, spanned } from "./box_geometry.js";
+import { HANDLES, boxesAt, handleAt, hit, moved, resized, spanned } from "./box_geometry.js";
 
 const REACH = { mouse: 7, pen: 10, touch: 18 };
 const CURSORS = { nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw", n: "ns", s: "ns", e: "ew", w: "ew" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const HELP =
+const EDIT_HELP =
   "Drag to draw a box. N adds one, Page Up and Page Down choose, arrow keys move it, with Alt they resize it," +
   " Shift makes the step ten pixels, Enter names it, Delete removes it.";
 
@@ -21,12 +21,21 @@ export class BoxBoard {
    * onChange(boxes, selected): a gesture has ended; boxes are {word, box, …} as given.
    * onSelect(index): another box, or none (-1), is selected. onName(): the selected box wants a name.
    */
-  constructor({ onChange = () => {}, onSelect = () => {}, onName = () => {}, label = "Boxes on the picture" } = {}) {
-    Object.assign(this, { onChange, onSelect, onName });
+  constructor({
+    onChange = () => {},
+    onSelect = () => {},
+    onName = () => {},
+    label = "Boxes on the picture",
+    help = EDIT_HELP,
+    editable = true,
+  } = {}) {
+    Object.assign(this, { onChange, onSelect, onName, editable });
     this.boxes = [];
     this.selected = -1;
+    this.hovered = -1;
     this.size = null;
-    this.editable = true;
+    /** Not even to choose from. */
+    this.locked = false;
     this.gesture = null;
     /** The word of the next box that is drawn. */
     this.wordForNew = () => "";
@@ -35,7 +44,7 @@ export class BoxBoard {
     this.empty = el("div", { class: "pp-empty" });
     this.stage = el(
       "div",
-      { class: "pp-stage", tabindex: "0", role: "application", "aria-label": `${label}. ${HELP}` },
+      { class: "pp-stage", tabindex: "0", role: "application", "aria-label": `${label}. ${help}` },
       this.picture,
       this.layer,
     );
@@ -45,6 +54,7 @@ export class BoxBoard {
     listen("pointermove", this.#move);
     listen("pointerup", this.#up);
     listen("pointercancel", this.#cancel);
+    listen("pointerleave", () => this.#hover(-1));
     listen("keydown", this.#key);
     listen("dblclick", () => this.selected >= 0 && this.onName());
     this.setPicture(null);
@@ -67,14 +77,16 @@ export class BoxBoard {
     this.render();
   }
 
-  /** Show these boxes: {word, box, colour, score}. */
+  /**
+   * Show these boxes: {word, box, colour}, and {note, others, taken}: what stands after the word, boxes to hint
+   * at, whether it is the one without being selected.
+   */
   setBoxes(boxes, selected = this.selected) {
     if (this.gesture) return;
     this.boxes = boxes;
     this.selected = selected < boxes.length ? selected : -1;
     // Asked for again and again: drawn again only if it looks different.
-    const state = JSON.stringify([boxes, this.selected, this.editable]);
-    if (state !== this.drawn) this.render();
+    if (this.#looks() !== this.drawn) this.render();
   }
 
   select(index) {
@@ -98,25 +110,24 @@ export class BoxBoard {
     this.#commit([...this.boxes, { word: this.wordForNew(), box }], this.boxes.length);
   }
 
-  render() {
-    this.drawn = JSON.stringify([this.boxes, this.selected, this.editable]);
-    if (!this.size) return this.layer.replaceChildren();
-    this.layer.replaceChildren(...this.boxes.map((entry, index) => this.#boxElement(entry, index)));
-    this.stage.classList.toggle("pp-editable", this.editable);
+  #looks() {
+    return JSON.stringify([this.boxes, this.selected, this.editable, this.locked]);
   }
 
-  #boxElement({ word, box, colour, score }, index) {
-    const { width, height } = this.size;
-    const [x0, y0, x1, y1] = box;
-    const chosen = index === this.selected;
-    const name = score === undefined ? word : `${word} ${score.toFixed(2)}`;
-    const label = el("span", { class: "pp-label", text: name || "?" });
-    if (y0 / height < 0.12) label.classList.add("pp-label-inside");
-    const element = el(
-      "div",
-      { class: `pp-box${chosen ? " pp-chosen" : ""}`, "data-index": index, "data-word": word },
-      label,
+  render() {
+    this.drawn = this.#looks();
+    this.stage.classList.toggle("pp-editable", this.editable);
+    this.stage.classList.toggle("pp-choosable", !this.editable && !this.locked);
+    if (!this.size) return this.layer.replaceChildren();
+    const hints = (this.boxes[this.selected]?.others ?? []).map((box) =>
+      this.#placed(el("div", { class: "pp-hint" }), box, this.boxes[this.selected].colour),
     );
+    this.layer.replaceChildren(...hints, ...this.boxes.map((entry, index) => this.#boxElement(entry, index)));
+    this.#markHovered();
+  }
+
+  #placed(element, [x0, y0, x1, y1], colour) {
+    const { width, height } = this.size;
     const share = (value, whole) => `${(100 * value) / whole}%`;
     Object.assign(element.style, {
       left: share(x0, width),
@@ -125,6 +136,20 @@ export class BoxBoard {
       height: share(y1 - y0, height),
     });
     element.style.setProperty("--pp-colour", colour ?? COLOURS[0]);
+    return element;
+  }
+
+  #boxElement({ word, box, colour, note, taken }, index) {
+    const chosen = index === this.selected;
+    const label = el("span", { class: "pp-label", text: [word || "?", note].filter(Boolean).join(" · ") });
+    if (box[1] / this.size.height < 0.12) label.classList.add("pp-label-inside");
+    if (box[0] / this.size.width > 0.75) label.classList.add("pp-label-right");
+    const element = el(
+      "div",
+      { class: `pp-box${chosen ? " pp-chosen" : ""}${taken ? " pp-taken" : ""}`, "data-index": index, "data-word": word },
+      label,
+    );
+    this.#placed(element, box, colour);
     if (chosen && this.editable) {
       for (const handle of HANDLES) {
         const grip = el("span", { class: "pp-grip", "data-handle": handle });
@@ -148,16 +173,41 @@ export class BoxBoard {
   }
 
   #hit(event) {
+    if (this.locked) return null;
     const { at, reach } = this.#point(event);
     const boxes = this.boxes.map(({ box }) => box);
-    return hit(boxes, this.editable ? this.selected : -1, at, reach);
+    const found = hit(boxes, this.editable ? this.selected : -1, at, reach);
+    if (found?.handle) return found;
+    // A name is its box's, also where it stands outside of it.
+    const named = event.target.closest?.(".pp-label")?.parentElement.dataset.index;
+    return named === undefined ? found : { index: Number(named) };
+  }
+
+  #hover(index) {
+    if (index === this.hovered) return;
+    this.hovered = index;
+    this.#markHovered();
+  }
+
+  #markHovered() {
+    for (const element of this.layer.querySelectorAll(".pp-box")) {
+      element.classList.toggle("pp-hovered", Number(element.dataset.index) === this.hovered);
+    }
+  }
+
+  /** The box to choose at a click: what is hit, or the next below it where that is chosen already. */
+  #below(event, index) {
+    if (index !== this.selected) return index;
+    const under = boxesAt(this.boxes.map(({ box }) => box), this.#point(event).at);
+    return under.length > 1 ? under[(under.indexOf(index) + 1) % under.length] : index;
   }
 
   #down(event) {
     if (event.button !== 0 || !event.isPrimary || !this.size) return;
     this.stage.focus({ preventScroll: true });
     const target = this.#hit(event);
-    if (!this.editable) return this.select(target?.index ?? -1);
+    if (this.locked) return;
+    if (!this.editable) return this.select(target ? this.#below(event, target.index) : -1);
     const { at } = this.#point(event);
     this.gesture = {
       kind: target?.handle ? "resize" : target ? "move" : "draw",
@@ -179,6 +229,7 @@ export class BoxBoard {
       const drawing = this.editable ? "crosshair" : "default";
       const over = this.editable ? "move" : "pointer";
       this.stage.style.cursor = target?.handle ? `${CURSORS[target.handle]}-resize` : target ? over : drawing;
+      this.#hover(target?.index ?? -1);
       return;
     }
     const { width, height } = this.size;
@@ -221,7 +272,7 @@ export class BoxBoard {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || !this.size) return;
+    if (event.ctrlKey || event.metaKey || !this.size || this.locked) return;
     const count = this.boxes.length;
     const step = event.shiftKey ? 10 : 1;
     const turn = (by) => {

@@ -25,11 +25,18 @@ export function hit(boxes, selected, [x, y], reach) {
       .sort((a, b) => a.distance - b.distance)[0];
     if (near) return { index: selected, handle: near.handle };
   }
-  const inside = boxes
+  const inside = boxesAt(boxes, [x, y]);
+  if (!inside.length) return null;
+  return { index: inside.includes(selected) ? selected : inside[0] };
+}
+
+/** The numbers of the boxes at a point, the smallest first. */
+export function boxesAt(boxes, [x, y]) {
+  return boxes
     .map((box, index) => ({ box, index }))
     .filter(({ box: [x0, y0, x1, y1] }) => x >= x0 && x <= x1 && y >= y0 && y <= y1)
-    .sort((a, b) => (b.index === selected) - (a.index === selected) || area(a.box) - area(b.box));
-  return inside.length ? { index: inside[0].index } : null;
+    .sort((a, b) => area(a.box) - area(b.box))
+    .map(({ index }) => index);
 }
 
 /** The box moved by (dx, dy), whole, inside a picture of width and height; in whole pixels. */

@@ -1,7 +1,6 @@
-/** Small elements, and the few places where a panel of ours meets ComfyUI's canvas. */
+/** Small elements, and small questions to a node. */
 
 import { api } from "../../../scripts/api.js";
-import { app } from "../../../scripts/app.js";
 
 /** An element; text is set as text, never as HTML. */
 export function el(tag, { class: names, text, on, ...attributes } = {}, ...children) {
@@ -38,80 +37,6 @@ export function isLinked(node, name) {
   return at >= 0 && Boolean(node.isInputConnected(at));
 }
 
-/**
- * Put `element` into the node as a panel that is no part of what is saved or run. It comes after the widgets that
- * are, so that their saved values keep their places.
- */
-export function addPanel(node, name, element, { minHeight, minWidth = 320 }) {
-  element.classList.add("pinpoint");
-  element.style.setProperty("--pinpoint-min-height", `${minHeight}px`);
-  const widget = node.addDOMWidget(name, "pinpoint", element, {
-    serialize: false,
-    hideOnZoom: false,
-    margin: 8,
-    getMinHeight: () => minHeight,
-    getValue: () => "",
-    setValue: () => {},
-  });
-  widget.serialize = false;
-  passToCanvas(element);
-  passClipboard(node, element);
-  replaceFormer(node, name, element);
-  const wanted = node.computeSize();
-  node.setSize([Math.max(node.size[0], minWidth), Math.max(node.size[1], wanted[1])]);
-  return widget;
-}
-
-const owners = new WeakMap();
-
-/**
- * Undo makes a node anew under the same id, and the new node rendering then keeps the panel of the node that is gone:
- * put this one in its place.
- */
-function replaceFormer(node, name, element) {
-  owners.set(element, node);
-  element.dataset.panel = name;
-  const timer = setInterval(() => {
-    if (element.isConnected || node.graph?.getNodeById(node.id) !== node) return;
-    for (const other of document.querySelectorAll(`.pinpoint[data-panel="${name}"]`)) {
-      const owner = owners.get(other);
-      if (owner !== node && owner?.id === node.id) other.replaceWith(element);
-    }
-  }, 250);
-  chain(node, "onRemoved", () => clearInterval(timer));
-}
-
-/** Change widgets as one step of undo. */
-export function asOneChange(change) {
-  app.canvas?.emitBeforeChange?.();
-  try {
-    change();
-  } finally {
-    app.canvas?.emitAfterChange?.();
-  }
-}
-
-/**
- * Call `show` with what the node's last run told its viewer under `key`: after each run, and when the workflow
- * is shown again. Returns a function that gives the last of it.
- */
-export function whenShown(node, key, show = () => {}) {
-  let last;
-  const take = (output) => {
-    const content = output?.[key]?.[0];
-    if (content === undefined || content === last) return;
-    last = content;
-    show(content);
-  };
-  chain(node, "onExecuted", take);
-  const recall = () => take(app.nodeOutputs?.[node.id]);
-  chain(node, "onConfigure", () => {
-    setTimeout(recall, 0);
-    setTimeout(recall, 500);
-  });
-  return () => last;
-}
-
 /** Call `after` behind a callback that the node or widget may have. */
 export function chain(object, name, after) {
   const first = object[name];
@@ -120,50 +45,4 @@ export function chain(object, name, after) {
     after.apply(this, given);
     return result;
   };
-}
-
-/** Call `look` twice a second while the element is on the page; it notices what has no event of its own. */
-export function watch(node, element, look) {
-  const timer = setInterval(() => element.isConnected && look(), 500);
-  chain(node, "onRemoved", () => clearInterval(timer));
-}
-
-/** The wheel zooms and the middle button moves the canvas over a panel, as they do over ComfyUI's text fields. */
-function passToCanvas(element) {
-  const onCanvas = () => !globalThis.LiteGraph?.vueNodesMode;
-  element.addEventListener(
-    "wheel",
-    (event) => {
-      if (!onCanvas() || event.target.closest("[data-scrolls]")) return;
-      event.preventDefault();
-      app.canvas.processMouseWheel(event);
-    },
-    { passive: false },
-  );
-  element.addEventListener("pointerdown", (event) => {
-    if (onCanvas() && event.button === 1) app.canvas.processMouseDown(event);
-  });
-  element.addEventListener("pointermove", (event) => {
-    if (onCanvas() && (event.buttons & 4) === 4) app.canvas.processMouseMove(event);
-  });
-  element.addEventListener("pointerup", (event) => {
-    if (onCanvas() && event.button === 1) app.canvas.processMouseUp(event);
-  });
-}
-
-const TEXT_FIELD = "input[type=text], textarea, [contenteditable]";
-
-/** Copy, cut and paste over a panel are the node's: ComfyUI hears them only from its own canvas. */
-function passClipboard(node, element) {
-  for (const kind of ["copy", "cut", "paste"]) {
-    element.addEventListener(kind, (event) => {
-      if (event.target.closest?.(TEXT_FIELD)) return;
-      event.stopPropagation();
-      // Reached by keyboard, the node may not be the chosen one.
-      if (kind !== "paste" && !app.canvas.selectedItems?.has(node)) app.canvas.selectNode(node);
-      const { clipboardData } = event;
-      const passed = new ClipboardEvent(kind, { clipboardData, bubbles: true, cancelable: true });
-      if (!app.canvas.canvas.dispatchEvent(passed)) event.preventDefault();
-    });
-  }
 }

@@ -34,6 +34,13 @@ function reach(start, direction, visit) {
   return null;
 }
 
+/** The nodes after this one that `wanted` is true of. */
+export function nodesAfter(node, wanted) {
+  const found = [];
+  reach(neighbours(node, "down"), "down", (after) => void (wanted(after) && found.push(after)));
+  return found;
+}
+
 const isParser = (node) => node.comfyClass === "PinpointParsePrompt" && node;
 
 /**

@@ -1,8 +1,10 @@
 /** Cross-Attention Maps: one word's map over the picture, before and after tuning, over all steps or at one. */
 
 import { choice, slider } from "../lib/choice.js";
-import { addPanel, el, viewUrl, whenShown } from "../lib/dom.js";
+import { el, viewUrl } from "../lib/dom.js";
 import { outline, paintHeat, unpacked } from "../lib/heat.js";
+import { addPanel } from "../lib/panel.js";
+import { whenShown } from "../lib/runs.js";
 
 const EMPTY = "Run to see where each word looks";
 

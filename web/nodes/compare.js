@@ -1,8 +1,10 @@
 /** Compare: before and after under a sliding divider, the difference, and the mask's outline. */
 
 import { choice, slider } from "../lib/choice.js";
-import { addPanel, chain, el, viewUrl, whenShown, widgetOf } from "../lib/dom.js";
+import { chain, el, viewUrl, widgetOf } from "../lib/dom.js";
 import { outline } from "../lib/heat.js";
+import { addPanel } from "../lib/panel.js";
+import { whenShown } from "../lib/runs.js";
 
 const EMPTY = "Run to compare the pictures";
 

@@ -1,8 +1,10 @@
 /** Parse Prompt: the prompt's words as chips, nouns and their adjectives marked. */
 
 import { COLOURS } from "../lib/box_board.js";
-import { addPanel, asOneChange, chain, el, isLinked, watch, whenShown, widgetOf } from "../lib/dom.js";
+import { chain, el, isLinked, widgetOf } from "../lib/dom.js";
+import { addPanel, asOneChange, watch } from "../lib/panel.js";
 import { markedWords } from "../lib/prompt_words.js";
+import { whenShown } from "../lib/runs.js";
 
 const parsedBy = new WeakMap();
 

@@ -3,9 +3,12 @@
 import { BoxBoard, COLOURS } from "../lib/box_board.js";
 import { fits } from "../lib/box_geometry.js";
 import { linesOf, textOf } from "../lib/box_text.js";
-import { addPanel, asOneChange, chain, el, isLinked, viewUrl, watch, whenShown, widgetOf } from "../lib/dom.js";
+import { chain, el, isLinked, viewUrl, widgetOf } from "../lib/dom.js";
 import { parserFor, pictureBefore } from "../lib/graph.js";
+import { addPanel, asOneChange, watch } from "../lib/panel.js";
+import { sizeOf } from "../lib/pictures.js";
 import { keyOf } from "../lib/prompt_words.js";
+import { whenShown } from "../lib/runs.js";
 import { wordsOfParser } from "./parse_prompt.js";
 
 const COMMON = new Set("a an the and or of in on at by to with from near under over its his her their is are".split(" "));
@@ -181,15 +184,11 @@ export function addBoxEditor(node) {
     if (!board.gesture) read();
   }
 
-  function measure(url) {
-    const probe = new Image();
-    probe.onload = () => {
-      if (url !== shownPicture) return;
-      board.setPicture(url, { width: probe.naturalWidth, height: probe.naturalHeight });
-      read();
-    };
-    probe.onerror = () => url === shownPicture && board.setPicture(null, null, NO_PICTURE);
-    probe.src = url;
+  async function measure(url) {
+    const size = await sizeOf(url);
+    if (url !== shownPicture) return;
+    board.setPicture(size && url, size, NO_PICTURE);
+    read();
   }
 
   const shown = whenShown(node, "pinpoint_boxes", look);

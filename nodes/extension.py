@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compared_edits import DiffEdit, MasaCtrlEdit, Pix2PixZeroEdit, PlugAndPlayEdit
 from .edit import PromptToPromptEdit
 from .editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint
 from .find_word import FindWord
@@ -39,6 +40,10 @@ NODES: list[type[io.ComfyNode]] = [
     CombinePriors,
     OptimizeTokens,
     PromptToPromptEdit,
+    PlugAndPlayEdit,
+    MasaCtrlEdit,
+    DiffEdit,
+    Pix2PixZeroEdit,
     CrossAttentionMaps,
     Compare,
     EditMetrics,

@@ -22,8 +22,10 @@ MOST_SEED = 2**63 - 1
 
 
 def seed_input(tooltip: str) -> io.Input:
-    """The seed of whatever is random."""
-    return io.Int.Input("seed", default=0, min=0, max=MOST_SEED, tooltip=tooltip)
+    """The seed of whatever is random. It stays as it is, so that a second run finds the first's results."""
+    return io.Int.Input(
+        "seed", default=0, min=0, max=MOST_SEED, control_after_generate=False, tooltip=tooltip
+    )
 
 
 class ProposeAnchors(io.ComfyNode):

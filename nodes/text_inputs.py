@@ -64,9 +64,29 @@ def pairs_from_text(text: str, name: str = "bindings") -> list[tuple[str, str]]:
     return pairs
 
 
+def sentence_pairs_from_text(text: str, name: str = "pairs") -> tuple[tuple[str, str], ...]:
+    """(old, new) sentences, from lines `old -> new`. Raises ValueError, quoting the line."""
+    pairs = []
+    for line in _lines(text):
+        old, arrow, new = line.partition("->")
+        if not (arrow and old.strip() and new.strip()):
+            raise ValueError(f"{name}: got the line {line!r}, wants old sentence -> new sentence")
+        pairs.append((old.strip(), new.strip()))
+    return tuple(pairs)
+
+
+def templates_from_text(text: str) -> tuple[str, ...]:
+    """The lines that are not empty."""
+    return tuple(_lines(text))
+
+
 def words_from_text(text: str) -> list[str]:
     """The words of a list separated by commas or lines."""
     return list(_items(text))
+
+
+def _lines(text: str) -> Iterator[str]:
+    return filter(None, (line.strip() for line in text.splitlines()))
 
 
 def _items(text: str) -> Iterator[str]:

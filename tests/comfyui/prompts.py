@@ -15,6 +15,12 @@ def node(class_type: str, /, **inputs: Any) -> Node:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def nothing_of_ours() -> dict[str, Node]:
+    """A prompt of ComfyUI's own nodes."""
+    empty = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
+    return {"empty": empty, "empty_shown": node("PreviewImage", images=["empty", 0])}
+
+
 def word_swap(
     *, steps: int = 4, target: str = TARGET, boxes: str = BOX, source: str = SOURCE, **edit: Any
 ) -> dict[str, Node]:
@@ -69,3 +75,19 @@ def word_swap(
         "edit_shown": node("PreviewImage", images=["edit", 0]),
         "mask_shown": node("MaskPreview", mask=["edit", 2]),
     }
+
+
+def edits_to_queue(count: int) -> list[dict[str, Node]]:
+    """Edits that differ as those of an artist who tries things out: another place, another target, and, in
+    turns, the model loaded anew, so that each runs from its model on."""
+    things = ("fox", "owl", "house", "boat", "mushroom")
+    prompts = []
+    for number in range(count):
+        prompt = word_swap(
+            steps=2,
+            target=TARGET.replace("fox", things[number % len(things)]),
+            boxes=f"cat=11,30,{50 + number % 7},{70 + number % 3}",
+        )
+        prompt["model"]["inputs"]["dtype"] = ("auto", "float32")[number % 2]
+        prompts.append(prompt)
+    return prompts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pinpoint.tests.comfyui.comfyui_server import PACK, ROOT, ComfyUI, Outcome
-from pinpoint.tests.comfyui.prompts import BOX, node, word_swap
+from pinpoint.tests.comfyui.prompts import BOX, node, nothing_of_ours, word_swap
 
 NODES = {
     "PinpointLoadEditModel",
@@ -25,6 +25,10 @@ NODES = {
     "PinpointCombinePriors",
     "PinpointOptimizeTokens",
     "PinpointPromptToPromptEdit",
+    "PinpointPlugAndPlayEdit",
+    "PinpointMasaCtrlEdit",
+    "PinpointDiffEdit",
+    "PinpointPix2PixZeroEdit",
     "PinpointCrossAttentionMaps",
     "PinpointCompare",
     "PinpointEditMetrics",
@@ -62,6 +66,8 @@ def failed(comfyui: ComfyUI, prompt: dict, at: str) -> str:
 
 @pytest.fixture(scope="module")
 def swapped(comfyui: ComfyUI) -> Outcome:
+    # ComfyUI keeps what belongs to the last prompt: after another one every node runs.
+    comfyui.run(nothing_of_ours())
     outcome = comfyui.run(word_swap())
     assert outcome.status == "success", outcome.error
     return outcome
@@ -88,6 +94,17 @@ def test_every_node_is_there_and_every_input_and_output_explains_itself(comfyui)
         for wanted, (_, options) in inputs.items():
             assert options.get("tooltip"), f"{name}.{wanted}"
         assert len(info["output_tooltips"]) == len(info["output"]) and all(info["output_tooltips"]), name
+
+
+def test_no_seed_changes_by_itself_so_that_a_second_run_finds_the_results_of_the_first(comfyui):
+    # The frontend adds a control that draws a new seed after each run, unless it is told not to.
+    seeds = [
+        options["control_after_generate"]
+        for info in our_nodes(comfyui).values()
+        for name, (_, options) in info["input"]["required"].items()
+        if name == "seed"
+    ]
+    assert seeds and not any(seeds)
 
 
 def test_every_node_has_a_help_page_that_names_each_of_its_inputs(comfyui):

@@ -9,6 +9,8 @@ from pinpoint.nodes.text_inputs import (
     factors_from_text,
     pairs_from_text,
     ranges_from_text,
+    sentence_pairs_from_text,
+    templates_from_text,
     words_from_text,
 )
 
@@ -56,3 +58,18 @@ def test_pairs_and_words_are_lists_by_comma_or_line():
     assert words_from_text("cat, mountain lion\nstar,") == ["cat", "mountain lion", "star"]
     with pytest.raises(ValueError, match="bindings: got 'yellow cat'"):
         pairs_from_text("yellow cat")
+
+
+def test_sentence_pairs_and_templates_are_read_line_by_line():
+    assert sentence_pairs_from_text("a cat -> a fox\n\n the old cat->the old, red fox ") == (
+        ("a cat", "a fox"),
+        ("the old cat", "the old, red fox"),
+    )
+    assert sentence_pairs_from_text(" \n") == ()
+    assert templates_from_text("a {}\n\n  one {}, alone ") == ("a {}", "one {}, alone")
+
+
+@pytest.mark.parametrize("line", ["a cat, a fox", "a cat ->", "-> a fox"])
+def test_a_pair_without_two_sentences_is_quoted(line):
+    with pytest.raises(ValueError, match=f"pairs: got the line '{line}'"):
+        sentence_pairs_from_text(f"a cat -> a fox\n{line}")

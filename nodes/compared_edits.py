@@ -1,0 +1,268 @@
+"""The methods that Prompt-to-Prompt is compared with, a node each: they edit the same inversions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import sockets
+from .edited_picture import CATEGORY, edit_outputs, edited_by, share_input, target_input
+from .inversion import guidance_input
+from .region_proposals import seed_input
+from .text_inputs import sentence_pairs_from_text, templates_from_text, words_from_text
+
+if TYPE_CHECKING:
+    from .inverted_picture import InvertedPicture
+
+
+def _inversion_input() -> io.Input:
+    return sockets.Inversion.Input(
+        "inversion",
+        tooltip="From DDIM Invert. No null text is needed: this method holds to the inverted latents.",
+    )
+
+
+def _layers_input(name: str, tooltip: str) -> io.Input:
+    return io.String.Input(
+        name,
+        default="",
+        optional=True,
+        tooltip=f"{tooltip} Names separated by commas; a block's name, as up_blocks.2, stands for all of its"
+        " layers. Empty: as published, wherever this UNet has such layers.",
+    )
+
+
+class PlugAndPlayEdit(io.ComfyNode):
+    """Plug-and-Play: features and self-attention of the source are injected."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointPlugAndPlayEdit",
+            display_name="Plug-and-Play Edit",
+            category=CATEGORY,
+            description="Samples the target prompt with the picture's own features and self-attention put"
+            " into it: the layout stays, the looks follow the prompt.",
+            inputs=[
+                _inversion_input(),
+                target_input(),
+                guidance_input(),
+                share_input(
+                    "feature_share",
+                    0.8,
+                    "The share of the steps in which the picture's features are put in. More keeps its"
+                    " shapes, less lets them change.",
+                ),
+                share_input(
+                    "attention_share",
+                    0.5,
+                    "The share of the steps in which self-attention is the picture's. More keeps its layout.",
+                ),
+                _layers_input("feature_layers", "Residual layers whose features are put in."),
+                _layers_input("attention_layers", "Self-attention layers that attend as in the picture."),
+            ],
+            outputs=edit_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        inversion: InvertedPicture,
+        target: str,
+        guidance: float,
+        feature_share: float,
+        attention_share: float,
+        feature_layers: str = "",
+        attention_layers: str = "",
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.plug_and_play import PlugAndPlaySettings, edit
+
+        settings = PlugAndPlaySettings(
+            guidance=guidance,
+            feature_share=feature_share,
+            attention_share=attention_share,
+            feature_layers=tuple(words_from_text(feature_layers)) or None,
+            attention_layers=tuple(words_from_text(attention_layers)) or None,
+        )
+        return edited_by(edit, inversion, target, settings).output()
+
+
+class MasaCtrlEdit(io.ComfyNode):
+    """MasaCtrl: the target is laid out by its prompt and filled with what the picture shows."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointMasaCtrlEdit",
+            display_name="MasaCtrl Edit",
+            category=CATEGORY,
+            description="Samples the target prompt and fills it with the picture's own content: for another"
+            " pose or action of the same thing.",
+            inputs=[
+                _inversion_input(),
+                target_input(),
+                guidance_input(),
+                share_input(
+                    "start",
+                    0.08,
+                    "The share of the steps that the prompt alone lays out. More changes the layout further.",
+                ),
+                io.Int.Input(
+                    "start_layer",
+                    default=-1,
+                    min=-1,
+                    max=1000,
+                    tooltip="The first self-attention layer that reads the picture, counted from 0 in the"
+                    " order in which they run. -1: as deep in this UNet as the published 10 of 16.",
+                ),
+            ],
+            outputs=edit_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls, inversion: InvertedPicture, target: str, guidance: float, start: float, start_layer: int
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.masactrl import MasaCtrlSettings, edit
+
+        layer = None if start_layer == -1 else start_layer
+        settings = MasaCtrlSettings(guidance=guidance, start=start, start_layer=layer)
+        return edited_by(edit, inversion, target, settings).output()
+
+
+class DiffEdit(io.ComfyNode):
+    """DiffEdit: finds its own mask, and edits inside it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointDiffEdit",
+            display_name="DiffEdit",
+            category=CATEGORY,
+            description="Edits where the two prompts disagree about the picture: finds the mask by itself,"
+            " and leaves everything outside it as it is.",
+            inputs=[
+                _inversion_input(),
+                target_input(),
+                guidance_input(),
+                share_input(
+                    "encode_share", 0.8, "How far back towards noise the edit begins. More changes more."
+                ),
+                share_input(
+                    "threshold", 0.5, "How strongly the prompts must disagree. Less makes the mask larger."
+                ),
+                io.Float.Input(
+                    "ceiling",
+                    default=3.0,
+                    min=0.1,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="Disagreement above this many times the picture's mean counts no more; the"
+                    " threshold is a share of it.",
+                ),
+                io.Int.Input(
+                    "noises",
+                    default=10,
+                    min=1,
+                    max=1000,
+                    tooltip="Over how many noises the disagreement is averaged. More makes the mask calmer,"
+                    " and takes longer.",
+                ),
+                share_input("noise_share", 0.5, "How noisy the picture is when the mask is sought."),
+                seed_input("The noises that the mask is sought with."),
+            ],
+            outputs=edit_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        inversion: InvertedPicture,
+        target: str,
+        guidance: float,
+        encode_share: float,
+        threshold: float,
+        ceiling: float,
+        noises: int,
+        noise_share: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.diffedit import DiffEditSettings, edit
+
+        settings = DiffEditSettings(
+            guidance=guidance,
+            encode_share=encode_share,
+            threshold=threshold,
+            ceiling=ceiling,
+            noises=noises,
+            noise_share=noise_share,
+            seed=seed,
+        )
+        return edited_by(edit, inversion, target, settings).output()
+
+
+class Pix2PixZeroEdit(io.ComfyNode):
+    """pix2pix-zero: an edit direction, held to the picture's layout by guidance."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointPix2PixZeroEdit",
+            display_name="pix2pix-zero Edit",
+            category=CATEGORY,
+            description="Moves the source prompt along the direction from the old thing to the new one, while"
+            " the latents are held to where the picture's words look.",
+            inputs=[
+                _inversion_input(),
+                target_input(),
+                guidance_input(),
+                io.Float.Input(
+                    "attention_rate",
+                    default=0.1,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip="How strongly words are held to where they look in the picture. 0 holds nothing,"
+                    " and is faster.",
+                ),
+                io.String.Input(
+                    "pairs",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="The direction: a line 'old sentence -> new sentence' for each pair, for example"
+                    " a cat -> a fox. Empty: made of the templates and what the prompts change.",
+                ),
+                io.String.Input(
+                    "templates",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="Without pairs: a sentence a line, with {} where a thing's name goes. Empty: ten"
+                    " plain ones.",
+                ),
+            ],
+            outputs=edit_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        inversion: InvertedPicture,
+        target: str,
+        guidance: float,
+        attention_rate: float,
+        pairs: str = "",
+        templates: str = "",
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.directions import TEMPLATES
+        from ..locinv_core.compared.pix2pix_zero import Pix2PixZeroSettings, edit
+
+        settings = Pix2PixZeroSettings(
+            guidance=guidance,
+            attention_rate=attention_rate,
+            pairs=sentence_pairs_from_text(pairs),
+            templates=templates_from_text(templates) or TEMPLATES,
+        )
+        return edited_by(edit, inversion, target, settings).output()

@@ -8,7 +8,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from . import sockets
-from .models import DIFFUSERS, DTYPES, EMBEDDED, model_names, path_of
+from .models import DIFFUSERS, EMBEDDED, dtype_input, model_names, path_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -70,6 +70,17 @@ def _batch_input() -> io.Input:
     )
 
 
+def _editing_inputs(strength: float, guidance: float, steps: int) -> list[io.Input]:
+    """How Pinpoint's own editors edit, with the defaults of one of them."""
+    return [
+        _strength_input("strength", strength),
+        _guidance_input("guidance", guidance),
+        _steps_input(steps),
+        _batch_input(),
+        _negative_input(),
+    ]
+
+
 class EditorBlended(io.ComfyNode):
     """Edits with any edit model, blended with the picture at every step."""
 
@@ -85,11 +96,7 @@ class EditorBlended(io.ComfyNode):
                 sockets.Model.Input(
                     "model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."
                 ),
-                _strength_input("strength", 0.75),
-                _guidance_input("guidance", 7.5),
-                _steps_input(50),
-                _batch_input(),
-                _negative_input(),
+                *_editing_inputs(0.75, 7.5, 50),
             ],
             outputs=[_editor_output()],
         )
@@ -128,27 +135,14 @@ class EditorInpaint(io.ComfyNode):
                     tooltip="A Stable Diffusion inpainting model (9 channels) in diffusers' layout, from"
                     " models/diffusers.",
                 ),
-                _dtype_input(),
-                _strength_input("strength", 0.75),
-                _guidance_input("guidance", 7.5),
-                _steps_input(50),
-                _batch_input(),
-                _negative_input(),
+                dtype_input(),
+                *_editing_inputs(0.75, 7.5, 50),
             ],
             outputs=[_editor_output()],
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: str,
-        dtype: str,
-        strength: float,
-        guidance: float,
-        steps: int,
-        batch: int,
-        negative: str = "",
-    ) -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str, **editing: Any) -> io.NodeOutput:
         from ..region_core.inpaint import load_inpaint_editor
         from .managed_model import manage
 
@@ -157,15 +151,7 @@ class EditorInpaint(io.ComfyNode):
                 "model: there is none in models/diffusers; wants an inpainting model there, in diffusers'"
                 " layout"
             )
-        editor = load_inpaint_editor(
-            path_of(model),
-            **_placed(dtype),
-            strength=strength,
-            guidance=guidance,
-            steps=steps,
-            batch=batch,
-            negative=negative,
-        )
+        editor = load_inpaint_editor(path_of(model), **_placed(dtype), **editing)
         return io.NodeOutput(_diffusion(editor, manage(editor.model).patcher))
 
 
@@ -188,39 +174,18 @@ class EditorAmused(io.ComfyNode):
                     tooltip="'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
                     " Else an aMUSEd in diffusers' layout, from models/diffusers.",
                 ),
-                _dtype_input(),
-                _strength_input("strength", 1.0),
-                _guidance_input("guidance", 10.0),
-                _steps_input(12),
-                _batch_input(),
-                _negative_input(),
+                dtype_input(),
+                *_editing_inputs(1.0, 10.0, 12),
             ],
             outputs=[_editor_output()],
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: str,
-        dtype: str,
-        strength: float,
-        guidance: float,
-        steps: int,
-        batch: int,
-        negative: str = "",
-    ) -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str, **editing: Any) -> io.NodeOutput:
         from ..region_core.amused import load_amused_editor
         from .managed_networks import ManagedEditor, patcher_of
 
-        editor = load_amused_editor(
-            path_of(model),
-            **_placed(dtype),
-            strength=strength,
-            guidance=guidance,
-            steps=steps,
-            batch=batch,
-            negative=negative,
-        )
+        editor = load_amused_editor(path_of(model), **_placed(dtype), **editing)
 
         def cost(steps: int | None) -> float:
             return float((editor.steps if steps is None else steps) * _branches(editor.guidance))
@@ -288,16 +253,6 @@ class EditorComfyUISampler(io.ComfyNode):
         editor = ComfyUISampler(model, vae, positive, negative, sampler_name, scheduler, steps, cfg, denoise)
         # ComfyUI's own sampling has its weights loaded by itself.
         return io.NodeOutput(ManagedEditor(editor, (), editor.cost, editor.preview))
-
-
-def _dtype_input() -> io.Input:
-    return io.Combo.Input(
-        "dtype",
-        options=DTYPES,
-        default="auto",
-        tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at it, else"
-        " float32.",
-    )
 
 
 def _folders() -> list[str]:

@@ -22,7 +22,8 @@ DTYPES = ["auto", "float32", "float16", "bfloat16"]
 PREDICTIONS = ["auto", "epsilon", "v_prediction"]
 
 
-def _dtype_input() -> io.Input:
+def dtype_input() -> io.Input:
+    """The precision of weights."""
     return io.Combo.Input(
         "dtype",
         options=DTYPES,
@@ -52,7 +53,7 @@ class LoadEditModel(io.ComfyNode):
                     " For photographs choose Stable Diffusion 1.x or 2.x: a .safetensors file in"
                     " models/checkpoints or a folder in models/diffusers.",
                 ),
-                _dtype_input(),
+                dtype_input(),
                 io.Combo.Input(
                     "prediction",
                     options=PREDICTIONS,
@@ -86,7 +87,7 @@ class EditModelFromComfyUI(io.ComfyNode):
                 io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, patched with any LoRAs."),
                 io.Clip.Input("clip", tooltip="Its text encoder, with the same LoRAs and any clip skip."),
                 io.Vae.Input("vae", tooltip="Its VAE, or another for the same family."),
-                _dtype_input(),
+                dtype_input(),
             ],
             outputs=[sockets.Model.Output(display_name="model", tooltip="For Parse Prompt and DDIM Invert.")],
         )

@@ -63,11 +63,7 @@ class JudgedRegions:
 
 def settled(edits: BoxEdits, editor: Editor) -> BoxEdits:
     """The same edits on the CPU, in a cache of their own that this editor adds to."""
-    from ..region_core.edit_cache import BoxEdits
-
-    copied = BoxEdits(editor, edits.image.cpu(), edits.prompt, edits.seed, batch=edits.batch)
-    copied._edits.update({key: edit.cpu() for key, edit in edits._edits.items()})
-    return copied
+    return edits.copied(editor, "cpu")
 
 
 def check_choice(choice: int, anchors: int) -> None:

@@ -84,6 +84,12 @@ class BoxEdits:
             return None
         return torch.where(box_masks([box], self.size)[0].to(self.image) > 0, unmasked, self.image[0])
 
+    def copied(self, editor: Editor, device: torch.device | str) -> BoxEdits:
+        """The same edits on `device`, in a cache of their own that `editor` adds to."""
+        copy = BoxEdits(editor, self.image.to(device), self.prompt, self.seed, batch=self.batch)
+        copy._edits = {key: edit.to(device) for key, edit in self._edits.items()}
+        return copy
+
     def _longest(self, box: PixelBox) -> Tensor | None:
         lengths = [steps for made, steps in self._edits if made == box]
         if not lengths:

@@ -11,6 +11,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 READY_DEV := $(VENV)/.installed-dev
+# Files of tests run side by side, this many at a time; those in ComfyUI one after the other.
+JOBS ?= 2
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # An editable install remembers where it was made, so a checkout that has moved installs again.
 installed_here = $(shell test "$$(cat $(1) 2>/dev/null)" = "$$(pwd -P)" && echo yes)
@@ -27,10 +30,11 @@ demo: $(READY)
 	$(RUN) -m pinpoint demo --out out/demo
 
 test: $(READY_DEV)
-	$(RUN) -m pytest -m "not slow" --durations=10
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" --durations=10
 
 test-all: $(READY_DEV)
-	$(RUN) -m pytest --durations=10
+	$(RUN) -m pytest $(SIDE_BY_SIDE) --durations=10 --ignore tests/comfyui
+	$(RUN) -m pytest --durations=10 tests/comfyui
 
 test-comfyui: $(READY_DEV)
 	$(RUN) tests/comfyui/prepare.py

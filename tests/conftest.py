@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, so each has one thread to itself
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,8 @@ settings.register_profile("pinpoint", deadline=None, derandomize=bool(os.environ
 settings.load_profile("pinpoint")
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = "test_end_to_end.py"
+"""Begun first, so that nothing waits for it at the end when files of tests run side by side."""
 
 
 class RootIsAPlainFolder:
@@ -34,3 +38,7 @@ class RootIsAPlainFolder:
 def pytest_configure(config: pytest.Config) -> None:
     # A conftest's own hooks are not asked about the folders above it; a plugin's are.
     config.pluginmanager.register(RootIsAPlainFolder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name != LONGEST)

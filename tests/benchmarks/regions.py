@@ -1,0 +1,250 @@
+"""Regions on held-out scenes of the embedded world: finding a word, plans, and learned against random boxes.
+
+    python tests/benchmarks/regions.py words [--count 100] [--edits]   found boxes against true ones
+    python tests/benchmarks/regions.py plans [--count 50]              S and FE of every plan
+    python tests/benchmarks/regions.py choices [--count 100]           learned boxes against random ones
+
+Every scene's figures are a line of --out, which a later run goes on from; the table is made from all of them.
+Distances to the true edited picture are PSNR in dB. `--clip` and `--vit` name other networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from pinpoint.locinv_core.embedded.scenes import with_article
+from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
+from pinpoint.locinv_core.loading import load_edit_model
+from pinpoint.locinv_core.localized_edit import EditRequest, localized_edit
+from pinpoint.locinv_core.metrics import psnr
+from pinpoint.locinv_core.model import EditModel
+from pinpoint.locinv_core.presets import METHODS
+from pinpoint.locinv_core.prompts import parse_prompt
+from pinpoint.locinv_core.run import Run
+from pinpoint.region_core.anchors import dino_anchors, random_anchors
+from pinpoint.region_core.budget import PLANS, plan_named
+from pinpoint.region_core.choosing import RegionEdit, choose
+from pinpoint.region_core.editor_loading import load_editor
+from pinpoint.region_core.editors import Editor
+from pinpoint.region_core.features import VisionFeatures, load_vit
+from pinpoint.region_core.guidance import Guide, load_clip
+from pinpoint.region_core.learning import learn_regions
+from pinpoint.region_core.locate import detection_prior, locate_words
+from pinpoint.region_core.proposals import propose
+from pinpoint.region_core.word_boxes import Box
+
+Figures = dict[str, float]
+
+ARMS: Mapping[str, tuple[str, str]] = {
+    "learned": ("dino", "learned"),
+    "dino anchors, random sizes": ("dino", "random"),
+    "random anchors, random sizes": ("random", "random"),
+}
+"""Where boxes are proposed, and how large, as in the paper's user study (Table 2)."""
+
+
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes x0, y0, x1, y1."""
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """What every measurement shares."""
+
+    model: EditModel
+    editor: Editor
+    vision: VisionFeatures
+    guide: Guide
+
+
+def measure_words(trial: Trial, networks: Networks, args: argparse.Namespace) -> Figures:
+    """How well the things' boxes are found; with --edits, LocInv's edits in the found and the true ones."""
+    model, run = networks.model, Run()
+    prompt = parse_prompt(trial.source, model.tokenizer)
+    found = locate_words(
+        model, networks.vision, networks.guide, trial.image, prompt, list(trial.nouns), run=run
+    )
+    ious = [box_iou(found[noun].box, box) for noun, box in zip(trial.nouns, trial.boxes, strict=True)]
+    figures = {
+        "FE": run.total,
+        "IoU": statistics.mean(ious),
+        "IoU 0.5 or more": statistics.mean(iou >= 0.5 for iou in ious),
+        "IoU 0.5, edited thing": float(ious[trial.edit.index] >= 0.5),
+    }
+    if args.edits:
+        size = int(trial.image.shape[-2]), int(trial.image.shape[-1])
+        priors = {"found": detection_prior(found, size), "true": trial.prior("detection")}
+        for name, prior in priors.items():
+            request = EditRequest(trial.image, trial.source, trial.target, prior, method=METHODS["locinv"])
+            edited = localized_edit(model, request).edited
+            figures[f"background, {name} box"] = psnr(edited, trial.image, 1 - trial.changed)
+            figures[f"truth, {name} box"] = trial.distance(edited)
+            figures[f"succeeds, {name} box"] = float(trial.succeeds(edited))
+    return figures
+
+
+def region_edit(
+    trial: Trial, networks: Networks, args: argparse.Namespace, *, plan: str, arm: str, run: Run
+) -> RegionEdit:
+    """One way of choosing a region, on one trial; texts are the thing's phrase, or the whole caption."""
+    anchors_by, sizes = ARMS[arm]
+    caption, prompt = trial.edit.phrase, trial.edit.target_phrase
+    texts = (with_article(caption), with_article(prompt))
+    if args.texts == "captions":
+        texts = (trial.source, trial.target)
+    features = networks.vision.look(trial.image)
+    seed = args.seed + trial.number
+    anchors = (
+        dino_anchors(features.attention, args.k, min_distance=args.min_distance)
+        if anchors_by == "dino"
+        else random_anchors(features.grid, args.k, seed)
+    )
+    proposals = propose(
+        anchors,
+        features.grid,
+        features.patch,
+        features.size,
+        args.m,
+        sizes=cast(Any, sizes),
+        seed=seed,
+    )
+    scores = learn_regions(
+        trial.image,
+        proposals,
+        features,
+        networks.editor,
+        networks.guide,
+        caption=texts[0],
+        prompt=texts[1],
+        seed=seed,
+        plan=plan_named(plan),
+        run=run,
+    )
+    return choose(scores, networks.guide, run=run)
+
+
+def figures_of(trial: Trial, made: RegionEdit, run: Run) -> Figures:
+    """What is measured of a region and its edit."""
+    true: Box = trial.boxes[trial.edit.index]
+    return {
+        "FE": run.total,
+        "S": made.chosen.score,
+        "IoU": box_iou(made.chosen.box, true),
+        "best IoU": max(box_iou(candidate.box, true) for candidate in made.candidates),
+        "truth": trial.distance(made.image),
+        "succeeds": float(trial.succeeds(made.image)),
+    }
+
+
+def measure_plans(trial: Trial, networks: Networks, args: argparse.Namespace) -> Figures:
+    """S, FE and the box of every plan."""
+    figures: Figures = {}
+    for plan in args.plans or PLANS:
+        run = Run()
+        made = region_edit(trial, networks, args, plan=plan, arm="learned", run=run)
+        figures |= {f"{key}, {plan}": value for key, value in figures_of(trial, made, run).items()}
+    return figures
+
+
+def measure_choices(trial: Trial, networks: Networks, args: argparse.Namespace) -> Figures:
+    """Learned regions and the paper's two baselines, and which of them is nearer to the truth."""
+    figures: Figures = {}
+    for arm in ARMS:
+        run = Run()
+        made = region_edit(trial, networks, args, plan=args.plan, arm=arm, run=run)
+        figures |= {f"{key}, {arm}": value for key, value in figures_of(trial, made, run).items()}
+    figures["IoU 0.3 or more, learned"] = float(figures["IoU, learned"] >= 0.3)
+    for arm in list(ARMS)[1:]:
+        for key in ("truth", "S"):
+            ours, theirs = figures[f"{key}, learned"], figures[f"{key}, {arm}"]
+            figures[f"{key}: learned beats {arm}"] = 0.5 if ours == theirs else float(ours > theirs)
+    return figures
+
+
+MEASURES: Mapping[str, Callable[[Trial, Networks, argparse.Namespace], Figures]] = {
+    "words": measure_words,
+    "plans": measure_plans,
+    "choices": measure_choices,
+}
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("measure", choices=tuple(MEASURES))
+    parser.add_argument("--count", type=int, default=100, help="scenes (default 100)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
+    parser.add_argument("--objects", type=int, choices=(1, 2, 3), help="things in a scene (default: mixed)")
+    parser.add_argument("--kind", choices=("swap", "attribute"), help="of edit (default: mixed)")
+    parser.add_argument("--edits", action="store_true", help="words: also edit, with found and true boxes")
+    parser.add_argument("--editor", choices=("blended", "amused"), default="blended")
+    parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
+    parser.add_argument("--plan", choices=tuple(PLANS), default="screened")
+    parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
+    parser.add_argument("--texts", choices=("phrases", "captions"), default="phrases")
+    parser.add_argument("--k", type=int, default=8)
+    parser.add_argument("--m", type=int, default=7)
+    parser.add_argument("--min-distance", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clip", default="embedded")
+    parser.add_argument("--vit", default="embedded")
+    parser.add_argument("--out", type=Path, help="file of JSON lines (default out/regions-MEASURE.jsonl)")
+    args = parser.parse_args(argv)
+    args.out = args.out or Path("out") / f"regions-{args.measure}.jsonl"
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    args = parse(argv)
+    networks = Networks(
+        load_edit_model("embedded"),
+        load_editor(args.editor, "embedded", steps=args.steps),
+        load_vit(args.vit, torch.device("cpu")),
+        load_clip(args.clip, torch.device("cpu")),
+    )
+    choices = {
+        key: value for key, value in vars(args).items() if key not in ("out", "count", "first", "measure")
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[int, Figures] = {}
+    if args.out.exists():
+        for line in args.out.read_text().splitlines():
+            row = json.loads(line)
+            if row["choices"] != choices:
+                raise SystemExit(f"{args.out} was made with other choices; give another --out")
+            done[row["scene"]] = row["figures"]
+    wanted = range(args.first, args.first + args.count)
+    for number in track([n for n in wanted if n not in done], "scenes", transient=True):
+        trial = held_out_trial(number, objects=args.objects, kind=args.kind)
+        done[number] = MEASURES[args.measure](trial, networks, args)
+        with args.out.open("a") as file:
+            file.write(json.dumps({"scene": number, "choices": choices, "figures": done[number]}) + "\n")
+    rows = [done[number] for number in wanted]
+    table = Table(title=f"{args.measure}: {len(rows)} held-out scenes, means")
+    table.add_column("figure")
+    table.add_column("mean", justify="right")
+    table.add_column("least", justify="right")
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        table.add_row(key, f"{statistics.mean(values):.3f}", f"{min(values):.3f}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -196,14 +196,15 @@ def undeclared_imports(paths: list[Path], requirements: list[str]) -> dict[str, 
 
 
 def test_every_library_that_the_package_imports_is_declared() -> None:
-    optional = PROJECT["optional-dependencies"]["locate"]
-    missing = undeclared_imports(package_files(), PROJECT["dependencies"] + optional)
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *extras["locate"], *extras["cluster"]]
+    missing = undeclared_imports(package_files(), requirements)
     assert {name: paths for name, paths in missing.items() if name not in COMFYUI} == {}
 
 
 def test_every_library_that_the_tests_import_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["dev"], *extras["locate"]]
+    requirements = [*PROJECT["dependencies"], *extras["dev"], *extras["locate"], *extras["cluster"]]
     missing = undeclared_imports(sorted((ROOT / "tests").rglob("*.py")), requirements)
     # One script runs inside ComfyUI, whose own modules are at the top level: `nodes` too.
     assert {name: paths for name, paths in missing.items() if name not in COMFYUI | {"nodes"}} == {}

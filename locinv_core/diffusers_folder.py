@@ -44,10 +44,33 @@ def load_folder(
     configs = _read_configs(folder)
     refuse_unfit_unet(configs["unet"], f"model folder {folder}")
     _refuse_other_parts(configs, folder)
-    variants = {part: _variant(folder, part) for part in _WEIGHTS}
     schedule_config = dict(configs["scheduler"])
     if prediction is not None:
         schedule_config["prediction_type"] = prediction
+    return open_parts(
+        folder,
+        {**configs, "scheduler": schedule_config},
+        device,
+        dtype,
+        name=name,
+        where=f"model folder {folder}",
+    )
+
+
+def open_parts(
+    folder: Path,
+    configs: Mapping[str, Mapping[str, Any]],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    name: str | None = None,
+    where: str,
+) -> EditModel:
+    """Read the weights in `folder`, whose configs are known and good, and put the model together.
+
+    The UNet may read more than latents. Raises ValueError, naming `where`, as `load_folder` does.
+    """
+    variants = {part: _variant(folder, part) for part in _WEIGHTS}
     with quiet_loading():
         unet = _load_part(UNet2DConditionModel, folder, "unet", variants, torch_dtype=dtype)
         vae = _load_part(AutoencoderKL, folder, "vae", variants, torch_dtype=dtype)
@@ -58,10 +81,10 @@ def load_folder(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=_load_tokenizer(folder, configs["text_encoder"]),
-        schedule_config=schedule_config,
+        schedule_config=configs["scheduler"],
         name=name or folder.resolve().name,
         device=device,
-        where=f"model folder {folder}",
+        where=where,
     )
 
 

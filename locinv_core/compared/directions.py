@@ -40,7 +40,7 @@ def sentence_pairs(source: Prompt, target: Prompt, templates: Sequence[str] = TE
     if not things.source or len(things.source) != len(things.target):
         return (((source.text, target.text),),)
     names = [
-        (_phrase(source, old), _phrase(target, new))
+        (thing_name(source, old), thing_name(target, new))
         for old, new in zip(things.source, things.target, strict=True)
     ]
     return tuple(tuple((t.replace("{}", old), t.replace("{}", new)) for t in templates) for old, new in names)
@@ -63,6 +63,7 @@ def _encoded(model: EditModel, sentence: str) -> Tensor:
     return model.encode_prompt(prompt.token_ids)
 
 
-def _phrase(prompt: Prompt, noun: int) -> str:
+def thing_name(prompt: Prompt, noun: int) -> str:
+    """The word at this index with the adjectives that describe it: "red cat"."""
     words = sorted({noun, *(adjective for owner, adjective in prompt.pairs if owner == noun)})
     return " ".join(prompt.words[i].text for i in words)

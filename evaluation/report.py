@@ -1,0 +1,247 @@
+"""report.html: one file with the tables, the curves and every picture of an evaluation, for a person to read.
+
+Nothing in it is fetched: pictures, styles and scripts are inside, and its content security policy forbids
+more.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .metrics.registry import value_of
+from .report_tables import failures_section, settings_details, table_section
+from .tables import Summary, group_of, latest_rows, metrics_in, summarise, summarise_groups
+
+if TYPE_CHECKING:
+    from .dataset import Dataset, Item
+
+PAGE: Final = Path(__file__).parent / "page"
+
+KEY_METRICS: Final = (
+    "psnr_background",
+    "clip_score",
+    "psnr_target_change",
+    "psnr_target",
+    "iou_best",
+    "psnr",
+)
+"""What a picture's card shows first, of those that were measured."""
+
+FIRST: Final = ("psnr_target", "psnr_background", "psnr")
+"""What the gallery is sorted by when the page opens: the first of these that was measured."""
+
+Row = Mapping[str, Any]
+
+
+def write_report(
+    rows: Sequence[Row],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    seed: int = 0,
+    name: str = "report.html",
+) -> Path:
+    """Write `folder`/report.html from rows of results and return its path.
+
+    rows: as in results.jsonl, their pictures relative to `folder`; dataset: what they are of. metrics: the
+    columns, in order; None takes those that any row has. Raises ValueError for no rows, an unknown metric, a
+    row whose item is not in the data set, and a folder that does not exist.
+    """
+    from ..locinv_core.images import written_whole
+
+    latest = latest_rows(rows)
+    known = {item.id: item for item in dataset.items}
+    for item_id, _ in latest:
+        if item_id not in known:
+            raise ValueError(f"results: item {item_id!r} is not in the data set {dataset.name!r}")
+    names = tuple(metrics) if metrics is not None else metrics_in(rows)
+    summary = summarise(rows, names, seed=seed)
+    methods = [line.method for line in summary.methods]
+    items = [item for item in dataset.items if any((item.id, method) in latest for method in methods)]
+    with written_whole(folder / name) as unfinished, unfinished.open("w", encoding="utf-8") as out:
+        before, after = _page(latest, dataset, items, summary, seed)
+        out.write(before)
+        # One script a picture: it is read by the page when its card is near, and is never all in memory here.
+        for k, item in enumerate(items):
+            pictures = _pictures(item, {method: latest.get((item.id, method)) for method in methods}, folder)
+            out.write(f'<script type="application/json" id="item-{k}">{_json(pictures)}</script>\n')
+        out.write(after)
+    return folder / name
+
+
+def _page(
+    latest: Mapping[tuple[str, str], Row],
+    dataset: Dataset,
+    items: Sequence[Item],
+    summary: Summary,
+    seed: int,
+) -> tuple[str, str]:
+    """The page before and after its pictures."""
+    rows = list(latest.values())
+    failed = sum(line.failures for line in summary.methods)
+    facts = [
+        f"{len(items)} pictures",
+        f"{len(summary.methods)} {'methods' if len(summary.methods) > 1 else 'method'}",
+        f"{len(latest)} edits",
+        f"{failed} failed" if failed else "none failed",
+    ]
+    parts = {
+        "title": escape(f"Evaluation on {dataset.name}"),
+        "facts": escape(" · ".join(facts)),
+        "tables": table_section(summary, summarise_groups(rows, summary.metrics, seed=seed)),
+        "plots": _plots(rows, summary, seed),
+        "failures": failures_section(rows),
+        "definitions": "".join(
+            f"<dt>{escape(column.heading)}</dt><dd>{escape(column.what)}</dd>" for column in summary.columns
+        ),
+        "settings": settings_details(rows),
+        "index": _json(_index(latest, items, summary)),
+        "css": _file("report.css"),
+        "js": _file("report.js"),
+    }
+    # Which parts there are shows in the parts.
+    sections = {"table": "Methods", "intervals": "Intervals", "curves": "IoU curves", "gallery": "Pictures"}
+    sections |= {"failures": "Failures", "about": "What was measured"}
+    written = _file("report.html") + parts["plots"] + parts["failures"]
+    parts["nav"] = "".join(
+        f'<a href="#{anchor}">{title}</a>'
+        for anchor, title in sections.items()
+        if f'id="{anchor}"' in written
+    )
+    # In one pass, so that nothing in a part is taken for a place.
+    before, after = (
+        re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], half)
+        for half in _file("report.html").split("{{items}}")
+    )
+    return before, after
+
+
+def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary: Summary) -> dict[str, Any]:
+    """What sorting and searching need: every number and text, no picture."""
+    methods = [line.method for line in summary.methods]
+    entries = []
+    for k, item in enumerate(items):
+        own = {method: latest[item.id, method] for method in methods if (item.id, method) in latest}
+        source, target = text_change(item.source, item.target)
+        entries.append(
+            {
+                "k": k,
+                "id": item.id,
+                "task": item.task,
+                "group": group_of({"task": item.task}),
+                "source": source,
+                "target": target,
+                "words": f"{item.id} {item.task} {item.source} {item.target}".lower(),
+                "values": {
+                    method: [_rounded(value_of(row, name)) for name in summary.metrics]
+                    for method, row in own.items()
+                },
+                "errors": {
+                    method: str(row["error"])[:300] for method, row in own.items() if row.get("error")
+                },
+            }
+        )
+    return {
+        "metrics": [
+            {
+                "name": column.name,
+                "heading": column.heading,
+                "what": column.what,
+                "higher": column.higher_is_better,
+                "digits": column.digits,
+                "scale": column.scale,
+            }
+            for column in summary.columns
+        ],
+        "methods": methods,
+        "groups": [group for group in dict.fromkeys(entry["group"] for entry in entries) if group],
+        "key": [name for name in KEY_METRICS if name in summary.metrics],
+        "first": next((name for name in FIRST if name in summary.metrics), (*summary.metrics, "")[0]),
+        "items": entries,
+    }
+
+
+def text_change(source: str, target: str) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Both texts in pieces [text, whether it differs from the other text's], cut between words."""
+    one, other = (re.findall(r"\s*\S+", text) for text in (source, target))
+    matcher = difflib.SequenceMatcher(
+        a=[w.strip() for w in one], b=[w.strip() for w in other], autojunk=False
+    )
+    pieces: tuple[list[list[Any]], list[list[Any]]] = ([], [])
+    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
+        for side, words in zip(pieces, (one[a0:a1], other[b0:b1]), strict=True):
+            if words:
+                side.append(["".join(words), kind != "equal"])
+    return pieces
+
+
+def _pictures(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[str, Any]:
+    """One card's pictures as data URIs."""
+    from PIL import Image, UnidentifiedImageError
+
+    from ..locinv_core.images import to_pil
+    from .report_pictures import data_uri, outline_path
+
+    opened = item.open()
+    made: dict[str, str | None] = {}
+    for method, row in rows.items():
+        path = None if row is None or not row.get("picture") else folder / row["picture"]
+        try:
+            with Image.open(path or "") as picture:
+                made[method] = data_uri(picture)
+        except (OSError, UnidentifiedImageError):
+            made[method] = None
+    return {
+        "width": opened.image.shape[-1],
+        "height": opened.image.shape[-2],
+        "outline": outline_path(opened.change),
+        "source": data_uri(to_pil(opened.image)),
+        "target": None if opened.target_image is None else data_uri(to_pil(opened.target_image)),
+        "pictures": made,
+    }
+
+
+def _plots(rows: Sequence[Row], summary: Summary, seed: int) -> str:
+    from ..locinv_core.metrics import IOU_THRESHOLDS
+    from .plots import intervals_svg, iou_curves, iou_curves_svg
+
+    def section(anchor: str, title: str, svg: str, note: str) -> str:
+        return (
+            f'<section id="{anchor}" aria-labelledby="{anchor}-title"><h2 id="{anchor}-title">{title}</h2>'
+            f'<div class="plot" tabindex="0" role="group" aria-label="{title}">{svg}</div>'
+            f'<p class="note">{note}</p></section>'
+        )
+
+    made = ""
+    if summary.metrics:
+        note = "Means and their 95 % bootstrap intervals; blue is the best. Better is further right."
+        made += section("intervals", "Intervals", intervals_svg(summary), note)
+    curves = iou_curves(rows, seed=seed)
+    if curves:
+        note = (
+            "How well the words’ attention maps find their things (LocInv, Fig. 3): a map’s pixels above the"
+            " threshold against the mask, mean over words and pictures, with 95 % bands; the dot is the best."
+        )
+        made += section("curves", "IoU curves", iou_curves_svg(curves, IOU_THRESHOLDS), note)
+    return made
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _json(content: object) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _file(name: str) -> str:
+    return (PAGE / name).read_text(encoding="utf-8")

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-from .cli import demo, edit, evaluate_embedded, regions, scenes, train_embedded
+from .cli import dataset, demo, edit, evaluate_embedded, regions, scenes, train_embedded
 
 COMMANDS: Mapping[str, ModuleType] = {
     "edit": edit,
     "regions": regions,
     "demo": demo,
     "scenes": scenes,
+    "dataset": dataset,
     "train-embedded": train_embedded,
     "evaluate-embedded": evaluate_embedded,
 }

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from .. import diffusers_folder as parts
+from ..alignment import align
 from ..edit_settings import HIGHEST_GUIDANCE, check_between
 from ..loading import EMBEDDED, resolve_device, resolve_dtype
+from ..local_blend import edited_things
 from ..model import EditModel
 from ..prompts import Prompt, empty_prompt
 from ..run import Run
 from ..schedule import step_pairs
+from .directions import thing_name
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,30 @@ def weights(guidance: float, image_guidance: float) -> tuple[float, float, float
     ε̃ = ε(∅, ∅) + s_I·(ε(c_I, ∅) − ε(∅, ∅)) + s_T·(ε(c_I, c_T) − ε(c_I, ∅)).
     """
     return 1 - image_guidance, image_guidance - guidance, guidance
+
+
+def instruction_between(source: Prompt, target: Prompt) -> str:
+    """The edit as an order: "turn the red cat into a red fox", "add a dog", "remove the dog".
+
+    Where the two prompts name the same things, or things that do not pair off, it is to "make it" the target.
+    """
+    alignment = align(source, target)
+    things = edited_things(source, target, alignment)
+    old = [thing_name(source, i) for i in things.source]
+    new = [thing_name(target, j) for j in things.target]
+    if old and len(old) == len(new):
+        pairs = zip(old, new, strict=True)
+        return " and ".join(f"turn the {before} into {with_article(after)}" for before, after in pairs)
+    if new and not old and not alignment.removed:
+        return " and ".join(f"add {with_article(name)}" for name in new)
+    if old and not new and not alignment.changed:
+        return " and ".join(f"remove the {name}" for name in old)
+    return f"make it {target.text}"
+
+
+def with_article(name: str) -> str:
+    """ "a fox", "an owl"."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def load_instruct_model(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> EditModel:

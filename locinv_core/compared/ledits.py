@@ -4,7 +4,8 @@ The inversion draws every z_t apart from the others and keeps, for each step, th
 the next. Sampling with those noises gives the picture back; concepts are added to it or taken from it.
 
 The solver and the noise's extraction are diffusers'. The loop is not its pipeline's, which knows four latent
-channels and maps at a quarter of the latents alone: here any EditModel serves.
+channels and maps at a quarter of the latents alone, and counts padding among a concept's words: here any
+EditModel serves.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class LeditsSettings:
     """s_e, every concept's scale, 0 to 100."""
     threshold: float = 0.9
     """λ: a concept acts where its map and its guidance are above this quantile, 0 to 1."""
+    within_mask: bool = False
+    """Whether a method that knows the edit's mask keeps the concepts inside it; they need none."""
 
     def __post_init__(self) -> None:
         check_between("skip", self.skip, 0, 1)
@@ -93,6 +96,13 @@ def concepts_between(source: Prompt, target: Prompt, tokenizer: Any) -> tuple[Co
     return tuple(Concept(parse_prompt(name, tokenizer), removed) for name, removed in names.items())
 
 
+def check_steps(model: EditModel, settings: LeditsSettings) -> int:
+    """How many steps the schedule has. Raises ValueError for more than the model has timesteps."""
+    steps = int(settings.steps * (1 + settings.skip))
+    model.schedule.timesteps(steps)
+    return steps
+
+
 @torch.no_grad()
 def invert(
     model: EditModel,
@@ -107,8 +117,7 @@ def invert(
     run = run or Run()
     from diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion import compute_noise
 
-    steps = settings.steps
-    schedule_steps = int(steps * (1 + settings.skip))
+    steps, schedule_steps = settings.steps, check_steps(model, settings)
     solver = _solver(model, schedule_steps)
     timesteps = tuple(int(t) for t in solver.timesteps[-steps:])
     clean = latents.to(model.device, torch.float32)

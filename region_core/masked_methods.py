@@ -1,0 +1,207 @@
+"""The methods that edit inside a mask, and the one that finds it: the editors, and Learnable Regions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..locinv_core.compared.instruct_pix2pix import with_article
+from ..locinv_core.edit_settings import HIGHEST_GUIDANCE, check_between
+from ..locinv_core.model import EditModel
+from ..locinv_core.prompts import Prompt, parse_prompt
+from ..locinv_core.run import Run
+from .blended import BlendedEditor
+from .editors import Editor, check_strength
+from .inpaint import InpaintEditor
+from .learning import LearningSettings
+from .method_types import (
+    WANTS,
+    EditTask,
+    MethodModels,
+    MethodOutcome,
+    changed_things,
+    edit_mask,
+    on_cpu,
+)
+
+REGION_EDITORS = ("blended", "inpaint", "amused")
+
+
+@dataclass(frozen=True)
+class MaskedSettings:
+    """Of Blended Latent Diffusion. Raises ValueError for a value out of bounds."""
+
+    steps: int = 50
+    strength: float = 0.75
+    """The share of the schedule that is run; the published 0.75."""
+    guidance: float = 7.5
+    negative: str = ""
+    composite: bool = False
+    """Whether the picture outside the mask stays as it is, bit for bit, and not as the VAE gives it back."""
+    feather: float = 2.0
+    """Pixels over which the composite's seam is softened."""
+
+    def __post_init__(self) -> None:
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_strength(self.strength)
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+
+
+@dataclass(frozen=True)
+class InpaintSettings(MaskedSettings):
+    """Of SD inpainting, which starts from noise."""
+
+    strength: float = 1.0
+    blend: bool = True
+    """Whether the source's latents are put back outside the mask after every step; diffusers does not."""
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """Of Learnable Regions: how boxes are proposed and learned, and what edits in them.
+
+    caption and prompt None are the things that change, as the source and the target name them. Of the editor,
+    None leaves its own default. Raises ValueError for a value out of bounds.
+    """
+
+    editor: str = "blended"
+    caption: str | None = None
+    prompt: str | None = None
+    k: int = 8
+    m: int = 7
+    min_distance: float = 0.0
+    epochs: int = 5
+    lr: float = 3e-3
+    estimator: str = "expected"
+    temperature: float = 1.0
+    plan: str = "screened"
+    finalists: int | None = None
+    steps: int | None = None
+    strength: float | None = None
+    guidance: float | None = None
+
+    def __post_init__(self) -> None:
+        from .budget import plan_named
+
+        if self.editor not in REGION_EDITORS:
+            raise ValueError(f"editor: got {self.editor!r}, wants one of {', '.join(REGION_EDITORS)}")
+        for name in ("k", "m"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, wants 1 or more")
+        plan_named(self.plan).with_finalists(self.finalists)
+        LearningSettings(self.epochs, self.lr, estimator=self.estimator, temperature=self.temperature)  # type: ignore[arg-type]
+        if self.strength is not None:
+            check_strength(self.strength)
+        if self.guidance is not None:
+            check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+
+
+def edit_blended(
+    models: MethodModels, task: EditTask, settings: MaskedSettings, seed: int, run: Run
+) -> MethodOutcome:
+    """Blended Latent Diffusion inside the task's mask, towards its target prompt."""
+    assert models.model is not None
+    return _edit_masked(BlendedEditor(models.model, **asdict(settings)), models.model, task, seed, run)
+
+
+def edit_inpaint(
+    models: MethodModels, task: EditTask, settings: InpaintSettings, seed: int, run: Run
+) -> MethodOutcome:
+    """SD inpainting inside the task's mask, towards its target prompt."""
+    assert models.inpaint is not None
+    return _edit_masked(InpaintEditor(models.inpaint, **asdict(settings)), models.inpaint, task, seed, run)
+
+
+def edit_regions(
+    models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, run: Run
+) -> MethodOutcome:
+    """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
+    from .anchors import dino_anchors
+    from .budget import plan_named
+    from .choosing import choose
+    from .learning import learn_regions
+    from .proposals import box_masks, pixel_box, propose
+
+    assert models.clip is not None and models.vit is not None and models.model is not None
+    source, target = _prompts(models.model, task)
+    before, after = changed_things(source, target)
+    caption = settings.caption or _named(before) or task.source
+    prompt = settings.prompt or _named(after) or task.target
+    for text, name in ((caption, "caption"), (prompt, "prompt")):
+        models.clip.token_ids(text, name)
+    editor = _region_editor(models, settings)
+    with run.stage("features"):
+        features = models.vit.look(task.image)
+        anchors = dino_anchors(features.attention, settings.k, min_distance=settings.min_distance)
+        proposals = propose(anchors, features.grid, features.patch, features.size, settings.m, seed=seed)
+    scores = learn_regions(
+        task.image,
+        proposals,
+        features,
+        editor,
+        models.clip,
+        caption=caption,
+        prompt=prompt,
+        epochs=settings.epochs,
+        lr=settings.lr,
+        estimator=settings.estimator,  # type: ignore[arg-type]
+        temperature=settings.temperature,
+        seed=seed,
+        plan=plan_named(settings.plan).with_finalists(settings.finalists),
+        run=run,
+    )
+    chosen = choose(scores, models.clip, run=run)
+    size = task.image.shape[-2], task.image.shape[-1]
+    return MethodOutcome(
+        on_cpu(chosen.image),
+        mask=box_masks([pixel_box(chosen.chosen.box, size)], size)[0, 0],
+        details={
+            "editor": editor.name,
+            "caption": caption,
+            "prompt": prompt,
+            "box": list(chosen.chosen.box),
+            "score": chosen.chosen.score,
+        },
+    )
+
+
+def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, run: Run) -> MethodOutcome:
+    mask = edit_mask(task, *_prompts(model, task))
+    with run.stage("edit"):
+        edited = editor.edit(task.image, mask[None, None], task.target, seed, run=run)
+    return MethodOutcome(on_cpu(edited), mask=mask, details={"editor": editor.name})
+
+
+def _prompts(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
+    """The source and the target as the model reads them. Raises ValueError as `parse_prompt`."""
+    return parse_prompt(task.source, model.tokenizer), parse_prompt(task.target, model.tokenizer)
+
+
+def _region_editor(models: MethodModels, settings: RegionSettings) -> Editor:
+    names = ("steps", "strength", "guidance")
+    choices = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    if settings.editor == "amused":
+        if models.amused is None:
+            raise ValueError("amused: the editor 'amused' wants an aMUSEd model, and there is none")
+        return _with(models.amused, choices)
+    if settings.editor == "inpaint":
+        if models.inpaint is None:
+            raise ValueError(f"inpaint: the editor 'inpaint' wants {WANTS['inpaint']}, and there is none")
+        return InpaintEditor(models.inpaint, **choices)
+    assert models.model is not None
+    return BlendedEditor(models.model, **choices)
+
+
+def _with(editor: Any, choices: dict[str, Any]) -> Editor:
+    """The editor with other settings."""
+    kept = {field.name: getattr(editor, field.name) for field in fields(editor) if field.init}
+    made: Editor = type(editor)(**{**kept, **choices})
+    return made
+
+
+def _named(things: tuple[str, ...]) -> str:
+    """ "a red cat and an owl"; empty for none."""
+    return " and ".join(with_article(name) for name in things)

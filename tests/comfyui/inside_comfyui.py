@@ -1,111 +1,25 @@
-"""Measurements inside ComfyUI's own process, printed as a line of JSON. The tests run it with its Python:
-
-python inside_comfyui.py FOLDER_OF_COMFYUI FOLDER_THAT_HOLDS_pinpoint parity|load
-"""
+"""Measurements inside ComfyUI's own process: `python -m pinpoint.tests.comfyui.inside_comfyui HOLDER
+parity|load`, with ComfyUI's Python, in its folder, with HOLDER, which has a link `pinpoint`, on the path."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
 from __future__ import annotations
 
 import asyncio
 import importlib
-import json
-import sys
 import time
-from typing import Any, ClassVar
+from typing import Any
 
-COMFYUI, HOLDER, WHAT = sys.argv[1:4]
-sys.path[:0] = [COMFYUI, HOLDER]
-sys.argv = ["main.py", "--cpu"]
+from pinpoint.tests.comfyui.inside_process import begin, tell
 
-import comfy.options
+HOLDER, WHAT = begin()
 
-comfy.options.enable_args_parsing()
-
-import comfy.model_base
-import comfy.model_patcher
+import comfy.model_management
 import comfy.sd
-import comfy.sd1_clip
-import comfy.supported_models
 import torch
 
-# Stable Diffusion 1.5's architecture, with fewer channels.
-UNET = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 32,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": (1, 2, 4, 4),
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "context_dim": 64,
-    "use_spatial_transformer": True,
-    "legacy": False,
-    "use_linear_in_transformer": False,
-    "adm_in_channels": None,
-    "use_temporal_attention": False,
-    "num_heads": 8,
-    "num_head_channels": -1,
-    "dtype": torch.float32,
-}
-TEXT = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 4,
-}
-VAE = {
-    "double_z": True,
-    "z_channels": 4,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 32,
-    "ch_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-}
+from pinpoint.tests.comfyui.tiny_checkpoint import narrow_parts
+
 PROMPT = "a yellow cat and a red star in a meadow"
-
-
-def fill(module: torch.nn.Module, seed: int) -> None:
-    """Random weights of a size that lets signals through, and norms that do something."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            if weight.ndim > 1:
-                weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)
-            else:
-                weight.copy_(noise * 0.1 + float("norm" in name and name.endswith("weight")))
-
-
-def parts() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE as the checkpoint loader gives them."""
-    cpu = torch.device("cpu")
-    config = comfy.supported_models.SD15(dict(UNET))
-    base = comfy.model_base.BaseModel(config, device=cpu)
-    fill(base.diffusion_model, 1)
-    with torch.no_grad():
-        base.diffusion_model.out[2].weight.mul_(20)  # so that noise has about the size of noise
-    model = comfy.model_patcher.ModelPatcher(base, cpu, cpu)
-    options = {"clip_l_model_config": TEXT, "dtype": torch.float32}
-
-    class Target:
-        params: ClassVar[dict] = {}
-        clip = comfy.sd1_clip.SD1ClipModel
-        tokenizer = comfy.sd1_clip.SD1Tokenizer
-
-    clip = comfy.sd.CLIP(Target, model_options=options)
-    fill(clip.cond_stage_model, 2)
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-
-    autoencoder = AutoencoderKL(ddconfig=VAE, embed_dim=4)
-    fill(autoencoder, 3)
-    vae = comfy.sd.VAE(sd=autoencoder.state_dict(), config={"params": {"ddconfig": VAE, "embed_dim": 4}})
-    return model, clip, vae
 
 
 def lora() -> dict[str, torch.Tensor]:
@@ -152,7 +66,7 @@ def parity() -> dict[str, Any]:
     latents = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(5))
     # As nodes run.
     with torch.inference_mode():
-        plain = parts()
+        plain = narrow_parts()
         patched = (*comfy.sd.load_lora_for_models(*plain[:2], lora(), 1.0, 0.7), plain[2])
         skipped = (plain[0], plain[1].clone(), plain[2])
         skipped[1].clip_layer(-2)
@@ -188,4 +102,4 @@ def load() -> dict[str, Any]:
     return {"seconds": time.process_time() - began, "succeeded": succeeded}
 
 
-print("RESULT " + json.dumps({"parity": parity, "load": load}[WHAT]()))
+tell({"parity": parity, "load": load}[WHAT]())

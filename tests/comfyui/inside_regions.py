@@ -1,40 +1,21 @@
-"""Runs the nodes for regions and for finding places in ComfyUI's own process, on tiny random models, and
-prints what came of it as a line of JSON. The tests run it with ComfyUI's Python:
-
-python inside_regions.py FOLDER_OF_COMFYUI FOLDER_THAT_HOLDS_pinpoint sampler|regions|places
-"""
+"""Runs the nodes for regions and for finding places in ComfyUI's own process, on tiny random models:
+`python -m pinpoint.tests.comfyui.inside_regions HOLDER sampler|regions|places`, as `inside_comfyui`."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
 from __future__ import annotations
 
 import importlib
 import json
-import sys
-import types
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-COMFYUI, HOLDER, WHAT = sys.argv[1:4]
-sys.path[:0] = [COMFYUI, HOLDER]
-sys.argv = ["main.py", "--cpu"]
+from pinpoint.tests.comfyui.inside_process import begin, tell
 
-import comfy.options
+HOLDER, WHAT = begin()
 
-comfy.options.enable_args_parsing()
-
-import comfy.model_base
 import comfy.model_management
-import comfy.model_patcher
-import comfy.sd
-import comfy.sd1_clip
-import comfy.supported_models
 import folder_paths
 import torch
-
-# No browser listens to the lines that nodes write.
-sys.modules["server"] = types.ModuleType("server")
-sys.modules["server"].PromptServer = None  # type: ignore[attr-defined]
-folder_paths.set_temp_directory(str(Path(HOLDER, "temp")))
 
 from pinpoint.nodes.editors import EditorBlended, EditorComfyUISampler
 from pinpoint.nodes.managed_model import manage
@@ -42,81 +23,14 @@ from pinpoint.nodes.managed_networks import Managed, ManagedEditor, patcher_of
 from pinpoint.nodes.pick_edit import PickBestEdit
 from pinpoint.nodes.region_proposals import ProposeAnchors
 from pinpoint.nodes.regions import LearnRegions, ScoreRegions
+from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
 from pinpoint.tests.region_core.tiny_editors import small_model, smooth_picture
 from pinpoint.tests.region_core.tiny_guides import PaintingEditor, tiny_clip, tiny_vit
-
-# Stable Diffusion 1.5's architecture, much narrower.
-UNET = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 32,
-    "num_res_blocks": [1, 1],
-    "channel_mult": (1, 2),
-    "transformer_depth": [1, 1],
-    "transformer_depth_output": [1, 1, 1, 1],
-    "transformer_depth_middle": 1,
-    "context_dim": 64,
-    "use_spatial_transformer": True,
-    "legacy": False,
-    "use_linear_in_transformer": False,
-    "adm_in_channels": None,
-    "use_temporal_attention": False,
-    "num_heads": 4,
-    "num_head_channels": -1,
-    "dtype": torch.float32,
-}
-TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2}
-VAE = {
-    "double_z": True,
-    "z_channels": 4,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 32,
-    "ch_mult": [1, 1, 1, 1],
-    "num_res_blocks": 1,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-}
-
-
-def fill(module: torch.nn.Module, seed: int) -> None:
-    """Random weights of a size that lets signals through: ComfyUI's own layers come with any, even NaN."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            if weight.ndim > 1:
-                weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)
-            else:
-                weight.copy_(noise * 0.1 + float("norm" in name and name.endswith("weight")))
-
-
-def parts() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE as the checkpoint loader gives them."""
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-
-    cpu = torch.device("cpu")
-    base = comfy.model_base.BaseModel(comfy.supported_models.SD15(dict(UNET)), device=cpu)
-    fill(base.diffusion_model, 1)
-
-    class Target:
-        params: ClassVar[dict] = {}
-        clip = comfy.sd1_clip.SD1ClipModel
-        tokenizer = comfy.sd1_clip.SD1Tokenizer
-
-    clip = comfy.sd.CLIP(Target, model_options={"clip_l_model_config": TEXT, "dtype": torch.float32})
-    fill(clip.cond_stage_model, 2)
-    autoencoder = AutoencoderKL(ddconfig=VAE, embed_dim=4)
-    fill(autoencoder, 3)
-    vae = comfy.sd.VAE(sd=autoencoder.state_dict(), config={"params": {"ddconfig": VAE, "embed_dim": 4}})
-    return comfy.model_patcher.ModelPatcher(base, cpu, cpu), clip, vae
 
 
 def sampler_node(**changes: Any) -> tuple[ManagedEditor, dict[str, Any]]:
     """The node's editor, and what it was made of."""
-    model, clip, vae = parts()
+    model, clip, vae = shallow_parts()
     given = {
         "model": model,
         "vae": vae,
@@ -357,4 +271,4 @@ def places() -> dict[str, Any]:
     return told
 
 
-print("RESULT " + json.dumps({"sampler": sampler, "regions": regions, "places": places}[WHAT]()))
+tell({"sampler": sampler, "regions": regions, "places": places}[WHAT]())

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from pinpoint.tests.comfyui.comfyui_server import PACK, ROOT, comfyui_folder, comfyui_python
-
-
-def measured(what: str, holder: Path) -> dict[str, Any]:
-    folder, python = comfyui_folder(), comfyui_python()
-    if folder is None or python is None:
-        pytest.skip("NO COMFYUI: run make test-comfyui with COMFYUI_DIR, or with a checkout at ~/ComfyUI")
-    (holder / PACK).symlink_to(ROOT, target_is_directory=True)
-    done = subprocess.run(
-        [python, Path(__file__).with_name("inside_regions.py"), folder, holder, what],
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1500,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert done.returncode == 0 and lines, done.stderr[-4000:]
-    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
-    return result
+from pinpoint.tests.comfyui.inside_process import measured
 
 
 def test_the_comfyui_sampler_edits_as_a_ksampler_with_a_noise_mask(tmp_path):
-    found = measured("sampler", tmp_path)
+    found = measured("inside_regions", "sampler", tmp_path)
     assert found["apart"] < 1e-5 and found["changed"] > 0.01
     assert found["one by one"] < 1e-6 and found["other seed"] > 0.01
     assert found["odd"] == [[2, 3, 61, 83], True]
@@ -45,7 +20,7 @@ def test_the_comfyui_sampler_edits_as_a_ksampler_with_a_noise_mask(tmp_path):
 
 
 def test_regions_are_proposed_learned_and_picked(tmp_path):
-    found = measured("regions", tmp_path)
+    found = measured("inside_regions", "regions", tmp_path)
     assert found["proposed"] == [[3, 3, 4], [1, 64, 64], 1.0]
     # An edit in full of each anchor's box (anchors may share one), and none for another choice.
     assert 1 <= found["edits of picking"] <= 3 and found["edits of overruling"] == 0
@@ -66,7 +41,7 @@ def test_regions_are_proposed_learned_and_picked(tmp_path):
 
 def test_places_are_found_by_segment_anything_by_text_and_by_attention(tmp_path):
     pytest.importorskip("segment_anything", reason="the extra `locate` is not installed")
-    found = measured("places", tmp_path)
+    found = measured("inside_regions", "places", tmp_path)
     assert found["none"][0] == ["none: put a Segment Anything into models/sams"]
     assert "not in models/sams" in found["none"][1]
     assert found["names"] == ["tiny.safetensors", "old.pth"]

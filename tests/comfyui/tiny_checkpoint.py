@@ -1,0 +1,119 @@
+"""MODEL, CLIP and VAE of Stable Diffusion's kind with random weights, as ComfyUI's checkpoint loader gives
+them; also as a node, for workflows that want a checkpoint. Runs in ComfyUI's process."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import comfy.model_base
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import torch
+
+_UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "transformer_depth_middle": 1,
+    "context_dim": 64,
+    "use_spatial_transformer": True,
+    "legacy": False,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "num_head_channels": -1,
+    "dtype": torch.float32,
+}
+_TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+_VAE = {
+    "double_z": True,
+    "z_channels": 4,
+    "resolution": 256,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+}
+
+
+def narrow_parts() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of Stable Diffusion 1.5's architecture with fewer channels."""
+    unet = {
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": (1, 2, 4, 4),
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+        "num_heads": 8,
+    }
+    model, clip, vae = _parts(unet, 4, {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2})
+    with torch.no_grad():
+        model.model.diffusion_model.out[2].weight.mul_(20)  # so that noise has about the size of noise
+    return model, clip, vae
+
+
+def shallow_parts() -> tuple[Any, Any, Any]:
+    """The same with fewer levels and layers too."""
+    unet = {
+        "num_res_blocks": [1, 1],
+        "channel_mult": (1, 2),
+        "transformer_depth": [1, 1],
+        "transformer_depth_output": [1, 1, 1, 1],
+        "num_heads": 4,
+    }
+    return _parts(unet, 2, {"ch_mult": [1, 1, 1, 1], "num_res_blocks": 1})
+
+
+class TinyCheckpoint:
+    """Stands in for Load Checkpoint."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}}
+
+    def load(self) -> tuple[Any, Any, Any]:
+        return narrow_parts()
+
+
+NODE_CLASS_MAPPINGS = {"TinyCheckpoint": TinyCheckpoint}
+
+
+def _parts(unet: dict[str, Any], layers: int, autoencoder: dict[str, Any]) -> tuple[Any, Any, Any]:
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    cpu = torch.device("cpu")
+    base = comfy.model_base.BaseModel(comfy.supported_models.SD15({**_UNET, **unet}), device=cpu)
+    _fill(base.diffusion_model, 1)
+
+    class Target:
+        params: ClassVar[dict] = {}
+        clip = comfy.sd1_clip.SD1ClipModel
+        tokenizer = comfy.sd1_clip.SD1Tokenizer
+
+    text = {**_TEXT, "num_hidden_layers": layers}
+    clip = comfy.sd.CLIP(Target, model_options={"clip_l_model_config": text, "dtype": torch.float32})
+    _fill(clip.cond_stage_model, 2)
+    config = {**_VAE, **autoencoder}
+    network = AutoencoderKL(ddconfig=config, embed_dim=4)
+    _fill(network, 3)
+    vae = comfy.sd.VAE(sd=network.state_dict(), config={"params": {"ddconfig": config, "embed_dim": 4}})
+    return comfy.model_patcher.ModelPatcher(base, cpu, cpu), clip, vae
+
+
+def _fill(module: torch.nn.Module, seed: int) -> None:
+    """Random weights of a size that lets signals through: ComfyUI's own layers come with any, even NaN."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim > 1:
+                weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)
+            else:
+                weight.copy_(noise * 0.1 + float("norm" in name and name.endswith("weight")))

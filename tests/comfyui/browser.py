@@ -134,6 +134,26 @@ class CanvasPage:
         )
         self.page.wait_for_timeout(1500)
 
+    def fit(self, margin: float = 50) -> None:
+        """Move and zoom the canvas until all of the workflow is in it, below the page's bars."""
+        self.page.evaluate(
+            """(margin) => {
+              const boxes = [...app.graph._groups, ...app.graph._nodes].map(({ pos, size }) =>
+                [pos[0], pos[1] - 30, pos[0] + size[0], pos[1] + size[1]]);
+              const [left, top] = [0, 1].map((side) => Math.min(...boxes.map((box) => box[side])));
+              const [right, bottom] = [2, 3].map((side) => Math.max(...boxes.map((box) => box[side])));
+              const { ds, canvas } = app.canvas, { width, height } = canvas.getBoundingClientRect();
+              const bar = 60, room = [width - 2 * margin, height - 2 * margin - bar];
+              ds.scale = Math.min(room[0] / (right - left), room[1] / (bottom - top));
+              ds.offset[0] = width / 2 / ds.scale - (left + right) / 2;
+              ds.offset[1] = (height + bar) / 2 / ds.scale - (top + bottom) / 2;
+              app.canvas.deselectAll?.();
+              app.canvas.setDirty(true, true);
+            }""",
+            margin,
+        )
+        self.page.wait_for_timeout(1500)
+
     def run(self) -> None:
         """Press Run and wait until nothing is queued."""
         before = len(self.comfyui.get("/history"))
@@ -156,8 +176,10 @@ class CanvasPage:
 
 
 @contextmanager
-def canvas_page(comfyui: ComfyUI, executable: str) -> Iterator[CanvasPage]:
-    """A page on a running ComfyUI, in a Chromium of its own."""
+def canvas_page(
+    comfyui: ComfyUI, executable: str, *, size: tuple[int, int] = (1280, 900), touch: bool = True
+) -> Iterator[CanvasPage]:
+    """A page of a width and height on a running ComfyUI, in a Chromium of its own."""
     from playwright.sync_api import sync_playwright
 
     comfyui.post("/settings", SETTINGS)
@@ -167,7 +189,8 @@ def canvas_page(comfyui: ComfyUI, executable: str) -> Iterator[CanvasPage]:
             executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=SLOW
         )
         try:
-            context = browser.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
+            width, height = size
+            context = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
             yield CanvasPage(context.new_page(), comfyui)
         finally:
             browser.close()

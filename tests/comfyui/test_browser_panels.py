@@ -4,75 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pinpoint.tests.comfyui.browser import PICTURE, CanvasPage, rendering_names
-from pinpoint.tests.comfyui.comfyui_server import ROOT
-from pinpoint.tests.comfyui.workflow_files import load
-
-PRIOR = "PinpointPriorFromBoxes"
-SIDE = 128
-"""Pixels of the sample picture, which is square."""
-CAT, STAR = "cat=11,30,57,73", "star=74,48,119,91"
-
-
-def box_workflow(*, loaded: bool) -> dict:
-    """Word swap with a box in two steps; `loaded` puts Load Image in the place of the sample."""
-    workflow = load(ROOT / "workflows" / "word_swap_with_a_box.json")
-    for node in workflow["nodes"]:
-        if node["type"] == "PinpointLocInv":
-            node["widgets_values"][0] = 2
-        if loaded and node["type"] == "PinpointSamplePicture":
-            node |= {
-                "type": "LoadImage",
-                "widgets_values": [PICTURE.name, "image"],
-                "inputs": [],
-                "outputs": node["outputs"][:2],
-            }
-    return workflow
-
-
-class Editor:
-    """The box editor of the page's only Prior from Boxes, in the picture's pixels."""
-
-    def __init__(self, canvas: CanvasPage) -> None:
-        self.canvas, self.page = canvas, canvas.page
-        self.panel = self.page.locator(".pp-boxes-editor")
-        self.stage = self.panel.locator(".pp-stage")
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        frame = self.stage.bounding_box()
-        return frame["x"] + x / SIDE * frame["width"], frame["y"] + y / SIDE * frame["height"]
-
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*self.at(*start))
-        mouse.down()
-        mouse.move(*self.at((start[0] + end[0]) / 2, (start[1] + end[1]) / 2))
-        mouse.move(*self.at(*end))
-        mouse.up()
-
-    @property
-    def lines(self) -> list[str]:
-        return self.canvas.value(PRIOR, "boxes").split("\n")
-
-    def last(self) -> tuple[str, list[float]]:
-        word, _, sides = self.lines[-1].partition("=")
-        return word, [float(side) for side in sides.split(",")]
-
-    def wait_for(self, lines: list[str]) -> None:
-        self.page.wait_for_function(
-            "(text) => app.graph._nodes.find(({ type }) => type === 'PinpointPriorFromBoxes')"
-            "?.widgets[0].value === text",
-            arg="\n".join(lines),
-        )
-
-    def shows(self, boxes: int) -> None:
-        # An undone change makes the node anew, and its picture has to load.
-        self.page.wait_for_function(
-            "(count) => document.querySelectorAll('.pp-boxes-editor .pp-box').length === count", arg=boxes
-        )
-
-    def says(self) -> str:
-        return self.panel.locator(".pp-status").inner_text()
+from pinpoint.tests.comfyui.browser import CanvasPage, rendering_names
+from pinpoint.tests.comfyui.panels import CAT, PRIOR, STAR, Editor, box_workflow, near
 
 
 @pytest.fixture(params=rendering_names())
@@ -84,11 +17,6 @@ def editor(request, canvas: CanvasPage) -> Editor:
     editor.stage.wait_for(state="visible")
     editor.wait_for([CAT, STAR])
     return editor
-
-
-def near(sides: list[float], wanted: list[float]) -> bool:
-    # A pixel of the screen may be half a pixel of the picture.
-    return all(abs(side - want) <= 1 for side, want in zip(sides, wanted, strict=True))
 
 
 def test_a_box_is_drawn_moved_resized_and_deleted_with_the_mouse(editor, request):

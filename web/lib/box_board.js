@@ -3,15 +3,22 @@
  * boxes to look at and to choose from.
  */
 
-import { el } from "./dom.js";
 import { HANDLES, boxesAt, handleAt, hit, moved, resized, spanned } from "./box_geometry.js";
+import { el } from "./dom.js";
+import { keyHelp, spoken } from "./key_help.js";
 
 const REACH = { mouse: 7, pen: 10, touch: 18 };
 const CURSORS = { nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw", n: "ns", s: "ns", e: "ew", w: "ew" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const EDIT_HELP =
-  "Drag to draw a box. N adds one, Page Up and Page Down choose, arrow keys move it, with Alt they resize it," +
-  " Shift makes the step ten pixels, Enter names it, Delete removes it.";
+const EDITING = [
+  ["Drag", "draw a box, move it, or size it by its handles"],
+  ["N", "add a box"],
+  ["Page ↑ ↓", "choose a box"],
+  ["Arrows", "move it; with Shift by ten pixels"],
+  ["Alt + arrows", "size it"],
+  ["Enter", "name it"],
+  ["Delete", "remove it"],
+];
 
 /** Colours that tell words apart, also for the colour-blind (Okabe and Ito). */
 export const COLOURS = ["#56b4e9", "#e69f00", "#2bbf8f", "#f0e442", "#cc79a7", "#ff8a50", "#7fa8ff", "#c8c8c8"];
@@ -26,7 +33,7 @@ export class BoxBoard {
     onSelect = () => {},
     onName = () => {},
     label = "Boxes on the picture",
-    help = EDIT_HELP,
+    keys = EDITING,
     editable = true,
   } = {}) {
     Object.assign(this, { onChange, onSelect, onName, editable });
@@ -44,11 +51,12 @@ export class BoxBoard {
     this.empty = el("div", { class: "pp-empty" });
     this.stage = el(
       "div",
-      { class: "pp-stage", tabindex: "0", role: "application", "aria-label": `${label}. ${help}` },
+      { class: "pp-stage", tabindex: "0", role: "application", "aria-label": `${label}. ${spoken(keys)}` },
       this.picture,
       this.layer,
     );
-    this.element = el("div", { class: "pp-board" }, this.stage, this.empty);
+    this.keys = keyHelp(keys);
+    this.element = el("div", { class: "pp-board" }, this.stage, this.empty, ...this.keys.elements);
     const listen = (kind, handler) => this.stage.addEventListener(kind, (event) => handler.call(this, event));
     listen("pointerdown", this.#down);
     listen("pointermove", this.#move);
@@ -72,6 +80,7 @@ export class BoxBoard {
       this.element.style.setProperty("--pp-ratio", "1");
     }
     this.stage.hidden = !url;
+    this.keys.offer(Boolean(url));
     this.empty.hidden = Boolean(url);
     this.empty.textContent = hint;
     this.render();
@@ -288,6 +297,8 @@ export class BoxBoard {
     else if (["Delete", "Backspace"].includes(event.key) && this.editable) this.remove();
     else if (["n", "N", "Insert"].includes(event.key) && this.editable) this.add();
     else if (event.key === "Enter" && chosen) this.onName();
+    else if (event.key === "?") this.keys.toggle();
+    else if (event.key === "Escape" && this.keys.shown) this.keys.toggle();
     else if (event.key === "Escape") this.gesture ? this.#cancel() : this.select(-1);
     else return;
     // Else ComfyUI would take the key too, and delete the node.

@@ -12,8 +12,13 @@ import { sizeOf } from "../lib/pictures.js";
 import { hidePictures, whenForming, whenRan } from "../lib/runs.js";
 
 const PICK = "PinpointPickBestEdit";
-const HELP = "Click a box to choose it for the next run. Arrow keys choose another, Escape leaves the choice to the score.";
+const KEYS = [
+  ["Click", "choose a box for the next run, again the one below it"],
+  ["Arrows", "choose another"],
+  ["Esc", "leave the choice to the score"],
+];
 const EMPTY = "Run to see the boxes and choose one of them";
+const CHOSEN = (anchor) => `Box ${anchor} is chosen. Run to see it`;
 
 const lastRuns = new WeakMap();
 const colourOf = (anchor) => COLOURS[(anchor - 1) % COLOURS.length];
@@ -46,7 +51,7 @@ export function addRegionChooser(node) {
   let shownPicture = "";
   let forming = null;
 
-  const board = new BoxBoard({ label: "Boxes that an edit could go to", help: HELP, editable: false, onSelect: selected });
+  const board = new BoxBoard({ label: "Boxes that an edit could go to", keys: KEYS, editable: false, onSelect: selected });
   const chips = el("div", { class: "pp-chips", role: "group", "aria-label": "The box to take" });
   const modes = choice("What to show", [["before", "Before"], ["after", "Edit"]], (value) => ((mode = value), draw()));
   const status = el("div", { class: "pp-status", "aria-live": "polite" });
@@ -132,10 +137,12 @@ export function addRegionChooser(node) {
   }
 
   async function picture(url) {
-    if (url === shownPicture) return;
-    shownPicture = url;
+    const hint = chosen() ? CHOSEN(chosen()) : EMPTY;
+    const wanted = url ?? hint;
+    if (wanted === shownPicture) return;
+    shownPicture = wanted;
     const size = url ? await sizeOf(url) : null;
-    if (url === shownPicture) board.setPicture(size && url, size, EMPTY);
+    if (wanted === shownPicture) board.setPicture(size && url, size, hint);
   }
 
   function draw() {

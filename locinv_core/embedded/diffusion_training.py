@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from .muon import build_optimizers
 from .recipe import DiffusionRecipe
 from .training_state import Average, TrainingState, step_rng
-from .training_workers import average_gradients, compiled, rank, share
+from .training_workers import STEPS_WORTH_COMPILING, average_gradients, compiled, rank, share
 
 __all__ = [
     "build_scheduler",
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 Report = Callable[[str], None]
-_STEPS_WORTH_COMPILING = 200
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -163,7 +162,7 @@ def train_diffusion(
     alpha_bar = build_scheduler().alphas_cumprod
     weights = noise_weights(alpha_bar, recipe.weight_cap)
     chances = things.clamp(max=recipe.crowd).double()
-    predict = compiled(unet) if recipe.steps - state.step >= _STEPS_WORTH_COMPILING else unet
+    predict = compiled(unet) if recipe.steps - state.step >= STEPS_WORTH_COMPILING else unet
     started, seen, losses = time.monotonic(), 0, 0.0
 
     def export() -> None:

@@ -17,7 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "compiled", "meet", "rank", "run_workers", "share"]
+__all__ = ["STEPS_WORTH_COMPILING", "average_gradients", "compiled", "meet", "rank", "run_workers", "share"]
+
+STEPS_WORTH_COMPILING = 200
 
 
 def rank() -> int:

@@ -15,7 +15,7 @@ from ...locinv_core.embedded.muon import build_optimizers
 from ...locinv_core.embedded.training_state import Average, TrainingState, step_rng
 from ...locinv_core.embedded.training_workers import average_gradients, rank
 
-__all__ = ["Report", "averaged", "fit", "gathered", "mean_over_workers"]
+__all__ = ["Report", "averaged", "fit", "gathered"]
 
 _SAVE_SECONDS = 120
 Report = Callable[[str], None]
@@ -37,15 +37,6 @@ def gathered(rows: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
-def mean_over_workers(value: Tensor) -> Tensor:
-    """The mean of all workers' tensors of one shape."""
-    if not dist.is_initialized():
-        return value
-    total = value.clone()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
-
-
 def averaged(state: TrainingState) -> nn.Module:
     """A copy of the module in training, with the averaged parameters, frozen."""
     module = copy.deepcopy(state.module)
@@ -59,13 +50,12 @@ def fit(
     loss_of: Loss,
     *,
     steps: int,
+    muon: float,
     rate: float,
     average: float,
     checkpoint: Path,
     seed: int,
     report: Report,
-    muon: float | None = None,
-    decay: float = 0.01,
     report_steps: int = 25,
     save_steps: int = 100,
     snapshot: Callable[[nn.Module], None] | None = None,
@@ -76,9 +66,8 @@ def fit(
         name: how progress lines begin.
         loss_of: the loss of this worker's share of a step's batch, and figures to print, from the training's
             state before the step and the step's random numbers.
-        rate: peak learning rate of AdamW, which trains all, or all but Muon's part.
-        muon: peak learning rate of Muon, where it is used. average: decay of the running average.
-        decay: of the weights, where AdamW trains all.
+        muon, rate: peak learning rates of Muon and of AdamW, which trains the rest. average: decay of the
+            running average.
         save_steps: there is a checkpoint after so many steps, and after two minutes at most.
         snapshot: receives the averaged module in worker 0 at every checkpoint.
 
@@ -86,13 +75,7 @@ def fit(
         The averaged module.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if muon is None:
-        groups = [{"params": trained, "peak": rate}]
-        optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=decay, fused=True)
-        ]
-    else:
-        optimizers = build_optimizers(module, muon=muon, adam=rate)
+    optimizers = build_optimizers(module, muon=muon, adam=rate)
     state = TrainingState(module, optimizers, Average(module, average), checkpoint)
     if state.resume() and rank() == 0:
         report(f"{name}: going on from step {state.step}")

@@ -47,8 +47,8 @@ class VitRecipe:
         prototypes: outputs of the head that student and teacher must agree on.
         large, small: sides of the two kinds of views after resizing, multiples of ``patch``.
         locals: small views of a picture, beside two large ones. batch: pictures in a step.
+        rate, rate_of_ends: as in ``ClipRecipe``.
         momentum: decay of the running average of the student, which is the teacher, and what is shipped.
-        centre: decay of the running mean of the teacher's outputs.
         teacher_temperature, student_temperature: the sharpening.
     """
 
@@ -57,7 +57,7 @@ class VitRecipe:
     width: int = 96
     layers: int = 5
     heads: int = 4
-    prototypes: int = 512
+    prototypes: int = 256
     hidden: int = 192
     bottleneck: int = 64
     large: int = 80
@@ -65,10 +65,9 @@ class VitRecipe:
     locals: int = 4
     steps: int = 1100
     batch: int = 32
-    rate: float = 1e-3
-    decay: float = 0.04
+    rate: float = 3e-3
+    rate_of_ends: float = 1e-3
     momentum: float = 0.99
-    centre: float = 0.9
     teacher_temperature: float = 0.05
     student_temperature: float = 0.1
     save_steps: int = 100

@@ -1,8 +1,10 @@
 """Training the embedded vision transformer by self-distillation without labels (DINO, Caron et al., 2021).
 
 A student sees large and small views of a picture, a teacher, the running average of the student, the large
-ones; the student learns to say what the teacher says of another view. Centred and sharpened, the teacher's
-outputs neither become all the same nor all even. Two things are made for drawn scenes. The views of a picture
+ones; the student learns to say what the teacher says of another view. Sharpened, and shared out evenly over
+the outputs by Sinkhorn's iterations (SwAV, Caron et al., 2020; DINOv2, Oquab et al., 2023), the teacher's
+answers neither become all the same nor all even; with a running centre instead, as in the first DINO, they
+became all even at this size. Two things are made for drawn scenes. The views of a picture
 lie around one place where much is drawn, found by the strength of its edges: here the ground fills most of a
 picture, and views from anywhere would share nothing else. And each view is lit by its own smooth field of
 colours, so that ground and sky are no easy sign of the picture that a view comes from.
@@ -15,18 +17,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.utils.parametrizations import weight_norm
 from transformers import ViTConfig, ViTModel
 
 from ...locinv_core.embedded.training_state import TrainingState
-from ...locinv_core.embedded.training_workers import rank, share
+from ...locinv_core.embedded.training_workers import STEPS_WORTH_COMPILING, compiled, rank, share
 from .exporting import write_vit
-from .fitting import Report, fit, mean_over_workers
+from .fitting import Report, fit, gathered
 from .recipe import VitRecipe
 from .views import edge_energy, light_fields, look, mirrored, salient_windows, softened, toned, uniform
 
-__all__ = ["SelfDistilled", "build_vit", "distillation_loss", "train_vit"]
+__all__ = ["SelfDistilled", "build_vit", "distillation_loss", "shared_out", "train_vit"]
 
 _LARGE_SIDES, _LARGE_SHIFT = (60.0, 112.0), 12.0
 _SMALL_SIDES, _SMALL_SHIFT = (26.0, 52.0), 16.0
@@ -48,13 +49,7 @@ def build_vit(recipe: VitRecipe) -> ViTModel:
 
 
 class SelfDistilled(nn.Module):
-    """The transformer with the head that is only for training; the centre belongs to the teacher.
-
-    Attributes:
-        centre: (P,), the running mean of the teacher's outputs.
-    """
-
-    centre: Tensor
+    """The transformer with the head that is only for training."""
 
     def __init__(self, recipe: VitRecipe) -> None:
         super().__init__()
@@ -70,7 +65,6 @@ class SelfDistilled(nn.Module):
         last.parametrizations.weight.original0.data.fill_(1)
         last.parametrizations.weight.original0.requires_grad_(False)
         self.last = last
-        self.register_buffer("centre", torch.zeros(recipe.prototypes))
 
     def forward(self, views: Tensor) -> Tensor:
         """Outputs (B, P) for views (B, 3, H, W) in [0, 1]."""
@@ -78,28 +72,34 @@ class SelfDistilled(nn.Module):
         return self.last(F.normalize(self.head(seen.last_hidden_state[:, 0]).float(), dim=-1))
 
 
-def distillation_loss(
-    student: list[Tensor], teacher: list[Tensor], centre: Tensor, recipe: VitRecipe
-) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of student and teacher over pairs of different views, and the teacher's certainty.
+def shared_out(outputs: Tensor, temperature: float, *, iterations: int = 3) -> Tensor:
+    """Answers (B, P) from outputs (B, P): each row sums to 1, and no output has more than its part of them.
+
+    Sinkhorn's iterations on exp(outputs / temperature): columns are scaled to B / P, then rows to 1.
+    """
+    scaled = (outputs.double() - outputs.amax()) / temperature
+    answers = scaled.exp().clamp(min=1e-300)
+    for _ in range(iterations):
+        answers = answers / answers.sum(dim=0, keepdim=True) * (len(answers) / answers.shape[1])
+        answers = answers / answers.sum(dim=1, keepdim=True)
+    return answers.to(outputs.dtype)
+
+
+def distillation_loss(student: list[Tensor], teacher: list[Tensor], temperature: float) -> Tensor:
+    """Mean cross-entropy of student and teacher over pairs of different views.
 
     Args:
-        student: outputs (B, P) of each view, the large ones first, in the teacher's order. teacher: of each
-            large view. centre: (P,), taken off the teacher's outputs before they are sharpened.
-
-    Returns:
-        The loss, and the mean entropy of the teacher's answers in nats.
+        student: outputs (B, P) of each view, the large ones first, in the teacher's order. teacher: answers
+            (B, P) of each large view, rows summing to 1. temperature: the student's.
     """
-    said = [F.log_softmax(output / recipe.student_temperature, dim=-1) for output in student]
-    true = [F.softmax((output - centre) / recipe.teacher_temperature, dim=-1).detach() for output in teacher]
+    said = [F.log_softmax(output / temperature, dim=-1) for output in student]
     pairs = [
-        -(answer * guess).sum(dim=-1).mean()
-        for k, answer in enumerate(true)
+        -(answer.detach() * guess).sum(dim=-1).mean()
+        for k, answer in enumerate(teacher)
         for n, guess in enumerate(said)
         if k != n
     ]
-    entropy = -torch.cat(true).mul(torch.cat(true).clamp(min=1e-12).log()).sum(dim=-1).mean()
-    return torch.stack(pairs).mean(), entropy
+    return torch.stack(pairs).mean()
 
 
 def _lit(views: Tensor, mine: Tensor, count: int, rng: torch.Generator) -> Tensor:
@@ -146,34 +146,42 @@ def train_vit(
     model = SelfDistilled(recipe).train()
     model.backbone.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
+    see = compiled(model) if recipe.steps >= STEPS_WORTH_COMPILING else model
+    teacher = SelfDistilled(recipe).eval().requires_grad_(False)
+    teacher.backbone.set_attn_implementation("eager")
+    answer = compiled(teacher) if recipe.steps >= STEPS_WORTH_COMPILING else teacher
+
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         large, small = _views(pictures, recipe, rng)
         both = torch.cat(large)
+        state.average.copy_to(teacher)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                answers = functional_call(model, state.average.tensors, (both,)).float()
-            outputs = [*model(both).float().chunk(2)]
+                known = answer(both).float()
+            outputs = [*see(both).float().chunk(2)]
             if small:
-                outputs += model(torch.cat(small)).float().chunk(len(small))
-        loss, entropy = distillation_loss(outputs, [*answers.chunk(2)], model.centre, recipe)
+                outputs += see(torch.cat(small)).float().chunk(len(small))
+        # Rows are gathered view by view, so that each worker finds its own again.
+        every = torch.cat([gathered(part) for part in known.chunk(2)])
+        answers = [share(part) for part in shared_out(every, recipe.teacher_temperature).chunk(2)]
+        loss = distillation_loss(outputs, answers, recipe.student_temperature)
         with torch.no_grad():
-            spread = F.softmax((answers - model.centre) / recipe.teacher_temperature, dim=-1).mean(0)
-            used = torch.exp(-(spread * spread.clamp(min=1e-12).log()).sum())
-            share_of_new = 1.0 if state.step == 0 else 1 - recipe.centre
-            model.centre.lerp_(mean_over_workers(answers.mean(0)), share_of_new)
-        return loss, f"teacher's entropy {entropy.item():.2f} outputs in use {used.item():.0f}"
+            certain = torch.cat(answers)
+            entropy = -(certain * certain.clamp(min=1e-12).log()).sum(dim=-1).mean()
+            agreed = (outputs[0].argmax(1) == outputs[1].argmax(1)).float().mean()
+        return loss, f"teacher's entropy {entropy.item():.2f} views agree {agreed.item():.0%}"
 
     fit(
         "vit",
         model,
         loss_of,
         steps=recipe.steps,
-        rate=recipe.rate,
+        rate=recipe.rate_of_ends,
+        muon=recipe.rate,
         average=recipe.momentum,
         checkpoint=checkpoint,
         seed=seed,
         report=report,
-        decay=recipe.decay,
         save_steps=recipe.save_steps,
         snapshot=lambda trained: write_vit(trained.backbone, out),
     )

@@ -17,7 +17,7 @@ from pinpoint.locinv_core.embedded.judge import Judge
 from pinpoint.locinv_core.embedded.training_state import Average, TrainingState
 from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
 from pinpoint.region_core.embedded.evaluation import anchor_hits, picks
-from pinpoint.region_core.embedded.fitting import averaged, gathered, mean_over_workers
+from pinpoint.region_core.embedded.fitting import averaged, gathered
 from pinpoint.region_core.embedded.recipe import RegionsRecipe
 from pinpoint.region_core.embedded.training import train_regions
 
@@ -143,7 +143,6 @@ def test_the_averaged_module_is_a_frozen_copy() -> None:
 def test_alone_a_worker_has_all_rows() -> None:
     rows = torch.randn(4, 2, requires_grad=True)
     assert gathered(rows) is rows
-    assert mean_over_workers(rows) is rows
 
 
 def _gather_in_worker(folder: Path) -> None:
@@ -157,9 +156,8 @@ def _gather_in_worker(folder: Path) -> None:
     loss = (scale * (rows @ rows.T)).logsumexp(1).sum()
     loss.backward()
     average_gradients([weight, scale])
-    mean = mean_over_workers(torch.tensor([float(rank())]))
     assert weight.grad is not None and scale.grad is not None
-    values = {"rows": rows.detach(), "weight": weight.grad, "scale": scale.grad, "mean": mean}
+    values = {"rows": rows.detach(), "weight": weight.grad, "scale": scale.grad}
     save_file(values, folder / f"{rank()}.safetensors")
 
 
@@ -173,11 +171,6 @@ def test_two_workers_gather_rows_in_order_and_share_the_gradient_of_the_whole_lo
     scale = torch.nn.Parameter(torch.tensor(0.7))
     rows = torch.randn(4, 3) @ weight
     (scale * (rows @ rows.T)).logsumexp(1).sum().backward()
-    expected = {
-        "rows": rows.detach(),
-        "weight": weight.grad,
-        "scale": scale.grad,
-        "mean": torch.tensor([0.5]),
-    }
+    expected = {"rows": rows.detach(), "weight": weight.grad, "scale": scale.grad}
     for number in (0, 1):
         torch.testing.assert_close(load_file(tmp_path / f"{number}.safetensors"), expected)

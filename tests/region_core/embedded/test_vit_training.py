@@ -17,6 +17,7 @@ from pinpoint.region_core.embedded.vit_training import (
     SelfDistilled,
     build_vit,
     distillation_loss,
+    shared_out,
     train_vit,
 )
 
@@ -32,29 +33,47 @@ def noise_pictures(count: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 128, 128), generator=generator, dtype=torch.uint8)
 
 
-def test_the_loss_compares_different_views_and_takes_the_centre_off() -> None:
-    recipe = replace(TINY, teacher_temperature=0.5, student_temperature=1.0)
-    centre = torch.tensor([0.5, 0.0])
-    teacher = [torch.tensor([[0.5, 0.0]]), torch.tensor([[0.5, math.log(3) / 2]])]
-    # Off the centre and sharpened, the answers are 1/2, 1/2 and 1/4, 3/4.
-    student = [torch.zeros(1, 2), torch.tensor([[0.0, math.log(4)]]), torch.tensor([[math.log(9), 0.0]])]
-    # The student says 1/2, 1/2 and 1/5, 4/5 and, of the small view, 9/10, 1/10.
+def test_the_loss_compares_different_views() -> None:
+    teacher = [torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])]
+    student = [torch.zeros(1, 2), torch.tensor([[0.0, math.log(2)]]), torch.tensor([[math.log(3), 0.0]])]
+    # At temperature 1/2 the student says 1/2, 1/2 and 1/5, 4/5 and, of the small view, 9/10, 1/10.
     pairs = [
         -0.5 * math.log(1 / 5) - 0.5 * math.log(4 / 5),
         -0.5 * math.log(9 / 10) - 0.5 * math.log(1 / 10),
         math.log(2),
         -0.25 * math.log(9 / 10) - 0.75 * math.log(1 / 10),
     ]
-    loss, entropy = distillation_loss(student, teacher, centre, recipe)
+    loss = distillation_loss(student, teacher, 0.5)
     assert loss.item() == pytest.approx(sum(pairs) / 4, rel=1e-5)
-    uneven = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
-    assert entropy.item() == pytest.approx((math.log(2) + uneven) / 2, rel=1e-5)
+
+
+def test_answers_are_shared_out_evenly_over_the_outputs() -> None:
+    # Already even, row and column: only sharpened. e² / (e² + 1) at temperature 1/2.
+    own = math.e**2 / (math.e**2 + 1)
+    even = shared_out(torch.eye(2), 0.5)
+    assert torch.allclose(even, torch.tensor([[own, 1 - own], [1 - own, own]]), atol=1e-6)
+    # Pictures that all look the same are no reason to prefer an output.
+    same = shared_out(torch.tensor([[0.9, 0.1, 0.3, -0.2]]).expand(8, 4), 0.05)
+    assert torch.allclose(same, torch.full((8, 4), 0.25), atol=1e-6)
+
+
+def test_shared_out_answers_are_the_plan_of_least_cost() -> None:
+    """The scaling of exp(outputs / temperature) to given row and column sums, by plain loops."""
+    generator = torch.Generator().manual_seed(1)
+    outputs = 2 * torch.rand(6, 4, generator=generator) - 1
+    kernel = [[math.exp(value / 0.3) for value in row] for row in outputs.tolist()]
+    rows, columns = [1.0] * 6, [1.0] * 4
+    for _ in range(200):
+        columns = [1.5 / sum(rows[i] * kernel[i][j] for i in range(6)) for j in range(4)]
+        rows = [1 / sum(kernel[i][j] * columns[j] for j in range(4)) for i in range(6)]
+    plan = torch.tensor([[rows[i] * kernel[i][j] * columns[j] for j in range(4)] for i in range(6)])
+    assert torch.allclose(shared_out(outputs, 0.3, iterations=200), plan, atol=1e-5)
 
 
 def test_no_gradient_reaches_the_teacher() -> None:
     teacher = [torch.randn(2, 4, requires_grad=True) for _ in range(2)]
     student = [torch.randn(2, 4, requires_grad=True) for _ in range(2)]
-    distillation_loss(student, teacher, torch.zeros(4), TINY)[0].backward()
+    distillation_loss(student, teacher, 0.1).backward()
     assert all(output.grad is None for output in teacher)
     assert all(output.grad is not None for output in student)
 
@@ -98,7 +117,6 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path)
     with safe_open(tmp_path / "whole.safetensors", "pt") as one, safe_open(half, "pt") as other:
         assert one.metadata()["step"] == other.metadata()["step"] == "4"
         assert set(one.keys()) == set(other.keys())
-        assert "module.centre" in one.keys()
         for name in one.keys():
             assert torch.equal(one.get_tensor(name), other.get_tensor(name)), name
 

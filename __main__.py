@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-from .cli import dataset, demo, edit, evaluate_embedded, regions, scenes, train_embedded
+from .cli import dataset, demo, edit, evaluate, evaluate_embedded, regions, scenes, study, train_embedded
 
 COMMANDS: Mapping[str, ModuleType] = {
     "edit": edit,
@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
     "scenes": scenes,
     "dataset": dataset,
+    "evaluate": evaluate,
+    "study": study,
     "train-embedded": train_embedded,
     "evaluate-embedded": evaluate_embedded,
 }

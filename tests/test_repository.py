@@ -116,6 +116,7 @@ def test_the_import_finder_resolves_relative_imports(
         "pinpoint.cli",
         "pinpoint.evaluation",
         "pinpoint.evaluation.datasets",
+        "pinpoint.evaluation.study",
         "pinpoint.locinv_core",
         "pinpoint.locinv_core.embedded",
         "pinpoint.region_core",
@@ -332,6 +333,7 @@ def test_the_readme_shows_files_that_exist() -> None:
 
 
 DATA = (
+    "evaluation/study/page/",
     "locinv_core/configs/",
     "locinv_core/embedded/samples/",
     "locinv_core/embedded/weights/",

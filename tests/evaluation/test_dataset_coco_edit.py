@@ -69,20 +69,20 @@ class Coco:
         }
         self.captions: list[dict[str, Any]] = []
 
-    def add(self, id: int, captions: Sequence[str], *things: tuple[str, Any], **fields: Any) -> None:
+    def add(self, id: int, captions: Sequence[str], *things: tuple[Any, ...], **fields: Any) -> None:
         """A picture with its captions and (category, segmentation), crowds as (category, segmentation, 1)."""
         name = f"{id:012d}.png"
         Image.new("RGB", (WIDTH, HEIGHT), (id % 256, 80, 120)).save(self.folder / "pictures" / name)
         entry = {"id": id, "file_name": name, "width": WIDTH, "height": HEIGHT}
         self.instances["images"].append(entry | fields)
-        for category, segmentation, *crowd in things:
+        for category, segmentation, crowd in (thing if len(thing) == 3 else (*thing, 0) for thing in things):
             self.instances["annotations"].append(
                 {
                     "id": len(self.instances["annotations"]),
                     "image_id": id,
                     "category_id": 10 + CATEGORIES.index(category),
                     "segmentation": segmentation,
-                    "iscrowd": int(bool(crowd)),
+                    "iscrowd": crowd,
                 }
             )
         for caption in captions:

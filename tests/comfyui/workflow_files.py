@@ -14,10 +14,13 @@ _WIDTH, _GAP, _TITLE, _ROW, _MULTILINE = 340, 40, 40, 24, 110
 _SHOWS = {
     "PreviewImage": 260,
     "SaveImage": 260,
+    "MaskPreview": 260,
     "PinpointCompare": 400,
     "PinpointCrossAttentionMaps": 450,
     "PinpointPriorFromBoxes": 400,
     "PinpointParsePrompt": 150,
+    "PinpointProposeAnchors": 260,
+    "PinpointFindWord": 260,
     "PinpointScoreRegions": 430,
     "PinpointLearnRegions": 430,
     "PinpointPickBestEdit": 430,

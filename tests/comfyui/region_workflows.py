@@ -1,0 +1,151 @@
+"""The workflows in which Pinpoint finds the place itself, laid out as in `locinv_workflows`."""
+
+from __future__ import annotations
+
+from pinpoint.tests.comfyui.locinv_workflows import (
+    CHECKPOINT,
+    FOX,
+    NATIVE_SIDE,
+    OWN_PICTURE,
+    SAMPLE,
+)
+from pinpoint.tests.comfyui.workflow_files import Canvas, Link
+
+FOUND_BY = (
+    "**For a photograph:** a DINO such as *facebook/dino-vitb16* in *Load ViT*, and a CLIP such as"
+    " *openai/clip-vit-base-patch16* in *Load CLIP to Judge Edits*."
+)
+
+
+def learnable_regions(canvas: Canvas) -> None:
+    """Boxes around anchors, learned and ranked."""
+    canvas.column("1  Picture and networks")
+    canvas.note(
+        "# Learnable Regions\n\nNo mask, no box: say what is there and what should be. Boxes around what"
+        " stands out are tried, a small network learns which one the edit should use, and CLIP ranks the"
+        " edits. Click a box of *Learn Regions* to choose it yourself: the next run uses it.\n\n"
+        + OWN_PICTURE
+        + "\n\n"
+        + FOUND_BY
+    )
+    model = canvas.add("PinpointLoadEditModel")
+    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    canvas.column("2  Where it could go")
+    proposals = _anchors(canvas, (sample, 0))
+    canvas.column("3  Learn where it goes")
+    editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=30)
+    regions = _learned(canvas, proposals, (editor, 0), "a yellow cat", "a yellow fox")
+    canvas.column("4  The best edit")
+    picked = canvas.add("PinpointPickBestEdit", regions=regions)
+    canvas.column("5  Look")
+    canvas.add("PinpointCompare", before=(sample, 0), after=(picked, 0), mask=(picked, 1))
+    canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/learned_region")
+
+
+def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool = False) -> None:
+    """Regions edited by any MODEL; `embedded`: by the model that comes with Pinpoint."""
+    caption, wish = "a red star", "a blue star"
+    canvas.column("1  Your checkpoint")
+    canvas.note(
+        "# Learnable Regions with a ComfyUI sampler\n\nAny model that ComfyUI samples edits inside the boxes:"
+        " SDXL, Flux, … with the sampler, the scheduler and the LoRAs that you like.\n\n**This needs a"
+        " checkpoint** in *models/checkpoints*; choose it in *Load Checkpoint*. What the edit should show"
+        " stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\nThe drawn picture is"
+        " enlarged to 512 pixels, for Stable Diffusion 1.5; SDXL and Flux want 1024.\n\n" + FOUND_BY
+    )
+    if embedded:
+        model = canvas.add("PinpointLoadEditModel")
+    else:
+        model = canvas.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    canvas.column("2  The picture")
+    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    picture = (sample, 0)
+    if not embedded:
+        picture = (
+            canvas.add(
+                "ImageScale",
+                image=picture,
+                upscale_method="lanczos",
+                width=NATIVE_SIDE,
+                height=NATIVE_SIDE,
+                crop="disabled",
+            ),
+            0,
+        )
+    canvas.column("3  Where it could go")
+    proposals = _anchors(canvas, picture)
+    canvas.column("4  What edits, and learning where")
+    if embedded:
+        editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=30)
+    else:
+        wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=wish)
+        unwanted = canvas.add("CLIPTextEncode", "What it should not show", clip=(model, 1), text="")
+        editor = canvas.add(
+            "PinpointEditorComfyUISampler",
+            model=(model, 0),
+            vae=(model, 2),
+            positive=(wanted, 0),
+            negative=(unwanted, 0),
+        )
+    regions = _learned(canvas, proposals, (editor, 0), caption, wish)
+    canvas.column("5  The best edit")
+    picked = canvas.add("PinpointPickBestEdit", regions=regions)
+    canvas.column("6  Look")
+    canvas.add("PinpointCompare", before=picture, after=(picked, 0), mask=(picked, 1))
+    canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/sampled_region")
+
+
+def no_mask_at_all(canvas: Canvas) -> None:
+    """Regions find the place, LocInv edits there."""
+    canvas.column("1  Picture and networks")
+    canvas.note(
+        "# No mask at all\n\nName the thing, draw nothing, and only it changes: *Find Word* looks where the"
+        " model's own attention for the word lies, and which box CLIP holds to be it; LocInv takes that box"
+        " as its prior.\n\n" + OWN_PICTURE + "\n\n" + FOUND_BY
+    )
+    model = canvas.add("PinpointLoadEditModel")
+    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    vit = canvas.add("PinpointLoadViT")
+    clip = canvas.add("PinpointLoadCLIP")
+    canvas.column("2  What it shows, and where")
+    prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
+    found = canvas.add(
+        "PinpointFindWord",
+        model=(model, 0),
+        image=(sample, 0),
+        prompt=(prompt, 0),
+        vit=(vit, 0),
+        clip=(clip, 0),
+        words="cat",
+    )
+    canvas.column("3  Invert and tune")
+    ready = canvas.add(
+        "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0)
+    )
+    canvas.column("4  The edit")
+    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0))
+    canvas.column("5  Look")
+    canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(found, 1))
+    canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
+    canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/no_mask")
+
+
+def _anchors(canvas: Canvas, picture: Link) -> Link:
+    """What stands out in the picture, as proposals."""
+    vit = canvas.add("PinpointLoadViT")
+    return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), min_distance=2.0), 0
+
+
+def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt: str) -> Link:
+    """The boxes, learned."""
+    clip = canvas.add("PinpointLoadCLIP")
+    learned = canvas.add(
+        "PinpointLearnRegions",
+        proposals=proposals,
+        editor=editor,
+        clip=(clip, 0),
+        caption=caption,
+        prompt=prompt,
+        finalists=4,
+    )
+    return learned, 0

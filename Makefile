@@ -3,6 +3,7 @@
 #   make demo       invert a picture, tune its tokens, edit it: pictures and a report in out/demo
 #   make test       the fast tests            make test-all   every test
 #   make test-comfyui   the tests in a real ComfyUI (COMFYUI_DIR, else ~/ComfyUI)
+#   make screenshots    the README's pictures of ComfyUI, made in a browser
 #   make bench      the methods, as a table   make lint       ruff and mypy
 #   make clean      remove caches and the demo (make distclean: the .venv too)
 
@@ -21,7 +22,7 @@ again_if_moved = $(if $(call installed_here,$(1)),,FORCE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-comfyui bench lint clean distclean FORCE
+.PHONY: help demo test test-all test-comfyui screenshots bench lint clean distclean FORCE
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -39,6 +40,10 @@ test-all: $(READY_DEV)
 test-comfyui: $(READY_DEV)
 	$(RUN) tests/comfyui/prepare.py
 	$(RUN) -m pytest tests/comfyui -rs
+
+screenshots: $(READY_DEV)
+	$(RUN) tests/comfyui/prepare.py
+	$(RUN) tests/comfyui/screenshots.py
 
 bench: $(READY_DEV)
 	$(RUN) tests/benchmarks/bench.py

@@ -22,6 +22,8 @@ from pinpoint.tests.comfyui.workflow_files import load
 IMAGES = ROOT / "docs" / "images"
 SCALE = 1.4
 """Zoom at which a node is taken."""
+WIDTH, HEIGHT = 1600, 1500
+"""Of the page: room for the tallest node at that zoom."""
 COLOURS = 256
 MOST_BYTES = 300_000
 
@@ -37,8 +39,10 @@ def opened(canvas: CanvasPage, name: str) -> None:
 def whole_canvas(canvas: CanvasPage) -> bytes:
     """The page with all of the workflow in it."""
     opened(canvas, "word_swap_with_a_box")
+    canvas.page.set_viewport_size({"width": 1600, "height": 860})
     canvas.fit()
     content: bytes = canvas.page.screenshot()
+    canvas.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     return content
 
 
@@ -139,7 +143,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as base:
         comfyui = ComfyUI(folder, python, Path(base))
         try:
-            with canvas_page(comfyui, browser, size=(1600, 1400), touch=False) as canvas:
+            with canvas_page(comfyui, browser, size=(WIDTH, HEIGHT), touch=False) as canvas:
                 for name, shot in SHOTS.items():
                     if name in given.without:
                         continue

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..locinv_core.localized_edit import EditRequest
     from ..locinv_core.model import EditModel
+    from ..locinv_core.priors import LocalizationPrior
     from ..locinv_core.run import Run
     from ..region_core.locate import Located
 
@@ -28,6 +30,7 @@ METHOD_NAMES = (
     *("locinv", "dpl", "nti", "npi", "proxnpi", "direct", "ddim"),
     *("pnp", "masactrl", "diffedit", "pix2pix-zero"),
 )
+OTHER_METHOD_NAMES = (*("ledits++", "blended", "inpaint", "imagic", "instruct-pix2pix", "learnable-regions"),)
 TOKEN_NAMES = ("off", "exact", "fast")
 NULL_NAMES = ("none", "null-text", "negative-prompt", "proximal", "direct")
 CARRY_NAMES = ("tuned", "original", "keys")
@@ -63,9 +66,28 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=METHOD_NAMES,
-        help="how to edit; those to ddim are presets of --tokens and --null (default: locinv with a prior,"
-        " else direct)",
+        choices=(*METHOD_NAMES, *OTHER_METHOD_NAMES),
+        help="how to edit; those to ddim are presets of --tokens and --null; inpaint and instruct-pix2pix"
+        " want a folder of their own as --model (default: locinv with a prior, else direct)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another setting of the method, such as noises=5 of diffedit or interpolation=0.8 of imagic"
+        " (may be repeated)",
+    )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="where the edit may show, for blended and inpaint (default: the priors of what changes)",
+    )
+    parser.add_argument(
+        "--instruction",
+        metavar="TEXT",
+        help="the edit as an order, for instruct-pix2pix (default: one made of the texts)",
     )
     parser.add_argument("--tokens", choices=TOKEN_NAMES, help="how words are tuned (default: the method's)")
     parser.add_argument(
@@ -85,7 +107,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="DDIM steps (default 50)")
     parser.add_argument(
-        "--guidance", type=float, default=7.5, metavar="W", help="guidance scale (default 7.5)"
+        "--guidance", type=float, metavar="W", help="guidance scale (default 7.5; ledits++ 5)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
@@ -107,6 +129,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Edit and write the files; ValueError for bad input, before any work."""
     _check_files(args)
+    if args.method in OTHER_METHOD_NAMES:
+        return _run_other(args)
+    for name in ("mask", "instruction"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"{name}: the method {args.method or 'locinv'!r} has no such option")
     import torch
 
     from ..locinv_core.images import load_image
@@ -125,7 +152,8 @@ def run(args: argparse.Namespace) -> int:
         books = Run(progress)
         with books.stage("load"):
             model = load_edit_model(args.model, device=args.device, dtype=args.dtype)
-        located = _locate(args, model, request, to_find, books) if to_find else {}
+        texts = (request.source, request.target)
+        located = _locate(args, model, image, texts, to_find, books) if to_find else {}
         request = _with_places(request, located)
         outcome = localized_edit(model, request, inversion=inversion, run=books)
         quality = judge(model, request, outcome, run=books)
@@ -136,6 +164,62 @@ def run(args: argparse.Namespace) -> int:
     print(summary(report))
     print(f"pictures and report: {args.out}", file=sys.stdout)
     return 0
+
+
+def _run_other(args: argparse.Namespace) -> int:
+    """Run a method that is no preset."""
+    from . import edit_methods
+
+    edit_methods.refuse_preset_options(args)
+    from ..locinv_core.images import load_image
+    from ..locinv_core.priors import from_arguments, from_mask_files
+    from ..locinv_core.run import Run
+    from ..region_core.method_types import EditTask
+    from ..region_core.methods import any_method_named, edit_by_method
+
+    image = load_image(args.image)
+    size = image.shape[-2], image.shape[-1]
+    given, to_find = _split_priors(args.prior)
+    prior = from_arguments(given, size) if given else None
+    settings = edit_methods.chosen_settings(args, _more_settings(args.set))
+    mask = None if args.mask is None else from_mask_files({"mask": args.mask}, size=size).mask("mask")
+    if mask is None and not args.prior and "mask" in any_method_named(args.method).needs:
+        raise ValueError(f"mask: the method {args.method!r} wants --mask, or --prior for what changes")
+    task = EditTask(image, args.source, args.target, prior, mask, args.instruction)
+    with ConsoleProgress() as progress:
+        books = Run(progress)
+        with books.stage("load"):
+            models = edit_methods.open_for(args)
+        if to_find:
+            if models.model is None:
+                raise ValueError(f"prior: the model of {args.method!r} cannot find places, wants them given")
+            texts = (args.source, args.target)
+            located = _locate(args, models.model, image, texts, to_find, books)
+            task = replace(task, prior=_joined(prior, located, image))
+        outcome = edit_by_method(args.method, models, task, settings=settings, seed=args.seed, run=books)
+    with filled_folder(args.out) as folder:
+        report = edit_methods.write_outcome(folder, args, models, task, outcome, settings, books)
+    print(edit_methods.outcome_summary(report))
+    print(f"pictures and report: {args.out}", file=sys.stdout)
+    return 0
+
+
+def _more_settings(arguments: Sequence[str], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """--set NAME=VALUE by name; a value is JSON, or, where it is none, the text itself."""
+    settings: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (name and equals):
+            raise ValueError(f"set: got {argument!r}, wants NAME=VALUE, for example interpolation=0.8")
+        if name in settings or name in (known or {}):
+            raise ValueError(f"set: {name!r} is given twice")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        settings[name] = tuple(value) if isinstance(value, list) else value
+    return settings
 
 
 def _check_files(args: argparse.Namespace) -> None:
@@ -163,7 +247,12 @@ def _split_priors(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _locate(
-    args: argparse.Namespace, model: EditModel, request: EditRequest, words: list[str], books: Run
+    args: argparse.Namespace,
+    model: EditModel,
+    image: Tensor,
+    texts: tuple[str, str],
+    words: list[str],
+    books: Run,
 ) -> dict[str, Located]:
     """Find the words' boxes, once both texts are known to be good."""
     from ..locinv_core.prompts import parse_prompt
@@ -171,27 +260,31 @@ def _locate(
     from ..region_core.guidance import load_clip
     from ..region_core.locate import LocateSettings, locate_words, phrase_of
 
-    source = parse_prompt(request.source, model.tokenizer)
-    parse_prompt(request.target, model.tokenizer)
-    model.schedule.timesteps(request.steps)
+    source, _ = (parse_prompt(text, model.tokenizer) for text in texts)
+    model.schedule.timesteps(args.steps)
     for word in words:
         phrase_of(source, word)
     with books.stage("load"):
         vision, guide = load_vit(args.vit, model.device), load_clip(args.clip, model.device)
     settings = LocateSettings(seed=args.seed)
-    return locate_words(model, vision, guide, request.image, source, words, settings, run=books)
+    return locate_words(model, vision, guide, image, source, words, settings, run=books)
 
 
 def _with_places(request: EditRequest, located: dict[str, Located]) -> EditRequest:
     """The request with the boxes found as detection priors beside the places given."""
+    return replace(request, prior=_joined(request.prior, located, request.image))
+
+
+def _joined(
+    prior: LocalizationPrior | None, located: dict[str, Located], image: Tensor
+) -> LocalizationPrior | None:
     if not located:
-        return request
+        return prior
     from ..locinv_core.priors import merge
     from ..region_core.locate import detection_prior
 
-    height, width = request.image.shape[-2:]
-    found = detection_prior(located, (height, width))
-    return replace(request, prior=found if request.prior is None else merge(request.prior, found))
+    found = detection_prior(located, (image.shape[-2], image.shape[-1]))
+    return found if prior is None else merge(prior, found)
 
 
 def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditRequest:
@@ -203,7 +296,7 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
     prior = from_arguments(given, (height, width)) if given else None
     method = method_named(args.method or ("locinv" if args.prior else "direct"))
     method = method.with_choices(args.tokens, args.null)
-    settings: dict[str, Any] = {"guidance": args.guidance}
+    settings: dict[str, Any] = {"guidance": 7.5 if args.guidance is None else args.guidance}
     if args.carry is not None:
         settings["carry"] = args.carry
     if args.blend is not None:
@@ -216,7 +309,7 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
         method=method,
         bindings=None if args.bind is None else [_binding(text) for text in args.bind],
         steps=args.steps,
-        settings=method.settings(**settings),
+        settings=method.settings(**settings, **_more_settings(args.set, settings)),
         composite_pixels=args.composite,
     )
 

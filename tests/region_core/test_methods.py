@@ -1,4 +1,4 @@
-"""All methods behind their one signature: what each needs, costs and keeps, on tiny models of the true layout."""
+"""All methods behind their one signature: what each needs, costs and keeps, on tiny models."""
 
 from __future__ import annotations
 
@@ -199,8 +199,8 @@ def test_ledits_keeps_its_concepts_inside_the_mask_where_it_is_told_to(models, t
 LACKS = {
     "locinv": ("prior", "wants a mask or a box for a word"),
     "blended": ("prior", "wants a mask, or a mask or a box for a word"),
-    "inpaint": ("inpaint", "whose UNet reads a mask: 9 channels"),
-    "instruct-pix2pix": ("instruct", "whose UNet reads a picture: 8 channels"),
+    "inpaint": ("inpaint", "whose UNet reads a mask: 9 channels)"),
+    "instruct-pix2pix": ("instruct", "whose UNet reads a picture: 8 channels)"),
     "imagic": ("model", "wants a text-to-image model"),
     "learnable-regions": ("clip", "wants a CLIP"),
 }
@@ -212,8 +212,9 @@ def test_what_a_method_lacks_is_named_before_any_work(models, task, name):
     run = Run()
     there = models if part == "prior" else dataclasses.replace(models, **{part: None})
     given = dataclasses.replace(task, prior=None) if part == "prior" else task
-    with pytest.raises(ValueError, match=rf"the method '{name}' .*{message}, and there is none"):
+    with pytest.raises(ValueError, match=f"the method '{name}' ") as caught:
         edit_by_method(name, there, given, run=run)
+    assert str(caught.value).endswith(f"{message}, and there is none")
     assert run.total == 0
 
 
@@ -274,11 +275,11 @@ def test_open_models_opens_what_the_methods_need_and_nothing_else(tmp_path):
 
 def test_open_models_says_what_is_lacking_before_it_reads_anything(tmp_path):
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(ValueError, match="instruct: the method 'instruct-pix2pix' wants .*none is named"):
+    with pytest.raises(ValueError, match=r"instruct: the method 'instruct-pix2pix' wants .*none is named"):
         open_models(["nti", "instruct-pix2pix"], model=nowhere)
     with pytest.raises(ValueError, match="inpaint: the method 'inpaint' wants"):
         open_models(["inpaint"], model=nowhere)
-    with pytest.raises(ValueError, match="clip: got .*nowhere"):
+    with pytest.raises(ValueError, match=r"clip: got .*nowhere"):
         open_models(["learnable-regions"], model=tmp_path / "no model", clip=nowhere)
     with pytest.raises(ValueError, match="method: got 'magic'"):
         open_models(["magic"])

@@ -17,6 +17,7 @@ _STEPS = {
     "vit": "the vision transformer",
     "vq": "the autoencoder with a codebook",
     "transformer": "the masked-token transformer",
+    "instruct": "InstructPix2Pix",
 }
 
 
@@ -36,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--stages",
         default="tokenizer,vae,diffusion,clip,vit,amused",
-        help="what to train, separated by commas (default: tokenizer,vae,diffusion,clip,vit,amused)",
+        help="what to train, separated by commas (default: tokenizer,vae,diffusion,clip,vit,amused);"
+        " instruct trains an InstructPix2Pix from the text-to-image model into its own folder instruct, in"
+        " --out or else in --work",
     )
     for name, whose in _STEPS.items():
         parser.add_argument(f"--steps-{name}", type=int, metavar="N", help=f"steps of {whose}")
@@ -79,13 +82,14 @@ def run(args: argparse.Namespace) -> int:
 
     from dataclasses import replace
 
+    from ..locinv_core.embedded import instruct_training as instruct
     from ..locinv_core.embedded.recipe import Recipe
     from ..locinv_core.embedded.training import CHECKPOINTS, STAGES, train, with_steps
     from ..region_core.embedded import training as regions
     from ..region_core.embedded.recipe import RegionsRecipe
 
     stages = tuple(stage.strip() for stage in args.stages.split(",") if stage.strip())
-    known = (*STAGES, *regions.STAGES)
+    known = (*STAGES, *regions.STAGES, instruct.STAGE)
     unknown = [stage for stage in stages if stage not in known]
     if unknown or not stages:
         raise ValueError(f"--stages: got {', '.join(unknown) or 'none'}, needs some of {', '.join(known)}")
@@ -102,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.restart:
         forgotten = [*CHECKPOINTS] if first else []
+        forgotten += [instruct.CHECKPOINT] if instruct.STAGE in stages else []
         for name in forgotten + [name for stage in then for name in regions.CHECKPOINTS[stage]]:
             (args.work / name).unlink(missing_ok=True)
     if first:
@@ -115,6 +120,20 @@ def run(args: argparse.Namespace) -> int:
             args.work,
             tokenizer=(args.out if own else _WEIGHTS) / "tokenizer",
             stages=then,
+            processes=args.processes,
+            report=report,
+        )
+    if instruct.STAGE in stages:
+        of_pairs = instruct.InstructRecipe(seed=args.seed)
+        if args.smoke:
+            of_pairs = of_pairs.smoke()
+        of_pairs = of_pairs.with_numbers(pairs=args.scenes, steps=args.steps_instruct)
+        trained_here = args.out is not None and (args.out / "unet").is_dir()
+        instruct.train_instruct(
+            of_pairs,
+            (args.out or args.work) / "instruct",
+            args.work,
+            start=args.start or (args.out if trained_here else _WEIGHTS),
             processes=args.processes,
             report=report,
         )

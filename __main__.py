@@ -13,7 +13,18 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
-from .cli import dataset, demo, edit, evaluate, evaluate_embedded, regions, scenes, study, train_embedded
+from .cli import (
+    ablate,
+    dataset,
+    demo,
+    edit,
+    evaluate,
+    evaluate_embedded,
+    regions,
+    scenes,
+    study,
+    train_embedded,
+)
 
 COMMANDS: Mapping[str, ModuleType] = {
     "edit": edit,
@@ -22,6 +33,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "scenes": scenes,
     "dataset": dataset,
     "evaluate": evaluate,
+    "ablate": ablate,
     "study": study,
     "train-embedded": train_embedded,
     "evaluate-embedded": evaluate_embedded,

@@ -6,6 +6,7 @@ comes back, pictures too, is written by the process that asked for it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ from .workers import LOST_STARTS, OUTCOME, READY, REFUSED, Done, Message, lost_o
 
 LOCAL = "local"
 """The address that starts a cluster of this machine alone."""
+AUTO = "auto"
+"""The address of the cluster that this machine is part of."""
+WANTED = "wants host:port, ray://host:port, auto or local"
+PATIENCE = 10.0
+"""Seconds that an address gets to answer; Ray itself would try for minutes."""
 
 
 class ClusterWorker:
@@ -114,11 +120,23 @@ def _connect(ray: Any, address: str) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == LOCAL:
         settings["include_dashboard"] = False
+    elif address != AUTO:
+        _check_that_someone_listens(address)
     try:
         ray.init(address=address, **settings)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"cluster: no Ray cluster answers at {address!r} ({reason}); wants host:port, ray://host:port,"
-            " auto or local"
-        ) from error
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ValueError(_no_answer(address, " ".join(str(error).split())[:200])) from error
+
+
+def _check_that_someone_listens(address: str) -> None:
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise ValueError(f"cluster: got {address!r}, {WANTED}")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise ValueError(_no_answer(address, error.strerror or str(error))) from error
+
+
+def _no_answer(address: str, reason: str) -> str:
+    return f"cluster: no Ray cluster answers at {address!r} ({reason}), {WANTED}"

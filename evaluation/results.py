@@ -130,9 +130,18 @@ def _difference(name: str, had: Any, asked: Any) -> str:
     """What differs in one field: of the settings, only those that do."""
     if not (isinstance(had, dict) and isinstance(asked, dict)):
         return f"{name} {had}, and this run asks for {asked}"
-    keys = [key for key in {**had, **asked} if had.get(key) != asked.get(key)]
-    old, new = (", ".join(f"{key} {values.get(key)}" for key in keys) for values in (had, asked))
+    one, other = _flat(had), _flat(asked)
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    old, new = (", ".join(f"{key} {values.get(key)}" for key in keys) for values in (one, other))
     return f"{name} {old}, and this run asks for {new}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings within settings under names with dots."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def _parse(content: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .dataset import Item
 from .results import ResultsFile, check_same_work, row_key
-from .work_items import Outcome, Performer, Recipe, Task, Variant, WorkItem, digest
+from .work_items import Outcome, Recipe, Task, Variant, WorkItem, digest
 from .workers import Done, in_process, in_processes
 
 PICTURES = "pictures"
@@ -69,14 +69,13 @@ def run_work(
         raise ValueError(f"methods: got {', '.join(names) or 'none'}, wants at least one, each once")
     workforce = workforce or Workforce()
     workforce.check()
-    performer: Performer | None = recipe.open()
-    assert performer is not None
+    performer = recipe.open()
     inputs = {item.id: digest(item) for item in items}
-    fingerprint = performer.fingerprint
+    fingerprints = {variant.name: performer.fingerprint(variant) for variant in variants}
     wanted = {
         (item.id, variant.name): {
             "settings": dict(variant.settings),
-            "model": fingerprint,
+            "model": fingerprints[variant.name],
             "seed": seed,
             "input": inputs[item.id],
         }
@@ -96,10 +95,10 @@ def run_work(
         if workforce.cluster is not None and work:
             from .cluster import on_cluster
 
-            performer = None
+            del performer
             outcomes = on_cluster(recipe, work, workforce.cluster, workforce.jobs, seed)
         elif (workforce.jobs or 1) > 1 and len(work) > 1:
-            performer = None  # its memory is the workers'
+            del performer  # its memory is the workers'
             outcomes = in_processes(recipe, work, workforce.jobs or 1, seed)
         else:
             outcomes = in_process(performer, work, seed)

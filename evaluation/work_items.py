@@ -73,9 +73,8 @@ class Outcome:
 class Performer(Protocol):
     """What does tasks: a model and its metrics, opened. It may keep what the variants of an item share."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the model."""
+    def fingerprint(self, variant: Variant) -> str:
+        """Of the model that the variant edits with."""
         ...
 
     def __call__(self, task: Task) -> Outcome: ...
@@ -96,6 +95,23 @@ def attempt(performer: Performer, task: Task) -> Outcome:
     except Exception as error:
         text = " ".join(str(error).split())
         return Outcome(error=f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
+    """At most `limit` items, evenly over their tasks, in their order; None takes all.
+
+    Those of a smaller limit are among those of a larger. Raises ValueError for a limit below 1.
+    """
+    if limit is None:
+        return tuple(items)
+    if limit < 1:
+        raise ValueError(f"limit: got {limit}, wants 1 or more")
+    turns: Counter[str] = Counter()
+    ranked = []
+    for place, item in enumerate(items):
+        ranked.append((turns[item.task], place))
+        turns[item.task] += 1
+    return tuple(items[place] for place in sorted(place for _, place in sorted(ranked)[:limit]))
 
 
 def digest(item: Item) -> str:

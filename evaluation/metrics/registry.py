@@ -228,7 +228,19 @@ ROW_METRICS: Final[Mapping[str, Metric]] = dict(
 )
 """What a row of results says beside `metrics`."""
 
-COLUMNS: Final[Mapping[str, Metric]] = {**METRICS, **ROW_METRICS}
+REGION_METRICS: Final[Mapping[str, Metric]] = dict(
+    [
+        _metric("s_t2i", "S_t2i", True, [], "Cosine of CLIP's embeddings of the edit and the prompt."),
+        _metric(
+            "s_i2i", "S_i2i", True, [], "Cosine of CLIP's embeddings of the edit and the source picture."
+        ),
+        _metric("region_score", "S", True, [], "2 S_t2i + S_i2i (Learnable Regions, Eq. 7)."),
+        _metric("box_iou", "IoU of the box", True, [], "Overlap of the box with where the edit may show."),
+    ]
+)
+"""What `ablate regions` writes into a row's metrics."""
+
+COLUMNS: Final[Mapping[str, Metric]] = {**METRICS, **ROW_METRICS, **REGION_METRICS}
 
 _OF_ROWS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "iou_best": lambda row: _mean_over_words(row, lambda word: word.get("iou_after")),

@@ -51,7 +51,7 @@ class FakeRecipe:
     """
 
     log: Path
-    fingerprint: str = "f00d"
+    model: str = "f00d"
     failing: Sequence[str] = ()
     deadly: Sequence[str] = ()
     fatal_once: Sequence[str] = ()
@@ -72,9 +72,8 @@ class FakeRecipe:
 class FakePerformer:
     recipe: FakeRecipe
 
-    @property
-    def fingerprint(self) -> str:
-        return self.recipe.fingerprint
+    def fingerprint(self, variant: Variant) -> str:
+        return self.recipe.model
 
     def __call__(self, task: Task) -> Outcome:
         name = f"{task.item.id} {task.variant.name}"
@@ -93,10 +92,11 @@ class FakePerformer:
 class ThreadsRecipe:
     """Opens what says how many threads torch has."""
 
-    fingerprint = "none"
-
     def open(self) -> ThreadsRecipe:
         return self
+
+    def fingerprint(self, variant: Variant) -> str:
+        return "none"
 
     def __call__(self, task: Task) -> Outcome:
         import torch

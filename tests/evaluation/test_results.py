@@ -127,6 +127,7 @@ def test_no_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     [
         ({"settings": {"steps": 9}}, "'locinv' on 'a' with settings steps 9, and this run asks for steps 4"),
         ({"settings": {"steps": 4, "blend": "off"}}, "settings blend off, and this run asks for blend None"),
+        ({"settings": {"steps": 4, "tuning": {"share": 1}}}, r"settings tuning\.share 1, and this run asks"),
         ({"model": "beef"}, "model beef, and this run asks for f00d"),
         ({"seed": 3}, "seed 3, and this run asks for 0"),
         ({"input": "xyz"}, "input xyz, and this run asks for abc"),

@@ -106,7 +106,7 @@ def test_other_settings_seed_or_model_are_refused_before_any_work(tmp_path: Path
     with pytest.raises(ValueError, match="seed 0, and this run asks for 1"):
         run_work(FakeRecipe(log), all_items, variants("ddim"), tmp_path, seed=1)
     with pytest.raises(ValueError, match="model f00d, and this run asks for beef"):
-        run_work(FakeRecipe(log, fingerprint="beef"), all_items, variants("ddim"), tmp_path)
+        run_work(FakeRecipe(log, model="beef"), all_items, variants("ddim"), tmp_path)
     assert begun(log) == []
 
 

@@ -1,0 +1,95 @@
+"""What the commands that go over a data set have in common: how much of it, by whom, and where to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..evaluation.dataset import Dataset
+    from ..evaluation.runner import Workforce
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the data set and the options of a run over it."""
+    parser.add_argument(
+        "dataset",
+        type=Path,
+        metavar="DATASET",
+        help="folder with a dataset.json, a scenes.json or PIE-Bench's mapping_file.json, or that file",
+    )
+    parser.add_argument(
+        "--model",
+        default="embedded",
+        metavar="embedded|DIR|FILE",
+        help="diffusers folder or .safetensors file (default embedded)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only N of the pictures, spread over the tasks (default all)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes of one thread each (default 1, this one)"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="do the work on a Ray cluster: host:port, ray://host:port, auto or local; --jobs then is how"
+        " many workers (default: one for each CPU of the cluster)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="try again what failed in an earlier run into DIR"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write to; what an earlier run has left there is gone on with",
+    )
+
+
+def workforce_of(args: argparse.Namespace) -> Workforce:
+    """Who does the work. Raises ValueError for fewer than one process, or a cluster without Ray."""
+    from ..evaluation.runner import Workforce
+
+    workforce = Workforce(args.jobs, args.cluster)
+    workforce.check()
+    return workforce
+
+
+def limited_dataset(args: argparse.Namespace) -> Dataset:
+    """The data set, of as many pictures as are asked for. Raises ValueError for one that cannot be read."""
+    from dataclasses import replace
+
+    from ..evaluation.dataset import read_dataset
+    from ..evaluation.work_items import spread
+
+    dataset = read_dataset(args.dataset)
+    return replace(dataset, items=spread(dataset.items, args.limit))
+
+
+def note_row(row: Mapping[str, Any], done: int, total: int) -> None:
+    """Say on stderr that a row is done."""
+    how = f"failed: {row['error']}" if row["error"] else f"{row['seconds_spent']:.1f} s"
+    line = f"{done}/{total} {row['item']} {row['method']}: {how}"
+    print(line[:200], file=sys.stderr, flush=True)
+
+
+def failures_of(rows: list[dict[str, Any]]) -> str:
+    """A line about the rows that failed; empty for none."""
+    failed = [row for row in rows if row["error"]]
+    if not failed:
+        return ""
+    first = failed[0]
+    return (
+        f"{len(failed)} of {len(rows)} failed, the first: {first['method']} on {first['item']}:"
+        f" {first['error']}"
+    )

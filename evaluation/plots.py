@@ -157,6 +157,7 @@ def intervals_svg(summary: Summary) -> str:
             panel.grid(axis="y", visible=False)
             if not column.higher_is_better:
                 panel.invert_xaxis()
+        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
     return inline_svg(figure, "Means and intervals of every metric by method; better is further right")
 
 

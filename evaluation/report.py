@@ -96,7 +96,8 @@ def _page(
         "title": escape(f"Evaluation on {dataset.name}"),
         "facts": escape(" · ".join(facts)),
         "tables": table_section(summary, summarise_groups(rows, summary.metrics, seed=seed)),
-        "plots": _plots(rows, summary, seed),
+        "intervals": _intervals(summary),
+        "curves": _curves(rows, seed),
         "failures": failures_section(rows),
         "definitions": "".join(
             f"<dt>{escape(column.heading)}</dt><dd>{escape(column.what)}</dd>" for column in summary.columns
@@ -107,9 +108,9 @@ def _page(
         "js": _file("report.js"),
     }
     # Which parts there are shows in the parts.
-    sections = {"table": "Methods", "intervals": "Intervals", "curves": "IoU curves", "gallery": "Pictures"}
+    sections = {"table": "Methods", "curves": "IoU curves", "gallery": "Pictures"}
     sections |= {"failures": "Failures", "about": "What was measured"}
-    written = _file("report.html") + parts["plots"] + parts["failures"]
+    written = _file("report.html") + parts["curves"] + parts["failures"]
     parts["nav"] = "".join(
         f'<a href="#{anchor}">{title}</a>'
         for anchor, title in sections.items()
@@ -208,29 +209,36 @@ def _pictures(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[
     }
 
 
-def _plots(rows: Sequence[Row], summary: Summary, seed: int) -> str:
+def _intervals(summary: Summary) -> str:
+    from .plots import intervals_svg
+
+    if not summary.metrics:
+        return ""
+    return (
+        "<details><summary>Means and intervals as a plot</summary>"
+        f"{_plot('Means and intervals', intervals_svg(summary))}"
+        '<p class="note">Blue is the best. Better is further right.</p></details>'
+    )
+
+
+def _curves(rows: Sequence[Row], seed: int) -> str:
     from ..locinv_core.metrics import IOU_THRESHOLDS
-    from .plots import intervals_svg, iou_curves, iou_curves_svg
+    from .plots import iou_curves, iou_curves_svg
 
-    def section(anchor: str, title: str, svg: str, note: str) -> str:
-        return (
-            f'<section id="{anchor}" aria-labelledby="{anchor}-title"><h2 id="{anchor}-title">{title}</h2>'
-            f'<div class="plot" tabindex="0" role="group" aria-label="{title}">{svg}</div>'
-            f'<p class="note">{note}</p></section>'
-        )
-
-    made = ""
-    if summary.metrics:
-        note = "Means and their 95 % bootstrap intervals; blue is the best. Better is further right."
-        made += section("intervals", "Intervals", intervals_svg(summary), note)
     curves = iou_curves(rows, seed=seed)
-    if curves:
-        note = (
-            "How well the words’ attention maps find their things (LocInv, Fig. 3): a map’s pixels above the"
-            " threshold against the mask, mean over words and pictures, with 95 % bands; the dot is the best."
-        )
-        made += section("curves", "IoU curves", iou_curves_svg(curves, IOU_THRESHOLDS), note)
-    return made
+    if not curves:
+        return ""
+    return (
+        '<section id="curves" aria-labelledby="curves-title"><h2 id="curves-title">IoU curves</h2>'
+        f"{_plot('IoU curves', iou_curves_svg(curves, IOU_THRESHOLDS))}"
+        '<p class="note">How well the words’ attention maps find their things (LocInv, Fig. 3): a map’s'
+        " pixels above the threshold against the mask, mean over words and pictures, with 95 % bands; the dot"
+        " is the best.</p></section>"
+    )
+
+
+def _plot(label: str, svg: str) -> str:
+    return f'<div class="plot" tabindex="0" role="group" aria-label="{escape(label)}">{svg}</div>'
 
 
 def _rounded(value: float | None) -> float | None:

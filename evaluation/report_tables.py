@@ -64,7 +64,7 @@ def failures_section(rows: Sequence[Row]) -> str:
 
 
 def settings_details(rows: Sequence[Row]) -> str:
-    """The model, the seed and the settings of each method; those that differ between pictures one by one."""
+    """The model, the seed and each method's settings: the first picture's, and how many others differ."""
     models = sorted({str(row["model"]) for row in rows if row.get("model")})
     seeds = sorted({str(row["seed"]) for row in rows if row.get("seed") is not None})
     facts = [f"{label} {', '.join(found)}" for label, found in (("Model", models), ("seed", seeds)) if found]
@@ -78,7 +78,8 @@ def settings_details(rows: Sequence[Row]) -> str:
                 texts.append(text)
     if by_method:
         blocks = "".join(
-            f"<h3>{escape(method)}</h3>" + "".join(f"<pre>{escape(text)}</pre>" for text in texts)
+            f"<h3>{escape(method)}</h3><pre>{escape(texts[0])}</pre>"
+            + (f'<p class="note">{len(texts) - 1} other settings among the pictures.</p>' * (len(texts) > 1))
             for method, texts in by_method.items()
         )
         made += f"<details><summary>Settings of each method</summary>{blocks}</details>"

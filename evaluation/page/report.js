@@ -68,7 +68,7 @@ function frame(own, source, { edit = false, alt, open = null, width = 168 } = {}
     : make("span", { class: kind }, image, outline(own));
 }
 
-const figure = (content, caption) => make("figure", {}, content, make("figcaption", {}, caption));
+const figure = (content, caption) => make("figure", {}, content, caption ? make("figcaption", {}, caption) : null);
 const marked = (parts) => parts.map(([text, changed]) => (changed ? make("mark", {}, text) : text));
 const text = (label, parts) => make("p", { class: "text" }, make("b", {}, label), ...marked(parts));
 

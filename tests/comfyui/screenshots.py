@@ -26,6 +26,12 @@ WIDTH, HEIGHT = 1600, 1500
 """Of the page: room for the tallest node at that zoom."""
 COLOURS = 256
 MOST_BYTES = 300_000
+SETTINGS = {
+    "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
+    # Texts of nodes are drawn however small they are.
+    "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.1,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
 
 
 def opened(canvas: CanvasPage, name: str) -> None:
@@ -39,8 +45,8 @@ def opened(canvas: CanvasPage, name: str) -> None:
 def whole_canvas(canvas: CanvasPage) -> bytes:
     """The page with all of the workflow in it."""
     opened(canvas, "word_swap_with_a_box")
-    canvas.page.set_viewport_size({"width": 1600, "height": 860})
-    canvas.fit()
+    canvas.page.set_viewport_size({"width": 1500, "height": 1180})
+    canvas.fit(margin=25)
     content: bytes = canvas.page.screenshot()
     canvas.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     return content
@@ -101,6 +107,8 @@ def node_shot(canvas: CanvasPage, kind: str) -> bytes:
     """The only node of a kind, with its title and a little of the canvas around it."""
     canvas.show(kind, SCALE)
     canvas.page.mouse.move(2, 2)
+    # No frame around the node, and no tools over it.
+    canvas.page.evaluate("() => app.canvas.deselectAll()")
     canvas.page.wait_for_timeout(800)
     clip = canvas.page.evaluate(
         """(kind) => {
@@ -144,6 +152,10 @@ def main() -> int:
         comfyui = ComfyUI(folder, python, Path(base))
         try:
             with canvas_page(comfyui, browser, size=(WIDTH, HEIGHT), touch=False) as canvas:
+                for setting, value in SETTINGS.items():
+                    canvas.page.evaluate(
+                        "([name, value]) => app.extensionManager.setting.set(name, value)", [setting, value]
+                    )
                 for name, shot in SHOTS.items():
                     if name in given.without:
                         continue

@@ -30,7 +30,7 @@ function sortValue(item, metric, method) {
 }
 
 function inOrder(items, metric, method, order) {
-  if (order === "given") return items;
+  if (order === "given" || !metric) return items; // no metric: every edit failed
   const up = (order === "worst") === metric.higher;
   const known = items.map((item, place) => ({ item, place, value: sortValue(item, metric, method) }));
   const rank = ({ value }) => (value === null ? 1 : 0);
@@ -75,6 +75,7 @@ const text = (label, parts) => make("p", { class: "text" }, make("b", {}, label)
 // Cards
 
 function shownMetrics(metric) {
+  if (!metric) return [];
   if (byId("all").checked) return [metric, ...index.metrics.filter(({ name }) => name !== metric.name)];
   const names = new Set([metric.name, ...index.key]);
   return [...names].slice(0, 4).map((name) => metricOf[name]);

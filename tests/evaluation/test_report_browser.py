@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture
-def page(browser: Any, report: Path) -> Iterator[Any]:
+@contextmanager
+def opened_page(browser: Any, report: Path) -> Iterator[Any]:
     """The open report; at the end nothing may have been asked for or gone wrong."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     opened = context.new_page()
@@ -71,6 +72,12 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
     assert troubles == []
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     context.close()
+
+
+@pytest.fixture
+def page(browser: Any, report: Path) -> Iterator[Any]:
+    with opened_page(browser, report) as opened:
+        yield opened
 
 
 def shown(page: Any) -> list[str]:
@@ -171,3 +178,13 @@ def test_it_follows_light_and_dark(page: Any) -> None:
     page.emulate_media(color_scheme="dark")
     paper, ink = page.evaluate(luma)
     assert ink > paper + 400
+
+
+def test_where_every_edit_failed_the_report_says_so(browser: Any, tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data", 2)
+    rows = small_rows(dataset, tmp_path, {"plain": [None, None]})
+    with opened_page(browser, write_report(rows, dataset, tmp_path)) as page:
+        page.locator(".card").first.scroll_into_view_if_needed()
+        page.wait_for_selector(".card .error")
+        assert shown(page) == ids(0, 1)
+        assert page.locator(".facts").first.inner_text() == "2 pictures · 1 method · 2 edits · 2 failed"

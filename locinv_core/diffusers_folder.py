@@ -41,7 +41,7 @@ def load_folder(
     Files of a variant (`….fp16.safetensors`) are taken where there are no plain ones.
     Raises ValueError naming the folder for what is missing, pickled, damaged, or of another architecture.
     """
-    configs = _read_configs(folder)
+    configs = read_configs(folder)
     refuse_unfit_unet(configs["unet"], f"model folder {folder}")
     _refuse_other_parts(configs, folder)
     schedule_config = dict(configs["scheduler"])
@@ -174,7 +174,8 @@ def quiet_loading() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _read_configs(folder: Path) -> dict[str, dict[str, Any]]:
+def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The configs of a model's parts by name. Raises ValueError naming what the folder lacks."""
     names = dict.fromkeys(_WEIGHTS, "config.json") | {"scheduler": "scheduler_config.json"}
     missing = [f"{part}/{file}" for part, file in names.items() if not (folder / part / file).is_file()]
     tokenizer = folder / "tokenizer"

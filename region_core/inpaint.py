@@ -5,7 +5,6 @@ With 4 latent channels it has 9 input channels: latents, mask, latents of the pi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -134,17 +133,10 @@ def load_inpaint_editor(
         )
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
-    configs = parts._read_configs(path)
+    configs = parts.read_configs(path)
     refuse_other_unet(configs["unet"].get("in_channels", 4), configs["vae"].get("latent_channels", 4), where)
-    with torch.inference_mode(False), parts.quiet_loading():
-        model = parts.assemble(
-            **_modules(path, chosen_dtype),
-            tokenizer=parts._load_tokenizer(path, configs["text_encoder"]),
-            schedule_config=configs["scheduler"],
-            name=path.resolve().name,
-            device=chosen_device,
-            where=where,
-        )
+    with torch.inference_mode(False):
+        model = parts.open_parts(path, configs, chosen_device, chosen_dtype, where=where)
     return InpaintEditor(model, **settings)
 
 
@@ -153,15 +145,3 @@ def refuse_other_unet(channels: int, latent_channels: int, where: str) -> None:
     wanted = 2 * latent_channels + 1
     if channels != wanted:
         raise ValueError(f"{where}: its UNet reads {channels} channels, wants {wanted} (an inpainting model)")
-
-
-def _modules(folder: Path, dtype: torch.dtype) -> Mapping[str, Any]:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    variants = {part: parts._variant(folder, part) for part in ("unet", "vae", "text_encoder")}
-    return {
-        "unet": parts._load_part(UNet2DConditionModel, folder, "unet", variants, torch_dtype=dtype),
-        "vae": parts._load_part(AutoencoderKL, folder, "vae", variants, torch_dtype=dtype),
-        "text_encoder": parts._load_part(CLIPTextModel, folder, "text_encoder", variants).to(dtype),
-    }

@@ -137,7 +137,7 @@ def load_instruct_model(folder: str | Path, *, device: str = "auto", dtype: str 
         raise ValueError(f"{where}: there is no such folder, {wants}")
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
-    configs = parts._read_configs(path)
+    configs = parts.read_configs(path)
     refuse_other_unet(configs["unet"].get("in_channels", 4), configs["vae"].get("latent_channels", 4), where)
     with torch.inference_mode(False):
         return parts.open_parts(path, configs, chosen_device, chosen_dtype, where=where)

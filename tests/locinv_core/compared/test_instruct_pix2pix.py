@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 from pinpoint.locinv_core.compared.instruct_pix2pix import (
     InstructPix2PixSettings,
     edit,
+    instruction_between,
     load_instruct_model,
     weights,
 )
@@ -115,6 +116,21 @@ def test_a_step_costs_three_passes_less_those_that_have_no_weight(
     settings = InstructPix2PixSettings(3, guidance, image_guidance)
     edit(reading_model(tiny_model), latents, parse("a fox"), settings, run=run)
     assert run.forward_equivalents == {"edit": 3 * passes}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "order"),
+    [
+        ("a red cat and a dog", "a red owl and a dog", "turn the red cat into a red owl"),
+        ("a red cat and a dog", "an orange cat and a dog", "turn the red cat into an orange cat"),
+        ("a cat and a dog", "a fox and an owl", "turn the cat into a fox and turn the dog into an owl"),
+        ("a cat", "a cat and a dog", "add a dog"),
+        ("a cat and a dog", "a cat", "remove the dog"),
+        ("a cat", "a cat", "make it a cat"),
+    ],
+)
+def test_two_prompts_make_an_order(parse, source, target, order):
+    assert instruction_between(parse(source), parse(target)) == order
 
 
 def test_a_plain_unet_is_refused_before_any_pass(tiny_model, parse, latents):

@@ -134,7 +134,7 @@ def intervals_svg(summary: Summary) -> str:
     down = -(-len(summary.metrics) // across)
     lines = len(summary.methods)
     with _settings():
-        figure = Figure(figsize=(3.2 * across + 1.2, (0.24 * lines + 0.75) * down), layout="constrained")
+        figure = Figure(figsize=(3.2 * across + 1.2, (0.24 * lines + 0.75) * down), layout=_spaced())
         grid = figure.subplots(down, across, squeeze=False, sharey=True)
         for k, panel in enumerate(grid.flat):
             if k >= len(summary.metrics):
@@ -157,7 +157,6 @@ def intervals_svg(summary: Summary) -> str:
             panel.grid(axis="y", visible=False)
             if not column.higher_is_better:
                 panel.invert_xaxis()
-        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
     return inline_svg(figure, "Means and intervals of every metric by method; better is further right")
 
 
@@ -180,6 +179,13 @@ def inline_svg(figure: Figure, label: str) -> str:
     if width:
         opening += f' style="max-width: {float(width[1]) * 4 / 3:.0f}px"'
     return opening + text[text.index(">") :]
+
+
+def _spaced() -> Any:
+    """Room between panels, so that a heading is not taken for the panel above."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
 
 
 def _settings(salt: str = "") -> Any:

@@ -204,7 +204,7 @@ def write_tables(summary: Summary, folder: Path, groups: Mapping[str, Summary] |
 NOTE: Final = (
     "Means over the pictures, with 95 % bootstrap intervals resampled over the same pictures for each method."
     " Best **bold**, second best <u>underlined</u>; ≈ marks a mean whose paired difference"
-    " from the best cannot be told from 0.\n"
+    " from the best cannot be told from 0. A method with failures is averaged over fewer pictures.\n"
 )
 
 

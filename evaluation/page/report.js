@@ -60,7 +60,7 @@ function outline(own) {
   return svg;
 }
 
-function frame(own, source, { edit = false, alt, open = null, width = 168 } = {}) {
+function frame(own, source, { edit = false, alt, open = null, width = 152 } = {}) {
   const image = make("img", { src: source, alt, width: own.width, height: own.height, decoding: "async" });
   const kind = `frame${edit ? " edit" : ""}${width >= 3 * own.width ? " pixels" : ""}`;
   return open

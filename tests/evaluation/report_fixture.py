@@ -52,7 +52,6 @@ def small_rows(dataset: Dataset, folder: Path, psnr: dict[str, list[float | None
     for method, values in psnr.items():
         picture = write_picture(folder / "pictures" / f"{method}.png", COLOURS[method])
         for item, value in zip(dataset.items, values, strict=True):
-            failed = value is None
             rows.append(
                 {
                     "item": item.id,
@@ -61,12 +60,12 @@ def small_rows(dataset: Dataset, folder: Path, psnr: dict[str, list[float | None
                     "settings": {"steps": 5, "by": method},
                     "model": "f00d",
                     "seed": 0,
-                    "metrics": {} if failed else {"psnr": value, "mse": 1 / (1 + value)},
+                    "metrics": {} if value is None else {"psnr": value, "mse": 1 / (1 + value)},
                     "words": {"cat": {"iou_after": 0.5, "iou_curve": [0.1 * (k % 5) for k in range(19)]}},
                     "fe": 100.0,
                     "seconds": 1.5,
-                    "picture": None if failed else str(picture.relative_to(folder)),
-                    "error": "ValueError: it <broke>" if failed else None,
+                    "picture": None if value is None else str(picture.relative_to(folder)),
+                    "error": "ValueError: it <broke>" if value is None else None,
                 }
             )
     return rows

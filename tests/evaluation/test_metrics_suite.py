@@ -14,7 +14,7 @@ from pinpoint.evaluation.metrics.suite import MetricSuite
 from pinpoint.tests.region_core.tiny_guides import CLIP_SIDE, tiny_clip, tiny_vit
 
 SIDE = 24
-TEXTS = {"source_text": "a photo of a cat", "target_text": "a photo of a fox"}
+TEXTS: Any = {"source_text": "a photo of a cat", "target_text": "a photo of a fox"}
 PIXEL_METRICS = ["psnr_background", "ssim_background", "mse_background", "psnr", "ssim", "mse"]
 
 

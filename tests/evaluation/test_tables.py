@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def row(item: str, method: str, **fields: Any) -> dict[str, Any]:
     return {"item": item, "method": method, "metrics": metrics, "words": {}, "error": None, **rest}
 
 
-def rows_of(**methods: list[float | None]) -> list[dict[str, Any]]:
+def rows_of(**methods: Sequence[float | None]) -> list[dict[str, Any]]:
     """Rows with a PSNR for each method and item "0", "1" …; None is a picture that failed."""
     return [
         row(str(k), method, psnr=value) if value is not None else row(str(k), method, error="it broke")

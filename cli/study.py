@@ -70,7 +70,7 @@ def _print_rates(site: Path) -> int:
 
 
 def _study(args: argparse.Namespace) -> Study:
-    from ..evaluation.dataset import read_dataset
+    from ..evaluation.dataset import FILE_NAME, read_dataset
     from ..evaluation.study.site import build_site, read_study
 
     if args.results is None:
@@ -79,6 +79,8 @@ def _study(args: argparse.Namespace) -> Study:
         raise ValueError(f"study: there is no folder {str(args.results)!r}")
     check_output_folder(args.out)
     methods = None if args.methods is None else [name.strip() for name in args.methods.split(",")]
+    if args.dataset is None and not (args.results / FILE_NAME).is_file():
+        raise ValueError(f"dataset: {str(args.results)!r} holds no {FILE_NAME}, wants --dataset PATH")
     dataset = read_dataset(args.results if args.dataset is None else args.dataset)
     return build_site(args.results, dataset, args.out, methods=methods, tasks=args.tasks, seed=args.seed)
 

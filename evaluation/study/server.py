@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -84,17 +85,20 @@ class StudyServer(ThreadingHTTPServer):
         participant = _participant(content.get("participant"))
         item, question, place = (content.get(key) for key in ("item", "question", "choice"))
         shown = {one.trial.item: one for one in session(self.study, participant)}.get(str(item))
-        if shown is None or question not in QUESTIONS:
+        if shown is None or not isinstance(question, str) or question not in QUESTIONS:
             raise ValueError("nothing like that was asked")
         if type(place) is not int or not 0 <= place < len(shown.order):
             raise ValueError("there is no such picture")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         method = shown.order[place]
-        answer = Answer(
-            self.study.fingerprint, participant, shown.trial.item, str(question), method, place, now
-        )
+        answer = Answer(self.study.fingerprint, participant, shown.trial.item, question, method, place, now)
         self.answers.append(answer)
         return answer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over a browser that has hung up; say anything else."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -135,7 +135,7 @@ class CanvasPage:
         self.page.wait_for_timeout(1500)
 
     def fit(self, margin: float = 50) -> None:
-        """Move and zoom the canvas until all of the workflow is in it, below the page's bars."""
+        """Move and zoom the canvas until all of the workflow is in it, between the page's bars."""
         self.page.evaluate(
             """(margin) => {
               const boxes = [...app.graph._groups, ...app.graph._nodes].map(({ pos, size }) =>
@@ -143,10 +143,10 @@ class CanvasPage:
               const [left, top] = [0, 1].map((side) => Math.min(...boxes.map((box) => box[side])));
               const [right, bottom] = [2, 3].map((side) => Math.max(...boxes.map((box) => box[side])));
               const { ds, canvas } = app.canvas, { width, height } = canvas.getBoundingClientRect();
-              const bar = 60, room = [width - 2 * margin, height - 2 * margin - bar];
+              const bar = 60, room = [width - 2 * margin, height - 2 * margin - 2 * bar];
               ds.scale = Math.min(room[0] / (right - left), room[1] / (bottom - top));
               ds.offset[0] = width / 2 / ds.scale - (left + right) / 2;
-              ds.offset[1] = (height + bar) / 2 / ds.scale - (top + bottom) / 2;
+              ds.offset[1] = height / 2 / ds.scale - (top + bottom) / 2;
               app.canvas.deselectAll?.();
               app.canvas.setDirty(true, true);
             }""",

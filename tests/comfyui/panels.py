@@ -83,18 +83,18 @@ def near(sides: list[float], wanted: list[float]) -> bool:
     return all(abs(side - want) <= 1 for side, want in zip(sides, wanted, strict=True))
 
 
-def region_workflow(nodes_info: dict[str, Any], vit: str = "tiny_vit", clip: str = "tiny_clip") -> dict:
-    """The sample's cat to a fox with no mask, in few steps."""
+def region_workflow(nodes_info: dict[str, Any]) -> dict:
+    """The sample's cat to a fox with no mask, in few steps, with the tests' tiny ViT and CLIP."""
     canvas = Canvas(nodes_info)
     canvas.column("1  Picture and where it could change")
     sample = canvas.add("PinpointSamplePicture", sample=SOURCE)
     model = canvas.add("PinpointLoadEditModel")
-    seeing = canvas.add("PinpointLoadViT", name=vit)
+    seeing = canvas.add("PinpointLoadViT", name="tiny_vit")
     anchors = canvas.add(
         "PinpointProposeAnchors", image=(sample, 0), vit=(seeing, 0), k=ANCHORS, m=3, min_distance=4.0
     )
     canvas.column("2  Which box")
-    judge = canvas.add("PinpointLoadCLIP", name=clip)
+    judge = canvas.add("PinpointLoadCLIP", name="tiny_clip")
     editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=4, batch=4)
     learned = canvas.add(
         LEARN, proposals=(anchors, 0), editor=(editor, 0), clip=(judge, 0), plan="preview", epochs=1

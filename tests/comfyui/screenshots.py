@@ -16,7 +16,7 @@ from PIL import Image
 
 from pinpoint.tests.comfyui.browser import CanvasPage, canvas_page, chromium
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, comfyui_folder, comfyui_python
-from pinpoint.tests.comfyui.panels import LEARN, PICK, PRIOR, Editor, region_workflow
+from pinpoint.tests.comfyui.panels import LEARN, PICK, PRIOR, Editor
 from pinpoint.tests.comfyui.workflow_files import load
 
 IMAGES = ROOT / "docs" / "images"
@@ -81,8 +81,7 @@ def maps(canvas: CanvasPage) -> bytes:
 
 def regions(canvas: CanvasPage) -> bytes:
     """The anchors' boxes with their scores, the best taken."""
-    canvas.open(region_workflow(canvas.comfyui.get("/object_info"), "embedded", "embedded"))
-    canvas.run()
+    opened(canvas, "learnable_regions")
     return node_shot(canvas, LEARN)
 
 

@@ -44,12 +44,12 @@ class VitRecipe:
     Attributes:
         side: of the pictures it is made for, in pixels. patch: side of a patch.
         width, layers, heads: its shape. hidden, bottleneck: widths of the head that is only for training.
-        prototypes: outputs of the head that student and teacher must agree on.
         large, small: sides of the two kinds of views after resizing, multiples of ``patch``.
         locals: small views of a picture, beside two large ones. batch: pictures in a step.
+        scenes: how many of the training set's are used.
         rate, rate_of_ends: as in ``ClipRecipe``.
         momentum: decay of the running average of the student, which is the teacher, and what is shipped.
-        teacher_temperature, student_temperature: the sharpening.
+        temperature: of the student's guess at the picture that the teacher saw.
     """
 
     side: int = 128
@@ -57,19 +57,18 @@ class VitRecipe:
     width: int = 96
     layers: int = 5
     heads: int = 4
-    prototypes: int = 256
     hidden: int = 192
     bottleneck: int = 64
     large: int = 80
     small: int = 40
     locals: int = 4
-    steps: int = 1100
+    scenes: int = 6000
+    steps: int = 600
     batch: int = 32
     rate: float = 3e-3
     rate_of_ends: float = 1e-3
     momentum: float = 0.99
-    teacher_temperature: float = 0.05
-    student_temperature: float = 0.1
+    temperature: float = 0.1
     save_steps: int = 100
 
 
@@ -166,7 +165,7 @@ class RegionsRecipe:
                 self.vit,
                 width=16,
                 layers=1,
-                prototypes=8,
+                scenes=12,
                 hidden=16,
                 bottleneck=8,
                 steps=3,

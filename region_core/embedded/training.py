@@ -25,6 +25,7 @@ from ...locinv_core.embedded.training import encode_texts
 from .amused_training import train_transformer
 from .clip_training import train_clip
 from .fitting import Report
+from .grounds import load_parts, write_parts
 from .recipe import RegionsRecipe
 from .vit_training import train_vit
 from .vq_training import encode_codes, train_vq
@@ -71,6 +72,9 @@ def train_regions(
     report(f"scenes: drawing {recipe.scenes}, unless they are there")
     write_training_set(work / "scenes", recipe.scenes, seed=recipe.seed, workers=processes)
     (work / "regions").mkdir(parents=True, exist_ok=True)
+    if "vit" in stages:
+        report(f"vit: taking {recipe.vit.scenes} scenes apart, unless they are already")
+        write_parts(work / "regions", recipe.vit.scenes, seed=recipe.seed, workers=processes)
     for stage in (name for name in STAGES if name in stages):
         todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
         workers.run_workers(processes, todo, recipe, out, work, tokenizer, report)
@@ -90,8 +94,9 @@ def _clip_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, r
 
 
 def _vit_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
-    pictures, checkpoint = load_pictures(work / "scenes"), work / "regions" / "vit.safetensors"
-    train_vit(pictures, recipe.vit, checkpoint, out / "vit", seed=recipe.seed, report=report)
+    parts = load_parts(work / "regions", load_pictures(work / "scenes"))
+    checkpoint = work / "regions" / "vit.safetensors"
+    train_vit(parts, recipe.vit, checkpoint, out / "vit", seed=recipe.seed, report=report)
 
 
 def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:

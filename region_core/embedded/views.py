@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    "edge_energy",
-    "light_fields",
     "look",
     "mirrored",
     "salient_windows",
@@ -63,32 +61,8 @@ def toned(images: Tensor, gains: Tensor, shifts: Tensor) -> Tensor:
     return (images * gains[..., None, None] + shifts[..., None, None]).clamp(0, 1)
 
 
-def light_fields(strength: Tensor, rng: torch.Generator, *, cells: int = 3) -> Tensor:
-    """Smooth fields of coloured light, to be added to views: (B, 3, cells, cells).
-
-    Args:
-        strength: (B,), their deviations.
-
-    Interpolated to a view's size they change the tone of its parts, so that two views of one place no longer
-    share the colour of the ground or the sky, while edges stay.
-    """
-    return strength.view(-1, 1, 1, 1) * torch.randn(len(strength), 3, cells, cells, generator=rng)
-
-
-def edge_energy(pictures: Tensor, cell: int) -> Tensor:
-    """How much is drawn in each square of ``cell`` pixels: the mean strength of edges.
-
-    ``pictures``: (B, 3, H, W) uint8. Returns (B, H / cell, W / cell), the strongest cell of a picture 1.
-    """
-    values = pictures.float()
-    across = F.pad(values.diff(dim=3).abs().amax(1, keepdim=True), (0, 1))
-    down = F.pad(values.diff(dim=2).abs().amax(1, keepdim=True), (0, 0, 0, 1))
-    energy = F.avg_pool2d(across + down, cell)[:, 0]
-    return energy / energy.amax((1, 2), keepdim=True).clamp(min=1e-6)
-
-
 def salient_windows(
-    energy: Tensor,
+    shown: Tensor,
     views: int,
     sides: tuple[float, float],
     shift: float,
@@ -97,10 +71,10 @@ def salient_windows(
     size: int,
     centres: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Square windows around a place of each picture that has much drawn in it.
+    """Square windows around a place of each picture where things show.
 
     Args:
-        energy: (B, h, w), as ``edge_energy`` gives it; a cell's chance goes with its square.
+        shown: (B, h, w), how much of each cell things cover; its chance goes with the square.
         views: windows of a picture. sides: least and most of their sides. shift: most that a window's centre
             lies from the place, each way. size: side of the pictures. All in pixels.
         centres: (B, 2), the places (x, y), where they are known already.
@@ -108,9 +82,9 @@ def salient_windows(
     Returns:
         The windows (B * views, 4), those of one picture together, moved inside the picture, and the places.
     """
-    count, height, width = energy.shape
+    count, height, width = shown.shape
     if centres is None:
-        cells = torch.multinomial(energy.square().flatten(1) + 1e-6, 1, generator=rng)[:, 0]
+        cells = torch.multinomial(shown.square().flatten(1) + 1e-6, 1, generator=rng)[:, 0]
         places = torch.stack([cells % width, cells // width], dim=1) + torch.rand(count, 2, generator=rng)
         centres = places * torch.tensor([size / width, size / height])
     length = uniform((count * views, 1), *sides, rng)

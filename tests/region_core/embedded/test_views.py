@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from pinpoint.region_core.embedded.views import (
-    edge_energy,
-    light_fields,
     look,
     mirrored,
     salient_windows,
@@ -58,27 +56,11 @@ def test_tones_are_multiplied_shifted_and_kept_in_range() -> None:
     assert made[0, :, 0, 0].tolist() == pytest.approx([0.6, 0.25, 1.0])
 
 
-def test_light_has_the_strength_that_was_asked_for() -> None:
-    fields = light_fields(torch.tensor([0.0, 0.2]), torch.Generator().manual_seed(0), cells=64)
-    assert fields.shape == (2, 3, 64, 64)
-    assert fields[0].abs().max() == 0
-    assert fields[1].std().item() == pytest.approx(0.2, rel=0.03)
-
-
-def test_energy_is_where_something_is_drawn() -> None:
-    picture = torch.full((1, 3, 32, 32), 90, dtype=torch.uint8)
-    picture[:, :, 17:23, 9:15] = 200  # a square inside the cell of row 2, column 1
-    energy = edge_energy(picture, 8)
-    assert energy.shape == (1, 4, 4)
-    assert energy[0, 2, 1] == 1
-    assert energy.sum() == 1
-
-
-def test_windows_lie_inside_the_picture_around_the_drawn_place() -> None:
-    energy = torch.zeros(50, 4, 4)
-    energy[:, 2, 1] = 1
+def test_windows_lie_inside_the_picture_around_the_place_where_things_show() -> None:
+    shown = torch.zeros(50, 4, 4)
+    shown[:, 2, 1] = 1
     rng = torch.Generator().manual_seed(0)
-    windows, centres = salient_windows(energy, 3, (10.0, 20.0), 4.0, rng, size=64)
+    windows, centres = salient_windows(shown, 3, (10.0, 20.0), 4.0, rng, size=64)
     assert windows.shape == (150, 4)
     assert windows.min() >= 0 and windows.max() <= 64
     sides = windows[:, 2:] - windows[:, :2]

@@ -12,12 +12,12 @@ from safetensors import safe_open
 from transformers import AutoModel, ViTImageProcessor
 
 from pinpoint.region_core.embedded.exporting import write_vit
+from pinpoint.region_core.embedded.grounds import SceneParts
 from pinpoint.region_core.embedded.recipe import RegionsRecipe
 from pinpoint.region_core.embedded.vit_training import (
     SelfDistilled,
     build_vit,
     distillation_loss,
-    shared_out,
     train_vit,
 )
 
@@ -28,46 +28,25 @@ def quiet(line: str) -> None:
     pass
 
 
-def noise_pictures(count: int = 3) -> torch.Tensor:
+def noise_parts(count: int = 3) -> SceneParts:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 3, 128, 128), generator=generator, dtype=torch.uint8)
+    pictures, grounds = torch.randint(
+        0, 256, (2, count, 3, 128, 128), generator=generator, dtype=torch.uint8
+    ).unbind()
+    masks = torch.zeros(count, 128, 128, dtype=torch.bool)
+    masks[:, 40:80, 30:70] = True
+    return SceneParts(pictures, grounds, masks)
 
 
-def test_the_loss_compares_different_views() -> None:
-    teacher = [torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])]
-    student = [torch.zeros(1, 2), torch.tensor([[0.0, math.log(2)]]), torch.tensor([[math.log(3), 0.0]])]
-    # At temperature 1/2 the student says 1/2, 1/2 and 1/5, 4/5 and, of the small view, 9/10, 1/10.
-    pairs = [
-        -0.5 * math.log(1 / 5) - 0.5 * math.log(4 / 5),
-        -0.5 * math.log(9 / 10) - 0.5 * math.log(1 / 10),
-        math.log(2),
-        -0.25 * math.log(9 / 10) - 0.75 * math.log(1 / 10),
-    ]
-    loss = distillation_loss(student, teacher, 0.5)
-    assert loss.item() == pytest.approx(sum(pairs) / 4, rel=1e-5)
-
-
-def test_answers_are_shared_out_evenly_over_the_outputs() -> None:
-    # Already even, row and column: only sharpened. e² / (e² + 1) at temperature 1/2.
-    own = math.e**2 / (math.e**2 + 1)
-    even = shared_out(torch.eye(2), 0.5)
-    assert torch.allclose(even, torch.tensor([[own, 1 - own], [1 - own, own]]), atol=1e-6)
-    # Pictures that all look the same are no reason to prefer an output.
-    same = shared_out(torch.tensor([[0.9, 0.1, 0.3, -0.2]]).expand(8, 4), 0.05)
-    assert torch.allclose(same, torch.full((8, 4), 0.25), atol=1e-6)
-
-
-def test_shared_out_answers_are_the_plan_of_least_cost() -> None:
-    """The scaling of exp(outputs / temperature) to given row and column sums, by plain loops."""
-    generator = torch.Generator().manual_seed(1)
-    outputs = 2 * torch.rand(6, 4, generator=generator) - 1
-    kernel = [[math.exp(value / 0.3) for value in row] for row in outputs.tolist()]
-    rows, columns = [1.0] * 6, [1.0] * 4
-    for _ in range(200):
-        columns = [1.5 / sum(rows[i] * kernel[i][j] for i in range(6)) for j in range(4)]
-        rows = [1 / sum(kernel[i][j] * columns[j] for j in range(4)) for i in range(6)]
-    plan = torch.tensor([[rows[i] * kernel[i][j] * columns[j] for j in range(4)] for i in range(6)])
-    assert torch.allclose(shared_out(outputs, 0.3, iterations=200), plan, atol=1e-5)
+def test_the_loss_asks_of_other_views_which_picture_the_teacher_saw() -> None:
+    x, y = [1.0, 0.0], [0.0, 1.0]
+    teacher = [torch.tensor([x, y]), torch.tensor([x, y])]
+    student = [torch.tensor([x, y]), torch.tensor([y, x]), torch.tensor([x, x])]
+    # At temperature 1/2 an agreeing row has logits 2 and 0, one that mixes the pictures up 0 and 2.
+    good, bad = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    # Teacher 0 with students 1 and 2, teacher 1 with students 0 and 2.
+    pairs = [bad, (good + bad) / 2, good, (good + bad) / 2]
+    assert distillation_loss(student, teacher, 0.5).item() == pytest.approx(sum(pairs) / 4, rel=1e-5)
 
 
 def test_no_gradient_reaches_the_teacher() -> None:
@@ -78,42 +57,40 @@ def test_no_gradient_reaches_the_teacher() -> None:
     assert all(output.grad is not None for output in student)
 
 
-def test_outputs_are_cosines_and_views_of_any_size_can_be_seen() -> None:
+def test_outputs_are_unit_vectors_and_views_of_any_size_can_be_seen() -> None:
     model = SelfDistilled(TINY)
     for side in (128, 80, 40):
         outputs = model(torch.rand(2, 3, side, side))
-        assert outputs.shape == (2, TINY.prototypes)
-        assert outputs.abs().max() <= 1 + 1e-4
+        assert outputs.shape == (2, TINY.bottleneck)
+        assert torch.allclose(outputs.norm(dim=1), torch.ones(2), atol=1e-5)
+
+
+class Stopped(Exception):
+    pass
+
+
+class Breaking(SceneParts):
+    """Scenes taken apart, for two steps."""
+
+    asked = 0
+
+    def on_ground(self, scenes: torch.Tensor, grounds: torch.Tensor) -> torch.Tensor:
+        type(self).asked += 1
+        if self.asked > 4:  # a step asks for its large views and for its small ones
+            raise Stopped
+        return super().on_ground(scenes, grounds)
 
 
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    pictures, recipe = noise_pictures(), replace(TINY, steps=4, save_steps=2)
-    train_vit(pictures, recipe, tmp_path / "whole.safetensors", tmp_path / "a", seed=3, report=quiet)
-
-    class Stopped(Exception):
-        pass
-
+    parts, recipe = noise_parts(), replace(TINY, steps=4, save_steps=2)
+    train_vit(parts, recipe, tmp_path / "whole.safetensors", tmp_path / "a", seed=3, report=quiet)
     half = tmp_path / "half.safetensors"
-    seen = noise_pictures()
-
-    class Breaking:
-        """The pictures, until they have been asked for twice."""
-
-        shape = seen.shape
-        asked = 0
-
-        def __len__(self) -> int:
-            return len(seen)
-
-        def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-            self.asked += 1
-            if self.asked > 2:
-                raise Stopped
-            return seen[rows]
-
+    breaking = Breaking(parts.pictures, parts.grounds, parts.masks)
     with pytest.raises(Stopped):
-        train_vit(Breaking(), recipe, half, tmp_path / "b", seed=3, report=quiet)  # type: ignore[arg-type]
-    train_vit(pictures, recipe, half, tmp_path / "b", seed=3, report=quiet)
+        train_vit(breaking, recipe, half, tmp_path / "b", seed=3, report=quiet)
+    with safe_open(half, "pt") as stopped:
+        assert stopped.metadata()["step"] == "2"
+    train_vit(parts, recipe, half, tmp_path / "b", seed=3, report=quiet)
     with safe_open(tmp_path / "whole.safetensors", "pt") as one, safe_open(half, "pt") as other:
         assert one.metadata()["step"] == other.metadata()["step"] == "4"
         assert set(one.keys()) == set(other.keys())
@@ -123,7 +100,7 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path)
 
 def test_what_is_written_is_the_average_of_the_student(tmp_path: Path) -> None:
     checkpoint = tmp_path / "vit.safetensors"
-    train_vit(noise_pictures(), TINY, checkpoint, tmp_path / "vit", seed=0, report=quiet)
+    train_vit(noise_parts(), TINY, checkpoint, tmp_path / "vit", seed=0, report=quiet)
     opened = AutoModel.from_pretrained(
         tmp_path / "vit", local_files_only=True, add_pooling_layer=False, attn_implementation="eager"
     )

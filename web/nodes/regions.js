@@ -24,7 +24,10 @@ const lastRuns = new WeakMap();
 const colourOf = (anchor) => COLOURS[(anchor - 1) % COLOURS.length];
 const digits = (value) => (value == null ? "" : value.toFixed(3));
 
-/** What a run found for each anchor, best first: {anchor, box, others, loss, probability, score, picture}. */
+/**
+ * What a run found for each anchor, best first: {anchor, box, others, loss, probability}, and where edits were picked
+ * {rank, score, final, picture}.
+ */
 export function rowsOf(judged, picked) {
   const scored = new Map((picked?.pinpoint_candidates ?? []).map((row, rank) => [row.anchor, { ...row, rank }]));
   const found = (judged?.pinpoint_regions ?? []).map(({ anchor, boxes, probabilities, losses, chosen }) => ({
@@ -35,12 +38,18 @@ export function rowsOf(judged, picked) {
     probability: boxes.length > 1 ? probabilities[chosen] : null,
   }));
   const known = new Map(found.map((row) => [row.anchor, row]));
-  for (const [anchor, { box, score, rank }] of scored) {
+  for (const [anchor, { box, score, final, rank }] of scored) {
     const picture = picked.pinpoint_edits?.[rank];
-    known.set(anchor, { others: [], loss: null, probability: null, ...known.get(anchor), anchor, box, score, picture });
+    const judgedAs = known.get(anchor) ?? { others: [], loss: null, probability: null };
+    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, picture });
   }
-  const worth = (row) => row.score ?? -(row.loss ?? Infinity);
-  return [...known.values()].sort((a, b) => worth(b) - worth(a) || a.anchor - b.anchor);
+  // As they were ranked: what is edited in full goes before previews, whatever these score.
+  const place = (row) => row.rank ?? Infinity;
+  const loss = (row) => row.loss ?? Infinity;
+  const order = (a, b) => (a === b ? 0 : a - b);
+  return [...known.values()].sort(
+    (a, b) => order(place(a), place(b)) || order(loss(a), loss(b)) || a.anchor - b.anchor,
+  );
 }
 
 export function addRegionChooser(node) {
@@ -80,7 +89,7 @@ export function addRegionChooser(node) {
   /** Whether the boxes of a pick are those that were judged here: not of a run before. */
   function belongs(said) {
     const known = new Map((ran()?.pinpoint_regions ?? []).map(({ anchor, boxes, chosen: at }) => [anchor, String(boxes[at])]));
-    return said.pinpoint_candidates.every(({ anchor, box }) => known.get(anchor) === String(box));
+    return (said.pinpoint_candidates ?? []).every(({ anchor, box }) => known.get(anchor) === String(box));
   }
 
   function choose(anchor) {
@@ -119,7 +128,7 @@ export function addRegionChooser(node) {
   function describe(row) {
     const [x0, y0, x1, y1] = row.box.map(Math.round);
     const parts = [`box ${row.anchor}`, `${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`];
-    if (row.score != null) parts.push(`score ${digits(row.score)}`);
+    if (row.score != null) parts.push(`score ${digits(row.score)}${row.final ? "" : " of a preview"}`);
     if (row.loss != null) parts.push(`loss ${digits(row.loss)}`);
     if (row.probability != null) parts.push(`${Math.round(100 * row.probability)} % sure of its size`);
     return parts.join(" · ");

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     metrics = metrics_for(**judges) if args.metrics is None else tuple(_listed(args.metrics))
     metrics_of(metrics)
 
+    from ..evaluation.dataset import note_dataset
     from ..evaluation.editing import EvaluationRecipe
     from ..evaluation.runner import run_work
     from ..evaluation.variants import named_variants
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         retry_failed=args.retry_failed,
         note=note_row,
     )
+    note_dataset(args.dataset, args.out)
     _write(rows, dataset, args.out)
     return 0 if any(row["error"] is None for row in rows) else 1
 

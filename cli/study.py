@@ -32,7 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="SITE", help="the study's folder")
     parser.add_argument(
-        "--dataset", type=Path, metavar="PATH", help="the data set (default: the one in DIR, if there is one)"
+        "--dataset", type=Path, metavar="PATH", help="the data set (default: the one that DIR was made with)"
     )
     parser.add_argument("--methods", metavar="A,B,…", help="the methods to compare (default: all, 2 to 9)")
     parser.add_argument(
@@ -70,7 +70,7 @@ def _print_rates(site: Path) -> int:
 
 
 def _study(args: argparse.Namespace) -> Study:
-    from ..evaluation.dataset import FILE_NAME, read_dataset
+    from ..evaluation.dataset import noted_dataset, read_dataset
     from ..evaluation.study.site import build_site, read_study
 
     if args.results is None:
@@ -79,9 +79,7 @@ def _study(args: argparse.Namespace) -> Study:
         raise ValueError(f"study: there is no folder {str(args.results)!r}")
     check_output_folder(args.out)
     methods = None if args.methods is None else [name.strip() for name in args.methods.split(",")]
-    if args.dataset is None and not (args.results / FILE_NAME).is_file():
-        raise ValueError(f"dataset: {str(args.results)!r} holds no {FILE_NAME}, wants --dataset PATH")
-    dataset = read_dataset(args.results if args.dataset is None else args.dataset)
+    dataset = read_dataset(noted_dataset(args.results) if args.dataset is None else args.dataset)
     return build_site(args.results, dataset, args.out, methods=methods, tasks=args.tasks, seed=args.seed)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "pinpoint-dataset"
 VERSION: Final = 1
 FILE_NAME: Final = "dataset.json"
+NOTE_NAME: Final = "dataset.txt"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -204,6 +205,27 @@ def write_dataset(dataset: Dataset, folder: Path) -> Path:
     with written_whole(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def note_dataset(path: Path, folder: Path) -> None:
+    """Say in a run's folder which data set it was on, for `noted_dataset` to find."""
+    from ..locinv_core.images import written_whole
+
+    with written_whole(folder / NOTE_NAME) as unfinished:
+        unfinished.write_text(f"{path.absolute()}\n", encoding="utf-8")
+
+
+def noted_dataset(folder: Path) -> Path:
+    """The data set of a run's folder: in the folder itself, or where its note says that it is.
+
+    Raises ValueError for a folder without either.
+    """
+    if (folder / FILE_NAME).is_file():
+        return folder
+    note = folder / NOTE_NAME
+    if not note.is_file():
+        raise ValueError(f"dataset: {str(folder)!r} holds no {FILE_NAME}, and nothing says where it is")
+    return Path(note.read_text(encoding="utf-8").strip())
 
 
 def _listing(path: Path) -> Path:

@@ -66,7 +66,7 @@ def test_an_evaluation_leaves_results_pictures_tables_and_a_report_and_goes_on_w
         assert row["metrics"]["mse"] > 0
         assert Image.open(out / row["picture"]).size == (SIZE[1], SIZE[0])
     assert {path.name for path in out.iterdir()} == {
-        *("results.jsonl", "pictures", "table.md", "table.csv", "report.html")
+        *("results.jsonl", "pictures", "table.md", "table.csv", "report.html", "dataset.txt")
     }
     assert "direct" in (out / "table.md").read_text(encoding="utf-8")
     assert "pets-1" in (out / "report.html").read_text(encoding="utf-8")

@@ -39,13 +39,20 @@ def test_the_data_set_may_lie_elsewhere(tmp_path: Path, capsys: pytest.CaptureFi
         (tmp_path / "run" / name).rename(tmp_path / "data" / name)
     command = ["study", str(tmp_path / "run"), "--out", str(tmp_path / "site"), "--no-serve"]
     assert main(command) == 2
-    assert "--dataset" in capsys.readouterr().err
+    assert "nothing says where it is" in capsys.readouterr().err
     assert main([*command, "--dataset", str(tmp_path / "data")]) == 0
+    (tmp_path / "run" / "dataset.txt").write_text(f"{tmp_path / 'data'}\n", encoding="utf-8")
+    assert main(command) == 0
 
 
 def test_the_rates_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = make_site(tmp_path)
-    line = {"study": study.fingerprint, "participant": "anna", "item": "item-0", "question": "quality"}
+    line: dict[str, str | int] = {
+        "study": study.fingerprint,
+        "participant": "anna",
+        "item": "item-0",
+        "question": "quality",
+    }
     line |= {"method": "pnp", "place": 1, "time": "2026-01-02T03:04:05+00:00"}
     (tmp_path / "site" / "answers.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
     assert main(["study", "--results", str(tmp_path / "site")]) == 0

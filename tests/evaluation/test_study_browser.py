@@ -65,7 +65,7 @@ def page() -> Iterator[Any]:
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=SLOW
         )
-        opened = browser.new_page(viewport={"width": 1280, "height": 860})
+        opened: Any = browser.new_page(viewport={"width": 1280, "height": 860})
         opened.set_default_timeout(SLOW)
         opened.problems = []
         opened.on("pageerror", lambda error: opened.problems.append(str(error)))

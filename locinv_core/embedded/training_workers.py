@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 __all__ = ["STEPS_WORTH_COMPILING", "average_gradients", "compiled", "meet", "rank", "run_workers", "share"]
 
-STEPS_WORTH_COMPILING = 200
+STEPS_WORTH_COMPILING = 2000
 
 
 def rank() -> int:
@@ -51,7 +51,7 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
     """``module`` to call: compiled for inputs of one shape, where there is a C++ compiler to do it.
 
     It shares the module's parameters, and lays its convolutions out with the channels last. Compiling takes
-    about a minute, so it is for trainings of hundreds of steps; a step of the embedded UNet then takes two
+    some minutes, so it is for trainings of thousands of steps; a step of the embedded UNet then takes two
     thirds of the time.
     """
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")):

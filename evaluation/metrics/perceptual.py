@@ -13,7 +13,7 @@ from torch import Tensor
 
 BACKBONES: Final[Mapping[str, tuple[str, str]]] = {
     "squeeze": ("squeezenet1_1-b8a52dc0", "features.3.squeeze.weight"),
-    "alex": ("alexnet-owt-7be5be79", "features.10.weight"),
+    "alex": ("alexnet-owt-7be5be79", "features.3.weight"),
     "vgg": ("vgg16-397923af", "features.28.weight"),
 }
 """LPIPS' networks: torchvision's file of each, a weight that only it has. DirectInversion's is squeeze."""

@@ -17,24 +17,38 @@ from pinpoint.evaluation.metrics.suite import MetricSuite
 
 HEADS = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models"
 # The layers whose output LPIPS compares (Zhang et al. 2018): after each ReLU or fire module that it names.
-TAPS = {"squeeze": (1, 4, 7, 9, 10, 11, 12), "alex": (1, 4, 7, 9, 11)}
-NETWORKS = {"squeeze": "squeezenet1_1", "alex": "alexnet"}
+TAPS = {
+    "squeeze": (1, 4, 7, 9, 10, 11, 12),
+    "alex": (1, 4, 7, 9, 11),
+    "vgg": (3, 8, 15, 22, 29),
+}
+QUICK, SLOW = ("squeeze", "alex"), "vgg"
 
 
 def backbone(net: str) -> Any:
+    """Torchvision's network, random; of VGG only the part that LPIPS reads, for its head is 470 MB."""
     torch.manual_seed(0)
-    return getattr(torchvision.models, NETWORKS[net])(weights=None).eval().requires_grad_(False)
+    if net == "vgg":
+        from torchvision.models.vgg import cfgs, make_layers
+
+        made = torch.nn.Module()
+        made.features = make_layers(cfgs["D"])
+    else:
+        made = {"squeeze": torchvision.models.squeezenet1_1, "alex": torchvision.models.alexnet}[net](
+            weights=None
+        )
+    return made.eval().requires_grad_(False)
+
+
+def write_backbone(net: str, folder: Path) -> Path:
+    save_file(backbone(net).state_dict(), folder / f"{BACKBONES[net][0]}.safetensors")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder with torchvision's file of a random backbone, for each of two networks."""
-    made = {}
-    for net in TAPS:
-        folder = tmp_path_factory.mktemp(net)
-        save_file(backbone(net).state_dict(), folder / f"{BACKBONES[net][0]}.safetensors")
-        made[net] = folder
-    return made
+    return {net: write_backbone(net, tmp_path_factory.mktemp(net)) for net in QUICK}
 
 
 def picture(seed: int) -> Tensor:
@@ -58,12 +72,20 @@ def lpips_by_hand(net: str, a: Tensor, b: Tensor) -> float:
     return total
 
 
-@pytest.mark.parametrize("net", list(TAPS))
+@pytest.mark.parametrize("net", QUICK)
 def test_lpips_is_the_weighted_distance_of_the_backbones_layers(net: str, folders: dict[str, Path]) -> None:
     distance = load_lpips(folders[net])
     expected = lpips_by_hand(net, picture(1), picture(2))
     assert distance.net == net
     assert expected > 1e-3
+    assert distance(picture(1), picture(2)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_lpips_reads_vgg_the_same_way(tmp_path: Path) -> None:
+    distance = load_lpips(write_backbone(SLOW, tmp_path))
+    assert distance.net == SLOW
+    expected = lpips_by_hand(SLOW, picture(1), picture(2))
     assert distance(picture(1), picture(2)) == pytest.approx(expected, rel=1e-3)
 
 

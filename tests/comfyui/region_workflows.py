@@ -33,7 +33,7 @@ def learnable_regions(canvas: Canvas) -> None:
     canvas.column("2  Where it could go")
     proposals = _anchors(canvas, (sample, 0))
     canvas.column("3  Learn where it goes")
-    editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=30)
+    editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
     regions = _learned(canvas, proposals, (editor, 0), "a yellow cat", "a yellow fox")
     canvas.column("4  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=regions)
@@ -76,7 +76,7 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
     proposals = _anchors(canvas, picture)
     canvas.column("4  What edits, and learning where")
     if embedded:
-        editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=30)
+        editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
     else:
         wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=wish)
         unwanted = canvas.add("CLIPTextEncode", "What it should not show", clip=(model, 1), text="")
@@ -133,7 +133,7 @@ def no_mask_at_all(canvas: Canvas) -> None:
 def _anchors(canvas: Canvas, picture: Link) -> Link:
     """What stands out in the picture, as proposals."""
     vit = canvas.add("PinpointLoadViT")
-    return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), min_distance=2.0), 0
+    return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), k=4, min_distance=2.0), 0
 
 
 def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt: str) -> Link:
@@ -146,6 +146,6 @@ def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt
         clip=(clip, 0),
         caption=caption,
         prompt=prompt,
-        finalists=4,
+        finalists=2,
     )
     return learned, 0

@@ -63,7 +63,7 @@ class VitRecipe:
     small: int = 40
     locals: int = 4
     scenes: int = 6000
-    steps: int = 600
+    steps: int = 450
     batch: int = 32
     rate: float = 3e-3
     rate_of_ends: float = 1e-3

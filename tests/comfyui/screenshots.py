@@ -16,7 +16,7 @@ from PIL import Image
 
 from pinpoint.tests.comfyui.browser import CanvasPage, canvas_page, chromium
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, comfyui_folder, comfyui_python
-from pinpoint.tests.comfyui.panels import LEARN, PICK, PRIOR, Editor
+from pinpoint.tests.comfyui.panels import LEARN, PRIOR, Editor
 from pinpoint.tests.comfyui.workflow_files import load
 
 IMAGES = ROOT / "docs" / "images"
@@ -85,11 +85,6 @@ def regions(canvas: CanvasPage) -> bytes:
     return node_shot(canvas, LEARN)
 
 
-def edits(canvas: CanvasPage) -> bytes:
-    """The edit of the best box."""
-    return node_shot(canvas, PICK)
-
-
 # In this order: some go on with what the one before has opened.
 SHOTS: dict[str, Callable[[CanvasPage], bytes]] = {
     "canvas": whole_canvas,
@@ -98,7 +93,6 @@ SHOTS: dict[str, Callable[[CanvasPage], bytes]] = {
     "compare": compare,
     "maps": maps,
     "learn_regions": regions,
-    "pick_best_edit": edits,
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .output_folder import check_output_folder
 from .regions import EDITOR_NAMES, PLAN_NAMES, add_networks
-from .run_options import add_run_options, failures_of, limited_dataset, note_row, workforce_of
+from .run_options import add_run_options, failures_of, limited_dataset, note_row, whole_path, workforce_of
 
 if TYPE_CHECKING:
     from ..evaluation.ablations import Sweep
@@ -98,7 +98,9 @@ def _ablate_locinv(args: argparse.Namespace) -> int:
     from ..evaluation.ablation_tables import MAPS_METRICS
     from ..evaluation.ablation_work import MapsRecipe
 
-    return _run(args, sweeps, MapsRecipe(args.model, args.device, args.dtype, args.steps), MAPS_METRICS)
+    return _run(
+        args, sweeps, MapsRecipe(whole_path(args.model), args.device, args.dtype, args.steps), MAPS_METRICS
+    )
 
 
 def _ablate_regions(args: argparse.Namespace) -> int:
@@ -111,7 +113,8 @@ def _ablate_regions(args: argparse.Namespace) -> int:
     from ..evaluation.ablation_tables import REGIONS_METRICS
     from ..evaluation.ablation_work import RegionsRecipe
 
-    recipe = RegionsRecipe(args.editor, args.model, args.clip, args.vit, args.device, args.dtype, own)
+    model, clip, vit = (whole_path(name) for name in (args.model, args.clip, args.vit))
+    recipe = RegionsRecipe(args.editor, model, clip, vit, args.device, args.dtype, own)
     return _run(args, sweeps, recipe, REGIONS_METRICS)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .output_folder import check_output_folder
-from .run_options import add_run_options, failures_of, limited_dataset, note_row, workforce_of
+from .run_options import add_run_options, failures_of, limited_dataset, note_row, whole_path, workforce_of
 
 if TYPE_CHECKING:
     from ..evaluation.dataset import Dataset
@@ -89,14 +89,12 @@ def run(args: argparse.Namespace) -> int:
     variants = named_variants(
         _listed(args.methods), steps=args.steps, guidance=args.guidance, weights=needs, judges=judges
     )
-    models: dict[str, Any] = {name: value for name, value in needs.items() if value is not None}
+    models: dict[str, Any] = {name: whole_path(value) for name, value in needs.items() if value is not None}
     recipe = EvaluationRecipe(
         variants,
         metrics,
-        {**models, "model": args.model, "device": args.device, "dtype": args.dtype},
-        judge_clip=judges["clip"],
-        judge_dino=judges["dino"],
-        judge_lpips=judges["lpips"],
+        {**models, "model": whole_path(args.model), "device": args.device, "dtype": args.dtype},
+        **{f"judge_{part}": None if name is None else whole_path(name) for part, name in judges.items()},
     )
     rows = run_work(
         recipe,

@@ -72,8 +72,14 @@ def limited_dataset(args: argparse.Namespace) -> Dataset:
     from ..evaluation.dataset import read_dataset
     from ..evaluation.work_items import spread
 
-    dataset = read_dataset(args.dataset)
+    dataset = read_dataset(args.dataset.absolute())
     return replace(dataset, items=spread(dataset.items, args.limit))
+
+
+def whole_path(name: str) -> str:
+    """The path of a file or folder from the root, as workers elsewhere need it; any other name as it is."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
 
 
 def note_row(row: Mapping[str, Any], done: int, total: int) -> None:

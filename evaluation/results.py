@@ -36,6 +36,9 @@ ROW_FIELDS: Final[Mapping[str, str]] = {
 DECISIVE: Final = ("settings", "model", "seed", "input")
 """The fields that say whether a row is of the same work."""
 
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+"""Windows would write each line's end as two bytes without it."""
+
 
 def row_key(row: Row) -> tuple[str, str]:
     """What a row is of: (item, method)."""
@@ -72,7 +75,7 @@ class ResultsFile:
         Raises ValueError for a file that another process has open and for one that is no results file.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
         try:
             _lock(self._descriptor, self.path)
             content = self.path.read_bytes()

@@ -39,7 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture: PNG, JPEG, WebP …")
     parser.add_argument(
-        "--caption", required=True, metavar="TEXT", help="what the picture shows where it is to change"
+        "--caption", required=True, metavar="TEXT", help="what the picture shows, best with what surrounds it"
     )
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it should show")
     parser.add_argument(
@@ -86,9 +86,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--min-distance",
         type=float,
-        default=0.0,
+        default=2.0,
         metavar="D",
-        help="patches between any two dino anchors, at least (default 0)",
+        help="patches between any two dino anchors, at least (default 2; 0 as published, where all may lie on"
+        " one thing)",
     )
     parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs of learning (default 5)")
     parser.add_argument(

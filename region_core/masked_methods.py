@@ -70,7 +70,7 @@ class RegionSettings:
     prompt: str | None = None
     k: int = 8
     m: int = 7
-    min_distance: float = 0.0
+    min_distance: float = 2.0
     epochs: int = 5
     lr: float = 3e-3
     estimator: str = "expected"

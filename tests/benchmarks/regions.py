@@ -32,7 +32,7 @@ from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.anchors import dino_anchors, random_anchors
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE, dino_anchors, random_anchors
 from pinpoint.region_core.budget import PLANS, plan_named
 from pinpoint.region_core.choosing import RegionEdit, choose
 from pinpoint.region_core.editor_loading import load_editor
@@ -196,10 +196,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
     parser.add_argument("--plan", choices=tuple(PLANS), default="screened")
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
-    parser.add_argument("--texts", choices=("phrases", "captions"), default="phrases")
+    parser.add_argument("--texts", choices=("phrases", "captions"), default="captions")
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--m", type=int, default=7)
-    parser.add_argument("--min-distance", type=float, default=0.0)
+    parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clip", default="embedded")
     parser.add_argument("--vit", default="embedded")

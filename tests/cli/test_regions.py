@@ -7,13 +7,18 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from pinpoint.__main__ import main
+from pinpoint.__main__ import build_parser, main
 from pinpoint.cli import regions as regions_command
+from pinpoint.locinv_core.embedded.trials import held_out_trial
+from pinpoint.locinv_core.images import save_png
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.editor_loading import EDITORS
 from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
+from pinpoint.region_core.masked_methods import RegionSettings
 from pinpoint.region_core.proposals import SIZES
 from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
 from pinpoint.tests.region_core.tiny_editors import write_amused_folder, write_inpaint_folder
@@ -51,6 +56,17 @@ def pinpoint_regions(image, models, out, *more):
     networks = ["--model", str(models["plain"]), "--clip", str(models["clip"]), "--vit", str(models["vit"])]
     texts = ["--caption", CAPTION, "--prompt", PROMPT]
     return main(["regions", str(image), *texts, *networks, *small, "--out", str(out), *more])
+
+
+def test_with_the_packs_own_networks_nothing_else_is_needed(tmp_path):
+    trial = held_out_trial(41, objects=2, kind="swap")
+    save_png(trial.image, tmp_path / "scene.png")
+    small = ["--k", "2", "--m", "2", "--epochs", "1", "--steps", "4", "--device", "cpu"]
+    texts = ["--caption", trial.source, "--prompt", trial.target]
+    assert main(["regions", str(tmp_path / "scene.png"), *texts, *small, "--out", str(tmp_path / "out")]) == 0
+    anchors = report_of(tmp_path / "out")["anchors"]
+    things = torch.stack(trial.masks).amax(dim=0)
+    assert all(things[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].any() for row, column in anchors)
 
 
 def report_of(out):
@@ -241,3 +257,8 @@ def test_the_names_that_the_help_shows_are_those_of_the_core():
     assert set(regions_command.ESTIMATOR_NAMES) == set(ESTIMATORS)
     assert set(regions_command.PLAN_NAMES) == set(PLANS)
     assert DEFAULT_PLAN.name == "screened"  # the help says so
+
+
+def test_anchors_are_kept_as_far_apart_whatever_asks_for_them():
+    args = build_parser().parse_args("regions a.png --caption a --prompt b --out c".split())
+    assert args.min_distance == RegionSettings().min_distance == DEFAULT_DISTANCE

@@ -130,10 +130,24 @@ def _write(rows: list[dict[str, Any]], dataset: Dataset, folder: Path) -> None:
                 if column.name in SHOWN
             ]
             print(f"{line.method}: {', '.join(found)}")
-    write_report(rows, dataset, folder)
+    if readable := _of_readable_items(rows, dataset):
+        write_report(readable, dataset, folder)
     if failures := failures_of(rows):
         print(failures)
     print(f"results, tables and report: {folder}")
+
+
+def _of_readable_items(rows: list[dict[str, Any]], dataset: Dataset) -> list[dict[str, Any]]:
+    """The rows that a report can show: none of an item whose files cannot be read."""
+    done = {row["item"] for row in rows if row["error"] is None}
+    unreadable = set()
+    for item in dataset.items:
+        if item.id not in done:
+            try:
+                item.open()
+            except ValueError:
+                unreadable.add(item.id)
+    return [row for row in rows if row["item"] not in unreadable]
 
 
 def _weights(name: str, given: str | None) -> str | None:

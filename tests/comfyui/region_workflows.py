@@ -133,7 +133,7 @@ def no_mask_at_all(canvas: Canvas) -> None:
 def _anchors(canvas: Canvas, picture: Link) -> Link:
     """What stands out in the picture, as proposals."""
     vit = canvas.add("PinpointLoadViT")
-    return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), k=4, min_distance=2.0), 0
+    return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), k=6, min_distance=2.0), 0
 
 
 def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt: str) -> Link:
@@ -146,6 +146,5 @@ def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt
         clip=(clip, 0),
         caption=caption,
         prompt=prompt,
-        finalists=2,
     )
     return learned, 0

@@ -29,7 +29,7 @@ class ClipRecipe:
     text_layers: int = 3
     text_heads: int = 2
     embedding: int = 96
-    steps: int = 1200
+    steps: int = 1700
     batch: int = 48
     rate: float = 3e-3
     rate_of_ends: float = 1e-3

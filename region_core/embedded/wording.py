@@ -30,9 +30,10 @@ __all__ = [
 ]
 
 _FORMS = ("{}", "{}", "a photo of {}", "a picture of {}")
-_BARE, _NOUN_ONLY, _TRADED = 0.25, 0.25, 0.3
+_BARE, _NOUN_ONLY = 0.25, 0.25
+_TRADED, _MISCOUNTED = 0.2, 0.4
 _POOR = 0.3
-_TEMPLATE_SCENES = 64  # whose templates other wordings take
+_TEMPLATE_SCENES = 64  # whose templates other wordings take, and whose things are added
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Example:
     """One scene's part of a batch.
 
     Attributes:
-        caption: of the whole scene; altered: with a word of one thing wrong, or two things' looks traded.
+        caption: of the whole scene; altered: with a word of one thing wrong, two things' looks traded, or a
+            thing left out or added.
         phrase: names one thing ("a photo of a red boat"); name: without the frame ("red boat").
         altered_phrase, altered_name: the same for what that thing is not.
         window: (x0, y0, x1, y1), a crop that shows the thing; poor: one that does not, or hardly.
@@ -69,7 +71,11 @@ def word_scene(seed: int, rng: Generator, *, size: int = 128) -> Example:
     spec = _scene(seed)
     edit, edited = sample_edit(spec, int(rng.integers(2**31)))
     thing = spec.objects[edit.index]
-    wrong = _traded(spec) if len(spec.objects) > 1 and rng.random() < _TRADED else edited
+    wrong, fault = edited, rng.random()
+    if fault < _MISCOUNTED:
+        wrong = _miscounted(spec, rng)
+    elif len(spec.objects) > 1 and fault < _MISCOUNTED + _TRADED:
+        wrong = _traded(spec)
     right = _reworded(spec, rng)
     noun_only = rng.random() < _NOUN_ONLY
     name = thing.noun if noun_only else thing.phrase
@@ -106,6 +112,18 @@ def _traded(spec: SceneSpec) -> SceneSpec:
     """The scene with the looks of its first two things traded."""
     first, second, *rest = spec.objects
     return replace(spec, objects=(_dressed(first, second), _dressed(second, first), *rest))
+
+
+def _miscounted(spec: SceneSpec, rng: Generator) -> SceneSpec:
+    """The scene with one of its things left out, or, where it has one or by chance two, with one added."""
+    if len(spec.objects) > 2 or (len(spec.objects) == 2 and rng.random() < 0.5):
+        left_out = int(rng.integers(len(spec.objects)))
+        return replace(spec, objects=spec.objects[:left_out] + spec.objects[left_out + 1 :])
+    here = {thing.noun for thing in spec.objects}
+    while True:
+        other = _scene(int(rng.integers(_TEMPLATE_SCENES))).objects[0]
+        if other.noun not in here:
+            return replace(spec, objects=(*spec.objects, other))
 
 
 def _dressed(thing: SceneObject, other: SceneObject) -> SceneObject:

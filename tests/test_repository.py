@@ -333,6 +333,7 @@ def test_the_readme_shows_files_that_exist() -> None:
 
 
 DATA = (
+    "evaluation/page/",
     "evaluation/study/page/",
     "locinv_core/configs/",
     "locinv_core/embedded/samples/",

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from ..locinv_core.run import Run
     from ..region_core.choosing import RegionEdit
     from ..region_core.editors import Editor
-    from ..region_core.features import PatchFeatures, VisionFeatures
+    from ..region_core.features import VisionFeatures
     from ..region_core.guidance import Guide
-    from ..region_core.proposals import RegionProposals
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -196,10 +195,19 @@ def _edit(
     from ..region_core.budget import plan_named
     from ..region_core.choosing import choose
     from ..region_core.learning import learn_regions
+    from ..region_core.proposing import propose_regions
 
     with books.stage("features"):
         features = vision.look(image)
-        proposals = _proposals(args, features)
+        proposals = propose_regions(
+            features,
+            anchors=args.anchors,
+            k=args.k,
+            m=args.m,
+            min_distance=args.min_distance,
+            sizes=args.sizes,
+            seed=args.seed,
+        )
     scores = learn_regions(
         image,
         proposals,
@@ -217,16 +225,3 @@ def _edit(
         run=books,
     )
     return choose(scores, guide, run=books)
-
-
-def _proposals(args: argparse.Namespace, features: PatchFeatures) -> RegionProposals:
-    from ..region_core.anchors import dino_anchors, random_anchors
-    from ..region_core.proposals import propose
-
-    if args.anchors == "dino":
-        anchors = dino_anchors(features.attention, args.k, min_distance=args.min_distance)
-    else:
-        anchors = random_anchors(features.grid, args.k, args.seed)
-    return propose(
-        anchors, features.grid, features.patch, features.size, args.m, sizes=args.sizes, seed=args.seed
-    )

@@ -22,7 +22,6 @@ from ..locinv_core.prompts import parse_prompt
 from ..locinv_core.run import Run
 from ..locinv_core.tokens import TuningSettings, optimize_tokens
 from ..locinv_core.tuning_plan import TuningPlan, plan_dpl, plan_tuning
-from ..region_core.anchors import dino_anchors, random_anchors
 from ..region_core.budget import plan_named
 from ..region_core.choosing import choose
 from ..region_core.editor_loading import load_editor
@@ -31,7 +30,7 @@ from ..region_core.features import PatchFeatures, VisionFeatures, load_vit
 from ..region_core.guidance import GuidanceWeights, Guide, load_clip
 from ..region_core.learning import learn_regions
 from ..region_core.method_types import changed_things
-from ..region_core.proposals import propose
+from ..region_core.proposing import propose_regions
 from .dataset import Item
 from .editing import OpenedItem, png
 from .metrics.pixels import limited_psnr
@@ -153,16 +152,11 @@ class RegionsPerformer:
         editor.remembered = editor.remembered_seconds = 0.0
         run = Run()
         began = time.perf_counter()
-        if settings["anchors"] == "dino":
-            anchors = dino_anchors(features.attention, settings["k"])
-        else:
-            anchors = random_anchors(features.grid, settings["k"], task.seed)
-        proposals = propose(
-            anchors,
-            features.grid,
-            features.patch,
-            features.size,
-            settings["m"],
+        proposals = propose_regions(
+            features,
+            anchors=settings["anchors"],
+            k=settings["k"],
+            m=settings["m"],
             sizes=settings["sizes"],
             seed=task.seed,
         )

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .managed_networks import Managed
 
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
+ANCHORS = ["dino", "random"]
 SIZES = ["learned", "random"]
+DEFAULT_DISTANCE = 2.0
 MOST_SEED = 2**63 - 1
 
 
@@ -45,7 +47,7 @@ class ProposeAnchors(io.ComfyNode):
                 sockets.Vision.Input("vit", tooltip="From Load ViT."),
                 io.Combo.Input(
                     "anchors",
-                    options=["dino", "random"],
+                    options=ANCHORS,
                     default="dino",
                     tooltip="'dino' takes the points that the ViT attends to most; 'random' any, to compare.",
                 ),
@@ -53,7 +55,7 @@ class ProposeAnchors(io.ComfyNode):
                 io.Int.Input("m", default=7, min=1, max=32, tooltip="How many boxes around each of them."),
                 io.Float.Input(
                     "min_distance",
-                    default=2.0,
+                    default=DEFAULT_DISTANCE,
                     min=0.0,
                     max=64.0,
                     step=0.5,
@@ -85,7 +87,7 @@ class ProposeAnchors(io.ComfyNode):
         cls,
         image: Tensor,
         vit: Managed[VisionFeatures],
-        anchors: str,
+        anchors: Literal["dino", "random"],
         k: int,
         m: int,
         min_distance: float,
@@ -94,9 +96,8 @@ class ProposeAnchors(io.ComfyNode):
     ) -> io.NodeOutput:
         from dataclasses import replace
 
-        from ..region_core.anchors import dino_anchors, random_anchors
         from ..region_core.proposal_picture import proposal_picture
-        from ..region_core.proposals import propose
+        from ..region_core.proposing import propose_regions
         from .region_drawing import attention_mask, drawn
         from .region_results import ProposedRegions
 
@@ -104,11 +105,9 @@ class ProposeAnchors(io.ComfyNode):
         with vit.ready() as vision:
             seen = vision.look(picture)
             seen = replace(seen, attention=seen.attention.cpu(), features=seen.features.cpu())
-            if anchors == "dino":
-                points = dino_anchors(seen.attention, k, min_distance=min_distance)
-            else:
-                points = random_anchors(seen.grid, k, seed)
-            proposals = propose(points, seen.grid, seen.patch, seen.size, m, sizes, seed)
+            proposals = propose_regions(
+                seen, anchors=anchors, k=k, m=m, min_distance=min_distance, sizes=sizes, seed=seed
+            )
             shown = image_of(drawn(proposal_picture(picture, proposals)))
             mask = attention_mask(seen.attention, seen.patch, seen.size)
         return io.NodeOutput(

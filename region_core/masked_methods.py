@@ -10,6 +10,7 @@ from ..locinv_core.edit_settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.model import EditModel
 from ..locinv_core.prompts import Prompt, parse_prompt
 from ..locinv_core.run import Run
+from .anchors import DEFAULT_DISTANCE
 from .blended import BlendedEditor
 from .editors import Editor, check_strength
 from .inpaint import InpaintEditor
@@ -70,7 +71,7 @@ class RegionSettings:
     prompt: str | None = None
     k: int = 8
     m: int = 7
-    min_distance: float = 2.0
+    min_distance: float = DEFAULT_DISTANCE
     epochs: int = 5
     lr: float = 3e-3
     estimator: str = "expected"
@@ -119,11 +120,11 @@ def edit_regions(
     models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, run: Run
 ) -> MethodOutcome:
     """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
-    from .anchors import dino_anchors
     from .budget import plan_named
     from .choosing import choose
     from .learning import learn_regions
-    from .proposals import box_masks, pixel_box, propose
+    from .proposals import box_masks, pixel_box
+    from .proposing import propose_regions
 
     assert models.clip is not None and models.vit is not None and models.model is not None
     source, target = _prompts(models.model, task)
@@ -135,8 +136,9 @@ def edit_regions(
     editor = _region_editor(models, settings)
     with run.stage("features"):
         features = models.vit.look(task.image)
-        anchors = dino_anchors(features.attention, settings.k, min_distance=settings.min_distance)
-        proposals = propose(anchors, features.grid, features.patch, features.size, settings.m, seed=seed)
+        proposals = propose_regions(
+            features, k=settings.k, m=settings.m, min_distance=settings.min_distance, seed=seed
+        )
     scores = learn_regions(
         task.image,
         proposals,

@@ -32,16 +32,17 @@ from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.anchors import DEFAULT_DISTANCE, dino_anchors, random_anchors
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE
 from pinpoint.region_core.budget import PLANS, plan_named
 from pinpoint.region_core.choosing import RegionEdit, choose
 from pinpoint.region_core.editor_loading import load_editor
 from pinpoint.region_core.editors import Editor
+from pinpoint.region_core.embedded.wording import overlap
 from pinpoint.region_core.features import VisionFeatures, load_vit
 from pinpoint.region_core.guidance import Guide, load_clip
 from pinpoint.region_core.learning import learn_regions
 from pinpoint.region_core.locate import detection_prior, locate_words
-from pinpoint.region_core.proposals import propose
+from pinpoint.region_core.proposing import propose_regions
 from pinpoint.region_core.word_boxes import Box
 
 Figures = dict[str, float]
@@ -52,14 +53,6 @@ ARMS: Mapping[str, tuple[str, str]] = {
     "random anchors, random sizes": ("random", "random"),
 }
 """Where boxes are proposed, and how large, as in the paper's user study (Table 2)."""
-
-
-def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes x0, y0, x1, y1."""
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +72,7 @@ def measure_words(trial: Trial, networks: Networks, args: argparse.Namespace) ->
     found = locate_words(
         model, networks.vision, networks.guide, trial.image, prompt, list(trial.nouns), run=run
     )
-    ious = [box_iou(found[noun].box, box) for noun, box in zip(trial.nouns, trial.boxes, strict=True)]
+    ious = [overlap(found[noun].box, box) for noun, box in zip(trial.nouns, trial.boxes, strict=True)]
     figures = {
         "FE": run.total,
         "IoU": statistics.mean(ious),
@@ -109,17 +102,12 @@ def region_edit(
         texts = (trial.source, trial.target)
     features = networks.vision.look(trial.image)
     seed = args.seed + trial.number
-    anchors = (
-        dino_anchors(features.attention, args.k, min_distance=args.min_distance)
-        if anchors_by == "dino"
-        else random_anchors(features.grid, args.k, seed)
-    )
-    proposals = propose(
-        anchors,
-        features.grid,
-        features.patch,
-        features.size,
-        args.m,
+    proposals = propose_regions(
+        features,
+        anchors=cast(Any, anchors_by),
+        k=args.k,
+        m=args.m,
+        min_distance=args.min_distance,
         sizes=cast(Any, sizes),
         seed=seed,
     )
@@ -144,8 +132,8 @@ def figures_of(trial: Trial, made: RegionEdit, run: Run) -> Figures:
     return {
         "FE": run.total,
         "S": made.chosen.score,
-        "IoU": box_iou(made.chosen.box, true),
-        "best IoU": max(box_iou(candidate.box, true) for candidate in made.candidates),
+        "IoU": overlap(made.chosen.box, true),
+        "best IoU": max(overlap(candidate.box, true) for candidate in made.candidates),
         "truth": trial.distance(made.image),
         "succeeds": float(trial.succeeds(made.image)),
     }

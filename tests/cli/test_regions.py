@@ -20,6 +20,7 @@ from pinpoint.region_core.editor_loading import EDITORS
 from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
 from pinpoint.region_core.masked_methods import RegionSettings
 from pinpoint.region_core.proposals import SIZES
+from pinpoint.region_core.proposing import ANCHORS
 from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
 from pinpoint.tests.region_core.tiny_editors import write_amused_folder, write_inpaint_folder
 from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
@@ -253,6 +254,7 @@ def test_an_interrupt_leaves_nothing_half_written(image, models, tmp_path, monke
 
 def test_the_names_that_the_help_shows_are_those_of_the_core():
     assert set(regions_command.EDITOR_NAMES) == set(EDITORS)
+    assert set(regions_command.ANCHOR_NAMES) == set(ANCHORS)
     assert set(regions_command.SIZE_NAMES) == set(SIZES)
     assert set(regions_command.ESTIMATOR_NAMES) == set(ESTIMATORS)
     assert set(regions_command.PLAN_NAMES) == set(PLANS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 from pinpoint.locinv_core.inversion import NULL_METHODS
 from pinpoint.locinv_core.tokens import SOLVERS
@@ -11,11 +12,11 @@ from pinpoint.locinv_core.tokens import SOLVERS
 NODES = Path(__file__).resolve().parents[2] / "nodes"
 
 
-def constant(module: str, name: str) -> list[str]:
+def constant(module: str, name: str) -> Any:
     """The value of a module's constant, read without importing the module, which needs ComfyUI."""
     for statement in ast.parse((NODES / f"{module}.py").read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == name:
-            return list(ast.literal_eval(statement.value))
+            return ast.literal_eval(statement.value)
     raise AssertionError(f"{module}.py has no {name}")
 
 

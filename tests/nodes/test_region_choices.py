@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.estimators import ESTIMATORS
 from pinpoint.region_core.proposals import SIZES
+from pinpoint.region_core.proposing import ANCHORS
 from pinpoint.region_core.text_prior import KEEPS
 from pinpoint.tests.nodes.test_choices import constant
 
@@ -12,5 +14,7 @@ from pinpoint.tests.nodes.test_choices import constant
 def test_the_choices_are_those_of_the_core():
     assert sorted(constant("regions", "PLANS")) == sorted(PLANS)
     assert sorted(constant("regions", "ESTIMATORS")) == sorted(ESTIMATORS)
+    assert sorted(constant("region_proposals", "ANCHORS")) == sorted(ANCHORS)
+    assert constant("region_proposals", "DEFAULT_DISTANCE") == DEFAULT_DISTANCE
     assert sorted(constant("region_proposals", "SIZES")) == sorted(SIZES)
     assert sorted(constant("located_priors", "KEEPS")) == sorted(KEEPS)

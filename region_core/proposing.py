@@ -1,0 +1,36 @@
+"""From what a ViT saw of a picture to the boxes that an edit could go in: anchors, then boxes around each."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from .anchors import DEFAULT_DISTANCE, dino_anchors, random_anchors
+from .features import PatchFeatures
+from .proposals import RegionProposals, Sizes, propose
+
+Anchors = Literal["dino", "random"]
+ANCHORS: tuple[str, ...] = get_args(Anchors)
+
+
+def propose_regions(
+    features: PatchFeatures,
+    *,
+    anchors: Anchors = "dino",
+    k: int = 8,
+    m: int = 7,
+    min_distance: float = DEFAULT_DISTANCE,
+    sizes: Sizes = "learned",
+    seed: int = 0,
+) -> RegionProposals:
+    """M boxes around each of K anchors (paper §3.1): learned regions, or with "random" the paper's baselines.
+
+    min_distance: patches between any two "dino" anchors, at least. seed: draws what is random.
+    Raises ValueError as ``dino_anchors``, ``random_anchors`` and ``propose`` do.
+    """
+    if anchors not in ANCHORS:
+        raise ValueError(f"anchors: got {anchors!r}, wants one of {', '.join(ANCHORS)}")
+    if anchors == "dino":
+        points = dino_anchors(features.attention, k, min_distance=min_distance)
+    else:
+        points = random_anchors(features.grid, k, seed)
+    return propose(points, features.grid, features.patch, features.size, m, sizes, seed)

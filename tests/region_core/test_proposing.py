@@ -1,0 +1,45 @@
+"""Proposals straight from what a ViT saw: which anchors they stand around, and the paper's baselines."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pinpoint.region_core.features import PatchFeatures
+from pinpoint.region_core.proposing import propose_regions
+
+
+def seen() -> PatchFeatures:
+    """A picture of 48 x 32 pixels in patches of 8; [CLS] attends to (1, 1), then its right, then (3, 4)."""
+    attention = torch.zeros(4, 6)
+    attention[1, 1], attention[1, 2], attention[3, 4] = 0.5, 0.3, 0.2
+    return PatchFeatures(attention=attention, features=torch.zeros(2, 4, 6), patch=8, size=(32, 48))
+
+
+def test_boxes_stand_around_what_is_attended_to_two_patches_apart_unless_told() -> None:
+    assert propose_regions(seen(), k=2, m=1).anchors.tolist() == [[1, 1], [3, 4]]
+    assert propose_regions(seen(), k=2, m=1, min_distance=0).anchors.tolist() == [[1, 1], [1, 2]]
+
+
+def test_a_learned_box_is_the_anchors_patch_and_one_more_on_every_side() -> None:
+    # Patch (3, 4) is x 32–40, y 24–32; one more on every side is 24–48 and 16–40; the picture ends at 32.
+    assert propose_regions(seen(), k=2, m=1).pixel_boxes() == [[(0, 0, 24, 24)], [(24, 16, 48, 32)]]
+
+
+def test_random_sizes_are_one_box_an_anchor_and_follow_the_seed() -> None:
+    first, again, other = (propose_regions(seen(), k=2, m=3, sizes="random", seed=seed) for seed in (5, 5, 6))
+    assert (first.k, first.m) == (2, 1)
+    assert torch.equal(first.boxes, again.boxes) and not torch.equal(first.boxes, other.boxes)
+
+
+def test_random_anchors_follow_the_seed_and_not_the_attention() -> None:
+    draws = [propose_regions(seen(), anchors="random", k=3, m=1, seed=seed).anchors for seed in range(20)]
+    assert torch.equal(draws[0], propose_regions(seen(), anchors="random", k=3, m=1, seed=0).anchors)
+    assert {tuple(anchor) for anchors in draws for anchor in anchors.tolist()} == {
+        (row, column) for row in range(4) for column in range(6)
+    }
+
+
+def test_anchors_of_no_known_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="anchors: got 'middle', wants one of dino, random"):
+        propose_regions(seen(), anchors="middle")  # type: ignore[arg-type]

@@ -17,15 +17,17 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from .compiling import compiled
 from .muon import build_optimizers
 from .recipe import DiffusionRecipe
 from .training_state import Average, TrainingState, step_rng
-from .training_workers import STEPS_WORTH_COMPILING, average_gradients, compiled, rank, share
+from .training_workers import average_gradients, rank, share
 
 __all__ = [
     "build_scheduler",
     "build_text_encoder",
     "build_unet",
+    "draw_rows",
     "draw_timesteps",
     "export_diffusion",
     "noise_weights",
@@ -113,6 +115,11 @@ def draw_timesteps(weights: Tensor, count: int, rng: torch.Generator) -> tuple[T
     return timesteps, weights[timesteps].sqrt()
 
 
+def draw_rows(things: Tensor, crowd: int, count: int, rng: torch.Generator) -> Tensor:
+    """``count`` of N pictures, each as likely as it shows ``things`` (N,), counted up to ``crowd``: int64."""
+    return torch.multinomial(things.clamp(max=crowd).double(), count, replacement=True, generator=rng)
+
+
 class _Pair(nn.Module):
     """The two models that are trained, as one module."""
 
@@ -161,8 +168,7 @@ def train_diffusion(
         report(f"unet: going on from step {state.step}")
     alpha_bar = build_scheduler().alphas_cumprod
     weights = noise_weights(alpha_bar, recipe.weight_cap)
-    chances = things.clamp(max=recipe.crowd).double()
-    predict = compiled(unet) if recipe.steps - state.step >= STEPS_WORTH_COMPILING else unet
+    predict = compiled(unet, steps=recipe.steps - state.step)
     started, seen, losses = time.monotonic(), 0, 0.0
 
     def export() -> None:
@@ -179,7 +185,7 @@ def train_diffusion(
         state.set_rates(recipe.steps)
         rng = step_rng(seed, state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
-        clean, noise, ids = _batch(latents, token_ids, empty_ids, chances, recipe, rng)
+        clean, noise, ids = _batch(latents, token_ids, empty_ids, things, recipe, rng)
         level = alpha_bar[timesteps].view(-1, 1, 1, 1)
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         with torch.autocast("cpu", torch.bfloat16):
@@ -215,13 +221,13 @@ def _batch(
     latents: Tensor,
     token_ids: Tensor,
     empty_ids: Tensor,
-    chances: Tensor,
+    things: Tensor,
     recipe: DiffusionRecipe,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """This worker's share of a batch: latents, noise, token ids."""
     count = recipe.batch
-    rows = torch.multinomial(chances, count, replacement=True, generator=rng)
+    rows = draw_rows(things, recipe.crowd, count, rng)
     which = torch.randint(token_ids.shape[1], (count,), generator=rng)
     noise = torch.randn(count, *latents.shape[1:], generator=rng)
     ids = token_ids[rows, which]

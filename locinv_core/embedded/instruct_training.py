@@ -21,20 +21,13 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from .compiling import compiled
 from .diffusion_training import build_scheduler, draw_timesteps, export_diffusion, noise_weights
 from .instruct_pairs import WORDINGS, load_pairs, write_pairs
 from .muon import build_optimizers
 from .training import encode_texts
 from .training_state import Average, TrainingState, step_rng
-from .training_workers import (
-    STEPS_WORTH_COMPILING,
-    average_gradients,
-    compiled,
-    meet,
-    rank,
-    run_workers,
-    share,
-)
+from .training_workers import average_gradients, meet, rank, run_workers, share
 from .vae_training import encode_set
 
 __all__ = ["CHECKPOINT", "STAGE", "InstructRecipe", "drop_conditions", "train_instruct", "widened"]
@@ -176,7 +169,7 @@ def _train(
         report(f"instruct: going on from step {state.step}")
     alpha_bar = build_scheduler().alphas_cumprod
     weights = noise_weights(alpha_bar, recipe.weight_cap)
-    predict = compiled(unet) if recipe.steps - state.step >= STEPS_WORTH_COMPILING else unet
+    predict = compiled(unet, steps=recipe.steps - state.step)
     started, seen, losses = time.monotonic(), 0, 0.0
     while state.step < recipe.steps:
         state.set_rates(recipe.steps)

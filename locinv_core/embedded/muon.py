@@ -32,7 +32,7 @@ def orthogonalised(matrix: Tensor, *, iterations: int = 5) -> Tensor:
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     gram = x @ x.T
-    polynomial = torch.eye(len(gram))
+    polynomial = torch.eye(len(gram)).to(gram)
     for _ in range(iterations):
         factor = b * gram + c * (gram @ gram)
         factor.diagonal().add_(a)

@@ -6,8 +6,6 @@ not once an operation.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,9 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["STEPS_WORTH_COMPILING", "average_gradients", "compiled", "meet", "rank", "run_workers", "share"]
-
-STEPS_WORTH_COMPILING = 2000
+__all__ = ["average_gradients", "meet", "rank", "run_workers", "share"]
 
 
 def rank() -> int:
@@ -45,19 +41,6 @@ def share(batch: Tensor) -> Tensor:
     if len(batch) % workers:
         raise ValueError(f"batch: got {len(batch)} rows, needs a multiple of the {workers} workers")
     return batch[rank() :: workers]
-
-
-def compiled(module: nn.Module) -> Callable[..., Any]:
-    """``module`` to call: compiled for inputs of one shape, where there is a C++ compiler to do it.
-
-    It shares the module's parameters, and lays its convolutions out with the channels last. Compiling takes
-    some minutes, so it is for trainings of thousands of steps; a step of the embedded UNet then takes two
-    thirds of the time.
-    """
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")):
-        return module
-    module.to(memory_format=torch.channels_last)
-    return torch.compile(module, dynamic=False)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -22,6 +22,7 @@ from pinpoint.locinv_core.embedded.dataset import (
 )
 from pinpoint.locinv_core.embedded.diffusion_training import (
     build_scheduler,
+    draw_rows,
     draw_timesteps,
     noise_weights,
 )
@@ -68,6 +69,13 @@ def test_timesteps_and_their_factors_together_follow_the_weights() -> None:
     timesteps, factors = draw_timesteps(weights, 7000, torch.Generator().manual_seed(0))
     assert torch.bincount(timesteps).tolist() == pytest.approx([1000, 2000, 4000], abs=2)
     assert torch.equal(factors, torch.tensor([1.0, 2.0, 4.0])[timesteps])
+
+
+def test_pictures_of_several_things_are_drawn_more_often_up_to_a_number() -> None:
+    things = torch.tensor([1, 2, 3])
+    rows = draw_rows(things, 2, 50_000, torch.Generator().manual_seed(0))
+    shares = torch.bincount(rows, minlength=3) / len(rows)
+    assert torch.allclose(shares, torch.tensor([0.2, 0.4, 0.4]), atol=0.01)
 
 
 def test_the_learning_rate_rises_in_a_twentieth_and_falls_along_a_cosine() -> None:

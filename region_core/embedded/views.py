@@ -13,10 +13,10 @@ from torch import Tensor
 __all__ = [
     "look",
     "mirrored",
-    "salient_windows",
     "softened",
     "toned",
     "uniform",
+    "windows_on_things",
 ]
 
 
@@ -61,7 +61,7 @@ def toned(images: Tensor, gains: Tensor, shifts: Tensor) -> Tensor:
     return (images * gains[..., None, None] + shifts[..., None, None]).clamp(0, 1)
 
 
-def salient_windows(
+def windows_on_things(
     shown: Tensor,
     views: int,
     sides: tuple[float, float],

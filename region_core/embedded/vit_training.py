@@ -2,11 +2,11 @@
 
 A student sees large and small views of a picture (Caron et al., 2021), a teacher, the running average of the
 student, the large ones; the student learns to tell, of another view, which of the batch's pictures the
-teacher saw. That is the loss of MoCo v3 (Chen et al., 2021) and not DINO's own: in a training of minutes,
-DINO's answers became all even, centred or shared out by Sinkhorn's iterations alike. One thing is made for
-drawn scenes: each view shows the things on the ground of another scene (as Ryali et al., 2021, swap
-backgrounds), so that things are all that the views of a picture share, and lies around one of them. Where a
-drawn ground fills most of a picture, attention otherwise settles on it.
+teacher saw. That is the loss of MoCo v3 (Chen et al., 2021) and not DINO's own, with which trainings of
+minutes, one each, came to attention on the ground or to answers that were all but even, centred or shared out
+by Sinkhorn's iterations. One thing is made for drawn scenes: each view shows the things on the ground of
+another scene (as Ryali et al., 2021, swap backgrounds), so that things are all that the views of a picture
+share, and lies around one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .exporting import write_vit
 from .fitting import Report, fit, gathered
 from .grounds import SceneParts
 from .recipe import VitRecipe
-from .views import look, mirrored, salient_windows, softened, toned, uniform
+from .views import look, mirrored, softened, toned, uniform, windows_on_things
 
 __all__ = ["SelfDistilled", "build_vit", "distillation_loss", "train_vit"]
 
@@ -99,8 +99,8 @@ def _views(parts: SceneParts, recipe: VitRecipe, rng: torch.Generator) -> tuple[
     count, size = recipe.batch, parts.masks.shape[-1]
     rows = torch.randint(len(parts), (count,), generator=rng)
     shown = F.avg_pool2d(parts.masks[rows].float(), 8)
-    large, places = salient_windows(shown, 2, _LARGE_SIDES, _LARGE_SHIFT, rng, size=size)
-    small, _ = salient_windows(
+    large, places = windows_on_things(shown, 2, _LARGE_SIDES, _LARGE_SHIFT, rng, size=size)
+    small, _ = windows_on_things(
         shown, recipe.locals, _SMALL_SIDES, _SMALL_SHIFT, rng, size=size, centres=places
     )
     made = []

@@ -8,9 +8,9 @@ import torch
 from pinpoint.region_core.embedded.views import (
     look,
     mirrored,
-    salient_windows,
     softened,
     toned,
+    windows_on_things,
 )
 
 
@@ -60,7 +60,7 @@ def test_windows_lie_inside_the_picture_around_the_place_where_things_show() -> 
     shown = torch.zeros(50, 4, 4)
     shown[:, 2, 1] = 1
     rng = torch.Generator().manual_seed(0)
-    windows, centres = salient_windows(shown, 3, (10.0, 20.0), 4.0, rng, size=64)
+    windows, centres = windows_on_things(shown, 3, (10.0, 20.0), 4.0, rng, size=64)
     assert windows.shape == (150, 4)
     assert windows.min() >= 0 and windows.max() <= 64
     sides = windows[:, 2:] - windows[:, :2]
@@ -73,7 +73,7 @@ def test_windows_lie_inside_the_picture_around_the_place_where_things_show() -> 
 
 def test_known_places_are_taken_as_they_are() -> None:
     places = torch.tensor([[60.0, 3.0]])
-    windows, centres = salient_windows(
+    windows, centres = windows_on_things(
         torch.ones(1, 4, 4), 2, (16.0, 16.0), 0.0, torch.Generator(), size=64, centres=places
     )
     assert torch.equal(centres, places)

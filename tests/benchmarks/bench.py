@@ -1,16 +1,16 @@
 """`make bench`: cost and quality of each method on held-out scenes, as a table.
 
-    python tests/benchmarks/bench.py [--count 8] [--methods locinv,direct,...] [--objects 2] [--json FILE]
+    python tests/benchmarks/bench.py [--count 8] [--methods locinv,direct,...] [--objects 2] [--out FILE]
 
 Columns: FE a picture (edit included), seconds, best IoU of the words' maps before and after tuning,
 reconstruction PSNR, background PSNR (outside the edited thing, before and after), PSNR to the true edited
 picture, and the share of edits that where the truth changed are nearer to the truth than to the source.
+With --out, a later run goes on from what that file holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
@@ -31,6 +30,7 @@ from pinpoint.locinv_core.metrics import psnr
 from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.run import Run
+from pinpoint.tests.benchmarks.scene_figures import measured
 
 Variant = Callable[[Trial], EditRequest]
 
@@ -82,11 +82,6 @@ def measure(model: EditModel, trial: Trial, request: EditRequest) -> dict[str, f
     }
 
 
-def mean_row(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of every column."""
-    return {column: statistics.fmean(row[column] for row in rows) for column in rows[0]}
-
-
 def table_of(results: Mapping[str, Mapping[str, float]], count: int) -> Table:
     """The figures as a table."""
     table = Table(title=f"means over {count} held-out scenes")
@@ -118,7 +113,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=("swap", "attribute"))
     parser.add_argument("--methods", default=",".join(variants()), help="comma-separated")
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--json", type=Path, help="keep the figures of every scene")
+    parser.add_argument("--out", type=Path, help="keep the figures of every scene, and go on from them")
     args = parser.parse_args()
     rows = variants()
     names = args.methods.split(",")
@@ -126,15 +121,29 @@ def main() -> None:
     if unknown:
         parser.error(f"methods: there is no {', '.join(unknown)}; there are {', '.join(rows)}")
     model = load_edit_model(args.model)
-    trials = [held_out_trial(args.first + n, objects=args.objects, kind=args.kind) for n in range(args.count)]
-    found: dict[str, list[dict[str, float]]] = {}
-    for name in names:
-        found[name] = [
-            measure(model, trial, rows[name](trial)) for trial in track(trials, name, transient=True)
-        ]
-        if args.json:
-            args.json.write_text(json.dumps(found, indent=1))
-    Console(width=140).print(table_of({name: mean_row(values) for name, values in found.items()}, args.count))
+
+    def measure_scene(number: int) -> dict[str, dict[str, float]]:
+        trial = held_out_trial(number, objects=args.objects, kind=args.kind)
+        return {name: measure(model, trial, rows[name](trial)) for name in names}
+
+    scenes = measured(
+        range(args.first, args.first + args.count),
+        measure_scene,
+        keep=args.out,
+        choices={
+            "methods": names,
+            "objects": args.objects,
+            "kind": args.kind,
+            "weights": model.fingerprint,
+        },
+    )
+    means = {
+        name: {
+            column: statistics.fmean(scene[name][column] for scene in scenes) for column in scenes[0][name]
+        }
+        for name in names
+    }
+    Console(width=140).print(table_of(means, args.count))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Distances to the true edited picture are PSNR in dB. `--clip` and `--vit` name o
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any, cast
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from pinpoint.locinv_core.embedded.scenes import with_article
@@ -44,6 +42,7 @@ from pinpoint.region_core.learning import learn_regions
 from pinpoint.region_core.locate import detection_prior, locate_words
 from pinpoint.region_core.proposing import propose_regions
 from pinpoint.region_core.word_boxes import Box
+from pinpoint.tests.benchmarks.scene_figures import measured
 
 Figures = dict[str, float]
 
@@ -206,24 +205,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         load_vit(args.vit, torch.device("cpu")),
         load_clip(args.clip, torch.device("cpu")),
     )
-    choices = {
-        key: value for key, value in vars(args).items() if key not in ("out", "count", "first", "measure")
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    done: dict[int, Figures] = {}
-    if args.out.exists():
-        for line in args.out.read_text().splitlines():
-            row = json.loads(line)
-            if row["choices"] != choices:
-                raise SystemExit(f"{args.out} was made with other choices; give another --out")
-            done[row["scene"]] = row["figures"]
-    wanted = range(args.first, args.first + args.count)
-    for number in track([n for n in wanted if n not in done], "scenes", transient=True):
+    not_measured = ("out", "count", "first", "measure")
+    choices = {key: value for key, value in vars(args).items() if key not in not_measured}
+
+    def measure(number: int) -> Figures:
         trial = held_out_trial(number, objects=args.objects, kind=args.kind)
-        done[number] = MEASURES[args.measure](trial, networks, args)
-        with args.out.open("a") as file:
-            file.write(json.dumps({"scene": number, "choices": choices, "figures": done[number]}) + "\n")
-    rows = [done[number] for number in wanted]
+        return MEASURES[args.measure](trial, networks, args)
+
+    rows = measured(
+        range(args.first, args.first + args.count),
+        measure,
+        keep=args.out,
+        choices={**choices, "weights": networks.model.fingerprint},
+    )
     table = Table(title=f"{args.measure}: {len(rows)} held-out scenes, means")
     table.add_column("figure")
     table.add_column("mean", justify="right")

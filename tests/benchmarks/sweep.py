@@ -1,26 +1,27 @@
 """How tuning and editing choices move maps and edits, on held-out scenes of two things.
 
     python tests/benchmarks/sweep.py tuning [--count 24]     inner steps x rate, refreshes, share: IoU and FE
+    python tests/benchmarks/sweep.py layers [--count 24]     the cross-attention layers that tune the words
     python tests/benchmarks/sweep.py carry [--count 24]      what the target prompt carries, and the blend
     python tests/benchmarks/sweep.py solvers --count 100     fast against exact: is it within 0.02 IoU?
 
-Scenes are inverted once; every figure is a mean over scenes.
+Scenes are inverted once; every figure is a mean over scenes. With --out, a later run goes on from what that
+file holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -37,8 +38,10 @@ from pinpoint.locinv_core.run import Run
 from pinpoint.locinv_core.tokens import TuningSettings, optimize_tokens
 from pinpoint.locinv_core.tuning_plan import bindings_of_edit, plan_tuning
 from pinpoint.locinv_core.word_maps import maps_before_and_after
+from pinpoint.tests.benchmarks.scene_figures import measured
 
-Rows = dict[str, dict[str, list[float]]]
+Rows = dict[str, dict[str, float]]
+"""Figures by what they are of."""
 
 FAST = TuningSettings()
 TUNINGS: dict[str, TuningSettings] = {
@@ -56,14 +59,6 @@ EDITS: dict[str, EditSettings] = {
     for blend in ("off", "prior", "prior+map")
     for carry in ("tuned", "keys", "original")
 }
-
-
-def inverted(model: EditModel, args: argparse.Namespace) -> Iterator[tuple[Trial, Inversion]]:
-    """The trials, each with its DDIM inversion."""
-    for number in track(range(args.first, args.first + args.count), "scenes", transient=True):
-        trial = held_out_trial(number, objects=2, kind=args.kind)
-        source = parse_prompt(trial.source, model.tokenizer)
-        yield trial, ddim_invert(model, model.encode(trial.image), source, args.steps)
 
 
 def tuned(
@@ -88,77 +83,85 @@ def map_ious(model: EditModel, trial: Trial, inversion: Inversion) -> tuple[floa
     return mean(before), mean(after)
 
 
-def note_edit(
-    rows: Rows, name: str, model: EditModel, trial: Trial, inversion: Inversion, settings: EditSettings
-) -> None:
-    """Edit with Direct Inversion and book how good the edit is."""
+def figures_of_edit(
+    model: EditModel, trial: Trial, inversion: Inversion, settings: EditSettings
+) -> dict[str, float]:
+    """How good an edit with Direct Inversion is."""
     target = parse_prompt(trial.target, model.tokenizer)
     direct = replace(inversion, null_method="direct")
     result = edit(model, direct, [target], settings, prior=trial.prior())
     edited = model.decode(result.latents).cpu()
     other = torch.stack([m for i, m in enumerate(trial.masks) if i != trial.edit.index]).amax(dim=0)
     other = other * (1 - trial.changed)
-    rows[name]["to truth dB"].append(trial.distance(edited))
-    rows[name]["in place dB"].append(psnr(edited, trial.truth, trial.changed))
-    rows[name]["other thing dB"].append(psnr(edited, trial.truth, other))
-    rows[name]["background dB"].append(psnr(edited, trial.image, 1 - trial.changed))
-    rows[name]["success"].append(float(trial.succeeds(edited)))
+    return {
+        "to truth dB": trial.distance(edited),
+        "in place dB": psnr(edited, trial.truth, trial.changed),
+        "other thing dB": psnr(edited, trial.truth, other),
+        "background dB": psnr(edited, trial.image, 1 - trial.changed),
+        "success": float(trial.succeeds(edited)),
+    }
 
 
-def sweep_tuning(model: EditModel, args: argparse.Namespace, names: dict[str, TuningSettings]) -> Rows:
-    """Every tuning, its maps and the edit that it leads to (carry and blend at their defaults)."""
-    rows: Rows = defaultdict(lambda: defaultdict(list))
-    for trial, inversion in inverted(model, args):
-        for name, settings in names.items():
-            run, began = Run(), time.perf_counter()
-            done = tuned(model, trial, inversion, settings, run)
-            rows[name]["FE"].append(run.total)
-            rows[name]["s"].append(time.perf_counter() - began)
-            before, after = map_ious(model, trial, done)
-            rows[name]["IoU untuned"].append(before)
-            rows[name]["IoU"].append(after)
-            if args.edits:
-                note_edit(rows, name, model, trial, done, EditSettings())
-                note_edit(rows, f"{name}, no blend", model, trial, done, EditSettings(blend="off"))
-        keep(rows, args)
+def reading(model: EditModel, places: tuple[str, ...]) -> EditModel:
+    """The same model, of whose layers that are read only those in these places are."""
+    copy = replace(model)
+    # The property keeps what it found under its own name; here that is told beforehand.
+    vars(copy)["read_sites"] = tuple(site for site in model.read_sites if site.place in places)
+    return copy
+
+
+def compare_tunings(
+    model: EditModel,
+    trial: Trial,
+    inversion: Inversion,
+    ways: Mapping[str, tuple[EditModel, TuningSettings]],
+    *,
+    edits: bool,
+) -> Rows:
+    """Every way of tuning, its maps and the edit that it leads to (carry and blend at their defaults)."""
+    rows: Rows = defaultdict(dict)
+    for name, (tuned_by, settings) in ways.items():
+        run, began = Run(), time.perf_counter()
+        done = tuned(tuned_by, trial, inversion, settings, run)
+        seconds = time.perf_counter() - began
+        before, after = map_ious(model, trial, done)
+        rows[name] |= {"FE": run.total, "s": seconds, "IoU untuned": before, "IoU": after}
+        if edits:
+            rows[name] |= figures_of_edit(model, trial, done, EditSettings())
+            rows[f"{name}, no blend"] |= figures_of_edit(model, trial, done, EditSettings(blend="off"))
+    return dict(rows)
+
+
+def compare_carries(model: EditModel, trial: Trial, inversion: Inversion) -> Rows:
+    """Every carry and blend on the default tuning, and the blends without tuning."""
+    rows: Rows = {}
+    for blend in ("off", "prior", "prior+map"):
+        rows[f"untuned, {blend}"] = figures_of_edit(model, trial, inversion, EditSettings(blend=blend))
+    done = tuned(model, trial, inversion, FAST, Run())
+    for name, settings in EDITS.items():
+        rows[name] = figures_of_edit(model, trial, done, settings)
     return rows
 
 
-def sweep_carry(model: EditModel, args: argparse.Namespace) -> Rows:
-    """Every carry and blend on the default tuning, and both blends without tuning."""
-    rows: Rows = defaultdict(lambda: defaultdict(list))
-    for trial, inversion in inverted(model, args):
-        for blend in ("off", "prior", "prior+map"):
-            note_edit(rows, f"untuned, {blend}", model, trial, inversion, EditSettings(blend=blend))
-        done = tuned(model, trial, inversion, FAST, Run())
-        for name, settings in EDITS.items():
-            note_edit(rows, name, model, trial, done, settings)
-        keep(rows, args)
-    return rows
-
-
-def keep(rows: Rows, args: argparse.Namespace) -> None:
-    """Write what there is so far, so that a stopped sweep is not lost."""
-    if args.json is not None:
-        args.json.write_text(json.dumps(rows, indent=1))
-
-
-def show(rows: Rows, title: str) -> None:
+def show(scenes: list[Rows], title: str) -> None:
     """Print the means."""
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    columns = list(dict.fromkeys(column for rows in scenes for row in rows.values() for column in row))
     table = Table(title=title)
     for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left")
-    for name, row in rows.items():
-        cells = [statistics.fmean(row[column]) if row.get(column) else None for column in columns]
-        table.add_row(name, *("" if cell is None else f"{cell:.3f}" for cell in cells))
+    for name in scenes[0]:
+        known = {
+            column: [rows[name][column] for rows in scenes if column in rows[name]] for column in columns
+        }
+        cells = (f"{statistics.fmean(values):.3f}" if values else "" for values in known.values())
+        table.add_row(name, *cells)
     Console(width=150).print(table)
 
 
 def main() -> None:
     """Run one sweep and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("tuning", "carry", "solvers"))
+    parser.add_argument("what", choices=("tuning", "layers", "carry", "solvers"))
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--steps", type=int, default=50)
@@ -166,17 +169,40 @@ def main() -> None:
     parser.add_argument("--edits", action="store_true", help="edit too, not only look at maps")
     parser.add_argument("--only", help="names of tunings, separated by ;")
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="keep the figures of every scene, and go on from them")
     args = parser.parse_args()
     model = load_edit_model(args.model)
+    measure = measurement(model, args)
+
+    def measure_scene(number: int) -> Rows:
+        trial = held_out_trial(number, objects=2, kind=args.kind)
+        source = parse_prompt(trial.source, model.tokenizer)
+        return measure(trial, ddim_invert(model, model.encode(trial.image), source, args.steps))
+
+    not_measured = ("out", "count", "first", "model")
+    choices: dict[str, Any] = {key: value for key, value in vars(args).items() if key not in not_measured}
+    scenes = measured(
+        range(args.first, args.first + args.count),
+        measure_scene,
+        keep=args.out,
+        choices={**choices, "weights": model.fingerprint},
+    )
+    show(scenes, f"{args.what}: means over {args.count} held-out scenes of two things")
+
+
+def measurement(model: EditModel, args: argparse.Namespace) -> Callable[[Trial, Inversion], Rows]:
+    """What the sweep measures of a trial and its inversion."""
     if args.what == "carry":
-        rows = sweep_carry(model, args)
+        return lambda trial, inversion: compare_carries(model, trial, inversion)
+    if args.what == "layers":
+        places = {"down": ("down",), "up": ("up",), "both": ("down", "up")}
+        ways = {name: (reading(model, where), FAST) for name, where in places.items()}
     elif args.what == "solvers":
-        rows = sweep_tuning(model, args, {"fast": FAST, "exact": TuningSettings.for_solver("exact")})
+        ways = {"fast": (model, FAST), "exact": (model, TuningSettings.for_solver("exact"))}
     else:
-        chosen = TUNINGS if args.only is None else {name: TUNINGS[name] for name in args.only.split(";")}
-        rows = sweep_tuning(model, args, chosen)
-    show(rows, f"{args.what}: means over {args.count} held-out scenes of two things")
+        names = list(TUNINGS) if args.only is None else args.only.split(";")
+        ways = {name: (model, TUNINGS[name]) for name in names}
+    return lambda trial, inversion: compare_tunings(model, trial, inversion, ways, edits=args.edits)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typing import Any
 from ..locinv_core.compared.instruct_pix2pix import with_article
 from ..locinv_core.edit_settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.model import EditModel
-from ..locinv_core.prompts import Prompt, parse_prompt
 from ..locinv_core.run import Run
 from .anchors import DEFAULT_DISTANCE
 from .blended import BlendedEditor
@@ -23,6 +22,7 @@ from .method_types import (
     changed_things,
     edit_mask,
     on_cpu,
+    prompts_of,
 )
 
 REGION_EDITORS = ("blended", "inpaint", "amused")
@@ -127,7 +127,7 @@ def edit_regions(
     from .proposing import propose_regions
 
     assert models.clip is not None and models.vit is not None and models.model is not None
-    source, target = _prompts(models.model, task)
+    source, target = prompts_of(models.model, task)
     before, after = changed_things(source, target)
     caption = settings.caption or _named(before) or task.source
     prompt = settings.prompt or _named(after) or task.target
@@ -171,15 +171,10 @@ def edit_regions(
 
 
 def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, run: Run) -> MethodOutcome:
-    mask = edit_mask(task, *_prompts(model, task))
+    mask = edit_mask(task, *prompts_of(model, task))
     with run.stage("edit"):
         edited = editor.edit(task.image, mask[None, None], task.target, seed, run=run)
     return MethodOutcome(on_cpu(edited), mask=mask, details={"editor": editor.name})
-
-
-def _prompts(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
-    """The source and the target as the model reads them. Raises ValueError as `parse_prompt`."""
-    return parse_prompt(task.source, model.tokenizer), parse_prompt(task.target, model.tokenizer)
 
 
 def _region_editor(models: MethodModels, settings: RegionSettings) -> Editor:

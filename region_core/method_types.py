@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.alignment import align
+from ..locinv_core.framed import framed_prior
+from ..locinv_core.images import Framing
 from ..locinv_core.inversion import Inversion
 from ..locinv_core.local_blend import edited_place, edited_things
 from ..locinv_core.localized_edit import EditRequest, LocalizedEdit
 from ..locinv_core.model import EditModel
 from ..locinv_core.priors import LocalizationPrior
-from ..locinv_core.prompts import Prompt
+from ..locinv_core.prompts import Prompt, parse_prompt
 from ..locinv_core.run import Run
 from ..locinv_core.tuning_plan import Binding
 from .editors import Editor
@@ -80,6 +82,9 @@ class MethodOutcome:
     """The picture as the method gives it back without an edit; None where it does not."""
     mask: Tensor | None = None
     """(H, W) float32: where the method could edit, or the share of the steps in which it did."""
+    latents: Tensor | None = None
+    """(1, C, h, w) float32 on the CPU: the edit of the padded picture, as the model has it; None where the
+    method gives none."""
     source_maps: Mapping[str, Tensor] = field(default_factory=dict)
     """Word → (rows, columns): where the source's words look in a method that has a source branch."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -135,14 +140,23 @@ def check_mask(mask: Tensor, image: Tensor) -> None:
         raise ValueError("mask: it is empty, wants at least one pixel")
 
 
+def prompts_of(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
+    """The source and the target as the model reads them. Raises ValueError as `parse_prompt`."""
+    return parse_prompt(task.source, model.tokenizer), parse_prompt(task.target, model.tokenizer)
+
+
 def edit_mask(task: EditTask, source: Prompt, target: Prompt) -> Tensor:
-    """(H, W) float32: where the edit may show, of the task's mask or its prior. ValueError for neither."""
+    """(H, W) float32: where the edit may show, of the task's mask or its prior.
+
+    Raises ValueError for neither, and for either at another size than the picture's.
+    """
     if task.mask is not None:
         check_mask(task.mask, task.image)
         return task.mask.float().cpu()
     if task.prior is None:
         raise ValueError(f"mask: got none, wants {WANTS['mask']}")
-    place = edited_place(source, target, task.prior).float().cpu()
+    own_size = Framing.of(task.image.shape[-2], task.image.shape[-1], 1)
+    place = edited_place(source, target, framed_prior(task.prior, own_size)).float().cpu()
     check_mask(place, task.image)
     return place
 

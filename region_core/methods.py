@@ -7,18 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
-
-from ..locinv_core.compared import imagic, instruct_pix2pix, ledits
 from ..locinv_core.compared.imagic import ImagicSettings
 from ..locinv_core.compared.instruct_pix2pix import InstructPix2PixSettings
 from ..locinv_core.compared.ledits import LeditsSettings
-from ..locinv_core.images import Framing
-from ..locinv_core.model import EditModel
 from ..locinv_core.presets import METHODS, Method
-from ..locinv_core.prompts import Prompt, parse_prompt
 from ..locinv_core.run import Run
-from .editors import cells_of
 from .masked_methods import (
     InpaintSettings,
     MaskedSettings,
@@ -27,15 +20,8 @@ from .masked_methods import (
     edit_inpaint,
     edit_regions,
 )
-from .method_types import (
-    AnyMethod,
-    EditTask,
-    MethodModels,
-    MethodOutcome,
-    edit_mask,
-    made_settings,
-    on_cpu,
-)
+from .method_types import AnyMethod, EditTask, MethodModels, MethodOutcome, made_settings
+from .picture_methods import edit_imagic, edit_instructed, edit_ledits
 from .preset_methods import edit_by_preset, preset_settings
 
 __all__ = [
@@ -89,77 +75,6 @@ def any_method_named(name: str) -> AnyMethod:
     if name not in ALL_METHODS:
         raise ValueError(f"method: got {name!r}, wants one of {', '.join(ALL_METHODS)}")
     return ALL_METHODS[name]
-
-
-def edit_imagic(
-    models: MethodModels, task: EditTask, settings: ImagicSettings, seed: int, run: Run
-) -> MethodOutcome:
-    """Imagic towards the target prompt."""
-    assert models.model is not None
-    model, (_, target) = models.model, _prompts(models.model, task)
-    model.schedule.timesteps(settings.steps)
-    framing, latents = _encoded(model, task, run)
-    made = imagic.edit(model, latents, target, settings, seed=seed, run=run)
-    return MethodOutcome(_decoded(model, made.latents, framing, run))
-
-
-def edit_instructed(
-    models: MethodModels, task: EditTask, settings: InstructPix2PixSettings, seed: int, run: Run
-) -> MethodOutcome:
-    """InstructPix2Pix by the task's instruction, or by one that turns its source into its target."""
-    assert models.instruct is not None
-    model = models.instruct
-    text = task.instruction
-    if text is None:
-        text = instruct_pix2pix.instruction_between(*_prompts(model, task))
-    instruction = parse_prompt(text, model.tokenizer)
-    model.schedule.timesteps(settings.steps)
-    framing, latents = _encoded(model, task, run)
-    edited = instruct_pix2pix.edit(model, latents, instruction, settings, seed=seed, run=run)
-    return MethodOutcome(_decoded(model, edited, framing, run), details={"instruction": text})
-
-
-def edit_ledits(
-    models: MethodModels, task: EditTask, settings: LeditsSettings, seed: int, run: Run
-) -> MethodOutcome:
-    """LEDITS++ with the things that the source loses and the target gains as concepts."""
-    assert models.model is not None
-    model, (source, target) = models.model, _prompts(models.model, task)
-    ledits.check_steps(model, settings)
-    framing = Framing.of(task.image.shape[-2], task.image.shape[-1], model.size_multiple)
-    place = None
-    if settings.within_mask:
-        mask = framing.pad_mask(edit_mask(task, source, target)[None, None])
-        place = cells_of(mask, model.latent_factor)[0, 0]
-    concepts = ledits.concepts_between(source, target, model.tokenizer)
-    framing, latents = _encoded(model, task, run)
-    inversion = ledits.invert(model, latents, settings, seed=seed, run=run)
-    made = ledits.edit(model, inversion, concepts, settings, place=place, run=run)
-    acted = made.masks.amax(dim=0) if len(concepts) else torch.zeros(latents.shape[-2:])
-    size = (framing.padded_height, framing.padded_width)
-    shown = torch.nn.functional.interpolate(acted[None, None].float().cpu(), size=size)
-    return MethodOutcome(
-        _decoded(model, made.latents, framing, run),
-        # Its inversion is exact: without a concept the picture's own latents come back.
-        _decoded(model, latents, framing, run),
-        mask=framing.crop(shown)[0, 0],
-        details={"concepts": [("-" if c.removed else "+") + c.prompt.text for c in concepts]},
-    )
-
-
-def _prompts(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
-    return parse_prompt(task.source, model.tokenizer), parse_prompt(task.target, model.tokenizer)
-
-
-def _encoded(model: EditModel, task: EditTask, run: Run) -> tuple[Framing, torch.Tensor]:
-    framing = Framing.of(task.image.shape[-2], task.image.shape[-1], model.size_multiple)
-    with run.stage("encode"):
-        return framing, model.encode(framing.pad_image(task.image))
-
-
-def _decoded(model: EditModel, latents: torch.Tensor, framing: Framing, run: Run) -> torch.Tensor:
-    with run.stage("decode"):
-        return on_cpu(framing.crop(model.decode(latents)))
 
 
 def _preset(method: Method) -> AnyMethod:

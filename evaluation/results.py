@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+
+from .json_lines import append_line, may_be_torn
 
 Row = Mapping[str, Any]
 """One line; `ROW_FIELDS` says what it holds."""
@@ -36,6 +38,8 @@ ROW_FIELDS: Final[Mapping[str, str]] = {
 DECISIVE: Final = ("settings", "model", "seed", "input")
 """The fields that say whether a row is of the same work."""
 
+_HEAD: Final = b'{"item": "'
+"""What a row begins with."""
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 """Windows would write each line's end as two bytes without it."""
 
@@ -100,13 +104,13 @@ class ResultsFile:
         return _latest(self._rows)
 
     def append(self, row: Row) -> None:
-        """Write one row behind the others. Raises ValueError for one that lacks a field."""
+        """Write one row behind the others. Raises ValueError for one that lacks a field, OSError where
+        there is no room for it; the file then is as it was."""
         missing = [name for name in ROW_FIELDS if name not in row]
         if missing:
             raise ValueError(f"row: it lacks {', '.join(missing)}")
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        os.write(self._descriptor, line.encode() + b"\n")
-        os.fsync(self._descriptor)
+        append_line(self._descriptor, line.encode() + b"\n")
         self._rows.append(json.loads(line))
 
 
@@ -127,6 +131,27 @@ def check_same_work(rows: Sequence[Row], wanted: Mapping[tuple[str, str], Row], 
                     f"out: {str(folder)!r} holds results of {row['method']!r} on {row['item']!r} with"
                     f" {_difference(name, row[name], asked)}; wants another folder, or the same {name}"
                 )
+
+
+def check_same_metrics(
+    rows: Sequence[Row], keys: Container[tuple[str, str]], metrics: Sequence[str], folder: Path
+) -> None:
+    """Raise ValueError where a row of the folder was measured by other metrics: a table would then have
+    columns over different pictures, and not say so.
+
+    keys: the (item, method) that the run asks for. Rows that failed were measured by none.
+    """
+    for row in rows:
+        if row["error"] or row_key(row) not in keys:
+            continue
+        lacking = [name for name in metrics if name not in row["metrics"]]
+        beside = [name for name in row["metrics"] if name not in metrics]
+        if lacking or beside:
+            how = f"without {', '.join(lacking)}" if lacking else f"with {', '.join(beside)} besides"
+            raise ValueError(
+                f"out: {str(folder)!r} holds results of {row['method']!r} on {row['item']!r} {how};"
+                " wants another folder, or the same metrics"
+            )
 
 
 def _difference(name: str, had: Any, asked: Any) -> str:
@@ -156,7 +181,8 @@ def _parse(content: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
         if line.strip():
             row = _row(line)
             if row is None:
-                if end == len(content) and not line.endswith(b"\n"):
+                torn = end == len(content) and not line.endswith(b"\n")
+                if torn and (rows or may_be_torn(line, _HEAD)):
                     return rows, start
                 raise ValueError(f"results: line {number} of {str(path)!r} is not a row of results")
             rows.append(row)
@@ -183,7 +209,9 @@ def _lock(descriptor: int, path: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise ValueError(
             f"out: another run is writing to {str(path)!r}, wants another folder or its end"
         ) from error
+    except OSError:  # a file system, of a network say, that has none
+        return

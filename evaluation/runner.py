@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset import Item
-from .results import ResultsFile, check_same_work, row_key
+from .results import ResultsFile, check_same_metrics, check_same_work, row_key
 from .work_items import Outcome, Recipe, Task, Variant, WorkItem, digest
 from .workers import Done, in_process, in_processes
 
@@ -27,8 +27,8 @@ Note = Callable[[Mapping[str, Any], int, int], None]
 class Workforce:
     """Who does the work: `jobs` processes on this machine (1: this one), or actors of a Ray cluster.
 
-    With a cluster, jobs None takes every CPU that it has; without, one process. Raises ValueError for fewer
-    than one.
+    With a cluster, jobs None takes every GPU that it has, or every CPU where it has none; without, one
+    process. Raises ValueError for fewer than one.
     """
 
     jobs: int | None = None
@@ -54,6 +54,7 @@ def run_work(
     *,
     seed: int = 0,
     workforce: Workforce | None = None,
+    metrics: Sequence[str] | None = None,
     retry_failed: bool = False,
     note: Note | None = None,
 ) -> list[dict[str, Any]]:
@@ -61,8 +62,10 @@ def run_work(
 
     Rows that are there already are not made again, failed ones only if `retry_failed`. Pictures go to
     `folder`/pictures/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
+    metrics: the names that rows have; None where every performer has its own.
     Raises ValueError, before any work, for a recipe that cannot be opened, for a folder whose rows were made
-    with other settings, seed, model or input, and for variants of one name.
+    with other settings, seed, model, input or metrics, and for variants of one name. What is to be tried
+    again may have failed with any.
     """
     names = [variant.name for variant in variants]
     if not names or len({file_name(name) for name in names}) != len(names):
@@ -83,8 +86,11 @@ def run_work(
         for variant in variants
     }
     with ResultsFile(folder) as results:
-        check_same_work(results.rows, wanted, folder)
-        finished = {row_key(row) for row in results.rows if not (retry_failed and row["error"])}
+        kept = [row for row in results.rows if not (retry_failed and row["error"])]
+        check_same_work(kept, wanted, folder)
+        if metrics is not None:
+            check_same_metrics(kept, wanted, metrics, folder)
+        finished = {row_key(row) for row in kept}
         work = [
             WorkItem(item, left)
             for item in items

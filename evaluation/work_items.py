@@ -6,6 +6,7 @@ A piece is an item with the variants of methods to run on it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,12 +90,26 @@ class Recipe(Protocol):
 
 
 def attempt(performer: Performer, task: Task) -> Outcome:
-    """Do a task; an exception becomes a failed outcome, so that no picture stops a run."""
+    """Do a task; an exception, or a figure that is no finite number, becomes a failed outcome, so that no
+    picture stops a run."""
     try:
-        return performer(task)
+        outcome = performer(task)
+        _check_finite(outcome)
+        return outcome
     except Exception as error:
         text = " ".join(str(error).split())
         return Outcome(error=f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _check_finite(outcome: Outcome) -> None:
+    """Raise ValueError for a figure that JSON has no number for."""
+    figures: dict[str, Any] = {f"metric {name}": value for name, value in outcome.metrics.items()}
+    for word, own in outcome.words.items():
+        figures |= {f"{name} of {word!r}": value for name, value in own.items()}
+    for name, value in figures.items():
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{name}: it is {number}, wants a finite number")
 
 
 def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:

@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from ..json_lines import append_line, may_be_torn
+
 LARGEST_FILE: Final = 64 * 2**20
 """Bytes; more than a hundred thousand answers."""
+_HEAD: Final = b'{"study": "'
+"""What an answer begins with."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,9 @@ class AnswersFile:
         with self._lock:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                size = os.fstat(descriptor).st_size
-                if size + len(line) > LARGEST_FILE:
+                if os.fstat(descriptor).st_size + len(line) > LARGEST_FILE:
                     raise OSError(f"{self.path} is full")
-                _write_all(descriptor, line, size)
-                os.fsync(descriptor)
+                append_line(descriptor, line)
             finally:
                 os.close(descriptor)
             self._answers.append(answer)
@@ -70,17 +72,6 @@ def latest(answers: list[Answer]) -> list[Answer]:
     return list({(a.study, a.participant, a.item, a.question): a for a in answers}.values())
 
 
-def _write_all(descriptor: int, line: bytes, size: int) -> None:
-    """Write the whole line or none of it."""
-    written = 0
-    try:
-        while written < len(line):
-            written += os.write(descriptor, line[written:])
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
-
-
 def _parse(path: Path) -> tuple[list[Answer], int]:
     """The answers, and the bytes of their lines."""
     if not path.exists():
@@ -89,9 +80,12 @@ def _parse(path: Path) -> tuple[list[Answer], int]:
     whole = 0
     content = path.read_bytes()
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        named = f"line {number} of {str(path)!r}"
         if not line.endswith(b"\n"):
+            if not answers and not may_be_torn(line, _HEAD):
+                raise ValueError(f"answers: {named} is not an answer")
             break  # torn by a kill: it was never acknowledged
-        answers.append(_answer(line, f"line {number} of {str(path)!r}"))
+        answers.append(_answer(line, named))
         whole += len(line)
     return answers, whole
 

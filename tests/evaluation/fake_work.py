@@ -47,7 +47,7 @@ class FakeRecipe:
     """Writes a line to `log` for each task it begins, then does what the lists of "item method" tell it to.
 
     slow: wait until it is killed. deadly: kill its own process each time, fatal_once: the first time.
-    failing: raise.
+    failing: raise. nan: measure what is no number.
     """
 
     log: Path
@@ -56,6 +56,7 @@ class FakeRecipe:
     deadly: Sequence[str] = ()
     fatal_once: Sequence[str] = ()
     slow: Sequence[str] = ()
+    nan: Sequence[str] = ()
     refuses: str | None = None
     dies_opening: bool = False
 
@@ -86,11 +87,13 @@ class FakePerformer:
             os.kill(os.getpid(), signal.SIGKILL)
         if name in self.recipe.slow:
             time.sleep(600)
+        if name in self.recipe.nan:
+            return Outcome({"length": float("nan")}, {"square": {"iou_curve": [0.5, 0.25]}})
         return Outcome({"length": float(len(name))}, {}, 12.0, 8.0, 2.0, 1.0, b"picture of " + name.encode())
 
 
 class ThreadsRecipe:
-    """Opens what says how many threads torch has."""
+    """Opens itself, which says how many threads torch has."""
 
     def open(self) -> ThreadsRecipe:
         return self
@@ -102,6 +105,20 @@ class ThreadsRecipe:
         import torch
 
         return Outcome({"threads": float(torch.get_num_threads())})
+
+
+class DevicesRecipe:
+    """Opens itself, which says how many GPUs its process may see; 0 where nobody has said."""
+
+    def open(self) -> DevicesRecipe:
+        return self
+
+    def fingerprint(self, variant: Variant) -> str:
+        return "none"
+
+    def __call__(self, task: Task) -> Outcome:
+        names = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        return Outcome({"devices": float(len([name for name in names.split(",") if name]))})
 
 
 def begun(log: Path) -> list[str]:

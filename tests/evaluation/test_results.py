@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +79,26 @@ def test_a_damaged_line_that_is_not_the_last_is_refused_with_its_number(damage: 
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_another_file_is_not_taken_for_results_and_stays_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["notes of mine\n", "notes of mine", '{"name": "other", "rows": ['])
+def test_another_file_is_not_taken_for_results_and_stays_as_it_is(content: str, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    path.write_text("notes of mine\n")
+    path.write_text(content)
     with pytest.raises(ValueError, match="line 1"), ResultsFile(tmp_path):
         pass
-    assert path.read_text() == "notes of mine\n"
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 9, 10, 40])
+def test_half_of_the_first_line_is_dropped_and_written_over(cut: int, tmp_path: Path) -> None:
+    with ResultsFile(tmp_path) as results:
+        results.append(row("a", "ddim"))
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    with ResultsFile(tmp_path) as results:
+        assert results.rows == []
+        results.append(row("a", "ddim"))
+    assert path.read_bytes() == whole
 
 
 def test_of_two_rows_of_one_item_and_method_the_last_counts_in_the_place_of_the_first(tmp_path: Path) -> None:
@@ -101,6 +117,58 @@ def test_a_second_run_into_the_same_folder_is_refused_while_the_first_is_at_work
             pass
     with ResultsFile(tmp_path):
         pass
+
+
+class FullDisk:
+    """`os.write` that takes a few bytes at a time, on a disk with room for so many."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.write = room, os.write
+
+    def __call__(self, descriptor: int, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self.write(descriptor, data[: min(self.room, 7)])
+        self.room -= written
+        return written
+
+
+def test_a_row_that_the_disk_has_no_room_for_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ResultsFile(tmp_path) as results:
+        results.append(row("a", "ddim"))
+        with monkeypatch.context() as full:
+            full.setattr(os, "write", FullDisk(20))
+            with pytest.raises(OSError, match="No space left"):
+                results.append(row("b", "ddim"))
+        assert [r["item"] for r in results.rows] == ["a"]
+        results.append(row("c", "ddim"))
+    assert [r["item"] for r in read_results(tmp_path)] == ["a", "c"]
+
+
+def test_a_row_that_is_written_in_several_pieces_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ResultsFile(tmp_path) as results, monkeypatch.context() as slow:
+        slow.setattr(os, "write", FullDisk(100_000))
+        results.append(row("a", "ddim"))
+        results.append(row("b", "ddim"))
+    assert [r["item"] for r in read_results(tmp_path)] == ["a", "b"]
+
+
+def test_where_files_cannot_be_locked_results_are_kept_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with ResultsFile(tmp_path) as results:
+        results.append(row("a", "ddim"))
+    assert [r["item"] for r in read_results(tmp_path)] == ["a"]
 
 
 def test_a_row_that_lacks_a_field_is_not_written(tmp_path: Path) -> None:

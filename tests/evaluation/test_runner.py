@@ -88,6 +88,18 @@ def test_what_fails_is_written_down_with_its_error_and_does_not_stop_the_run(
     assert (rows[1]["picture"], rows[1]["metrics"]) == (None, {})
 
 
+def test_a_figure_that_is_no_number_fails_its_picture_and_does_not_stop_the_run(
+    tmp_path: Path, log: Path
+) -> None:
+    recipe = FakeRecipe(log, nan=["item-0 ddim"])
+    rows = run_work(recipe, items(tmp_path, 2), variants("ddim"), tmp_path)
+    assert [row["error"] for row in rows] == [
+        "ValueError: metric length: it is nan, wants a finite number",
+        None,
+    ]
+    assert (rows[0]["metrics"], rows[0]["words"], rows[0]["picture"]) == ({}, {}, None)
+
+
 def test_what_failed_is_tried_again_only_on_request(tmp_path: Path, log: Path) -> None:
     all_items = items(tmp_path, 1)
     run_work(FakeRecipe(log, failing=["item-0 ddim"]), all_items, variants("ddim"), tmp_path)
@@ -108,6 +120,33 @@ def test_other_settings_seed_or_model_are_refused_before_any_work(tmp_path: Path
     with pytest.raises(ValueError, match="model f00d, and this run asks for beef"):
         run_work(FakeRecipe(log, model="beef"), all_items, variants("ddim"), tmp_path)
     assert begun(log) == []
+
+
+def test_what_failed_may_be_tried_again_on_a_mended_picture_and_with_other_settings(
+    tmp_path: Path, log: Path
+) -> None:
+    all_items = items(tmp_path, 2)
+    run_work(FakeRecipe(log, failing=["item-0 ddim"]), all_items[:1], variants("ddim"), tmp_path)
+    all_items[0].image.write_bytes(all_items[0].image.read_bytes() + b"mended")
+    mended = variants("ddim", steps=9)
+    with pytest.raises(ValueError, match="settings steps 4, and this run asks for steps 9"):
+        run_work(FakeRecipe(log), all_items, mended, tmp_path)
+    rows = run_work(FakeRecipe(log), all_items, mended, tmp_path, retry_failed=True)
+    assert [(row["error"], row["settings"]) for row in rows] == [(None, {"steps": 9})] * 2
+
+
+def test_rows_of_other_metrics_are_refused_before_any_work(tmp_path: Path, log: Path) -> None:
+    all_items = items(tmp_path, 2)
+    recipe = FakeRecipe(log, failing=["item-1 ddim"])
+    run_work(recipe, all_items, variants("ddim"), tmp_path, metrics=["length"])
+    log.unlink()
+    with pytest.raises(ValueError, match="results of 'ddim' on 'item-0' without width;"):
+        run_work(recipe, all_items, variants("ddim", "npi"), tmp_path, metrics=["length", "width"])
+    with pytest.raises(ValueError, match="results of 'ddim' on 'item-0' with length besides;"):
+        run_work(recipe, all_items, variants("ddim"), tmp_path, metrics=[])
+    assert begun(log) == []
+    run_work(recipe, all_items, variants("ddim", "npi"), tmp_path, metrics=["length"])
+    assert begun(log) == ["item-0 npi", "item-1 npi"]
 
 
 def test_a_picture_that_has_changed_since_is_refused(tmp_path: Path, log: Path) -> None:

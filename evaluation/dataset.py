@@ -91,8 +91,6 @@ class Item:
         if not _ID.fullmatch(self.id):
             raise ValueError(f"{named}: its id wants letters, digits and . _ - (at most 100, no dot first)")
         words = [place.word for place in self.places]
-        if len(set(words)) != len(words):
-            raise ValueError(f"{named}: its places have the words {words}, wants every word once")
         for word in self.edited:
             if word not in words:
                 raise ValueError(f"{named}: the edited word {word!r} has no place; {words} have one")
@@ -106,11 +104,13 @@ class Item:
                 source.locate(word)
             except ValueError as error:
                 raise ValueError(f"{named}: {error}") from None
+        if len({source.locate(word) for word in words}) != len(words):
+            raise ValueError(f"{named}: its places have the words {words}, wants every word once")
 
     @property
     def group(self) -> str:
-        """What the task is one of: "single-object" of "single-object: cat → fox"."""
-        return self.task.partition(":")[0].strip()
+        """What the task is one of, as `group_of_task` says it."""
+        return group_of_task(self.task)
 
     def open(self) -> OpenItem:
         """Read the pictures. Raises ValueError for one that cannot be read, or of another size."""
@@ -325,6 +325,11 @@ def _entry(item: Item, folder: Path) -> dict[str, Any]:
         "bindings": [list(pair) for pair in item.bindings],
         "instruction": item.instruction,
     } | ({} if item.change_runs is None else {"change_runs": list(item.change_runs)})
+
+
+def group_of_task(task: str) -> str:
+    """What a task is one of: "single-object" of "single-object: cat → fox"."""
+    return task.partition(":")[0].strip()
 
 
 def words_of(text: str) -> Prompt:

@@ -46,7 +46,7 @@ def read_coco(instances: Path, captions: Path) -> tuple[list[CocoPicture], froze
 
     Raises ValueError for files that are not COCO's instances and captions.
     """
-    content = mapping_of(read_json(instances), f"instances {str(instances)!r}")
+    content = mapping_of(read_json(instances, "instances"), f"instances {str(instances)!r}")
     named = f"instances {str(instances)!r}"
     categories = {
         _whole(entry, "id", named): text_of(entry.get("name"), f"{named}: category")
@@ -63,7 +63,7 @@ def read_coco(instances: Path, captions: Path) -> tuple[list[CocoPicture], froze
         picture.setdefault(category, []).append(entry)
     texts: dict[int, list[tuple[int, str]]] = {}
     said = f"captions {str(captions)!r}"
-    for entry in _entries(mapping_of(read_json(captions), said), "annotations", said):
+    for entry in _entries(mapping_of(read_json(captions, "captions"), said), "annotations", said):
         caption = text_of(entry.get("caption"), f"{said}: caption")
         texts.setdefault(_whole(entry, "image_id", said), []).append((_whole(entry, "id", said), caption))
     pictures = [

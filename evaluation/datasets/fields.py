@@ -10,15 +10,21 @@ from typing import Any
 
 Box = tuple[float, float, float, float]
 
+_LARGEST = 2**31
+"""More pixels than a picture has that can be opened."""
 
-def read_json(path: Path) -> Any:
-    """What a JSON file says. Raises ValueError, naming it, for one that is missing or no JSON."""
+
+def read_json(path: Path, kind: str = "dataset") -> Any:
+    """What a JSON file says. Raises ValueError, naming it, for one that is missing or no JSON.
+
+    kind: what the file is, in errors.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"dataset {str(path)!r} cannot be read: {error.strerror or error}") from error
+        raise ValueError(f"{kind} {str(path)!r} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"dataset {str(path)!r} is not JSON: {error}") from error
+        raise ValueError(f"{kind} {str(path)!r} is not JSON: {error}") from error
 
 
 def mapping_of(value: Any, named: str) -> Mapping[str, Any]:
@@ -36,8 +42,8 @@ def list_of(value: Any, named: str) -> list[Any]:
 
 
 def text_of(value: Any, named: str) -> str:
-    """The value, if it is a text with something in it. Raises ValueError otherwise."""
-    if not isinstance(value, str) or not value.strip():
+    """The value, if it is a text with something in it that files can hold. Raises ValueError otherwise."""
+    if not isinstance(value, str) or not value.strip() or _has_surrogate(value):
         raise ValueError(f"{named}: got {_short(value)}, wants a text")
     return value
 
@@ -64,7 +70,7 @@ def box_of(value: Any, named: str) -> Box:
 def runs_of(value: Any, named: str) -> tuple[int, ...]:
     """(start, length, start, length, …), from a list of whole numbers. Raises ValueError otherwise."""
     numbers = list_of(value, named)
-    if len(numbers) % 2 or not all(type(number) is int and number >= 0 for number in numbers):
+    if len(numbers) % 2 or not all(type(number) is int and 0 <= number < _LARGEST for number in numbers):
         raise ValueError(f"{named}: got {_short(value)}, wants pairs of whole numbers: a start and a length")
     return tuple(numbers)
 
@@ -93,7 +99,17 @@ def file_inside(folder: Path, name: Any, named: str) -> Path:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON's whole numbers have no end
+        return False
+
+
+def _has_surrogate(text: str) -> bool:
+    """Whether JSON has named one surrogate without its other, which UTF-8 cannot hold."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _short(value: Any) -> str:

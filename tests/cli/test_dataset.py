@@ -59,7 +59,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureF
     assert "count: got 0" in capsys.readouterr().err
     missing = ["--instances", "no.json", "--captions", "no.json", "--images", str(tmp_path)]
     assert main(["dataset", "coco-edit", *missing, "--out", str(out)]) == 2
-    assert "'no.json' cannot be read" in capsys.readouterr().err
+    assert "instances 'no.json' cannot be read" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

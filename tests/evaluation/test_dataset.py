@@ -143,6 +143,8 @@ def test_a_picture_of_another_size_than_its_mask_is_refused(tmp_path: Path) -> N
         ({"source": "a red cat"}, "word 'dog' is not in the prompt"),
         ({"bindings": (("blue", "cat"),)}, "word 'blue' is not in the prompt"),
         ({"places": (Place("cat", None, (0, 0, 1, 1)),) * 2}, "every word once"),
+        ({"places": tuple(Place(word, None, (0, 0, 1, 1)) for word in ("cat", "Cat"))}, "every word once"),
+        ({"places": tuple(Place(word, None, (0, 0, 1, 1)) for word in ("cat", "cat#1"))}, "every word once"),
     ],
 )
 def test_an_item_that_contradicts_itself_is_refused(
@@ -174,6 +176,10 @@ def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
         (lambda content: content["items"][0]["places"][0].update(box=[0, 0, True, 9]), "wants four numbers"),
         (lambda content: content["items"][0].update(bindings=[["red"]]), "wants two texts"),
         (lambda content: content["items"][0].update(change_runs=[1]), "a start and a length"),
+        (lambda content: content["items"][0].update(change_runs=[0, 2**63]), "a start and a length"),
+        (lambda content: content["items"][0]["places"][0].update(box=[0, 0, 10**400, 9]), "four numbers"),
+        # Half of a letter, which neither results nor a report could hold.
+        (lambda content: content["items"][0].update(task="cat \ud83d"), "task: got .* wants a text"),
     ],
 )
 def test_a_listing_with_something_wrong_says_what(

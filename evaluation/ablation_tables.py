@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .ablations import Point, Sweep, rows_of
 from .metrics.registry import COLUMNS, Metric
 from .plots import iou_curves
-from .tables import Estimate, MethodSummary, interval_text, pictures_text, summarise
+from .tables import MethodSummary, markdown_cell, markdown_line, pictures_text, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ REGIONS_METRICS: Final = ("s_t2i", "s_i2i", "region_score", "box_iou", "psnr_tar
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 NOTE: Final = (
     "Means over the pictures with 95 % bootstrap intervals; best **bold**, second best <u>underlined</u>;"
-    " → marks what the paper chooses.\n"
+    " ≈ marks a mean whose paired difference from the best cannot be told from 0, → what the paper chooses.\n"
 )
 
 
@@ -70,23 +70,13 @@ def lines_of(
 def _markdown(lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Metric]) -> str:
     compared = [column for column in columns if any(column.name in (p.published or {}) for p, _ in lines)]
     head = ["", *(column.heading for column in columns), *(f"{c.label} published" for c in compared)]
-    text = [_line([*head, "Pictures"]), _line(["---", *["---:"] * len(head)])]
+    text = [markdown_line([*head, "Pictures"]), markdown_line(["---", *["---:"] * len(head)])]
     for point, line in lines:
-        cells = [_cell(column, line.estimates[column.name]) for column in columns]
+        cells = [markdown_cell(column, line.estimates[column.name]) for column in columns]
         cells += [column.shown((point.published or {}).get(column.name)) for column in compared]
-        text.append(_line([f"→ {point.label}" if point.chosen else point.label, *cells, pictures_text(line)]))
+        name = f"→ {point.label}" if point.chosen else point.label
+        text.append(markdown_line([name, *cells, pictures_text(line)]))
     return "\n".join(text) + "\n"
-
-
-def _cell(column: Metric, found: Estimate) -> str:
-    mean = column.shown(found.mean)
-    marked = {1: f"**{mean}**", 2: f"<u>{mean}</u>"}.get(found.rank or 0, mean)
-    interval = interval_text(column, found)
-    return f"{marked} <sub>{interval}</sub>" if interval else marked
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _csv(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..locinv_core.compared.instruct_pix2pix import with_article
 from ..locinv_core.framed import framed_prior
 from ..locinv_core.images import to_uint8
 from ..locinv_core.inversion import Inversion
@@ -138,9 +139,11 @@ class RegionsPerformer:
         self._opened: tuple[Item, OpenedItem, PatchFeatures, RememberingEditor] | None = None
 
     def fingerprint(self, variant: Variant) -> str:
-        """The editor's model's, or the editor's name where that has none."""
+        """The editor's model's; for one that has none, the editor's name and its model's."""
         model = getattr(self.editor, "model", None)
-        return model.fingerprint if isinstance(model, EditModel) else self.editor.name
+        if isinstance(model, EditModel):
+            return model.fingerprint
+        return " ".join([self.editor.name, *([] if model is None else [str(model.name)])])
 
     def __call__(self, task: Task) -> Outcome:
         """Propose, learn, choose; the scores are of the edit that is chosen (Eq. 7)."""
@@ -202,13 +205,14 @@ class RegionsPerformer:
         return self._opened
 
     def _texts(self, item: Item) -> tuple[str, str]:
-        """T_ROI and T: the things that change, as the two texts name them, or the texts where none does."""
+        """T_ROI and T as the method has them: the things that change ("a cat and an owl"), as the two
+        texts name them, or the texts where none does."""
         model = getattr(self.editor, "model", None)
         if not isinstance(model, EditModel):
             return item.source, item.target
         source, target = (parse_prompt(text, model.tokenizer) for text in (item.source, item.target))
-        before, after = changed_things(source, target)
-        return " and ".join(before) or item.source, " and ".join(after) or item.target
+        before, after = (" and ".join(map(with_article, things)) for things in changed_things(source, target))
+        return before or item.source, after or item.target
 
 
 class RememberingEditor:

@@ -91,41 +91,6 @@ def iou_curves_svg(curves: Mapping[str, Curve], thresholds: Sequence[float]) -> 
     return inline_svg(figure, "IoU of the words' attention maps with their masks over thresholds, by method")
 
 
-def lines_svg(
-    series: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    x_label: str,
-    y_label: str,
-    title: str,
-    log_x: bool = False,
-) -> str:
-    """A line for each series of (x, y), with its points: a sweep over a hyperparameter.
-
-    title: what the plot shows, for those who cannot see it. Raises ValueError where there is no point.
-    """
-    if not any(series.values()):
-        raise ValueError(f"plot {title!r}: got no points, wants one at least")
-    figure, axes = _figure(5.2, 3.4)
-    for k, (name, points) in enumerate(series.items()):
-        colour, dash = _style(k)
-        ordered = sorted(points)
-        axes.plot(
-            [x for x, _ in ordered],
-            [y for _, y in ordered],
-            f"o{dash}",
-            color=colour,
-            markersize=4,
-            label=name,
-        )
-    if log_x:
-        axes.set_xscale("log")
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    if len(series) > 1:
-        _legend(axes)
-    return inline_svg(figure, title)
-
-
 def intervals_svg(summary: Summary) -> str:
     """A panel for each metric, a line in it for each method: its mean and 95 % interval. Better is right."""
     from matplotlib.figure import Figure

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .dataset import group_of_task
 from .metrics.registry import COLUMNS, Metric, columns_of, value_of
 
 DRAWS: Final = 4000
@@ -127,8 +128,8 @@ def metrics_in(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def group_of(row: Mapping[str, Any]) -> str:
-    """What a row's task is one of: "single-object" of "single-object: cat → fox"."""
-    return str(row.get("task") or "").partition(":")[0].strip()
+    """What a row's task is one of; empty for a row without a task."""
+    return group_of_task(str(row.get("task") or ""))
 
 
 def summarise_groups(
@@ -149,10 +150,10 @@ def summarise_groups(
 def markdown_table(summary: Summary) -> str:
     """The table in Markdown: the best bold, the second underlined, intervals small beside the means."""
     head = ["Method", *(column.heading for column in summary.columns), "Pictures"]
-    lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+    lines = [markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]
     for line in summary.methods:
-        cells = [_markdown_cell(column, line.estimates[column.name]) for column in summary.columns]
-        lines.append(_line([line.method.replace("|", "\\|"), *cells, pictures_text(line)]))
+        cells = [markdown_cell(column, line.estimates[column.name]) for column in summary.columns]
+        lines.append(markdown_line([line.method, *cells, pictures_text(line)]))
     return "\n".join(lines) + "\n"
 
 
@@ -221,15 +222,17 @@ def interval_text(column: Metric, found: Estimate) -> str:
     return f"[{column.shown(found.low)}, {column.shown(found.high)}]"
 
 
-def _markdown_cell(column: Metric, found: Estimate) -> str:
+def markdown_cell(column: Metric, found: Estimate) -> str:
+    """A mean with its marks, and its interval small beside it."""
     mean = column.shown(found.mean)
     marked = {1: f"**{mean}**", 2: f"<u>{mean}</u>"}.get(found.rank or 0, mean)
     interval = interval_text(column, found)
     return marked + (" ≈" if found.like_the_best else "") + (f" <sub>{interval}</sub>" if interval else "")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_line(cells: Sequence[str]) -> str:
+    """A line of a table; a "|" in a cell stays in its cell."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _estimates(column: Metric, values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[Estimate]:

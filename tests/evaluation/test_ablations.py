@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from pinpoint.evaluation.ablations import (
     variants_of,
 )
 from pinpoint.evaluation.dataset import Item
-from pinpoint.evaluation.editing import Evaluator
+from pinpoint.evaluation.editing import Evaluator, png
 from pinpoint.evaluation.metrics.suite import MetricSuite
 from pinpoint.evaluation.results import ROW_FIELDS
 from pinpoint.evaluation.variants import named_variants
@@ -33,7 +34,8 @@ from pinpoint.locinv_core.images import load_image
 from pinpoint.locinv_core.losses import DETECTION, SEGMENT, LossPreset
 from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.blended import BlendedEditor
-from pinpoint.region_core.method_types import MethodModels
+from pinpoint.region_core.method_types import EditTask, MethodModels
+from pinpoint.region_core.methods import edit_by_method
 from pinpoint.tests.evaluation.tiny_items import BOXES, drawn_item
 from pinpoint.tests.region_core.tiny_editors import box_masks, small_model, smooth_picture
 from pinpoint.tests.region_core.tiny_guides import tiny_clip, tiny_vit
@@ -179,6 +181,7 @@ class CountingEditor:
 
     name = "counting"
     boxes_only = True
+    model: Any = None
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -215,6 +218,16 @@ def test_a_box_is_edited_once_and_its_cost_is_remembered() -> None:
     assert inner.calls == [2, 1, 1, 1, 1]
 
 
+def test_a_model_that_has_no_fingerprint_is_told_by_its_name() -> None:
+    editor = CountingEditor()
+    performer, variant = RegionsPerformer(editor, tiny_clip(), tiny_vit()), region_variant("both")
+    assert performer.fingerprint(variant) == "counting"
+    editor.model = SimpleNamespace(name="models/amused")
+    assert performer.fingerprint(variant) == "counting models/amused"
+    editor.model = small_model()
+    assert performer.fingerprint(variant) == small_model().fingerprint
+
+
 def region_variant(name: str, **changes: Any) -> Variant:
     settings = {"k": 2, "m": 2, "losses": [1.0, 1.0, 1.0], "anchors": "dino", "sizes": "learned"}
     return Variant(name, "regions", {**SHARED, **settings, **changes})
@@ -232,7 +245,7 @@ def test_a_region_is_scored_as_clip_sees_its_edit_and_costs_what_it_costs_alone(
     drawn = performer(Task(item, region_variant("drawn", anchors="random", sizes="random"), seed=3))
     assert one.picture is not None
     edited = load_image(Image.open(io.BytesIO(one.picture)))
-    prompt = guide.encode_texts(["fox"])
+    prompt = guide.encode_texts(["a fox"])
     source = guide.encode_images(load_image(item.image))
     seen = guide.encode_images(edited)
     assert one.metrics["s_t2i"] == pytest.approx(float((seen @ prompt.T)[0, 0]), abs=5e-3)
@@ -249,6 +262,15 @@ def test_a_region_is_scored_as_clip_sees_its_edit_and_costs_what_it_costs_alone(
     alone = regions_performer()(Task(item, region_variant("clip", losses=[1.0, 0.0, 0.0])))
     assert alone.picture == clip_alone.picture
     assert alone.fe == pytest.approx(clip_alone.fe)
+
+
+def test_a_point_is_the_method_learnable_regions_with_its_settings(item: Item) -> None:
+    variant = region_variant("both")
+    choices = {name: variant.settings[name] for name in ("editor", "plan", "epochs", "k", "m")}
+    task = EditTask(item.open().image, item.source, item.target)
+    models = MethodModels(model=small_model(), clip=tiny_clip(), vit=tiny_vit())
+    made = edit_by_method("learnable-regions", models, task, settings={**choices, "steps": 2})
+    assert regions_performer()(Task(item, variant)).picture == png(made.edited)
 
 
 def test_the_box_is_held_against_where_the_edit_may_show(item: Item) -> None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pinpoint.evaluation.plots import Curve, intervals_svg, iou_curves, iou_curves_svg, lines_svg
+from pinpoint.evaluation.plots import Curve, intervals_svg, iou_curves, iou_curves_svg
 from pinpoint.evaluation.tables import summarise
 
 
@@ -55,9 +55,7 @@ def test_a_plot_takes_the_pages_colour_and_fetches_nothing() -> None:
     assert svg == iou_curves_svg(curves, (0.25, 0.75))
 
 
-def test_lines_and_intervals_name_what_they_show() -> None:
-    svg = lines_svg({"iou": [(1.0, 0.2), (2.0, 0.4)]}, x_label="λ", y_label="IoU", title="IoU over λ")
-    assert parsed(svg).attrib["aria-label"] == "IoU over λ" and {"λ", "IoU"} <= set(text_of(svg).split())
+def test_intervals_name_what_they_show() -> None:
     rows = [row("0", "a"), row("1", "a"), row("0", "other"), row("1", "other")]
     assert {"a", "other", "PSNR", "(dB)"} <= set(
         text_of(intervals_svg(summarise(rows, ["psnr", "ssim"]))).split()
@@ -69,5 +67,3 @@ def test_nothing_to_plot_is_refused() -> None:
         iou_curves_svg({}, (0.5,))
     with pytest.raises(ValueError, match="got 1 values, wants 2"):
         iou_curves_svg({"a": Curve((0.1,), (0.1,), (0.1,), 1)}, (0.2, 0.4))
-    with pytest.raises(ValueError, match="got no points"):
-        lines_svg({"a": []}, x_label="x", y_label="y", title="empty")

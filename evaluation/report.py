@@ -6,7 +6,6 @@ more.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .datasets.fields import file_inside
 from .metrics.registry import value_of
 from .report_tables import failures_section, settings_details, table_section
-from .tables import Summary, group_of, latest_rows, metrics_in, summarise, summarise_groups
+from .tables import Summary, latest_rows, metrics_in, summarise, summarise_groups
+from .text_change import text_change
 
 if TYPE_CHECKING:
     from .dataset import Dataset, Item
@@ -136,7 +137,7 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
                 "k": k,
                 "id": item.id,
                 "task": item.task,
-                "group": group_of({"task": item.task}),
+                "group": item.group,
                 "source": source,
                 "target": target,
                 "words": f"{item.id} {item.task} {item.source} {item.target}".lower(),
@@ -169,44 +170,35 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
     }
 
 
-def text_change(source: str, target: str) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Both texts in pieces [text, whether it differs from the other text's], cut between words."""
-    one, other = (re.findall(r"\s*\S+", text) for text in (source, target))
-    matcher = difflib.SequenceMatcher(
-        a=[w.strip() for w in one], b=[w.strip() for w in other], autojunk=False
-    )
-    pieces: tuple[list[list[Any]], list[list[Any]]] = ([], [])
-    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
-        for side, words in zip(pieces, (one[a0:a1], other[b0:b1]), strict=True):
-            if words:
-                side.append(["".join(words), kind != "equal"])
-    return pieces
-
-
 def _pictures(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[str, Any]:
     """One card's pictures as data URIs."""
-    from PIL import Image, UnidentifiedImageError
-
     from ..locinv_core.images import to_pil
     from .report_pictures import data_uri, outline_path
 
     opened = item.open()
-    made: dict[str, str | None] = {}
-    for method, row in rows.items():
-        path = None if row is None or not row.get("picture") else folder / row["picture"]
-        try:
-            with Image.open(path or "") as picture:
-                made[method] = data_uri(picture)
-        except (OSError, UnidentifiedImageError):
-            made[method] = None
     return {
         "width": opened.image.shape[-1],
         "height": opened.image.shape[-2],
         "outline": outline_path(opened.change),
         "source": data_uri(to_pil(opened.image)),
         "target": None if opened.target_image is None else data_uri(to_pil(opened.target_image)),
-        "pictures": made,
+        "pictures": {method: _edit_uri(row, folder) for method, row in rows.items()},
     }
+
+
+def _edit_uri(row: Row | None, folder: Path) -> str | None:
+    """A row's picture as a data URI; None where none can be read, or it lies outside `folder`."""
+    from PIL import Image
+
+    from .report_pictures import data_uri
+
+    if row is None or not row.get("picture"):
+        return None
+    try:
+        with Image.open(file_inside(folder, row["picture"], "picture")) as picture:
+            return data_uri(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def _intervals(summary: Summary) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..text_change import text_change
 from .answers import Answer
 from .site import Study, Trial
 
@@ -65,14 +65,15 @@ def session_for_page(study: Study, participant: str, answers: Sequence[Answer]) 
     }
     trials = []
     for shown in session(study, participant):
+        source, target = text_change(shown.trial.source, shown.trial.target)
         chosen = {question: given.get((shown.trial.item, question)) for question in QUESTIONS}
         trials.append(
             {
                 "item": shown.trial.item,
                 "picture": shown.trial.picture,
                 "edits": [shown.trial.edits[method] for method in shown.order],
-                "source": marked_words(shown.trial.source, shown.trial.target),
-                "target": marked_words(shown.trial.target, shown.trial.source),
+                "source": source,
+                "target": target,
                 "answers": {
                     question: None if method is None else shown.order.index(method)
                     for question, method in chosen.items()
@@ -80,11 +81,3 @@ def session_for_page(study: Study, participant: str, answers: Sequence[Answer]) 
             }
         )
     return {"participant": participant, "questions": dict(QUESTIONS), "trials": trials}
-
-
-def marked_words(text: str, other: str) -> list[list[Any]]:
-    """[word, whether the other text lacks it there] for the words of a text."""
-    words, before = text.split(), other.split()
-    matcher = difflib.SequenceMatcher(a=before, b=words, autojunk=False)
-    kept = {k for block in matcher.get_matching_blocks() for k in range(block.b, block.b + block.size)}
-    return [[word, number not in kept] for number, word in enumerate(words)]

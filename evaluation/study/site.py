@@ -53,10 +53,6 @@ class Study:
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def trial(self, item: str) -> Trial | None:
-        """The trial of an item, if there is one."""
-        return next((trial for trial in self.trials if trial.item == item), None)
-
 
 def build_site(
     results: Path,
@@ -75,7 +71,7 @@ def build_site(
 
     methods: which of the results' to compare, 2 to 9; None takes all. tasks: items that a participant sees.
     Raises ValueError for methods that the results lack, a number of tasks below 1, a picture outside the
-    folder, when nothing can be compared, and for a site that holds another study.
+    folder, when nothing can be compared, and for a site that holds another study or another page.
     """
     if tasks < 1:
         raise ValueError(f"tasks: got {tasks}, wants 1 or more")
@@ -92,6 +88,9 @@ def build_site(
         if read_study(site) != study:
             raise ValueError(f"out: {str(site)!r} holds another study, wants a new folder or the same study")
         return study
+    for name in PAGE_FILES:
+        if (site / name).exists() and (site / name).read_bytes() != (PAGE / name).read_bytes():
+            raise ValueError(f"out: {str(site)!r} holds another {name}, wants a new or an empty folder")
     _write(study, files, site)
     return study
 
@@ -101,7 +100,7 @@ def read_study(site: Path) -> Study:
     path = site / STUDY_NAME
     if not path.is_file():
         raise ValueError(f"study: {str(site)!r} holds no {STUDY_NAME}")
-    content = mapping_of(read_json(path), f"study {str(path)!r}")
+    content = mapping_of(read_json(path, "study"), f"study {str(path)!r}")
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise ValueError(f"study {str(path)!r}: wants {FORMAT!r} version {VERSION}")
     entries = [mapping_of(entry, "study: trial") for entry in list_of(content.get("trials"), "study: trials")]
@@ -110,15 +109,29 @@ def read_study(site: Path) -> Study:
             name=text_of(content["name"], "study: name"),
             seed=int(content["seed"]),
             tasks=int(content["tasks"]),
-            methods=tuple(content["methods"]),
+            methods=tuple(text_of(name, "methods") for name in list_of(content["methods"], "methods")),
             trials=tuple(Trial(**entry) for entry in entries),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"study {str(path)!r} is no study: {error}") from error
     for trial in study.trials:
-        for name in (trial.picture, *trial.edits.values()):
-            file_inside(site, f"{PICTURES}/{text_of(name, 'study: picture')}", "study: picture")
+        _check_trial(trial, study.methods, site)
     return study
+
+
+def _check_trial(trial: Trial, methods: Sequence[str], site: Path) -> None:
+    """Raise ValueError for a trial that cannot be shown, or that names a picture outside the site."""
+    named = f"study: trial {trial.item!r}"
+    for text in (trial.item, trial.source, trial.target):
+        text_of(text, named)
+    if not isinstance(trial.group, str):
+        raise ValueError(f"{named}: group: got {trial.group!r}, wants a text")
+    edits = mapping_of(trial.edits, f"{named}: edits")
+    if set(edits) != set(methods):
+        has = ", ".join(edits) or "none"
+        raise ValueError(f"{named}: it has edits by {has}, wants {', '.join(methods)}")
+    for name in (trial.picture, *edits.values()):
+        file_inside(site, f"{PICTURES}/{text_of(name, 'study: picture')}", "study: picture")
 
 
 def _methods(rows: Sequence[Row], asked: Sequence[str] | None) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pinpoint.evaluation.report import text_change, write_report
+from pinpoint.evaluation.report import write_report
 from pinpoint.evaluation.report_pictures import data_uri, outline_path
-from pinpoint.tests.evaluation.report_fixture import COLOURS, SIDE, small_dataset, small_rows
+from pinpoint.evaluation.text_change import text_change
+from pinpoint.tests.evaluation.report_fixture import COLOURS, SIDE, small_dataset, small_rows, write_picture
 
 
 class Page(HTMLParser):
@@ -141,6 +142,32 @@ def test_a_picture_that_is_missing_leaves_the_rest_of_the_report(tmp_path: Path)
     assert own["plain"] is None and own["careful"] is not None
 
 
+def test_a_picture_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data", 1)
+    rows = small_rows(dataset, tmp_path, {"plain": [20.0], "careful": [30.0]})
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / rows[0]["picture"])
+    whole = (tmp_path / rows[0]["picture"]).read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)
+    (tmp_path / rows[0]["picture"]).write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
+    page = Page(write_report(rows, dataset, tmp_path).read_text(encoding="utf-8"))
+    own = json.loads(page.scripts["item-0"])["pictures"]
+    assert own["plain"] is None and own["careful"] is not None
+
+
+def test_a_picture_outside_the_folder_is_not_taken_into_the_report(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data", 1)
+    secret = write_picture(tmp_path / "secret.png", (1, 2, 3))
+    run = tmp_path / "run"
+    rows = small_rows(dataset, run, {"plain": [20.0], "careful": [30.0]})
+    (run / "link.png").symlink_to(secret)
+    for name in ("../secret.png", str(secret), "link.png"):
+        rows[0]["picture"] = name
+        page = Page(write_report(rows, dataset, run).read_text(encoding="utf-8"))
+        own = json.loads(page.scripts["item-0"])["pictures"]
+        assert own["plain"] is None and own["careful"] is not None
+
+
 def test_the_same_results_give_the_same_file(tmp_path: Path) -> None:
     assert report(tmp_path)[0] == report(tmp_path)[0]
 
@@ -156,8 +183,8 @@ def test_a_row_of_another_data_set_is_refused_and_nothing_is_left_behind(tmp_pat
 
 def test_what_differs_between_two_texts_is_marked_word_by_word() -> None:
     source, target = text_change("a red cat on a mat", "a red fox on a big mat")
-    assert source == [["a red", False], [" cat", True], [" on a", False], [" mat", False]]
-    assert target == [["a red", False], [" fox", True], [" on a", False], [" big", True], [" mat", False]]
+    assert source == [("a red", False), (" cat", True), (" on a", False), (" mat", False)]
+    assert target == [("a red", False), (" fox", True), (" on a", False), (" big", True), (" mat", False)]
 
 
 def test_large_pictures_are_reduced_and_small_ones_left() -> None:

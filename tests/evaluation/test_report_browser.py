@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from pinpoint.evaluation.report import write_report
+from pinpoint.tests.comfyui.browser import chromium
 from pinpoint.tests.evaluation.report_fixture import small_dataset, small_rows
 
 pytestmark = pytest.mark.slow
@@ -41,8 +41,7 @@ def browser() -> Iterator[Any]:
     pytest.importorskip("playwright", reason="NO PLAYWRIGHT: install the dev extras")
     from playwright.sync_api import sync_playwright
 
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    executable = chromium()
     if executable is None:
         pytest.skip("NO CHROMIUM: install one (apt-get install chromium), or set CHROMIUM to it")
     with sync_playwright() as playwright:

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from pinpoint.evaluation.study import answers as answers_module
 from pinpoint.evaluation.study.answers import Answer, AnswersFile, latest, read_answers
 from pinpoint.evaluation.study.rates import preference_rates, rates_table, wilson
-from pinpoint.evaluation.study.session import marked_words, session, session_for_page
+from pinpoint.evaluation.study.session import session, session_for_page
 from pinpoint.evaluation.study.site import Study, Trial, build_site, read_study
 from pinpoint.tests.evaluation.study_site import COLOURS, METHODS, make_results, make_site, row, write_rows
 
@@ -118,6 +118,23 @@ def test_a_study_that_was_begun_is_taken_up_and_another_is_refused(tmp_path: Pat
         make_site(tmp_path, tasks=5)
 
 
+def test_a_folder_with_another_page_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds another index\.html"):
+        make_site(tmp_path)
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in site.iterdir()] == [
+        ("index.html", "mine")
+    ]
+
+
+def test_a_study_whose_writing_was_interrupted_is_written_anew(tmp_path: Path) -> None:
+    study = make_site(tmp_path)
+    (tmp_path / "site" / "study.json").unlink()
+    assert make_site(tmp_path) == study == read_study(tmp_path / "site")
+
+
 def test_a_study_with_foreign_content_is_refused(tmp_path: Path) -> None:
     make_site(tmp_path)
     path = tmp_path / "site" / "study.json"
@@ -126,6 +143,13 @@ def test_a_study_with_foreign_content_is_refused(tmp_path: Path) -> None:
         ({"format": "other"}, "wants 'pinpoint-study'"),
         ({"trials": [{"item": "x"}]}, "is no study"),
         ({"methods": None}, "is no study"),
+        ({"methods": "abc"}, "methods: got 'abc', wants a list"),
+        (
+            {"methods": ["locinv", "nti", "imagic"]},
+            "has edits by locinv, nti, pnp, wants locinv, nti, imagic",
+        ),
+        ({"trials": [good["trials"][0] | {"edits": []}]}, r"edits: got \[\], wants an object"),
+        ({"trials": [good["trials"][0] | {"source": 3}]}, "'item-0': got 3, wants a text"),
         ({"trials": [good["trials"][0] | {"picture": "../study.json"}]}, "wants a name relative"),
     ):
         path.write_text(json.dumps(good | change), encoding="utf-8")
@@ -188,11 +212,11 @@ def test_the_page_is_not_told_the_methods_and_gets_the_answers_back(tmp_path: Pa
     assert not any(method in text for method in METHODS)
 
 
-def test_the_words_that_change_are_marked() -> None:
-    marked = marked_words("a striped fox and an apple", "a striped cat and an apple")
-    assert [word for word, new in marked if new] == ["fox"]
-    assert " ".join(word for word, _ in marked) == "a striped fox and an apple"
-    assert [word for word, new in marked_words("a cat on a red mat", "a cat on a mat") if new] == ["red"]
+def test_the_words_that_change_are_marked(tmp_path: Path) -> None:
+    page = json.loads(json.dumps(session_for_page(make_site(tmp_path), "anna", [])))
+    for trial in page["trials"]:
+        assert trial["source"] == [["a", False], [" cat", True], [" and a dog", False]]
+        assert trial["target"] == [["a", False], [" fox", True], [" and a dog", False]]
 
 
 # Answers
@@ -215,6 +239,9 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path) -> None:
     one, two = answer("anna", "a", "quality", "pnp", "s"), answer("anna", "b", "quality", "pnp", "s")
     AnswersFile(path).append(one)
     whole = path.read_bytes()
+    for cut in (1, 12, 40):
+        path.write_bytes(whole[:cut])
+        assert AnswersFile(path).answers == [] and path.read_bytes() == b""
     path.write_bytes(whole + whole[:20])
     assert read_answers(path) == [one]
     file = AnswersFile(path)
@@ -231,6 +258,14 @@ def test_a_foreign_line_is_refused(tmp_path: Path, line: str) -> None:
     path.write_text(f"{line}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"line 1 .* is not an answer"):
         read_answers(path)
+
+
+def test_another_file_is_not_taken_for_answers_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("notes of mine", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 .* is not an answer"):
+        AnswersFile(path)
+    assert path.read_text(encoding="utf-8") == "notes of mine"
 
 
 def test_a_file_that_is_full_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

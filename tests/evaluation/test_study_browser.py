@@ -153,6 +153,15 @@ def test_the_page_goes_on_where_it_was_left(page: Any, serve: Any) -> None:
     ] == list(COLOURS["nti"])
 
 
+def test_a_name_that_the_server_refuses_is_not_kept(page: Any, serve: Any) -> None:
+    server = serve()
+    page.goto(f"{server.url}?participant=Zo%C3%AB")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "4 to 64 letters, digits and hyphens" in page.inner_text("#reason")
+    page.goto(server.url)
+    page.wait_for_selector("#welcome:not([hidden])")
+
+
 def test_the_original_is_shown_in_the_place_of_the_edits(page: Any, serve: Any) -> None:
     server = serve()
     page.goto(f"{server.url}?participant=anna")

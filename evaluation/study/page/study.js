@@ -15,9 +15,7 @@ let newest = 0;
 
 function participant() {
   const given = new URLSearchParams(location.search).get("participant");
-  const known = given ?? localStorage.getItem(STORED) ?? crypto.randomUUID();
-  localStorage.setItem(STORED, known);
-  return known;
+  return given ?? localStorage.getItem(STORED) ?? crypto.randomUUID();
 }
 
 function show(screen) {
@@ -30,6 +28,7 @@ async function begin() {
     const reply = await fetch(`session?${new URLSearchParams({ participant: participant() })}`);
     if (!reply.ok) throw new Error(await reply.text());
     session = await reply.json();
+    localStorage.setItem(STORED, session.participant); // only now: a name that the server refuses is not kept
   } catch (error) {
     $("reason").textContent = `${error.message}. Is the study still being served?`;
     show("problem");
@@ -77,12 +76,13 @@ function ask(number) {
   preload(steps[step + 1]?.[0]);
 }
 
-/** The words of a prompt, those that are new marked. */
-function spell(place, words, marked) {
-  const parts = words.flatMap(([word, isNew]) => {
-    const part = document.createElement(marked && isNew ? "mark" : "span");
-    part.textContent = word;
-    return [part, " "];
+/** A prompt in its pieces, those that are new marked. */
+function spell(place, pieces, marked) {
+  const parts = pieces.flatMap(([text, isNew]) => {
+    if (!marked || !isNew) return [text];
+    const part = document.createElement("mark");
+    part.textContent = text.trim();
+    return [text.slice(0, text.indexOf(part.textContent)), part];
   });
   place.replaceChildren(...parts);
 }

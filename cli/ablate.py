@@ -5,9 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .output_folder import check_output_folder
 from .regions import EDITOR_NAMES, PLAN_NAMES, add_networks
-from .run_options import add_run_options, failures_of, limited_dataset, note_row, whole_path, workforce_of
+from .run_options import (
+    add_run_options,
+    add_traceback,
+    check_run_folder,
+    failures_of,
+    in_dtype,
+    limited_dataset,
+    listed,
+    note_row,
+    whole_path,
+    workforce_of,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.ablations import Sweep
@@ -74,19 +84,13 @@ def add_parser(subparsers: Subparsers) -> None:
     add_networks(regions)
     regions.set_defaults(ablate=_ablate_regions)
     for kind in (locinv, regions):
-        # The outer parser's own does not reach a command's command.
-        kind.add_argument(
-            "--traceback",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="on an error, show where it came from",
-        )
+        add_traceback(kind)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what is not done yet and write tables and plots; ValueError for bad input, before any work."""
-    check_output_folder(args.out)
+    check_run_folder(args.out, ("table.md", "table.csv"))
     made: int = args.ablate(args)
     return made
 
@@ -94,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 def _ablate_locinv(args: argparse.Namespace) -> int:
     from ..evaluation.ablations import locinv_sweeps
 
-    sweeps = locinv_sweeps(_listed(args.sweeps), _listed(args.prior), steps=args.steps, solver=args.tokens)
+    sweeps = locinv_sweeps(listed(args.sweeps), listed(args.prior), steps=args.steps, solver=args.tokens)
     from ..evaluation.ablation_tables import MAPS_METRICS
     from ..evaluation.ablation_work import MapsRecipe
 
@@ -105,11 +109,13 @@ def _ablate_locinv(args: argparse.Namespace) -> int:
 
 def _ablate_regions(args: argparse.Namespace) -> int:
     from ..evaluation.ablations import region_sweeps
+    from ..region_core.learning import LearningSettings
 
     names = ("steps", "strength", "guidance")
     own = {name: value for name in names if (value := getattr(args, name)) is not None}
     shared = {"editor": args.editor, "plan": args.plan, "epochs": args.epochs, "clip": args.clip}
-    sweeps = region_sweeps(_listed(args.sweeps), {**shared, "vit": args.vit, **own})
+    LearningSettings(args.epochs)  # refused here, and not written down as a failure of every picture
+    sweeps = region_sweeps(listed(args.sweeps), {**shared, "vit": args.vit, **own})
     from ..evaluation.ablation_tables import REGIONS_METRICS
     from ..evaluation.ablation_work import RegionsRecipe
 
@@ -126,7 +132,7 @@ def _run(args: argparse.Namespace, sweeps: tuple[Sweep, ...], recipe: Any, metri
     rows = run_work(
         recipe,
         limited_dataset(args).items,
-        variants_of(sweeps),
+        in_dtype(variants_of(sweeps), args),
         args.out,
         seed=args.seed,
         workforce=workforce_of(args),
@@ -138,7 +144,3 @@ def _run(args: argparse.Namespace, sweeps: tuple[Sweep, ...], recipe: Any, metri
         print(failures)
     print(f"results, tables and plots: {args.out}")
     return 0 if any(row["error"] is None for row in rows) else 1
-
-
-def _listed(text: str) -> list[str]:
-    return [name for part in text.split(",") if (name := part.strip())]

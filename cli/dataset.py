@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .output_folder import check_output_folder, filled_folder
+from .run_options import add_traceback
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -52,13 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
         kind.add_argument(
             "--out", type=Path, required=True, metavar="DIR", help="folder to write to, new or empty"
         )
-        # The outer parser's own does not reach a command's command.
-        kind.add_argument(
-            "--traceback",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="on an error, show where it came from",
-        )
+        add_traceback(kind)
     parser.set_defaults(run=run)
 
 

@@ -7,8 +7,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .output_folder import check_output_folder
-from .run_options import add_run_options, failures_of, limited_dataset, note_row, whole_path, workforce_of
+from .run_options import (
+    add_run_options,
+    check_run_folder,
+    failures_of,
+    in_dtype,
+    limited_dataset,
+    listed,
+    note_row,
+    whole_path,
+    workforce_of,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.dataset import Dataset
@@ -69,26 +78,28 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what is not done yet and write the tables; ValueError for bad input, before any work."""
-    check_output_folder(args.out)
+    from ..evaluation.dataset import NOTE_NAME, note_dataset
+
+    check_run_folder(args.out, ("table.md", "table.csv", "report.html", NOTE_NAME))
     dataset = limited_dataset(args)
     workforce = workforce_of(args)
     weights = {name: _weights(name, getattr(args, name)) for name in _WEIGHTS}
     from ..evaluation.metrics.registry import metrics_for, metrics_of
 
     judges = {name: weights[name] for name in ("clip", "dino", "lpips")}
-    metrics = metrics_for(**judges) if args.metrics is None else tuple(_listed(args.metrics))
+    metrics = metrics_for(**judges) if args.metrics is None else tuple(listed(args.metrics))
     metrics_of(metrics)
 
-    from ..evaluation.dataset import note_dataset
     from ..evaluation.editing import EvaluationRecipe
     from ..evaluation.runner import run_work
     from ..evaluation.variants import named_variants
 
     needs = {"clip": weights["clip"], "vit": weights["dino"]}
     needs |= {name: weights[name] for name in ("inpaint", "instruct", "amused")}
-    variants = named_variants(
-        _listed(args.methods), steps=args.steps, guidance=args.guidance, weights=needs, judges=judges
+    named = named_variants(
+        listed(args.methods), steps=args.steps, guidance=args.guidance, weights=needs, judges=judges
     )
+    variants = in_dtype(named, args)
     models: dict[str, Any] = {name: whole_path(value) for name, value in needs.items() if value is not None}
     recipe = EvaluationRecipe(
         variants,
@@ -103,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         seed=args.seed,
         workforce=workforce,
+        metrics=metrics,
         retry_failed=args.retry_failed,
         note=note_row,
     )
@@ -120,15 +132,15 @@ def _write(rows: list[dict[str, Any]], dataset: Dataset, folder: Path) -> None:
     from ..evaluation.tables import metrics_in, summarise, summarise_groups, write_tables
 
     names = metrics_in(rows)
-    if names:
-        summary = summarise(rows, names)
-        write_tables(summary, folder, summarise_groups(rows, names))
-        for line in summary.methods:
-            found = [
-                f"{column.label} {column.shown(line.estimates[column.name].mean)}"
-                for column in summary.columns
-                if column.name in SHOWN
-            ]
+    summary = summarise(rows, names)
+    write_tables(summary, folder, summarise_groups(rows, names))
+    for line in summary.methods:
+        found = [
+            f"{column.label} {column.shown(line.estimates[column.name].mean)}"
+            for column in summary.columns
+            if column.name in SHOWN
+        ]
+        if found:
             print(f"{line.method}: {', '.join(found)}")
     if readable := _of_readable_items(rows, dataset):
         write_report(readable, dataset, folder)
@@ -164,7 +176,3 @@ def _weights(name: str, given: str | None) -> str | None:
             return None
         return "embedded"
     return given
-
-
-def _listed(text: str) -> list[str]:
-    return [name for part in text.split(",") if (name := part.strip())]

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .run_options import listed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -90,9 +92,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; the exit status.
 
     Raises:
-        ValueError: for a number out of bounds or an unknown part.
+        ValueError: for a number out of bounds, an unknown part, and one without a model, before any work.
     """
-    parts = tuple(part.strip() for part in args.parts.split(",") if part.strip())
+    parts = tuple(listed(args.parts))
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise ValueError(f"--parts: got {', '.join(unknown) or 'none'}, needs some of {', '.join(PARTS)}")
@@ -104,6 +106,9 @@ def run(args: argparse.Namespace) -> int:
 
     if "clip" in parts and args.count < _AMONG:
         raise ValueError(f"--count: got {args.count}, needs {_AMONG} or more for the part clip")
+    for part in parts:
+        if part not in _EDIT_MODEL_PARTS:
+            _regions_model(args, part)
 
     from ..locinv_core.embedded.dataset import held_out_seeds
     from ..locinv_core.embedded.evaluation import scene_images

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .output_folder import check_output_folder
 
 if TYPE_CHECKING:
     from ..evaluation.dataset import Dataset
     from ..evaluation.runner import Workforce
+    from ..evaluation.work_items import Variant
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +40,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--cluster",
         metavar="ADDRESS",
         help="do the work on a Ray cluster: host:port, ray://host:port, auto or local; --jobs then is how"
-        " many workers (default: one for each CPU of the cluster)",
+        " many workers (default: one for each GPU of the cluster, or for each CPU where it has none)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
@@ -54,6 +57,52 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write to; what an earlier run has left there is gone on with",
     )
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """Add `--traceback` to a command's command, which the outer parser's own does not reach."""
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="on an error, show where it came from",
+    )
+
+
+def check_run_folder(folder: Path, written: Sequence[str]) -> None:
+    """Raise ValueError for a folder that is no run's: a file, or one that holds something of the names in
+    `written`, which a run would write over, and no results."""
+    from ..evaluation.results import RESULTS_NAME
+
+    check_output_folder(folder)
+    if (folder / RESULTS_NAME).exists():
+        return
+    for name in written:
+        if (folder / name).exists():
+            raise ValueError(
+                f"out: {str(folder)!r} holds a {name} and no {RESULTS_NAME}, so it is of no earlier run;"
+                " wants another folder"
+            )
+
+
+def in_dtype(variants: Sequence[Variant], args: argparse.Namespace) -> tuple[Variant, ...]:
+    """The variants, with the precision among their settings where it is not the device's usual one.
+
+    Raises ValueError for a device or dtype that there is not.
+    """
+    from dataclasses import replace
+
+    from ..locinv_core.loading import resolve_device, resolve_dtype
+
+    device = resolve_device(args.device)
+    if resolve_dtype(args.dtype, device) == resolve_dtype("auto", device):
+        return tuple(variants)
+    return tuple(replace(each, settings={**each.settings, "dtype": args.dtype}) for each in variants)
+
+
+def listed(text: str) -> list[str]:
+    """["a", "b"] of "a, b,"."""
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def workforce_of(args: argparse.Namespace) -> Workforce:

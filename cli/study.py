@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .output_folder import check_output_folder
+from .run_options import listed
 
 if TYPE_CHECKING:
     from ..evaluation.study.site import Study
@@ -78,7 +79,7 @@ def _study(args: argparse.Namespace) -> Study:
     if not args.results.is_dir():
         raise ValueError(f"study: there is no folder {str(args.results)!r}")
     check_output_folder(args.out)
-    methods = None if args.methods is None else [name.strip() for name in args.methods.split(",")]
+    methods = None if args.methods is None else listed(args.methods)
     dataset = read_dataset(noted_dataset(args.results) if args.dataset is None else args.dataset)
     return build_site(args.results, dataset, args.out, methods=methods, tasks=args.tasks, seed=args.seed)
 
@@ -88,7 +89,14 @@ def _serve(site: Path, port: int) -> int:
 
     if not 0 <= port <= 65535:
         raise ValueError(f"port: got {port}, wants 0 to 65535")
-    with StudyServer(site, port) as server:
+    try:
+        listening = StudyServer(site, port)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = error.strerror or error
+        raise ValueError(f"port: got {port} ({reason}), wants a free one; 0 takes any") from error
+    with listening as server:
         print(f"the page: {server.url}\nanswers: {server.answers.path}\nCtrl-C ends it.", flush=True)
         try:
             server.serve_forever()

@@ -114,6 +114,33 @@ def test_bad_input_ends_with_status_2_one_line_and_no_folder(
     assert not out.exists()
 
 
+def test_another_precision_and_other_metrics_are_refused_and_not_mixed(
+    pets: Path, model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out, small = tmp_path / "out", ("--limit", "1", "--methods", "ddim")
+    assert evaluate(pets, model, out, *small) == 0
+    assert evaluate(pets, model, out, *small, "--dtype", "float32") == 0, "what a CPU computes in anyway"
+    before = (out / "results.jsonl").read_bytes()
+    for more, message in (
+        (["--dtype", "float16"], "settings dtype None, and this run asks for dtype float16"),
+        (["--metrics", "psnr,mse"], "results of 'ddim' on 'pets-0' with psnr_background, "),
+    ):
+        capsys.readouterr()
+        assert evaluate(pets, model, out, *small, *more) == 2
+        assert message in capsys.readouterr().err
+    assert (out / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["table.md", "report.html"])
+def test_a_folder_with_a_file_that_is_no_runs_is_refused_and_left_as_it_is(
+    name: str, pets: Path, model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    assert evaluate(pets, model, tmp_path) == 2
+    assert f"holds a {name} and no results.jsonl" in capsys.readouterr().err
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
 def test_a_data_set_that_is_not_there_is_refused(tmp_path: Path, capsys: Captured) -> None:
     assert main(["evaluate", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("pinpoint: error: dataset: there is no ")
@@ -129,6 +156,11 @@ def test_a_run_in_which_everything_fails_says_so(
     assert evaluate(broken, model, out) == 1
     assert [row["error"].partition(":")[0] for row in rows_of(out)] == ["ValueError", "ValueError"]
     assert "2 of 2 failed, the first: ddim on pets-0: ValueError: " in capsys.readouterr().out
+    table = (out / "table.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in table if line.startswith("| d")] == [
+        "| ddim | 0, 1 failed |",
+        "| direct | 0, 1 failed |",
+    ]
 
 
 def test_a_limit_takes_every_task_in_turn_and_a_larger_one_adds_to_it(pets: Path) -> None:
@@ -174,6 +206,26 @@ def test_the_ablation_of_regions_leaves_tables_and_a_figure(
     }
     assert [row["method"] for row in rows_of(out)] == ["L_Clip", "L_Clip+L_Str", "standard"]
     assert all(row["metrics"]["s_i2i"] <= 1.0001 for row in rows_of(out))
+
+
+def test_an_ablation_of_no_epochs_is_refused_before_any_work(
+    pets: Path, model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "out"
+    command = ["ablate", "regions", str(pets), "--model", str(model), "--out", str(out)]
+    assert main([*command, "--epochs", "0"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "pinpoint: error: epochs: got 0, wants 1 or more"
+    assert not out.exists()
+
+
+def test_a_part_of_the_embedded_models_that_there_is_not_is_refused_before_the_others_are_measured(
+    model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "out"
+    command = ["evaluate-embedded", "--model", str(model), "--count", "1", "--out", str(out)]
+    assert main([*command, "--parts", "vae,amused", "--regions", str(tmp_path)]) == 2
+    assert "leave amused out of --parts" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -24,7 +25,7 @@ def test_a_study_is_written_from_results_and_their_data_set(
     make_results(tmp_path / "run")
     site = tmp_path / "site"
     command = ["study", str(tmp_path / "run"), "--out", str(site), "--no-serve"]
-    assert main([*command, "--methods", "locinv, pnp", "--tasks", "3"]) == 0
+    assert main([*command, "--methods", "locinv, pnp,", "--tasks", "3"]) == 0
     assert "6 pictures, 2 methods" in capsys.readouterr().out
     study = read_study(site)
     assert (study.methods, study.tasks) == (("locinv", "pnp"), 3)
@@ -87,6 +88,17 @@ def test_bad_input_is_one_line(
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_site(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["study", "--out", str(tmp_path / "site"), "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"pinpoint: error: port: got {port} (") and said.endswith(
+        "wants a free one; 0 takes any\n"
+    )
 
 
 @pytest.mark.slow

@@ -110,12 +110,14 @@ def rank_places(
     chosen = [cells[best[nms(cells[best].float(), fits[best], settings.overlap)[: settings.shortlist]]]]
     # CLIP may know better than attention where the thing is, so it sees every square of every anchor.
     low, high = (squares.flatten(0, 1) / scale).split(2, dim=1)
-    chosen.append(torch.cat([low.floor(), high.ceil()], dim=1).long())
+    # A box that ends with the picture may come out a rounding error beyond the map.
+    high = high.ceil().minimum(high.new_tensor([columns, rows]))
+    chosen.append(torch.cat([low.floor(), high], dim=1).long())
     shortlist = torch.tensor(list(dict.fromkeys(tuple(box) for box in torch.cat(chosen).tolist())))
     attention = soft_iou(fit, shortlist)
     attention = attention / attention.max().clamp_min(1e-12)
     boxes = (shortlist * scale).round()
-    evidence = None if judge is None else _from_least_to_most(judge(boxes).double().cpu())
+    evidence = None if judge is None else _from_least_to_most(judge(boxes).cpu().double())
     scores = attention
     if evidence is not None:
         scores = (1 - settings.clip_weight) * attention + settings.clip_weight * evidence

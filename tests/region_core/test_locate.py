@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from pinpoint.locinv_core.flops import count_flops
+from pinpoint.locinv_core.images import size_within
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.features import PatchFeatures
@@ -179,6 +180,36 @@ def test_a_box_around_an_anchor_is_judged_although_attention_is_elsewhere(model)
     without = rank_places(values, (64, 64), NOWHERE, judge, settings)
     with_anchor = rank_places(values, (64, 64), squares, judge, settings)
     assert box_iou(with_anchor[0].box, red) > 0.5 > box_iou(without[0].box, red)
+
+
+def test_a_square_that_ends_with_the_picture_is_judged_whatever_the_pictures_size():
+    settings = LocateSettings(least=0.9, most=0.9, shortlist=1)
+    for height in range(130, 300):
+        # Cells are no whole number of pixels high, and the square ends where the last of them does.
+        values = torch.rand(size_within(height, 300, 128), generator=torch.Generator().manual_seed(height))
+        whole = torch.tensor([[[0.0, 0.0, 300.0, height]]])
+        places = rank_places(values, (height, 300), whole, None, settings)
+        assert (0.0, 0.0, 300.0, float(height)) in [place.box for place in places]
+
+
+def test_clip_may_judge_on_a_device_that_has_no_double_precision():
+    class OnMetal:
+        """Evidence on a device of Apple's."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def cpu(self):
+            return self.values
+
+        def double(self):
+            raise TypeError("float64 is not to be had there")
+
+    def judge(boxes):
+        return OnMetal(boxes[:, 0] / 64)
+
+    places = rank_places(blob((8, 8, 32, 32)), (64, 64), NOWHERE, judge, LocateSettings(clip_weight=1.0))
+    assert places[0].box[0] == max(place.box[0] for place in places)
 
 
 def test_clip_is_asked_for_the_phrase_and_for_the_prompts_other_things(model):

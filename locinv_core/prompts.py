@@ -141,11 +141,14 @@ def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> Prompt:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Character spans of the words: maximal runs of letters, marks, digits, inner apostrophes and hyphens."""
+    """Character spans of the words: maximal runs of letters, marks, digits, inner apostrophes and hyphens.
+
+    A word begins with a letter or a digit: the mark that ends a sign, as that of a heart, is no word.
+    """
     spans: list[tuple[int, int]] = []
     start = 0
     while start < len(text):
-        if not _in_word(text[start]):
+        if not _begins_word(text[start]):
             start += 1
             continue
         end = start + 1
@@ -156,6 +159,10 @@ def word_spans(text: str) -> list[tuple[int, int]]:
         spans.append((start, end))
         start = end
     return spans
+
+
+def _begins_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LN"
 
 
 def _in_word(character: str) -> bool:

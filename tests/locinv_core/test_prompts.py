@@ -30,6 +30,7 @@ def words(text: str) -> list[str]:
         ("café cafe\u0301 São 日本 8k", ["café", "cafe\u0301", "São", "日本", "8k"]),
         ("a_b c/d e—f 🐱", ["a", "b", "c", "d", "e", "f"]),
         ("हिन्दी", ["हिन्दी"]),
+        ("a \u2764\ufe0f for 2\u20e3 cats\ufe0f \ufe0f", ["a", "for", "2\u20e3", "cats\ufe0f"]),
         ("... !?", []),
     ],
 )

@@ -1,6 +1,6 @@
 /** The words of a prompt, as Parse Prompt finds them: which name things, and which describe which thing. */
 
-const WORD = /[\p{L}\p{M}\p{N}]+(?:['’‐‑-][\p{L}\p{M}\p{N}]+)*/gu;
+const WORD = /[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’‐‑-][\p{L}\p{M}\p{N}]+)*/gu;
 
 /** Words as the core compares them: whatever their capitals and apostrophes. */
 export const keyOf = (word) => word.normalize("NFC").toLowerCase().replaceAll("’", "'");

@@ -89,10 +89,10 @@ class TokenTuner:
             rate = self.settings.learning_rate * self.model.embedding_scale
             optimizer = torch.optim.Adam([tuned], lr=rate)
             maps_of = self._frozen if self.settings.solver == "fast" else self._through_unet
-            every = -(-self.settings.inner_steps // (1 + self.settings.refreshes))
+            parts = 1 + self.settings.refreshes
             queries: dict[str, Tensor] = {}
             for k in range(self.settings.inner_steps):
-                if self.settings.solver == "fast" and k % every == 0:
+                if self.settings.solver == "fast" and k * parts % self.settings.inner_steps < parts:
                     queries = self._queries(latents, timestep, tuned, run)
                 objective = self.objective(maps_of(latents, timestep, tuned, queries, run), step)
                 if objective.satisfied:

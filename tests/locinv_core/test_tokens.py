@@ -74,11 +74,14 @@ def test_fast_tuning_costs_one_stopped_forward_a_timestep(tiny_model, inversion,
     assert run.forward_equivalents["tokens"] == pytest.approx(STEPS * share)
 
 
-def test_each_refresh_of_the_queries_costs_one_stopped_forward_more(tiny_model, inversion, share):
+@pytest.mark.parametrize(("inner_steps", "refreshes"), [(6, 2), (10, 5), (7, 6)])
+def test_each_refresh_of_the_queries_costs_one_stopped_forward_more(
+    tiny_model, inversion, share, inner_steps, refreshes
+):
     run = Run()
-    settings = TuningSettings("fast", inner_steps=6, refreshes=2)
+    settings = TuningSettings("fast", inner_steps=inner_steps, refreshes=refreshes)
     optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, run=run)
-    assert run.forward_equivalents["tokens"] == pytest.approx(STEPS * 3 * share)
+    assert run.forward_equivalents["tokens"] == pytest.approx(STEPS * (1 + refreshes) * share)
 
 
 def test_a_satisfied_objective_leaves_the_vectors_alone(tiny_model, inversion, prompt):

@@ -11,15 +11,13 @@ from comfy_api.latest import io
 
 from . import sockets
 from .networks import place_of
-from .place_texts import phrases_from_text, points_from_text
+from .place_texts import phrases_from_text, places_of
 from .tensors import one_picture
-from .text_inputs import boxes_from_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.priors import LocalizationPrior
-    from ..region_core.segment_anything_prior import Places
 
 CATEGORY = "Pinpoint/prior"
 SAMS = "sams"
@@ -196,26 +194,3 @@ def sam_path(name: str) -> str:
             f"checkpoint: {name!r} is not in models/sams; wants a Segment Anything there as .safetensors"
         )
     return str(path)
-
-
-def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[str, Places]:
-    """What shows where each word's thing is: what is typed, else the box around its place in the prior.
-
-    Points beside a word's place in the prior go with the box around it. Raises ValueError for nothing at all.
-    """
-    from ..region_core.segment_anything_prior import Places, boxes_of
-
-    typed = boxes_from_text(boxes) if boxes.strip() else {}
-    on, off = points_from_text(points)
-    known = {} if prior is None else {word: places.boxes for word, places in boxes_of(prior).items()}
-    words = list(dict.fromkeys([*typed, *on, *off, *known]))
-    if not words:
-        raise ValueError("boxes: got neither a box, a point nor a prior; wants a place for at least one word")
-    return {
-        word: Places(
-            tuple(typed[word]) if word in typed else known.get(word, ()),
-            tuple(on.get(word, ())),
-            tuple(off.get(word, ())),
-        )
-        for word in words
-    }

@@ -1,11 +1,20 @@
-"""What artists type to show where things are: points, and phrases that describe what words name."""
+"""What artists type to show where things are: points, phrases that describe what words name, and both with
+boxes and a prior."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from .text_inputs import boxes_from_text
+
+if TYPE_CHECKING:
+    from ..locinv_core.priors import LocalizationPrior
+    from ..region_core.segment_anything_prior import Places
 
 Point = tuple[float, float]
+T = TypeVar("T")
 
 
 def points_from_text(text: str) -> tuple[dict[str, list[Point]], dict[str, list[Point]]]:
@@ -35,6 +44,8 @@ def phrases_from_text(text: str) -> dict[str, str]:
 
     Raises ValueError, quoting the line, for an empty word or phrase and for a word given twice; and for none.
     """
+    from ..locinv_core.priors import prior_word
+
     phrases: dict[str, str] = {}
     for line in _lines(text):
         word, equals, phrase = (part.strip() for part in line.partition("="))
@@ -42,12 +53,46 @@ def phrases_from_text(text: str) -> dict[str, str]:
         phrase = phrase if equals else re.sub(r"#\d+$", "", word)
         if not word or not phrase:
             raise ValueError(f"words: got the line {line!r}, wants word or word=what to look for")
-        if word in phrases:
+        if prior_word(word) in map(prior_word, phrases):
             raise ValueError(f"words: {word!r} is given twice, wants each word once")
         phrases[word] = phrase
     if not phrases:
         raise ValueError("words: got none, wants a line for each word of the prompt that has a place")
     return phrases
+
+
+def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[str, Places]:
+    """What shows where each word's thing is: what is typed, else the box around its place in the prior.
+
+    Points beside a word's place in the prior go with the box around it. Words are the same whatever their
+    capitals. Raises ValueError for nothing at all.
+    """
+    from ..region_core.segment_anything_prior import Places, boxes_of
+
+    typed = _joined(boxes_from_text(boxes) if boxes.strip() else {})
+    on, off = (_joined(found) for found in points_from_text(points))
+    known = {} if prior is None else {word: places.boxes for word, places in boxes_of(prior).items()}
+    words = list(dict.fromkeys([*typed, *on, *off, *known]))
+    if not words:
+        raise ValueError("boxes: got neither a box, a point nor a prior; wants a place for at least one word")
+    return {
+        word: Places(
+            tuple(typed[word]) if word in typed else known.get(word, ()),
+            tuple(on.get(word, ())),
+            tuple(off.get(word, ())),
+        )
+        for word in words
+    }
+
+
+def _joined(found: Mapping[str, Sequence[T]]) -> dict[str, list[T]]:
+    """The same by a prior's words: what stands at one word's several spellings comes together."""
+    from ..locinv_core.priors import prior_word
+
+    joined: dict[str, list[T]] = {}
+    for word, values in found.items():
+        joined.setdefault(prior_word(word), []).extend(values)
+    return joined
 
 
 def _lines(text: str) -> Iterator[str]:

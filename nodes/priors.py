@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from . import sockets
+from .located_priors import CATEGORY, prior_outputs
 from .shown import Shown, boxes_shown
 from .tensors import mask_of, pictures_of
 from .text_inputs import boxes_from_text
@@ -17,17 +18,7 @@ if TYPE_CHECKING:
 
     from ..locinv_core.priors import LocalizationPrior
 
-CATEGORY = "Pinpoint/prior"
 WORD_TOOLTIP = "The word of the prompt that names the thing. The second cat of a prompt is cat#2."
-
-
-def _outputs() -> list[io.Output]:
-    return [
-        sockets.Prior.Output(
-            display_name="prior", tooltip="For Optimize Tokens, LocInv and Prompt-to-Prompt Edit."
-        ),
-        io.Mask.Output(display_name="mask", tooltip="All its places in one mask."),
-    ]
 
 
 class PriorFromMask(io.ComfyNode):
@@ -56,7 +47,7 @@ class PriorFromMask(io.ComfyNode):
                     " around it: then words are tuned to stay inside it, not to fill it.",
                 ),
             ],
-            outputs=_outputs(),
+            outputs=prior_outputs(),
         )
 
     @classmethod
@@ -89,7 +80,7 @@ class PriorFromBoxes(io.ComfyNode):
                     " y1 are just outside. Several boxes of one word are joined.",
                 ),
             ],
-            outputs=_outputs(),
+            outputs=prior_outputs(),
         )
 
     @classmethod
@@ -121,7 +112,7 @@ class CombinePriors(io.ComfyNode):
                 sockets.Prior.Input("prior_c", optional=True, tooltip="One more, if you like."),
                 sockets.Prior.Input("prior_d", optional=True, tooltip="One more, if you like."),
             ],
-            outputs=_outputs(),
+            outputs=prior_outputs(),
         )
 
     @classmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pinpoint.nodes.place_texts import phrases_from_text, points_from_text
+from pinpoint.locinv_core.priors import from_boxes
+from pinpoint.nodes.place_texts import phrases_from_text, places_of, points_from_text
 
 
 def test_points_on_a_thing_and_beside_it_are_told_apart():
@@ -33,8 +34,25 @@ def test_a_word_is_looked_for_by_its_phrase_or_by_itself():
         ("cat=", "got the line 'cat='"),
         ("=a cat", "got the line '=a cat'"),
         ("cat\ncat=old", "'cat' is given twice"),
+        ("cat\nCat=old", "'Cat' is given twice"),
     ],
 )
 def test_a_line_that_describes_nothing_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         phrases_from_text(text)
+
+
+def test_a_words_places_come_together_whatever_its_capitals():
+    prior = from_boxes({"cat": (2, 3, 10, 12), "dog": (20, 20, 30, 30)}, (64, 64))
+    places = places_of("", "Cat=5,6\nCAT!=9,10", prior)
+    assert list(places) == ["cat", "dog"]
+    assert (places["cat"].boxes, places["cat"].on, places["cat"].off) == (
+        ((2, 3, 10, 12),),
+        ((5, 6),),
+        ((9, 10),),
+    )
+    # What is typed goes before the prior's place.
+    typed = places_of("Dog=1,1,5,5\ndog#1=6,6,9,9", "", prior)
+    assert typed["dog"].boxes == ((1, 1, 5, 5), (6, 6, 9, 9)) and typed["cat"].boxes == ((2, 3, 10, 12),)
+    with pytest.raises(ValueError, match="neither a box, a point nor a prior"):
+        places_of(" ", "", None)

@@ -7,7 +7,7 @@ comes back, pictures too, is written by the process that asked for it.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .work_items import Performer, Recipe, Task, TaskQueue, WorkItem, attempt
@@ -48,8 +48,9 @@ def on_cluster(
 ) -> Iterator[Done]:
     """Do the tasks on the Ray cluster at `address`: `host:port`, `ray://host:port`, "auto" or "local".
 
-    jobs: actors, of one CPU each; None takes as many as the cluster has CPUs. A worker that dies, or whose
-    machine does, is replaced and its task begun once more; if it is lost again, the outcome is an error.
+    jobs: actors, of one CPU each, and of a GPU or a part of one where the cluster has any; None takes one for
+    each GPU, or for each CPU where there is none. A worker that dies, or whose machine does, is replaced and
+    its task begun once more; if it is lost again, the outcome is an error.
     Raises ValueError without Ray, for an address where no cluster is, and where a worker cannot open the
     recipe; ChildProcessError where workers die of opening it.
     """
@@ -65,8 +66,8 @@ def on_cluster(
     under_way: dict[Any, int] = {}
     started = lost_starts = 0
     try:
-        limit = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        make = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(ClusterWorker)
+        limit, gpus = workers_and_gpus(ray.cluster_resources(), jobs)
+        make = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(ClusterWorker)
         while queue.open:
             while len(actors) < limit and queue.waiting > len(actors.keys() - opened):
                 actors[started] = make.remote(recipe)
@@ -102,6 +103,16 @@ def on_cluster(
             ray.kill(actor)
         if connected_here:
             ray.shutdown()
+
+
+def workers_and_gpus(resources: Mapping[str, float], jobs: int | None) -> tuple[int, float]:
+    """How many workers a cluster of these resources gets, and how much of a GPU each of them.
+
+    Without its share a worker would see no GPU, or all of them and take the first.
+    """
+    gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+    workers = jobs or gpus or cpus
+    return workers, 1 / -(-workers // gpus) if gpus else 0.0
 
 
 def import_ray() -> Any:

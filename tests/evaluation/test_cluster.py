@@ -11,10 +11,18 @@ from typing import Any
 
 import pytest
 
-from pinpoint.evaluation.cluster import LOCAL, on_cluster
+from pinpoint.evaluation.cluster import LOCAL, on_cluster, workers_and_gpus
 from pinpoint.evaluation.runner import Workforce, run_work
 from pinpoint.evaluation.work_items import WorkItem
-from pinpoint.tests.evaluation.fake_work import FakeRecipe, alive, begun, items, process_ids, variants
+from pinpoint.tests.evaluation.fake_work import (
+    DevicesRecipe,
+    FakeRecipe,
+    alive,
+    begun,
+    items,
+    process_ids,
+    variants,
+)
 
 
 def test_without_ray_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +40,39 @@ def test_without_ray_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: p
             FakeRecipe(log), items(tmp_path, 1), variants("a"), tmp_path, workforce=Workforce(cluster=LOCAL)
         )
     assert begun(log) == []
+
+
+@pytest.mark.parametrize(
+    ("resources", "jobs", "expected"),
+    [
+        ({"CPU": 8.0}, None, (8, 0.0)),
+        ({"CPU": 8.0}, 3, (3, 0.0)),
+        ({}, None, (1, 0.0)),
+        ({"CPU": 64.0, "GPU": 2.0}, None, (2, 1.0)),
+        ({"CPU": 64.0, "GPU": 2.0}, 1, (1, 1.0)),
+        # Two on one GPU and one on the other.
+        ({"CPU": 64.0, "GPU": 2.0}, 3, (3, 0.5)),
+        ({"CPU": 64.0, "GPU": 2.0}, 8, (8, 0.25)),
+    ],
+)
+def test_workers_share_the_gpus_that_there_are(
+    resources: dict[str, float], jobs: int | None, expected: tuple[int, float]
+) -> None:
+    assert workers_and_gpus(resources, jobs) == expected
+
+
+@pytest.mark.slow
+def test_a_worker_sees_the_gpu_that_is_its_own_and_no_other(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    # Ray hands GPUs out by their number, whether there are any or not.
+    ray.init(address=LOCAL, num_cpus=2, num_gpus=2, include_dashboard=False)
+    try:
+        rows = run_work(
+            DevicesRecipe(), items(tmp_path, 3), variants("a"), tmp_path, workforce=Workforce(cluster=LOCAL)
+        )
+    finally:
+        ray.shutdown()
+    assert [row["metrics"] for row in rows] == [{"devices": 1.0}] * 3
 
 
 @pytest.fixture(scope="module")

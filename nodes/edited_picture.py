@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from .progress import NodeRun
 
 CATEGORY = "Pinpoint/edit"
+TARGET_TOOLTIP = "What the picture should show: the source prompt with a word swapped, added or left out."
 
 
-def target_input() -> io.Input:
+def target_input(tooltip: str = TARGET_TOOLTIP) -> io.Input:
     """What the picture should show."""
     return io.String.Input(
         "target",
         multiline=True,
         default="a yellow fox and a red star in a meadow",
-        tooltip="What the picture should show: the source prompt with a word swapped, added or left out.",
+        tooltip=tooltip,
     )
 
 
@@ -39,17 +40,27 @@ def share_input(name: str, default: float, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
 
 
+def image_output() -> io.Output:
+    """The edited picture."""
+    return io.Image.Output(display_name="image", tooltip="The edited picture.")
+
+
+def latent_output() -> io.Output:
+    """The edit's latents."""
+    return io.Latent.Output(
+        display_name="latent", tooltip="The edit's latents, as this model's own VAE in ComfyUI has them."
+    )
+
+
 def edit_outputs() -> list[io.Output]:
     """What `EditedPicture.output` gives."""
     return [
-        io.Image.Output(display_name="image", tooltip="The edited picture."),
+        image_output(),
         io.Image.Output(
             display_name="reconstruction", tooltip="What the source prompt gives: how good the inversion is."
         ),
         io.Mask.Output(display_name="mask", tooltip="Where the edit could change the picture."),
-        io.Latent.Output(
-            display_name="latent", tooltip="The edit's latents, as this model's own VAE in ComfyUI has them."
-        ),
+        latent_output(),
         sockets.Maps.Output(
             display_name="maps", tooltip="Where the target's words look, for Cross-Attention Maps."
         ),

@@ -8,20 +8,16 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from . import sockets
-from .models import DIFFUSERS, EMBEDDED, dtype_input, model_names, path_of
+from .models import EMBEDDED, NO_FOLDER, dtype_input, folder_names, path_of, placed
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
-    from torch import Tensor
 
-    from ..locinv_core.model import EditModel
     from .managed_model import ManagedModel
     from .managed_networks import ManagedEditor
-    from .previews import LatentPreview
 
 CATEGORY = "Pinpoint/regions/editors"
-NONE = "none: put a model into models/diffusers"
 
 
 def _editor_output() -> io.Output:
@@ -131,7 +127,7 @@ class EditorInpaint(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=_folders() or [NONE],
+                    options=folder_names() or [NO_FOLDER],
                     tooltip="A Stable Diffusion inpainting model (9 channels) in diffusers' layout, from"
                     " models/diffusers.",
                 ),
@@ -146,12 +142,12 @@ class EditorInpaint(io.ComfyNode):
         from ..region_core.inpaint import load_inpaint_editor
         from .managed_model import manage
 
-        if model == NONE:
+        if model == NO_FOLDER:
             raise ValueError(
                 "model: there is none in models/diffusers; wants an inpainting model there, in diffusers'"
                 " layout"
             )
-        editor = load_inpaint_editor(path_of(model), **_placed(dtype), **editing)
+        editor = load_inpaint_editor(path_of(model), **placed(dtype), **editing)
         return io.NodeOutput(_diffusion(editor, manage(editor.model).patcher))
 
 
@@ -169,7 +165,7 @@ class EditorAmused(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[EMBEDDED, *_folders()],
+                    options=[EMBEDDED, *folder_names()],
                     default=EMBEDDED,
                     tooltip="'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
                     " Else an aMUSEd in diffusers' layout, from models/diffusers.",
@@ -185,7 +181,7 @@ class EditorAmused(io.ComfyNode):
         from ..region_core.amused import load_amused_editor
         from .managed_networks import ManagedEditor, patcher_of
 
-        editor = load_amused_editor(path_of(model), **_placed(dtype), **editing)
+        editor = load_amused_editor(path_of(model), **placed(dtype), **editing)
 
         def cost(steps: int | None) -> float:
             return float((editor.steps if steps is None else steps) * _branches(editor.guidance))
@@ -255,19 +251,6 @@ class EditorComfyUISampler(io.ComfyNode):
         return io.NodeOutput(ManagedEditor(editor, (), editor.cost, editor.preview))
 
 
-def _folders() -> list[str]:
-    return [name for name in model_names() if name.startswith(DIFFUSERS)]
-
-
-def _placed(dtype: str) -> dict[str, str]:
-    """Where weights are loaded to, and in which precision."""
-    import comfy.model_management
-
-    from .managed_model import suitable_dtype
-
-    return {"device": str(comfy.model_management.unet_offload_device()), "dtype": suitable_dtype(dtype)}
-
-
 def _branches(guidance: float) -> int:
     return 1 if guidance == 1 else 2
 
@@ -276,6 +259,7 @@ def _diffusion(editor: Any, patcher: Any) -> ManagedEditor:
     """A diffusion editor whose model ComfyUI has a handle on."""
     from ..region_core.editors import kept_steps
     from .managed_networks import ManagedEditor
+    from .previews import latent_preview
 
     def cost(steps: int | None) -> float:
         return float(
@@ -283,12 +267,3 @@ def _diffusion(editor: Any, patcher: Any) -> ManagedEditor:
         )
 
     return ManagedEditor(editor, (patcher,), cost, lambda image: latent_preview(editor.model, image))
-
-
-def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
-    """How the model's latents of a picture (1, 3, H, W) look; the model is ready."""
-    from ..locinv_core.images import Framing
-    from .previews import LatentPreview
-
-    padded = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple).pad_image(image)
-    return LatentPreview.fit(model.encode(padded), padded)

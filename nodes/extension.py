@@ -8,12 +8,14 @@ from .compared_edits import DiffEdit, MasaCtrlEdit, Pix2PixZeroEdit, PlugAndPlay
 from .edit import PromptToPromptEdit
 from .editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint
 from .find_word import FindWord
+from .instructed_edit import InstructPix2PixEdit, LoadInstructPix2Pix
 from .inversion import DDIMInvert, NullTextInversion
 from .inversion_files import LoadInversion, SaveInversion
 from .located_priors import PriorFromSegmentAnything, PriorFromText
 from .models import EditModelFromComfyUI, LoadEditModel
 from .networks import LoadCLIP, LoadViT
 from .pick_edit import PickBestEdit
+from .picture_edits import ImagicEdit, LeditsEdit
 from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
 from .prompts import ParsePrompt
 from .region_proposals import ProposeAnchors
@@ -44,6 +46,10 @@ NODES: list[type[io.ComfyNode]] = [
     MasaCtrlEdit,
     DiffEdit,
     Pix2PixZeroEdit,
+    LeditsEdit,
+    ImagicEdit,
+    LoadInstructPix2Pix,
+    InstructPix2PixEdit,
     CrossAttentionMaps,
     Compare,
     EditMetrics,

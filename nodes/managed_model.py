@@ -52,14 +52,17 @@ class ManagedModel:
     patcher: WholeModelPatcher
 
     @contextmanager
-    def ready(self) -> Iterator[EditModel]:
+    def ready(self, memory: int = 0) -> Iterator[EditModel]:
         """The model on ComfyUI's compute device, outside inference mode and without gradients.
 
-        What needs gradients turns them on itself.
+        What needs gradients turns them on itself. memory: bytes that the work takes beside the weights:
+        ComfyUI makes room for them, and has them back afterwards.
         """
-        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
         with torch.inference_mode(False), torch.no_grad():
             yield self.model
+        if memory:
+            comfy.model_management.soft_empty_cache()
 
 
 def manage(model: EditModel) -> ManagedModel:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CATEGORY = "Pinpoint/model"
 EMBEDDED = "embedded"
 CHECKPOINTS, DIFFUSERS = "checkpoints/", "diffusers/"
+NO_FOLDER = "none: put a model into models/diffusers"
 DTYPES = ["auto", "float32", "float16", "bfloat16"]
 PREDICTIONS = ["auto", "epsilon", "v_prediction"]
 
@@ -116,6 +117,20 @@ def model_names() -> list[str]:
         if index.parent != place
     ]
     return [EMBEDDED, *folders, *files]
+
+
+def folder_names() -> list[str]:
+    """Those of `model_names` that are folders in diffusers' layout."""
+    return [name for name in model_names() if name.startswith(DIFFUSERS)]
+
+
+def placed(dtype: str) -> dict[str, str]:
+    """Where ComfyUI wants weights to be loaded to, and in which precision: `device` and `dtype`."""
+    import comfy.model_management
+
+    from .managed_model import suitable_dtype
+
+    return {"device": str(comfy.model_management.unet_offload_device()), "dtype": suitable_dtype(dtype)}
 
 
 def path_of(name: str) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from ..locinv_core.model import EditModel
+
 _RIDGE = 1e-3
 
 
@@ -45,6 +47,14 @@ class LatentPreview:
             colours = (_with_ones(latents[:1]) @ self.weights).T.unflatten(1, (height, width))
             size = (height * self.factor, width * self.factor)
             return to_pil(F.interpolate(colours[None].clamp(0, 1), size, mode="bilinear"))
+
+
+def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
+    """How the model's latents of a picture (1, 3, H, W) look; the model is ready."""
+    from ..locinv_core.images import Framing
+
+    padded = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple).pad_image(image)
+    return LatentPreview.fit(model.encode(padded), padded)
 
 
 def _with_ones(latents: Tensor) -> Tensor:

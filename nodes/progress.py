@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -24,11 +24,18 @@ _PREVIEW_SIZE = 512
 class NodeProgress:
     """The core's progress callback: moves the node's bar and shows latents as they form.
 
-    The bar covers all `stages` of the node, one after the other or in turns.
+    The bar covers all `stages` of the node, one after the other or in turns. `steps` is how many each has,
+    where they differ.
     """
 
-    def __init__(self, stages: Sequence[str], preview: LatentPreview | None = None) -> None:
+    def __init__(
+        self,
+        stages: Sequence[str],
+        preview: LatentPreview | None = None,
+        steps: Mapping[str, int] | None = None,
+    ) -> None:
         self._done = dict.fromkeys(stages, 0)
+        self._steps = steps or {}
         self._bar = comfy.utils.ProgressBar(1)
         self._preview = preview
         self._shown_at = -_PREVIEW_SECONDS
@@ -48,7 +55,8 @@ class NodeProgress:
         ):
             self._shown_at = now
             shown = ("JPEG", self._preview.picture(preview_latents), _PREVIEW_SIZE)
-        self._bar.update_absolute(sum(self._done.values()), steps * len(self._done), shown)
+        total = sum(self._steps.get(name, steps) for name in self._done)
+        self._bar.update_absolute(sum(self._done.values()), total, shown)
 
 
 class NodeRun(Run):
@@ -73,6 +81,8 @@ def show_text(text: str) -> None:
         server.send_progress_text(text, context.node_id, server.client_id)
 
 
-def node_run(*stages: str, preview: LatentPreview | None = None) -> NodeRun:
-    """The run of a node that goes through these stages."""
-    return NodeRun(NodeProgress(stages, preview))
+def node_run(
+    *stages: str, preview: LatentPreview | None = None, steps: Mapping[str, int] | None = None
+) -> NodeRun:
+    """The run of a node that goes through these stages; `steps` is how many each has, where they differ."""
+    return NodeRun(NodeProgress(stages, preview, steps))

@@ -7,6 +7,9 @@ from comfy_api.latest import io
 Model = io.Custom("PINPOINT_MODEL")
 """A `ManagedModel`."""
 
+InstructModel = io.Custom("PINPOINT_INSTRUCT_MODEL")
+"""A `ManagedModel` whose UNet reads a picture beside the latents."""
+
 Prompt = io.Custom("PINPOINT_PROMPT")
 """A `locinv_core.prompts.Prompt`."""
 

@@ -1,0 +1,136 @@
+"""Load InstructPix2Pix Model, and InstructPix2Pix Edit: a picture and an order."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import sockets
+from .edited_picture import CATEGORY, image_output, latent_output
+from .inversion import image_input
+from .models import CATEGORY as MODEL_CATEGORY
+from .models import NO_FOLDER, dtype_input, folder_names, path_of, placed
+from .picture_edits import edited_from, latent_of, scale_input, steps_input
+from .region_proposals import seed_input
+from .tensors import image_of, one_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .managed_model import ManagedModel
+
+
+class LoadInstructPix2Pix(io.ComfyNode):
+    """Opens a model that follows orders."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLoadInstructPix2Pix",
+            display_name="Load InstructPix2Pix Model",
+            category=MODEL_CATEGORY,
+            description="Opens an InstructPix2Pix model, whose UNet reads the picture and an order.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=folder_names() or [NO_FOLDER],
+                    tooltip="An InstructPix2Pix model (8 channels) in diffusers' layout, from"
+                    " models/diffusers.",
+                ),
+                dtype_input(),
+            ],
+            outputs=[sockets.InstructModel.Output(display_name="model", tooltip="For InstructPix2Pix Edit.")],
+        )
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        from ..locinv_core.compared.instruct_pix2pix import load_instruct_model
+        from .managed_model import manage
+
+        if model == NO_FOLDER:
+            raise ValueError(
+                "model: there is none in models/diffusers; wants an InstructPix2Pix model there, in"
+                " diffusers' layout"
+            )
+        return io.NodeOutput(manage(load_instruct_model(path_of(model), **placed(dtype))))
+
+
+class InstructPix2PixEdit(io.ComfyNode):
+    """InstructPix2Pix: does to the picture what it is told."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointInstructPix2PixEdit",
+            display_name="InstructPix2Pix Edit",
+            category=CATEGORY,
+            description="Does to the picture what an order says, with a model that was trained to.",
+            inputs=[
+                sockets.InstructModel.Input("model", tooltip="From Load InstructPix2Pix Model."),
+                image_input(),
+                io.String.Input(
+                    "instruction",
+                    multiline=True,
+                    default="turn the yellow cat into a yellow fox",
+                    tooltip="What to do to the picture. Empty: what turns the source into the target.",
+                ),
+                steps_input("DDIM steps. 50 is usual; fewer are faster."),
+                scale_input("guidance", 7.5, "How strongly the edit follows the order; 7.5 is usual."),
+                scale_input(
+                    "image_guidance",
+                    1.5,
+                    "How strongly the edit keeps to the picture: 1.5 is usual, more changes less.",
+                ),
+                seed_input("The noise that the edit starts from."),
+                io.String.Input(
+                    "source",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="Only without an instruction: what the picture shows.",
+                ),
+                io.String.Input(
+                    "target",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="Only without an instruction: what it should show.",
+                ),
+            ],
+            outputs=[
+                image_output(),
+                latent_output(),
+                io.String.Output(display_name="instruction", tooltip="The order that was followed."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        image: Tensor,
+        instruction: str,
+        steps: int,
+        guidance: float,
+        image_guidance: float,
+        seed: int,
+        source: str = "",
+        target: str = "",
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.instruct_pix2pix import InstructPix2PixSettings
+        from ..region_core.method_types import EditTask, MethodModels
+        from ..region_core.picture_methods import edit_instructed, instruction_of
+
+        if not (instruction.strip() or (source.strip() and target.strip())):
+            raise ValueError(
+                "instruction: it is empty, wants an order, or a source and a target to make one of"
+            )
+        order = instruction if instruction.strip() else None
+        task = EditTask(one_picture(image), source, target, instruction=order)
+        settings = InstructPix2PixSettings(steps, guidance, image_guidance)
+        followed = instruction_of(model.model, task, settings)
+        work = partial(edit_instructed, MethodModels(instruct=model.model), task, settings, seed)
+        outcome = edited_from(model, task.image, work, {"edit": steps})
+        return io.NodeOutput(image_of(outcome.edited), latent_of(outcome, model.model), followed.text)

@@ -1,0 +1,264 @@
+"""Imagic and LEDITS++, a node each: methods that start from the picture itself, and not from an inversion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import sockets
+from .edited_picture import CATEGORY, image_output, latent_output, share_input, target_input
+from .inversion import GUIDANCE_TOOLTIP, image_input
+from .region_proposals import seed_input
+from .tensors import image_of, mask_of, one_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.model import EditModel
+    from ..locinv_core.priors import LocalizationPrior
+    from ..region_core.method_types import MethodOutcome
+    from .managed_model import ManagedModel
+    from .progress import NodeRun
+
+TUNING_BYTES = 16
+"""Of a weight that Adam tunes: its copy in float32, its gradient and Adam's two moments."""
+
+
+def model_input() -> io.Input:
+    """The socket of an edit model."""
+    return sockets.Model.Input("model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE.")
+
+
+def source_input() -> io.Input:
+    """What the picture shows."""
+    return io.String.Input(
+        "source",
+        multiline=True,
+        default="a yellow cat and a red star in a meadow",
+        tooltip="What the picture shows.",
+    )
+
+
+def steps_input(tooltip: str) -> io.Input:
+    """How many steps."""
+    return io.Int.Input("steps", default=50, min=1, max=1000, tooltip=tooltip)
+
+
+def scale_input(name: str, default: float, tooltip: str) -> io.Input:
+    """A scale of guidance, 0 to 100."""
+    return io.Float.Input(name, default=default, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
+
+
+class ImagicEdit(io.ComfyNode):
+    """Imagic: tunes a copy of the model to the picture, then goes towards the target."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointImagicEdit",
+            display_name="Imagic Edit",
+            category=CATEGORY,
+            description="Tunes the target's embedding and a copy of the UNet until they draw the picture, and"
+            " draws what lies between it and the target: for another pose or shape of the same thing."
+            " Takes long; the model itself stays as it is.",
+            inputs=[
+                model_input(),
+                image_input(),
+                target_input("What the picture should show. What it shows now is not asked for."),
+                steps_input("DDIM steps of the drawing at the end."),
+                scale_input("guidance", 7.5, GUIDANCE_TOOLTIP),
+                io.Float.Input(
+                    "interpolation",
+                    default=0.7,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="0 draws the picture itself, 1 the target. 0.6 to 0.8 are usual.",
+                ),
+                io.Int.Input(
+                    "embedding_steps",
+                    default=1000,
+                    min=0,
+                    max=100000,
+                    tooltip="Adam's steps on the target's embedding, until it stands for the picture. Each"
+                    " costs three UNet passes.",
+                ),
+                _rate_input("embedding_rate", 2e-3, 1e-4, "Adam's learning rate on the embedding."),
+                io.Int.Input(
+                    "tuning_steps",
+                    default=1500,
+                    min=0,
+                    max=100000,
+                    tooltip="Adam's steps on the copy of the UNet, until it draws the picture from that"
+                    " embedding. Each costs three UNet passes.",
+                ),
+                _rate_input("tuning_rate", 5e-7, 1e-8, "Adam's learning rate on the copy of the UNet."),
+                seed_input("Every noise that is drawn."),
+            ],
+            outputs=[image_output(), latent_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        image: Tensor,
+        target: str,
+        steps: int,
+        guidance: float,
+        interpolation: float,
+        embedding_steps: int,
+        embedding_rate: float,
+        tuning_steps: int,
+        tuning_rate: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.imagic import EMBEDDING_STAGE, TUNING_STAGE, ImagicSettings
+        from ..region_core.method_types import EditTask, MethodModels
+        from ..region_core.picture_methods import edit_imagic, imagic_target
+
+        task = EditTask(one_picture(image), source="", target=target)
+        settings = ImagicSettings(
+            steps=steps,
+            guidance=guidance,
+            interpolation=interpolation,
+            embedding_steps=embedding_steps,
+            embedding_rate=embedding_rate,
+            tuning_steps=tuning_steps,
+            tuning_rate=tuning_rate,
+        )
+        imagic_target(model.model, task, settings)
+        outcome = edited_from(
+            model,
+            task.image,
+            partial(edit_imagic, MethodModels(model=model.model), task, settings, seed),
+            {EMBEDDING_STAGE: embedding_steps, TUNING_STAGE: tuning_steps, "edit": steps},
+            memory=TUNING_BYTES * sum(weight.numel() for weight in model.model.unet.parameters()),
+        )
+        return io.NodeOutput(image_of(outcome.edited), latent_of(outcome, model.model))
+
+
+class LeditsEdit(io.ComfyNode):
+    """LEDITS++: concepts taken away and added, each where it belongs, on an exact inversion."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLeditsEdit",
+            display_name="LEDITS++ Edit",
+            category=CATEGORY,
+            description="Takes away the things that the source alone names and adds those that the target"
+            " alone names, each where the model finds it, on an inversion that is exact.",
+            inputs=[
+                model_input(),
+                image_input(),
+                source_input(),
+                target_input(),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="Where the source's things are: the edit stays in the place of those that it"
+                    " changes.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White where the picture may change, of its size; goes before the prior. The"
+                    " masks of a batch are joined.",
+                ),
+                steps_input("Steps, there and back. 50 is usual; fewer are faster."),
+                share_input(
+                    "skip",
+                    0.15,
+                    "How many more steps the schedule has, as a share of the steps: the noisiest, which are"
+                    " left out. More keeps more of the picture.",
+                ),
+                scale_input("guidance", 5.0, "How strongly things are taken away and added."),
+                share_input(
+                    "threshold",
+                    0.9,
+                    "A thing acts on the part of the picture above this quantile. More keeps it to a smaller"
+                    " place.",
+                ),
+                seed_input("The noises of the inversion."),
+            ],
+            outputs=[
+                image_output(),
+                io.Image.Output(
+                    display_name="reconstruction", tooltip="The picture through the model's VAE."
+                ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="Where the edit acted, as the share of the steps in which it did.",
+                ),
+                latent_output(),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        image: Tensor,
+        source: str,
+        target: str,
+        steps: int,
+        skip: float,
+        guidance: float,
+        threshold: float,
+        seed: int,
+        prior: LocalizationPrior | None = None,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        from ..locinv_core.compared.ledits import LeditsSettings
+        from ..region_core.method_types import EditTask, MethodModels
+        from ..region_core.picture_methods import edit_ledits, ledits_plan
+
+        inside = None if mask is None else (mask_of(mask) >= 0.5).float()
+        task = EditTask(one_picture(image), source, target, prior, inside)
+        within_mask = prior is not None or mask is not None
+        settings = LeditsSettings(steps, skip, guidance, threshold, within_mask)
+        ledits_plan(model.model, task, settings)
+        work = partial(edit_ledits, MethodModels(model=model.model), task, settings, seed)
+        outcome = edited_from(model, task.image, work, {"inversion": steps, "edit": steps})
+        assert outcome.reconstruction is not None and outcome.mask is not None
+        return io.NodeOutput(
+            image_of(outcome.edited),
+            image_of(outcome.reconstruction),
+            outcome.mask[None],
+            latent_of(outcome, model.model),
+        )
+
+
+def edited_from(
+    model: ManagedModel,
+    picture: Tensor,
+    work: Callable[[NodeRun], MethodOutcome],
+    stages: Mapping[str, int],
+    memory: int = 0,
+) -> MethodOutcome:
+    """What `work` makes of a picture (1, 3, H, W) while ComfyUI has the model ready; its cost is shown.
+
+    stages: the steps of each stage that the bar goes through. memory: as `ManagedModel.ready` takes it.
+    """
+    from .previews import latent_preview
+    from .progress import node_run
+
+    with model.ready(memory) as ready:
+        run = node_run(*stages, preview=latent_preview(ready, picture), steps=stages)
+        outcome = work(run)
+    run.show_cost()
+    return outcome
+
+
+def latent_of(outcome: MethodOutcome, model: EditModel) -> dict[str, Tensor]:
+    """The LATENT of an edit, as ComfyUI's VAE has it."""
+    assert outcome.latents is not None
+    return {"samples": outcome.latents / model.vae.config.scaling_factor}
+
+
+def _rate_input(name: str, default: float, step: float, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, round=False, tooltip=tooltip)

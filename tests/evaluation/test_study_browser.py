@@ -85,7 +85,7 @@ def press_method(page: Any, method: str) -> None:
     """Press the digit of the picture that has the method's colour, and wait until it is saved."""
     place = page.evaluate(COLOURS_ON_PAGE).index(list(COLOURS[method]))
     page.keyboard.press(str(place + 1))
-    page.wait_for_function("document.getElementById('status').textContent === 'Saved'")
+    page.wait_for_function("() => document.getElementById('status').textContent === 'Saved'")
 
 
 def test_a_study_is_answered_with_the_keyboard_alone(page: Any, site: Path, serve: Any) -> None:
@@ -122,11 +122,11 @@ def test_tab_arrows_and_the_mouse_answer_too(page: Any, site: Path, serve: Any) 
     question(page)
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.getElementById('status').textContent === 'Saved'")
+    page.wait_for_function("() => document.getElementById('status').textContent === 'Saved'")
     by_key = page.evaluate("document.querySelector('#edits input:checked').value")
     page.click(f"#edits .edit:nth-child({(int(by_key) + 1) % 3 + 1})")
-    page.wait_for_function(f"!document.querySelectorAll('#edits input')[{by_key}].checked")
-    page.wait_for_function("document.getElementById('status').textContent === 'Saved'")
+    page.wait_for_function(f"() => !document.querySelectorAll('#edits input')[{by_key}].checked")
+    page.wait_for_function("() => document.getElementById('status').textContent === 'Saved'")
     page.click("#next")
     assert question(page) == "background"
     page.click("#back")
@@ -171,7 +171,7 @@ def test_the_original_is_shown_in_the_place_of_the_edits(page: Any, serve: Any) 
     number = int(session(server.study, "anna")[0].trial.item.removeprefix("item-"))
     page.keyboard.down("c")
     page.wait_for_function(LOADED)
-    page.wait_for_function("document.getElementById('trial').classList.contains('comparing')")
+    page.wait_for_function("() => document.getElementById('trial').classList.contains('comparing')")
     assert page.evaluate(COLOURS_ON_PAGE) == [[10 * number, 90, 90]] * len(METHODS)
     page.keyboard.up("c")
     page.wait_for_function(LOADED)
@@ -186,7 +186,7 @@ def test_nothing_is_taken_for_saved_while_the_server_is_gone(page: Any, site: Pa
     port = server.server_port
     stop(server)
     page.keyboard.press("1")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Not saved')")
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('Not saved')")
     assert page.is_disabled("#next")
     assert not (site / "answers.jsonl").exists()
     serve(port)

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +129,13 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Edit and write the files; ValueError for bad input, before any work."""
     _check_files(args)
+    if not -(2**63) <= args.seed < 2**64:
+        raise ValueError(f"seed: got {args.seed}, wants a whole number of at most 64 bits")
     if args.method in OTHER_METHOD_NAMES:
         return _run_other(args)
     for name in ("mask", "instruction"):
         if getattr(args, name) is not None:
-            raise ValueError(f"{name}: the method {args.method or 'locinv'!r} has no such option")
+            raise ValueError(f"{name}: the method {_preset_name(args)!r} has no such option")
     import torch
 
     from ..locinv_core.images import load_image
@@ -170,7 +172,7 @@ def _run_other(args: argparse.Namespace) -> int:
     """Run a method that is no preset."""
     from . import edit_methods
 
-    edit_methods.refuse_preset_options(args)
+    edit_methods.refuse_foreign_options(args)
     from ..locinv_core.images import load_image
     from ..locinv_core.priors import from_arguments, from_mask_files
     from ..locinv_core.run import Run
@@ -206,19 +208,23 @@ def _run_other(args: argparse.Namespace) -> int:
 
 def _more_settings(arguments: Sequence[str], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """--set NAME=VALUE by name; a value is JSON, or, where it is none, the text itself."""
+    from ..region_core.method_types import as_tuple
+
     settings: dict[str, Any] = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         name = name.strip().replace("-", "_")
         if not (name and equals):
             raise ValueError(f"set: got {argument!r}, wants NAME=VALUE, for example interpolation=0.8")
-        if name in settings or name in (known or {}):
+        if name in settings:
             raise ValueError(f"set: {name!r} is given twice")
+        if name in (known or {}):
+            raise ValueError(f"set: {name!r} has an option of its own, --{name}")
         try:
             value = json.loads(text)
         except ValueError:
             value = text
-        settings[name] = tuple(value) if isinstance(value, list) else value
+        settings[name] = as_tuple(value)
     return settings
 
 
@@ -226,6 +232,8 @@ def _check_files(args: argparse.Namespace) -> None:
     check_output_folder(args.out)
     if args.save_inversion is not None and not args.save_inversion.absolute().parent.is_dir():
         raise ValueError(f"save-inversion: the folder of {str(args.save_inversion)!r} does not exist")
+    if args.save_inversion is not None and args.save_inversion.is_dir():
+        raise ValueError(f"save-inversion: {str(args.save_inversion)!r} is a folder, wants a file")
     if not args.image.exists():
         raise ValueError(f"image: there is no file {str(args.image)!r}")
 
@@ -294,13 +302,15 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
 
     height, width = image.shape[-2:]
     prior = from_arguments(given, (height, width)) if given else None
-    method = method_named(args.method or ("locinv" if args.prior else "direct"))
+    method = method_named(_preset_name(args))
     method = method.with_choices(args.tokens, args.null)
     settings: dict[str, Any] = {"guidance": 7.5 if args.guidance is None else args.guidance}
     if args.carry is not None:
         settings["carry"] = args.carry
     if args.blend is not None:
         settings["blend"] = args.blend
+    if any(field.name == "seed" for field in fields(method.settings_type)):
+        settings["seed"] = args.seed
     return EditRequest(
         image,
         args.source,
@@ -312,6 +322,11 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
         settings=method.settings(**settings, **_more_settings(args.set, settings)),
         composite_pixels=args.composite,
     )
+
+
+def _preset_name(args: argparse.Namespace) -> str:
+    name: str = args.method or ("locinv" if args.prior else "direct")
+    return name
 
 
 def _binding(text: str) -> tuple[str, str]:

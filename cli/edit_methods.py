@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from ..region_core.method_types import EditTask, MethodModels, MethodOutcome
 
 PRESETS_ALONE = ("tokens", "null", "carry", "blend", "bind", "save_inversion", "inversion")
-OWN_FOLDER = {"inpaint": "inpaint", "instruct-pix2pix": "instruct"}
+INSTRUCTED = "instruct-pix2pix"
+OWN_FOLDER = {"inpaint": "inpaint", INSTRUCTED: "instruct"}
 """Methods whose --model is not a text-to-image model, and what `open_models` calls it."""
 
 
-def refuse_preset_options(args: argparse.Namespace) -> None:
-    """Raise ValueError for an option that only the presets have."""
+def refuse_foreign_options(args: argparse.Namespace) -> None:
+    """Raise ValueError for an option that only the presets, or another method, have."""
     for name in PRESETS_ALONE:
         if getattr(args, name) is not None:
             option = name.replace("_", "-")
             raise ValueError(f"{option}: the method {args.method!r} has no such option")
+    if args.instruction is not None and args.method != INSTRUCTED:
+        raise ValueError(f"instruction: the method {args.method!r} has no such option")
 
 
 def chosen_settings(args: argparse.Namespace, more: Mapping[str, Any]) -> dict[str, Any]:

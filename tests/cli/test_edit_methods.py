@@ -109,6 +109,21 @@ def test_another_setting_of_a_preset_can_be_given_too(image, folders, tmp_path):
     assert report["forward_equivalents"]["mask"] == 3 * 2
 
 
+def test_a_setting_may_be_lists_in_lists(image, folders, tmp_path):
+    pairs = 'pairs=[["a cat", "a fox"], ["the cat", "the fox"]]'
+    more = ("--method", "pix2pix-zero", "--model", folders["model"], "--set", pairs)
+    assert pinpoint_edit(image, tmp_path, *more) == 0
+
+
+def test_the_seed_of_a_preset_is_the_commands(image, folders, tmp_path):
+    edited = {}
+    for name, seed in (("a", "1"), ("again", "1"), ("b", "2")):
+        more = ("--method", "diffedit", "--model", folders["model"], "--set", "noises=1", "--seed", seed)
+        assert pinpoint_edit(image, tmp_path / name, *more) == 0
+        edited[name] = (tmp_path / name / "edited.png").read_bytes()
+    assert edited["a"] == edited["again"] != edited["b"]
+
+
 BAD = {
     "no mask": (["--method", "blended"], "wants --mask, or --prior"),
     "the embedded model for inpainting": (
@@ -122,7 +137,9 @@ BAD = {
     "a composite that there is not": (["--method", "imagic", "--composite"], "composite: the method"),
     "a setting that is none": (["--method", "imagic", "--set", "noises"], "wants NAME=VALUE"),
     "a setting twice": (["--method", "imagic", "--set", "x=1", "--set", "x=2"], "given twice"),
+    "a setting with an option": (["--method", "diffedit", "--set", "seed=1"], "option of its own, --seed"),
     "an instruction for a preset": (["--method", "nti", "--instruction", "x"], "instruction: the method"),
+    "an instruction for another method": (["--method", "imagic", "--instruction", "x"], "instruction: the"),
     "a mask for a preset": (["--method", "nti", "--mask", "x.png"], "mask: the method 'nti'"),
     "a CLIP that is not there": (["--method", "learnable-regions", "--clip", "./nothing"], "clip: got"),
 }

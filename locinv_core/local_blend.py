@@ -160,15 +160,29 @@ def edited_things(
     return EditedThings(tuple(sorted(old)), tuple(sorted(new)), tuple(names), tuple(unplaced))
 
 
-def edited_place(source: Prompt, target: Prompt, prior: LocalizationPrior) -> Tensor:
+def edited_place(
+    source: Prompt, target: Prompt, prior: LocalizationPrior, *, reweighted: Iterable[str] = ()
+) -> Tensor:
     """The places of the things that the edit touches as one mask, (H, W), at the prior's size.
 
-    It is that of all the prior's words if one of those things has no place of its own. Raises as
-    `edited_things`.
+    reweighted: words that the edit weighs, as `Prompt.find` takes them. It is the place of all the prior's
+    words if one of those things has no place of its own. Raises as `edited_things`.
     """
-    things = edited_things(source, target, align(source, target), prior=prior)
+    emphasised = words_in(target, reweighted)
+    things = edited_things(source, target, align(source, target), prior=prior, emphasised=emphasised)
     words = prior.words if things.unplaced or not things.placed else things.placed
     return torch.stack([prior.mask(word) for word in words]).amax(dim=0)
+
+
+def words_in(prompt: Prompt, names: Iterable[str]) -> list[int]:
+    """The indices of those of these words that the prompt has."""
+    found: list[int] = []
+    for name in names:
+        try:
+            found += prompt.locate(name)
+        except ValueError:  # a word of another target
+            continue
+    return found
 
 
 def _things(prompt: Prompt, indices: Set[int], placed: Set[int] = frozenset()) -> set[int]:

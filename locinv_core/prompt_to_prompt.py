@@ -15,7 +15,7 @@ from .alignment import Alignment, align
 from .edit_settings import EditSettings, step_of
 from .guidance import guided_noise, proximal_step, reconstruction_step
 from .inversion import Inversion
-from .local_blend import BlendPlan, kept_words, plan_blend
+from .local_blend import BlendPlan, kept_words, plan_blend, words_in
 from .model import EditModel
 from .p2p_control import PromptToPromptControl, plan_attention
 from .priors import LocalizationPrior
@@ -256,7 +256,7 @@ def _blend_plans(
             alignment,
             settings.blend,
             prior=prior,
-            emphasised=[i for name in settings.reweight for i in _located(target, name)],
+            emphasised=words_in(target, settings.reweight),
             threshold=settings.blend_threshold,
             grow=settings.blend_grow,
             latent_size=(height, width),
@@ -276,13 +276,6 @@ def _blend_masks(blends: Sequence[BlendPlan | None], maps: Tensor, z: Tensor) ->
             for k, blend in enumerate(blends)
         ]
     )
-
-
-def _located(prompt: Prompt, word: str) -> range:
-    try:
-        return prompt.locate(word)
-    except ValueError:
-        return range(0)
 
 
 def _at_source(model: EditModel, inversion: Inversion, step: int) -> Tensor:

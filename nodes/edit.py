@@ -156,7 +156,8 @@ class PromptToPromptEdit(io.ComfyNode):
         result = edited_by(edit, inversion, target, settings, prior)
         if composite and prior is not None:
             with torch.inference_mode(False):
-                place = edited_place(inversion.inversion.prompt, result.target, prior)
+                source = inversion.inversion.prompt
+                place = edited_place(source, result.target, prior, reweighted=settings.reweight)
                 edited = composed(inversion.image, result.edited, place, feather)
             result = replace(result, edited=edited, mask=place)
         return result.output()

@@ -55,3 +55,14 @@ def test_an_edit_has_its_things_places_or_all_places_if_one_of_its_things_has_no
     prior = from_boxes({"cat": (0, 0, 8, 8), "star": (20, 20, 30, 30)}, (66, 70))
     assert torch.equal(edited_place(source, swap, prior), prior.mask("cat"))
     assert torch.equal(edited_place(source, other, prior), prior.union())
+
+
+def test_an_edit_that_weighs_a_word_has_its_things_place_too():
+    tokenizer = tiny_models.tiny_model().tokenizer
+    source, swap = (parse_prompt(f"a {first} and a star and a house", tokenizer) for first in ("cat", "fox"))
+    prior = from_boxes({"cat": (0, 0, 8, 8), "star": (20, 20, 30, 30), "house": (40, 40, 60, 60)}, (66, 70))
+    both = torch.maximum(prior.mask("cat"), prior.mask("star"))
+    assert torch.equal(edited_place(source, swap, prior, reweighted=["star"]), both)
+    assert torch.equal(edited_place(source, source, prior, reweighted=["house"]), prior.mask("house"))
+    # A word of another target has no part in this one.
+    assert torch.equal(edited_place(source, swap, prior, reweighted=["wolf"]), prior.mask("cat"))

@@ -19,6 +19,10 @@ NullMethod = Literal["none", "null-text", "negative-prompt", "proximal", "direct
 NULL_METHODS: tuple[str, ...] = get_args(NullMethod)
 
 
+SAME_PICTURE = 0.05
+"""How far latents of one picture encoded twice (in two dtypes, say) may be apart, of their magnitude."""
+
+
 @dataclass(frozen=True)
 class Inversion:
     """A picture's way to noise, and what makes the way back end in the picture.
@@ -87,6 +91,27 @@ class Inversion:
             guidance=None,
         )
 
+    def on(self, device: torch.device) -> Inversion:
+        """The same inversion with its tensors on `device`: one opened from a file has them on the CPU."""
+        tensors = ("latents", "token_vectors", "null_text", "trajectory")
+        there = {name: value.to(device) for name in tensors if (value := getattr(self, name)) is not None}
+        return replace(self, **there)
+
+    def check_picture(self, latents: Tensor, latent_factor: int) -> None:
+        """Raise ValueError unless this inversion is of the picture that latents (1, C, h, w) encode.
+
+        latent_factor: pixels a latent cell is wide.
+        """
+        if self.latents.shape[1:] != latents.shape[1:]:
+            had, wants = (
+                f"{z.shape[-1] * latent_factor}x{z.shape[-2] * latent_factor}"
+                for z in (self.latents, latents)
+            )
+            raise ValueError(f"inversion: it was made of a picture of {had} pixels, wants one of {wants}")
+        apart = (self.pivot(self.steps).to(latents) - latents).norm() / latents.norm()
+        if float(apart) > SAME_PICTURE:
+            raise ValueError("inversion: it was made of another picture; wants the picture that is edited")
+
     def check_model(self, model: EditModel) -> None:
         """Raise ValueError unless `model` is the one that this inversion was made with."""
         if self.fingerprint != model.fingerprint:
@@ -104,7 +129,10 @@ def ddim_invert(
 
     ε is evaluated at the timestep being stepped *to*, the convention of Null-text, so that inverting and
     sampling use the same timesteps.
+    Raises ValueError for latents of several pictures.
     """
+    if latents.ndim != 4 or len(latents) != 1:
+        raise ValueError(f"latents: got the shape {tuple(latents.shape)}, wants one picture's, (1, C, h, w)")
     run = run or Run()
     timesteps = model.schedule.timesteps(steps)
     with run.stage("inversion"):

@@ -29,9 +29,6 @@ from .tokens import TuningSettings
 from .tuning_plan import Binding, TuningPlan, bindings_of_edit, plan_dpl, plan_tuning, word_name
 from .word_maps import maps_before_and_after
 
-SAME_PICTURE = 0.05
-"""How far latents of one picture encoded twice (in two dtypes, say) may be apart, of their magnitude."""
-
 
 @dataclass(frozen=True)
 class EditRequest:
@@ -101,6 +98,8 @@ def localized_edit(
     model.schedule.timesteps(request.steps)
     method.check_settings(request.edit_settings)
     check_guidance(request.edit_settings.guidance)
+    if request.image.ndim != 4 or tuple(request.image.shape[:2]) != (1, 3):
+        raise ValueError(f"image: got the shape {tuple(request.image.shape)}, wants one picture (1, 3, H, W)")
     source = parse_prompt(request.source, model.tokenizer)
     target = parse_prompt(request.target, model.tokenizer)
     height, width = request.image.shape[-2:]
@@ -137,7 +136,8 @@ def localized_edit(
             framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents)
         )
     if request.composite_pixels and request.prior is not None:
-        place = edited_place(source, target, request.prior)
+        reweighted = getattr(request.edit_settings, "reweight", ())
+        place = edited_place(source, target, request.prior, reweighted=reweighted)
         edited = composite(request.image, edited, place, request.feather)
     return LocalizedEdit(edited, reconstruction, inversion, result, bindings)
 
@@ -213,16 +213,10 @@ def _check_inversion(
     inversion: Inversion, model: EditModel, latents: Tensor, source: Prompt, steps: int
 ) -> None:
     inversion.check_model(model)
-    if inversion.latents.shape[1:] != latents.shape[1:]:
-        factor = model.latent_factor
-        had, wants = (f"{z.shape[-1] * factor}x{z.shape[-2] * factor}" for z in (inversion.latents, latents))
-        raise ValueError(f"inversion: it is of a picture of {had} pixels, wants {wants}")
     if inversion.prompt.token_ids != source.token_ids:
         raise ValueError(
             f"inversion: it was made with the source {inversion.prompt.text!r}, wants {source.text!r}"
         )
     if inversion.steps != steps:
         raise ValueError(f"inversion: it has {inversion.steps} steps, wants {steps}")
-    apart = (inversion.pivot(steps).to(latents) - latents).norm() / latents.norm()
-    if float(apart) > SAME_PICTURE:
-        raise ValueError("inversion: it was made of another picture; wants the picture that is edited")
+    inversion.check_picture(latents, model.latent_factor)

@@ -40,6 +40,7 @@ def locinv(
     """
     check_guidance(guidance)
     inversion.check_model(model)
+    inversion = inversion.on(model.device)
     run = run or Run()
     if null_method != "null-text" or not interleaved:
         tuned = optimize_tokens(model, inversion, positions, objective, tuning, run=run)

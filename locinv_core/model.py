@@ -198,7 +198,7 @@ class EditModel:
         output = self._pass(latents, timestep, context, run or Run(), control, None, value_context)
         if output is None:
             raise RuntimeError("the UNet pass stopped before its end")
-        return self.schedule.noise_from_output(output.float(), latents, timestep)
+        return self.schedule.noise_from_output(output.float(), latents.to(output.device), timestep)
 
     def observe(
         self,

@@ -76,13 +76,16 @@ def null_text_step(
 
     null = null_context.detach().float().clone().requires_grad_(True)
     optimizer = torch.optim.Adam([null], lr=settings.rate(step))
+    # The gradient of a mean over all latents is too small for a UNet in half precision: it goes through it
+    # multiplied by a power of two, which changes nothing else.
+    scale = 2.0 ** target.numel().bit_length()
     for _ in range(settings.inner_steps):
         reached = step_down(model.predict_noise(latents, start, null, run=run))
         loss = F.mse_loss(reached, target)
         if loss.item() < settings.enough(step):
             return null.detach(), reached.detach()
-        optimizer.zero_grad()
-        loss.backward()
+        (gradient,) = torch.autograd.grad(scale * loss, null)
+        null.grad = gradient / scale
         optimizer.step()
     with torch.no_grad():
         reached = step_down(model.predict_noise(latents, start, null, run=run))
@@ -103,6 +106,7 @@ def optimize_null_text(
     """
     check_guidance(guidance)
     inversion.check_model(model)
+    inversion = inversion.on(model.device)
     settings = settings or NullTextSettings()
     run = run or Run()
     with run.stage("null-text"), torch.inference_mode(False), torch.enable_grad():

@@ -90,7 +90,7 @@ class LoadInversion(io.ComfyNode):
     def execute(cls, model: ManagedModel, image: Tensor, file: str) -> io.NodeOutput:
         from ..locinv_core.images import Framing
         from ..locinv_core.inversion_file import open_inversion
-        from .inverted_picture import InvertedPicture, check_same_picture
+        from .inverted_picture import InvertedPicture
 
         if file not in saved_inversions():
             raise ValueError(f"file: there is no saved inversion {file!r} in the output and input folders")
@@ -99,7 +99,7 @@ class LoadInversion(io.ComfyNode):
         inversion.check_model(model.model)
         framing = Framing.of(picture.shape[-2], picture.shape[-1], model.model.size_multiple)
         with model.ready() as ready:
-            check_same_picture(inversion, ready.encode(framing.pad_image(picture)), ready.latent_factor)
+            inversion.check_picture(ready.encode(framing.pad_image(picture)), ready.latent_factor)
         return io.NodeOutput(InvertedPicture(model, picture, framing, inversion))
 
 

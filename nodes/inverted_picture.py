@@ -68,23 +68,6 @@ class WordMaps:
     before_by_step: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
 
-def check_same_picture(inversion: Inversion, latents: Tensor, latent_factor: int) -> None:
-    """Raise ValueError unless the inversion is of the picture that these latents (1, C, h, w) encode."""
-    from ..locinv_core.localized_edit import SAME_PICTURE
-
-    if inversion.latents.shape[1:] != latents.shape[1:]:
-        was, wants = (
-            f"{z.shape[-1] * latent_factor}x{z.shape[-2] * latent_factor}"
-            for z in (inversion.latents, latents)
-        )
-        raise ValueError(
-            f"image: it has {wants} pixels, but the inversion was made of {was}; wants its own picture"
-        )
-    apart = (inversion.latents[:1].to(latents) - latents).norm() / latents.norm()
-    if float(apart) > SAME_PICTURE:
-        raise ValueError("image: the inversion was made of another picture; wants its own")
-
-
 def check_prompt(prompt: Prompt, model: ManagedModel) -> None:
     """Raise ValueError unless the prompt was read by this model's tokenizer."""
     from ..locinv_core.prompts import parse_prompt

@@ -117,8 +117,10 @@ BAD = {
     "too long a text": (["--source", "cat " * 90], "too long"),
     "no steps": (["--steps", "0"], "steps"),
     "guidance out of bounds": (["--guidance", "-2"], "guidance"),
+    "too large a seed": (["--seed", str(2**64)], "seed: got 18446744073709551616"),
     "a model that is none": (["--model", "nothing"], "nothing"),
     "a missing inversion": (["--inversion", "nothing.safetensors"], "nothing.safetensors"),
+    "an inversion to be kept as a folder": (["--save-inversion", "."], "save-inversion: .* wants a file"),
     "a binding that is none": (["--bind", "red"], "ADJ:NOUN"),
     "a bound word that is not there": (["--bind", "green:cat"], "green"),
     "LocInv without a place": (["--method", "locinv"], "wants a mask or a box"),
@@ -199,7 +201,18 @@ def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(image, mod
     assert not any("\x1b" in line for line in lines)
 
 
-def test_the_seed_is_used_and_the_run_is_repeatable(image, model, tmp_path):
+def test_a_composite_keeps_what_a_weighed_word_does(image, model, tmp_path):
+    places = ("--prior", "cat=10,10,30,40", "--prior", "dog=50,10,80,60")
+    more = ("--method", "direct", "--composite", "--set", 'reweight={"dog": 3}')
+    assert pinpoint_edit(image, model, tmp_path, *places, *more) == 0
+    source, edited = (np.asarray(Image.open(path)) for path in (image, tmp_path / "edited.png"))
+    changed = (source != edited).any(axis=-1)
+    assert changed[20:30, 15:25].any() and changed[20:50, 60:70].any()
+    changed[10:40, 10:30] = changed[10:60, 50:80] = False
+    assert not changed.any()
+
+
+def test_a_run_is_repeatable(image, model, tmp_path):
     prior = ("--prior", "cat=10,10,50,50", "--seed", "7")
     for name in "ab":
         assert pinpoint_edit(image, model, tmp_path / name, *prior) == 0

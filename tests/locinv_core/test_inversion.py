@@ -54,6 +54,13 @@ def test_inversion_costs_one_forward_equivalent_a_step_and_reports_each(tiny_mod
     assert seen == [("inversion", step, 4) for step in (1, 2, 3, 4)]
 
 
+def test_latents_of_two_pictures_are_refused_before_any_pass(tiny_model, inversion):
+    run = Run()
+    with pytest.raises(ValueError, match=r"latents: got the shape \(2, 4, 32, 32\), wants one picture"):
+        ddim_invert(tiny_model, inversion.latents[:2], inversion.prompt, STEPS, run=run)
+    assert run.total == 0
+
+
 def test_an_inversion_opened_again_is_the_same_bit_for_bit(inversion, tmp_path):
     generator = torch.Generator().manual_seed(1)
     whole = replace(

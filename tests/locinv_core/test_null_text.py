@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from pinpoint.locinv_core.inversion import ddim_invert
-from pinpoint.locinv_core.null_text import NullTextSettings, optimize_null_text, reconstruct_by
+from pinpoint.locinv_core.locinv import locinv
+from pinpoint.locinv_core.model import EditModel
+from pinpoint.locinv_core.null_text import (
+    NullTextSettings,
+    null_text_step,
+    optimize_null_text,
+    reconstruct_by,
+)
 from pinpoint.locinv_core.prompts import empty_prompt, parse_prompt
 from pinpoint.locinv_core.run import Run
+from pinpoint.locinv_core.tokens import TokenTuner
 
 STEPS, GUIDANCE = 4, 5.0
 
@@ -110,6 +121,53 @@ def test_a_cancel_passes_through_and_leaves_the_model_as_it_was(tiny_model, inve
         optimize_null_text(tiny_model, inversion, GUIDANCE, run=Run(cancel))
     assert all(torch.equal(before[name], p) for name, p in tiny_model.unet.named_parameters())
     assert tiny_model.unet.attn_processors == processors
+
+
+def linear_unet(schedule, dtype):
+    """What stands in for a model: a UNet that is one product in this precision, of latents of 4x64x64."""
+    weights = torch.randn(32, 4 * 64 * 64, generator=torch.Generator().manual_seed(1)) / 32**0.5
+
+    def predict_noise(latents, timestep, context, *, run=None):
+        return (context.to(dtype).mean(dim=1) @ weights.to(dtype)).float().view_as(latents)
+
+    return SimpleNamespace(schedule=schedule, predict_noise=predict_noise)
+
+
+def test_null_text_moves_in_half_precision_as_in_full(tiny_model):
+    """The gradient of a mean over 16384 latents is under what float16 can hold."""
+    z = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+    context, null, goal = torch.randn(3, 1, 77, 32, generator=torch.Generator().manual_seed(3))
+    goal = null + 0.02 * goal
+    settings, pair = NullTextSettings(inner_steps=4, tolerance=0.0, tolerance_slope=0.0), (21, 1)
+    moves = []
+    for dtype in (torch.float32, torch.float16):
+        model = linear_unet(tiny_model.schedule, dtype)
+        conditional, wanted = (model.predict_noise(z, 21, c) for c in (context, goal))
+        noise = wanted + GUIDANCE * (conditional - wanted)
+        target = tiny_model.schedule.move(z, noise, *pair)
+        found, _ = null_text_step(model, z, pair, context, null, target, 0, GUIDANCE, settings, Run())
+        moves.append((found - null).flatten())
+    assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.95
+
+
+def test_an_inversion_that_lies_elsewhere_is_brought_to_the_model(tiny_model, inversion, monkeypatch):
+    """One opened from a file is on the CPU, and the model on a graphics card; `meta` stands in for that."""
+    card = torch.device("meta")
+
+    def predict_noise(self, latents, *others, **options):
+        return torch.zeros(latents.shape, device=card)
+
+    monkeypatch.setattr(EditModel, "device", card)
+    monkeypatch.setattr(EditModel, "predict_noise", predict_noise)
+    monkeypatch.setattr(EditModel, "encode_prompt", lambda self, *_: torch.zeros(1, 77, 32, device=card))
+    monkeypatch.setattr(TokenTuner, "tune", lambda self, z, timestep, step, vectors, run: vectors)
+    settings = NullTextSettings(inner_steps=0)
+    alone = optimize_null_text(tiny_model, inversion, GUIDANCE, settings)
+    objective = partial(pytest.fail, "nothing is tuned here")
+    in_turn = locinv(
+        tiny_model, inversion, (3,), objective, null_method="null-text", null_text=settings, run=Run()
+    )
+    assert alone.trajectory.device == in_turn.trajectory.device == card
 
 
 @pytest.mark.parametrize("guidance", [float("nan"), -1.0, 1000.0])

@@ -12,7 +12,7 @@ from pinpoint.locinv_core.inversion import Inversion
 from pinpoint.locinv_core.priors import from_boxes
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.nodes.attention_sheet import masks_of, selected
-from pinpoint.nodes.inverted_picture import InvertedPicture, WordMaps, check_prompt, check_same_picture
+from pinpoint.nodes.inverted_picture import InvertedPicture, WordMaps, check_prompt
 from pinpoint.tests.locinv_core import tiny_models
 
 
@@ -46,11 +46,11 @@ def test_a_map_of_the_padded_picture_is_cropped_to_the_picture():
 def test_an_inversion_of_another_picture_or_size_is_refused():
     latents = torch.randn(1, 4, 9, 9)
     inversion = pictured(torch.cat([latents, torch.randn(1, 4, 9, 9)])).inversion
-    check_same_picture(inversion, latents * 1.01, 8)
+    inversion.check_picture(latents * 1.01, 8)
     with pytest.raises(ValueError, match="made of another picture"):
-        check_same_picture(inversion, latents + 1, 8)
-    with pytest.raises(ValueError, match="it has 64x72 pixels, but the inversion was made of 72x72"):
-        check_same_picture(inversion, torch.randn(1, 4, 9, 8), 8)
+        inversion.check_picture(latents + 1, 8)
+    with pytest.raises(ValueError, match="made of a picture of 72x72 pixels, wants one of 64x72"):
+        inversion.check_picture(torch.randn(1, 4, 9, 8), 8)
 
 
 def test_a_prompt_that_another_tokenizer_read_is_refused():

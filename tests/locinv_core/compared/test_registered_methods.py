@@ -63,6 +63,14 @@ def test_a_method_takes_no_other_methods_settings_or_choices(tiny_model, name):
     assert method.with_choices() == method
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 64, 64), (1, 1, 64, 64), (3, 64, 64)])
+def test_what_is_not_one_picture_is_refused_before_any_pass(tiny_model, shape):
+    request, run = EditRequest(torch.zeros(shape), "a cat", "a fox", method=method_named("direct")), Run()
+    with pytest.raises(ValueError, match=r"image: got the shape .* wants one picture"):
+        localized_edit(tiny_model, request, run=run)
+    assert run.total == 0
+
+
 def test_prompt_to_prompt_takes_no_settings_of_theirs_and_keeps_its_own():
     assert method_named("locinv").settings(guidance=2.0) == EditSettings(guidance=2.0, blend="auto")
     assert method_named("direct").settings() == EditSettings(blend="off")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,13 +35,21 @@ def bindings_of_edit(
 
     Adjective binding (LocInv §3.4) is for attribute edits alone; this finds out whether the edit is one.
     """
-    if prior is None:
-        return ()
+    return () if prior is None else placed_bindings(source, prior, alignment.removed)
+
+
+def placed_bindings(
+    source: Prompt, prior: LocalizationPrior, adjectives: Collection[int] | None = None
+) -> tuple[Binding, ...]:
+    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior.
+
+    adjectives: the only words, by index, that count as such; None takes all.
+    """
     placed = {word.tokens for word in prior.check_against(source).values()}
     return tuple(
         (word_name(source, adjective), word_name(source, noun))
         for noun, adjective in source.pairs
-        if adjective in alignment.removed and source.words[noun].tokens in placed
+        if source.words[noun].tokens in placed and (adjectives is None or adjective in adjectives)
     )
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..locinv_core.priors import LocalizationPrior
     from ..locinv_core.prompts import Prompt
     from ..locinv_core.tokens import Solver
-    from ..locinv_core.tuning_plan import Binding
     from .inverted_picture import InvertedPicture
     from .managed_model import ManagedModel
 
@@ -130,7 +129,7 @@ class OptimizeTokens(io.ComfyNode):
         from dataclasses import replace
 
         from ..locinv_core.tokens import TuningSettings, optimize_tokens
-        from ..locinv_core.tuning_plan import plan_dpl, plan_tuning
+        from ..locinv_core.tuning_plan import placed_bindings, plan_dpl, plan_tuning
         from .progress import node_run
 
         settings = TuningSettings.for_solver(solver)
@@ -151,7 +150,7 @@ class OptimizeTokens(io.ComfyNode):
             if objective == "dpl" or framed is None:
                 plan = plan_dpl(model, inversion.inversion, framed, run=run)
             else:
-                bindings = placed_pairs(source, framed) if bind_adjectives else ()
+                bindings = placed_bindings(source, framed) if bind_adjectives else ()
                 plan = plan_tuning(source, framed, model.grid(*framed.size), bindings)
             tuned = optimize_tokens(
                 model, inversion.inversion, plan.positions, plan.objective, settings, run=run
@@ -211,7 +210,7 @@ class LocInv(io.ComfyNode):
 
         from ..locinv_core.locinv import locinv
         from ..locinv_core.tokens import TuningSettings
-        from ..locinv_core.tuning_plan import plan_tuning
+        from ..locinv_core.tuning_plan import placed_bindings, plan_tuning
 
         prior.check_against(prompt)
         settings = TuningSettings.for_solver(solver)
@@ -220,7 +219,7 @@ class LocInv(io.ComfyNode):
         inverted, run = invert(model, image, prompt, steps, *later, prior=prior)
         framed = inverted.framed(prior)
         with model.ready() as ready:
-            bindings = placed_pairs(prompt, framed) if bind_adjectives else ()
+            bindings = placed_bindings(prompt, framed) if bind_adjectives else ()
             plan = plan_tuning(prompt, framed, ready.grid(*framed.size), bindings)
             tuned = locinv(
                 ready,
@@ -235,15 +234,3 @@ class LocInv(io.ComfyNode):
             )
         run.show_cost()
         return io.NodeOutput(inverted.with_inversion(tuned))
-
-
-def placed_pairs(source: Prompt, prior: LocalizationPrior) -> tuple[Binding, ...]:
-    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior."""
-    from ..locinv_core.tuning_plan import word_name
-
-    placed = {word.tokens for word in prior.check_against(source).values()}
-    return tuple(
-        (word_name(source, adjective), word_name(source, noun))
-        for noun, adjective in source.pairs
-        if source.words[noun].tokens in placed
-    )

@@ -119,6 +119,28 @@ def test_boxes_survive_copy_and_paste(editor):
     assert values[0] == values[1] == "\n".join(editor.lines)
 
 
+def test_a_node_that_is_made_only_to_be_copied_keeps_nothing_going(editor):
+    """Copying clones a node, reads it, and drops it without ever putting it into the graph."""
+    began, joined, ended = editor.page.evaluate(
+        """() => {
+          const [start, stop] = [window.setInterval, window.clearInterval], timers = new Set();
+          window.setInterval = (...given) => [...timers.add(start(...given))].at(-1);
+          window.clearInterval = (timer) => (timers.delete(timer), stop(timer));
+          try {
+            const copy = app.graph._nodes.find(({ type }) => type === 'PinpointPriorFromBoxes').clone();
+            const counts = [timers.size];
+            app.graph.add(copy);
+            counts.push(timers.size);
+            app.graph.remove(copy);
+            return [...counts, timers.size];
+          } finally {
+            Object.assign(window, { setInterval: start, clearInterval: stop });
+          }
+        }"""
+    )
+    assert began == ended == 0 < joined
+
+
 def test_what_is_typed_in_the_lines_is_drawn_and_what_is_no_box_is_kept(editor):
     editor.canvas.set_value(PRIOR, "boxes", "cat=10,10,50,50\nstar is here\nstar=60,60,200,100")
     boxes = editor.panel.locator(".pp-box")

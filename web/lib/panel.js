@@ -1,7 +1,7 @@
 /** The few places where a panel of ours meets ComfyUI's canvas. */
 
 import { app } from "../../../scripts/app.js";
-import { chain } from "./dom.js";
+import { whileInGraph } from "./dom.js";
 
 /**
  * Put `element` into the node as a panel that is no part of what is saved or run. It comes after the widgets that
@@ -36,14 +36,21 @@ const owners = new WeakMap();
 function replaceFormer(node, name, element) {
   owners.set(element, node);
   element.dataset.panel = name;
-  const timer = setInterval(() => {
+  every(node, 250, () => {
     if (element.isConnected || node.graph?.getNodeById(node.id) !== node) return;
     for (const other of document.querySelectorAll(`.pinpoint[data-panel="${name}"]`)) {
       const owner = owners.get(other);
       if (owner !== node && owner?.id === node.id) other.replaceWith(element);
     }
-  }, 250);
-  chain(node, "onRemoved", () => clearInterval(timer));
+  });
+}
+
+/** Call `look` again and again while the node is in a graph. */
+function every(node, milliseconds, look) {
+  whileInGraph(node, () => {
+    const timer = setInterval(look, milliseconds);
+    return () => clearInterval(timer);
+  });
 }
 
 /** Change widgets as one step of undo. */
@@ -58,8 +65,7 @@ export function asOneChange(change) {
 
 /** Call `look` twice a second while the element is on the page; it notices what has no event of its own. */
 export function watch(node, element, look) {
-  const timer = setInterval(() => element.isConnected && look(), 500);
-  chain(node, "onRemoved", () => clearInterval(timer));
+  every(node, 500, () => element.isConnected && look());
 }
 
 /** The wheel zooms and the middle button moves the canvas over a panel, as they do over ComfyUI's text fields. */

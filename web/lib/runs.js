@@ -2,7 +2,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { chain } from "./dom.js";
+import { chain, whileInGraph } from "./dom.js";
 
 /**
  * Call `show` with all that the node's last run told the browser: after each run, and when the workflow is shown
@@ -50,12 +50,15 @@ export function whenForming(node, show) {
     if (detail?.blob && isThis(detail.displayNodeId ?? detail.nodeId)) replace(URL.createObjectURL(detail.blob));
   };
   const running = ({ detail }) => url && !isThis(detail?.node ?? detail) && replace(null);
-  api.addEventListener("b_preview_with_metadata", formed);
-  api.addEventListener("executing", running);
-  chain(node, "onRemoved", () => {
-    api.removeEventListener("b_preview_with_metadata", formed);
-    api.removeEventListener("executing", running);
-    if (url) URL.revokeObjectURL(url);
+  whileInGraph(node, () => {
+    api.addEventListener("b_preview_with_metadata", formed);
+    api.addEventListener("executing", running);
+    return () => {
+      api.removeEventListener("b_preview_with_metadata", formed);
+      api.removeEventListener("executing", running);
+      if (url) URL.revokeObjectURL(url);
+      url = null;
+    };
   });
 }
 

@@ -42,6 +42,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it should show")
     parser.add_argument(
+        "--edit-prompt",
+        metavar="TEXT",
+        help="what the editor should draw inside a box, best the new thing alone (default: the prompt)",
+    )
+    parser.add_argument(
         "--model",
         default="embedded",
         metavar="embedded|DIR|FILE",
@@ -216,6 +221,7 @@ def _edit(
         guide,
         caption=args.caption,
         prompt=args.prompt,
+        edit_prompt=args.edit_prompt,
         epochs=args.epochs,
         lr=args.lr,
         estimator=args.estimator,

@@ -45,6 +45,7 @@ def regions_report(
     return {
         "caption": args.caption,
         "prompt": args.prompt,
+        "edit_prompt": args.edit_prompt or args.prompt,
         "editor": editor.name,
         "model": str(args.model),
         "clip": args.clip,

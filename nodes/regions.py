@@ -55,6 +55,7 @@ class ScoreRegions(io.ComfyNode):
         finalists: int,
         batch: int,
         seed: int,
+        edit_prompt: str = "",
     ) -> io.NodeOutput:
         from ..region_core.scoring import score_regions
 
@@ -68,6 +69,7 @@ class ScoreRegions(io.ComfyNode):
                 clip.value,
                 caption=caption,
                 prompt=prompt,
+                edit_prompt=edit_prompt.strip() or None,
                 seed=seed,
                 plan=judged.plan,
                 batch=batch,
@@ -146,6 +148,7 @@ class LearnRegions(io.ComfyNode):
         temperature: float,
         exploration: float,
         seed: int,
+        edit_prompt: str = "",
     ) -> io.NodeOutput:
         from ..region_core.learning import learn_regions
 
@@ -160,6 +163,7 @@ class LearnRegions(io.ComfyNode):
                 clip.value,
                 caption=caption,
                 prompt=prompt,
+                edit_prompt=edit_prompt.strip() or None,
                 epochs=epochs,
                 lr=learning_rate,
                 estimator=estimator,
@@ -181,11 +185,20 @@ def _judging_inputs() -> list[io.Input]:
         io.String.Input(
             "caption",
             multiline=True,
-            default="a yellow cat",
-            tooltip="What the picture shows where it is to change.",
+            default="a yellow cat and a red star in a meadow",
+            tooltip="What the picture shows, for CLIP: best the thing with what surrounds it.",
         ),
         io.String.Input(
-            "prompt", multiline=True, default="a yellow fox", tooltip="What it should show there instead."
+            "prompt",
+            multiline=True,
+            default="a yellow fox and a red star in a meadow",
+            tooltip="What it should show, for CLIP.",
+        ),
+        io.String.Input(
+            "edit_prompt",
+            default="",
+            optional=True,
+            tooltip="What the editor should draw inside a box: best the new thing alone. Empty: the prompt.",
         ),
         io.Combo.Input(
             "plan",

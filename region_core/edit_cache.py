@@ -20,12 +20,23 @@ class BoxEdits:
 
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
     the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid.
+    `prompt` is T, which the picture is judged by; `edit_prompt` is what the editor is told (None: T too).
     """
 
-    def __init__(self, editor: Editor, image: Tensor, prompt: str, seed: int = 0, *, batch: int = 8) -> None:
+    def __init__(
+        self,
+        editor: Editor,
+        image: Tensor,
+        prompt: str,
+        seed: int = 0,
+        *,
+        edit_prompt: str | None = None,
+        batch: int = 8,
+    ) -> None:
         if batch < 1:
             raise ValueError(f"batch: got {batch}, wants 1 or more boxes at a time")
         self.editor, self.image, self.prompt, self.seed, self.batch = editor, image, prompt, seed, batch
+        self.edit_prompt = prompt if edit_prompt is None else edit_prompt
         self._edits: dict[tuple[PixelBox, int | None], Tensor] = {}
 
     @property
@@ -54,7 +65,9 @@ class BoxEdits:
             part = missing[start : start + self.batch]
             masks = box_masks(part, self.size).to(self.image)
             with torch.no_grad():
-                images = self.editor.edit(self.image, masks, self.prompt, self.seed, steps=steps, run=run)
+                images = self.editor.edit(
+                    self.image, masks, self.edit_prompt, self.seed, steps=steps, run=run
+                )
             if tuple(images.shape) != (len(part), *self.image.shape[1:]):
                 raise ValueError(
                     f"editor {self.editor.name!r}: got images {tuple(images.shape)} for {len(part)} masks,"
@@ -86,7 +99,14 @@ class BoxEdits:
 
     def copied(self, editor: Editor, device: torch.device | str) -> BoxEdits:
         """The same edits on `device`, in a cache of their own that `editor` adds to."""
-        copy = BoxEdits(editor, self.image.to(device), self.prompt, self.seed, batch=self.batch)
+        copy = BoxEdits(
+            editor,
+            self.image.to(device),
+            self.prompt,
+            self.seed,
+            edit_prompt=self.edit_prompt,
+            batch=self.batch,
+        )
         copy._edits = {key: edit.to(device) for key, edit in self._edits.items()}
         return copy
 

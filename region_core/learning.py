@@ -107,6 +107,7 @@ def learn_regions(
     *,
     caption: str,
     prompt: str,
+    edit_prompt: str | None = None,
     epochs: int = 5,
     lr: float = 3e-3,
     iterations: int = 10,
@@ -123,9 +124,11 @@ def learn_regions(
 ) -> RegionScores:
     """Train a region network on `image` (1, 3, H, W) and choose a box for each anchor.
 
-    caption: T_ROI, what the source shows where the edit belongs. prompt: T, what it is to become. The other
-    arguments are those of `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many
-    boxes are edited at a time. With one box an anchor there is nothing to learn, and nothing is edited.
+    caption: T_ROI, what the source shows where the edit belongs. prompt: T, what it is to become.
+    edit_prompt: what the editor is told to draw in a box. None is T, as in the paper; where T names what
+    surrounds the thing too, an editor draws that into the box as well. The other arguments are those of
+    `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many boxes are edited at a
+    time. With one box an anchor there is nothing to learn, and nothing is edited.
     Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another
     picture, and settings out of bounds.
     """
@@ -136,7 +139,7 @@ def learn_regions(
         # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
         image = image.detach().to(guide.device, torch.float32).clone()
         loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), crops or Crops())
-        edits = BoxEdits(editor, image, prompt, seed, batch=batch)
+        edits = BoxEdits(editor, image, prompt, seed, edit_prompt=edit_prompt, batch=batch)
         maps = standardised(features.features.detach().to(image).clone())
         pooled = roi_features(maps, proposals.boxes, proposals.patch)  # Eq. 1
         network = RegionNetwork(maps.shape[0], proposals.m, seed=seed).to(image.device)

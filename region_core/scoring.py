@@ -26,6 +26,7 @@ def score_regions(
     *,
     caption: str,
     prompt: str,
+    edit_prompt: str | None = None,
     seed: int = 0,
     plan: EditPlan = DEFAULT_PLAN,
     weights: GuidanceWeights | None = None,
@@ -35,7 +36,8 @@ def score_regions(
     """Judge the boxes on `image` (1, 3, H, W) by the loss of Eq. 3 and take each anchor's box of the least.
 
     The logits are −loss, and −inf for a box that the plan has dropped. caption: T_ROI, what the source shows
-    where the edit belongs. prompt: T, what it is to become. The rest is as in `learn_regions`. With one box
+    where the edit belongs. prompt: T, what it is to become. The rest, `edit_prompt` too, is as in
+    `learn_regions`. With one box
     an anchor there is nothing to choose, and nothing is edited. Raises ValueError, before any work, for texts
     that CLIP would cut and proposals of another picture.
     """
@@ -47,7 +49,7 @@ def score_regions(
     with torch.inference_mode(False), torch.no_grad():
         image = image.detach().to(guide.device, torch.float32).clone()
         loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), Crops())
-        edits = BoxEdits(editor, image, prompt, seed, batch=batch)
+        edits = BoxEdits(editor, image, prompt, seed, edit_prompt=edit_prompt, batch=batch)
         losses = torch.full((proposals.k, proposals.m), torch.nan)
         logits = torch.zeros(proposals.k, proposals.m)
         if proposals.m > 1:

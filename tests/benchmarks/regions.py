@@ -54,6 +54,12 @@ ARMS: Mapping[str, tuple[str, str]] = {
 """Where boxes are proposed, and how large, as in the paper's user study (Table 2)."""
 
 
+TEXTS = ("phrases", "captions", "both")
+TEXTS_HELP = (
+    "what CLIP and the editor read: the thing's phrase, the caption, or CLIP that and the editor this"
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Networks:
     """What every measurement shares."""
@@ -93,12 +99,11 @@ def measure_words(trial: Trial, networks: Networks, args: argparse.Namespace) ->
 def region_edit(
     trial: Trial, networks: Networks, args: argparse.Namespace, *, plan: str, arm: str, run: Run
 ) -> RegionEdit:
-    """One way of choosing a region, on one trial; texts are the thing's phrase, or the whole caption."""
+    """One way of choosing a region, on one trial; see `TEXTS`."""
     anchors_by, sizes = ARMS[arm]
-    caption, prompt = trial.edit.phrase, trial.edit.target_phrase
-    texts = (with_article(caption), with_article(prompt))
-    if args.texts == "captions":
-        texts = (trial.source, trial.target)
+    phrases = with_article(trial.edit.phrase), with_article(trial.edit.target_phrase)
+    texts = phrases if args.texts == "phrases" else (trial.source, trial.target)
+    told = trial.target if args.texts == "captions" else phrases[1]
     features = networks.vision.look(trial.image)
     seed = args.seed + trial.number
     proposals = propose_regions(
@@ -118,6 +123,7 @@ def region_edit(
         networks.guide,
         caption=texts[0],
         prompt=texts[1],
+        edit_prompt=told,
         seed=seed,
         plan=plan_named(plan),
         run=run,
@@ -183,7 +189,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
     parser.add_argument("--plan", choices=tuple(PLANS), default="screened")
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
-    parser.add_argument("--texts", choices=("phrases", "captions"), default="captions")
+    parser.add_argument("--texts", choices=TEXTS, default="captions", help=TEXTS_HELP)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--m", type=int, default=7)
     parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)

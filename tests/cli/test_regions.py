@@ -107,6 +107,17 @@ def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path,
     assert "learning 10/10" in captured.err.splitlines()
 
 
+def test_the_editor_may_be_told_other_words_than_clip(image, models, tmp_path):
+    assert pinpoint_regions(image, models, tmp_path / "a", "--plan", "full") == 0
+    assert (
+        pinpoint_regions(image, models, tmp_path / "b", "--plan", "full", "--edit-prompt", "a red star") == 0
+    )
+    first, second = report_of(tmp_path / "a"), report_of(tmp_path / "b")
+    assert (first["edit_prompt"], second["edit_prompt"]) == (PROMPT, "a red star")
+    assert first["prompt"] == second["prompt"] == PROMPT
+    assert (pixels_of(tmp_path / "a" / "edited.png") != pixels_of(tmp_path / "b" / "edited.png")).any()
+
+
 def test_outside_the_box_the_picture_is_the_source_bit_for_bit(image, models, tmp_path):
     assert pinpoint_regions(image, models, tmp_path) == 0
     report = report_of(tmp_path)

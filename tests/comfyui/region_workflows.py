@@ -34,7 +34,7 @@ def learnable_regions(canvas: Canvas) -> None:
     proposals = _anchors(canvas, (sample, 0))
     canvas.column("3  Learn where it goes")
     editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
-    regions = _learned(canvas, proposals, (editor, 0), "a yellow cat", "a yellow fox")
+    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, FOX, "a yellow fox")
     canvas.column("4  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=regions)
     canvas.column("5  Look")
@@ -44,7 +44,7 @@ def learnable_regions(canvas: Canvas) -> None:
 
 def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool = False) -> None:
     """Regions edited by any MODEL; `embedded`: by the model that comes with Pinpoint."""
-    caption, wish = "a red star", "a blue star"
+    wish, prompt = "a blue star", "a yellow cat and a blue star in a meadow"
     canvas.column("1  Your checkpoint")
     canvas.note(
         "# Learnable Regions with a ComfyUI sampler\n\nAny model that ComfyUI samples edits inside the boxes:"
@@ -87,7 +87,7 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
             positive=(wanted, 0),
             negative=(unwanted, 0),
         )
-    regions = _learned(canvas, proposals, (editor, 0), caption, wish)
+    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, prompt, wish)
     canvas.column("5  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=regions)
     canvas.column("6  Look")
@@ -136,7 +136,7 @@ def _anchors(canvas: Canvas, picture: Link) -> Link:
     return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), k=6, min_distance=2.0), 0
 
 
-def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt: str) -> Link:
+def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt: str, wish: str) -> Link:
     """The boxes, learned."""
     clip = canvas.add("PinpointLoadCLIP")
     learned = canvas.add(
@@ -146,5 +146,6 @@ def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt
         clip=(clip, 0),
         caption=caption,
         prompt=prompt,
+        edit_prompt=wish,
     )
     return learned, 0

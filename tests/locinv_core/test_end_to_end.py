@@ -113,13 +113,19 @@ def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for(model):
         assert trial.succeeds(done.edited)
 
 
+def test_half_of_the_things_become_what_was_asked_for(edits):
+    assert sum(succeeded(edits)) >= COUNT // 2
+
+
 @pytest.mark.xfail(
-    reason="the shipped UNet saw 141,000 pictures: two things in one picture still mix their shapes",
-    strict=True,
+    reason="the shipped UNet saw 250,000 pictures: 6 in 10 swaps of one of two things come out", strict=True
 )
 def test_a_thing_becomes_the_thing_that_was_asked_for(edits):
-    done = [trial.succeeds(edit.edited) for trial, edit in zip(trials(), edits["locinv"], strict=True)]
-    assert sum(done) >= COUNT - 1
+    assert sum(succeeded(edits)) >= COUNT - 1
+
+
+def succeeded(edits):
+    return [trial.succeeds(edit.edited) for trial, edit in zip(trials(), edits["locinv"], strict=True)]
 
 
 def test_the_edit_is_nearer_to_the_true_edited_picture_than_the_source_and_plain_ddim_are(edits):

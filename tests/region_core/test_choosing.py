@@ -13,7 +13,9 @@ from pinpoint.region_core.budget import PLANS, EditPlan, Round
 from pinpoint.region_core.choosing import Candidate, choose, rank
 from pinpoint.region_core.learning import RegionScores, learn_regions
 from pinpoint.region_core.proposals import propose
+from pinpoint.region_core.scoring import score_regions
 from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
+from pinpoint.tests.region_core.tiny_guides import PaintingEditor
 
 
 def learned(case: Planted, plan: EditPlan = PLANS["full"], **options) -> RegionScores:
@@ -155,3 +157,30 @@ def test_a_result_is_frozen() -> None:
     case = Planted(m=1, box=0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         choose(learned(case), case.guide).candidates = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("judge", ["learned", "scored"])
+def test_edits_are_judged_by_the_prompt_whatever_the_editor_is_told(judge: str) -> None:
+    told: list[str] = []
+
+    class Telling(PaintingEditor):
+        def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+            told.append(prompt)
+            return super().edit(image, masks, PROMPT, seed, steps=steps, run=run)
+
+    case = Planted(anchor=1, box=2, editor=Telling())
+    if judge == "learned":
+        scores = learned(case, edit_prompt="red")
+    else:
+        scores = score_regions(
+            case.image,
+            case.proposals,
+            case.editor,
+            case.guide,
+            caption=CAPTION,
+            prompt=PROMPT,
+            edit_prompt="red",
+            plan=PLANS["full"],
+        )
+    torch.testing.assert_close(choose(scores, case.guide).image, case.right_edit)
+    assert set(told) == {"red"}

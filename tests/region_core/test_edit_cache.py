@@ -96,3 +96,24 @@ def test_an_editor_that_returns_something_else_is_refused_by_name() -> None:
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(ValueError, match="batch: got 0"):
         BoxEdits(PaintingEditor(), IMAGE, "red", batch=0)
+
+
+class Telling(PaintingEditor):
+    """Notes what it is told to draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+        self.told.append(prompt)
+        return super().edit(image, masks, "red", seed, steps=steps, run=run)
+
+
+def test_the_editor_is_told_its_own_prompt_where_there_is_one_and_a_copy_too() -> None:
+    editor = Telling()
+    BoxEdits(editor, IMAGE, "a red square on grey").edited([A])
+    told = BoxEdits(editor, IMAGE, "a red square on grey", edit_prompt="a red square")
+    told.edited([A])
+    told.copied(editor, "cpu").edited([B])
+    assert editor.told == ["a red square on grey", "a red square", "a red square"]

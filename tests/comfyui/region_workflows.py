@@ -16,6 +16,9 @@ FOUND_BY = (
     " *openai/clip-vit-base-patch16* in *Load CLIP to Judge Edits*."
 )
 
+BLUE, WISH = "a yellow cat and a blue star in a meadow", "a blue star"
+"""What the picture should show, for CLIP, and what the editor should draw."""
+
 
 def learnable_regions(canvas: Canvas) -> None:
     """Boxes around anchors, learned and ranked."""
@@ -34,7 +37,7 @@ def learnable_regions(canvas: Canvas) -> None:
     proposals = _anchors(canvas, (sample, 0))
     canvas.column("3  Learn where it goes")
     editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
-    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, FOX, "a yellow fox")
+    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, BLUE, WISH)
     canvas.column("4  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=regions)
     canvas.column("5  Look")
@@ -44,7 +47,6 @@ def learnable_regions(canvas: Canvas) -> None:
 
 def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool = False) -> None:
     """Regions edited by any MODEL; `embedded`: by the model that comes with Pinpoint."""
-    wish, prompt = "a blue star", "a yellow cat and a blue star in a meadow"
     canvas.column("1  Your checkpoint")
     canvas.note(
         "# Learnable Regions with a ComfyUI sampler\n\nAny model that ComfyUI samples edits inside the boxes:"
@@ -78,7 +80,7 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
     if embedded:
         editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
     else:
-        wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=wish)
+        wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=WISH)
         unwanted = canvas.add("CLIPTextEncode", "What it should not show", clip=(model, 1), text="")
         editor = canvas.add(
             "PinpointEditorComfyUISampler",
@@ -87,7 +89,7 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
             positive=(wanted, 0),
             negative=(unwanted, 0),
         )
-    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, prompt, wish)
+    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, BLUE, WISH)
     canvas.column("5  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=regions)
     canvas.column("6  Look")

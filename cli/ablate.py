@@ -10,6 +10,7 @@ from .run_options import (
     add_run_options,
     add_traceback,
     check_run_folder,
+    check_seed,
     failures_of,
     in_dtype,
     limited_dataset,
@@ -91,6 +92,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what is not done yet and write tables and plots; ValueError for bad input, before any work."""
     check_run_folder(args.out, ("table.md", "table.csv"))
+    check_seed(args.seed)
     made: int = args.ablate(args)
     return made
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 from .regions import add_networks
+from .run_options import check_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,8 +130,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Edit and write the files; ValueError for bad input, before any work."""
     _check_files(args)
-    if not -(2**63) <= args.seed < 2**64:
-        raise ValueError(f"seed: got {args.seed}, wants a whole number of at most 64 bits")
+    check_seed(args.seed)
     if args.method in OTHER_METHOD_NAMES:
         return _run_other(args)
     for name in ("mask", "instruction"):

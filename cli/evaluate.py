@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .run_options import (
     add_run_options,
     check_run_folder,
+    check_seed,
     failures_of,
     in_dtype,
     limited_dataset,
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.dataset import NOTE_NAME, note_dataset
 
     check_run_folder(args.out, ("table.md", "table.csv", "report.html", NOTE_NAME))
+    check_seed(args.seed)
     dataset = limited_dataset(args)
     workforce = workforce_of(args)
     weights = {name: _weights(name, getattr(args, name)) for name in _WEIGHTS}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
+from .run_options import check_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise ValueError for what needs no model to be seen as wrong."""
+    check_seed(args.seed)
     from ..region_core.budget import plan_named
     from ..region_core.learning import LearningSettings
 

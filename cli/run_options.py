@@ -100,6 +100,12 @@ def in_dtype(variants: Sequence[Variant], args: argparse.Namespace) -> tuple[Var
     return tuple(replace(each, settings={**each.settings, "dtype": args.dtype}) for each in variants)
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that random number generators do not take."""
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed: got {seed}, wants a whole number of at most 64 bits")
+
+
 def listed(text: str) -> list[str]:
     """["a", "b"] of "a, b,"."""
     return [name for part in text.split(",") if (name := part.strip())]

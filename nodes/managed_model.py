@@ -59,10 +59,12 @@ class ManagedModel:
         ComfyUI makes room for them, and has them back afterwards.
         """
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
-        with torch.inference_mode(False), torch.no_grad():
-            yield self.model
-        if memory:
-            comfy.model_management.soft_empty_cache()
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                yield self.model
+        finally:
+            if memory:
+                comfy.model_management.soft_empty_cache()
 
 
 def manage(model: EditModel) -> ManagedModel:

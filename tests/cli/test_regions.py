@@ -216,6 +216,7 @@ BAD = {
     "a CLIP that is none": (["--clip", "./nothing"], "nothing"),
     "a ViT that is none": (["--vit", "./nothing"], "nothing"),
     "no steps": (["--steps", "0"], "steps: got 0"),
+    "a seed that is too large": (["--seed", str(2**64)], f"seed: got {2**64}"),
     "no epochs": (["--epochs", "0"], "epochs: got 0"),
     "a learning rate of 0": (["--lr", "0"], "lr: got 0"),
     "a temperature of 0": (["--temperature", "0"], "temperature: got 0"),

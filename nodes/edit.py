@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from ..locinv_core.edit_settings import BLENDS, CARRIES, Blend, Carry, EditSettings
 from . import sockets
-from .edited_picture import CATEGORY, edit_outputs, edited_by, share_input, target_input
-from .inversion import guidance_input
+from .common_inputs import guidance_input, share_input, target_input
+from .edited_picture import CATEGORY, edit_outputs, edited_by
 from .text_inputs import factors_from_text, ranges_from_text
 
 if TYPE_CHECKING:

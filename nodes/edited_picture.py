@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from .progress import NodeRun
 
 CATEGORY = "Pinpoint/edit"
-TARGET_TOOLTIP = "What the picture should show: the source prompt with a word swapped, added or left out."
-
-
-def target_input(tooltip: str = TARGET_TOOLTIP) -> io.Input:
-    """What the picture should show."""
-    return io.String.Input(
-        "target",
-        multiline=True,
-        default="a yellow fox and a red star in a meadow",
-        tooltip=tooltip,
-    )
-
-
-def share_input(name: str, default: float, tooltip: str) -> io.Input:
-    """A share of something, 0 to 1."""
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
 
 
 def image_output() -> io.Output:

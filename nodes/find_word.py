@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io, ui
 
 from . import sockets
-from .inversion import image_input, model_input, prompt_input
+from .common_inputs import image_input, model_input, prompt_input
 from .located_priors import CATEGORY, prior_outputs
 from .tensors import image_of, one_picture
 from .text_inputs import words_from_text

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
+from .common_inputs import guidance_input, image_input, scale_input, seed_input, steps_input
 from .edited_picture import CATEGORY, image_output, latent_output
-from .inversion import image_input
 from .models import CATEGORY as MODEL_CATEGORY
 from .models import NO_FOLDER, dtype_input, folder_names, path_of, placed
-from .picture_edits import edited_from, latent_of, scale_input, steps_input
-from .region_proposals import seed_input
+from .picture_edits import edited_from, latent_of
 from .tensors import image_of, one_picture
 
 if TYPE_CHECKING:
@@ -76,8 +75,8 @@ class InstructPix2PixEdit(io.ComfyNode):
                     default="turn the yellow cat into a yellow fox",
                     tooltip="What to do to the picture. Empty: what turns the source into the target.",
                 ),
-                steps_input("DDIM steps. 50 is usual; fewer are faster."),
-                scale_input("guidance", 7.5, "How strongly the edit follows the order; 7.5 is usual."),
+                steps_input("DDIM steps. 50 is usual; fewer are faster.", 1),
+                guidance_input("How strongly the edit follows the order; 7.5 is usual."),
                 scale_input(
                     "image_guidance",
                     1.5,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
+from .common_inputs import guidance_input, image_input, model_input, prompt_input, steps_input
 from .tensors import one_picture
 
 if TYPE_CHECKING:
@@ -27,44 +28,6 @@ NULL_TOOLTIP = (
     " exact; 'null-text' optimises the empty prompt, slowly; 'negative-prompt' and 'proximal' put the prompt"
     " itself in its place; 'none' is plain DDIM."
 )
-GUIDANCE_TOOLTIP = (
-    "Classifier-free guidance scale: how strongly the edit follows its prompt. 7.5 is usual; 1 is none."
-)
-
-
-def model_input() -> io.Input:
-    """The socket of an edit model."""
-    return sockets.Model.Input("model", tooltip="From Load Edit Model; the same one as on Parse Prompt.")
-
-
-def image_input() -> io.Input:
-    """The socket of the picture to edit."""
-    return io.Image.Input(
-        "image",
-        tooltip="The picture to edit, one at a time, at least 64 pixels on each side. Sides that the model"
-        " cannot take are padded, and the edit is cropped again.",
-    )
-
-
-def prompt_input() -> io.Input:
-    """The socket of what the picture shows."""
-    return sockets.Prompt.Input("prompt", tooltip="What the picture shows, from Parse Prompt.")
-
-
-def steps_input() -> io.Input:
-    """How many steps."""
-    return io.Int.Input(
-        "steps",
-        default=50,
-        min=2,
-        max=1000,
-        tooltip="DDIM steps, there and back. 50 is usual; fewer are faster and less faithful.",
-    )
-
-
-def guidance_input() -> io.Input:
-    """The scale of guidance."""
-    return io.Float.Input("guidance", default=7.5, min=0.0, max=100.0, step=0.1, tooltip=GUIDANCE_TOOLTIP)
 
 
 def inversion_output() -> io.Output:
@@ -111,14 +74,7 @@ class NullTextInversion(io.ComfyNode):
             inputs=[
                 sockets.Inversion.Input("inversion", tooltip="From DDIM Invert or Optimize Tokens."),
                 io.Combo.Input("mode", options=NULL_METHODS, default="direct", tooltip=NULL_TOOLTIP),
-                io.Float.Input(
-                    "guidance",
-                    default=7.5,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Only for 'null-text': the guidance scale of the edit that will follow.",
-                ),
+                guidance_input("Only for 'null-text': the guidance scale of the edit that will follow."),
                 io.Int.Input(
                     "inner_steps",
                     default=10,

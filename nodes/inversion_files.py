@@ -9,7 +9,8 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from . import sockets
-from .inversion import image_input, inversion_output, model_input
+from .common_inputs import image_input, model_input
+from .inversion import inversion_output
 from .tensors import one_picture
 
 if TYPE_CHECKING:

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
-from .edited_picture import CATEGORY, image_output, latent_output, share_input, target_input
-from .inversion import GUIDANCE_TOOLTIP, image_input
-from .region_proposals import seed_input
+from .common_inputs import (
+    guidance_input,
+    image_input,
+    model_input,
+    scale_input,
+    seed_input,
+    share_input,
+    steps_input,
+    target_input,
+)
+from .edited_picture import CATEGORY, image_output, latent_output
 from .tensors import image_of, mask_of, one_picture
 
 if TYPE_CHECKING:
@@ -23,13 +31,9 @@ if TYPE_CHECKING:
     from .managed_model import ManagedModel
     from .progress import NodeRun
 
+FROM = "From Load Edit Model, or from your MODEL, CLIP and VAE."
 TUNING_BYTES = 16
 """Of a weight that Adam tunes: its copy in float32, its gradient and Adam's two moments."""
-
-
-def model_input() -> io.Input:
-    """The socket of an edit model."""
-    return sockets.Model.Input("model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE.")
 
 
 def source_input() -> io.Input:
@@ -40,16 +44,6 @@ def source_input() -> io.Input:
         default="a yellow cat and a red star in a meadow",
         tooltip="What the picture shows.",
     )
-
-
-def steps_input(tooltip: str) -> io.Input:
-    """How many steps."""
-    return io.Int.Input("steps", default=50, min=1, max=1000, tooltip=tooltip)
-
-
-def scale_input(name: str, default: float, tooltip: str) -> io.Input:
-    """A scale of guidance, 0 to 100."""
-    return io.Float.Input(name, default=default, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
 
 
 class ImagicEdit(io.ComfyNode):
@@ -65,11 +59,11 @@ class ImagicEdit(io.ComfyNode):
             " draws what lies between it and the target: for another pose or shape of the same thing."
             " Takes long; the model itself stays as it is.",
             inputs=[
-                model_input(),
+                model_input(FROM),
                 image_input(),
                 target_input("What the picture should show. What it shows now is not asked for."),
-                steps_input("DDIM steps of the drawing at the end."),
-                scale_input("guidance", 7.5, GUIDANCE_TOOLTIP),
+                steps_input("DDIM steps of the drawing at the end.", 1),
+                guidance_input(),
                 io.Float.Input(
                     "interpolation",
                     default=0.7,
@@ -153,7 +147,7 @@ class LeditsEdit(io.ComfyNode):
             description="Takes away the things that the source alone names and adds those that the target"
             " alone names, each where the model finds it, on an inversion that is exact.",
             inputs=[
-                model_input(),
+                model_input(FROM),
                 image_input(),
                 source_input(),
                 target_input(),
@@ -169,7 +163,7 @@ class LeditsEdit(io.ComfyNode):
                     tooltip="White where the picture may change, of its size; goes before the prior. The"
                     " masks of a batch are joined.",
                 ),
-                steps_input("Steps, there and back. 50 is usual; fewer are faster."),
+                steps_input("Steps, there and back. 50 is usual; fewer are faster.", 1),
                 share_input(
                     "skip",
                     0.15,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from comfy_api.latest import io, ui
 
 from . import sockets
+from .common_inputs import seed_input
 from .networks import CATEGORY
 from .tensors import image_of, one_picture
 
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 ANCHORS = ["dino", "random"]
 SIZES = ["learned", "random"]
 DEFAULT_DISTANCE = 2.0
-MOST_SEED = 2**63 - 1
-
-
-def seed_input(tooltip: str) -> io.Input:
-    """The seed of whatever is random. It stays as it is, so that a second run finds the first's results."""
-    return io.Int.Input(
-        "seed", default=0, min=0, max=MOST_SEED, control_after_generate=False, tooltip=tooltip
-    )
 
 
 class ProposeAnchors(io.ComfyNode):

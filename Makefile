@@ -2,7 +2,7 @@
 #
 #   make demo       invert a picture, tune its tokens, edit it: pictures and a report in out/demo
 #   make test       the fast tests            make test-all   every test
-#   make test-comfyui   the tests in a real ComfyUI (COMFYUI_DIR, else ~/ComfyUI)
+#   make test-comfyui   the tests in a real ComfyUI (COMFYUI_DIR, else ~/ComfyUI), with its frontend and the newest
 #   make screenshots    the README's pictures of ComfyUI, made in a browser
 #   make bench      the methods, as a table   make lint       ruff and mypy
 #   make clean      remove caches and the demo (make distclean: the .venv too)
@@ -15,6 +15,7 @@ READY_DEV := $(VENV)/.installed-dev
 # Files of tests run side by side, this many at a time; those in ComfyUI one after the other.
 JOBS ?= 2
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+NEWEST_FRONTEND := .venv-comfyui/newest-frontend/comfyui_frontend_package/static
 
 # An editable install remembers where it was made, so a checkout that has moved installs again.
 installed_here = $(shell test "$$(cat $(1) 2>/dev/null)" = "$$(pwd -P)" && echo yes)
@@ -38,8 +39,10 @@ test-all: $(READY_DEV)
 	$(RUN) -m pytest --durations=10 tests/comfyui
 
 test-comfyui: $(READY_DEV)
-	$(RUN) tests/comfyui/prepare.py
+	$(RUN) tests/comfyui/prepare.py --newest-frontend
 	$(RUN) -m pytest tests/comfyui -rs
+	test ! -d $(NEWEST_FRONTEND) || COMFYUI_FRONTEND="$(CURDIR)/$(NEWEST_FRONTEND)" \
+	  $(RUN) -m pytest tests/comfyui/test_browser_*.py -rs
 
 screenshots: $(READY_DEV)
 	$(RUN) tests/comfyui/prepare.py

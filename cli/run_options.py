@@ -34,6 +34,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, metavar="N", help="only N of the pictures, spread over the tasks (default all)"
     )
     parser.add_argument(
+        "--tasks",
+        metavar="A,B,…",
+        help="only pictures of these tasks, or groups of tasks such as attribute (default all)",
+    )
+    parser.add_argument(
         "--jobs", type=int, metavar="N", help="processes of one thread each (default 1, this one)"
     )
     parser.add_argument(
@@ -121,14 +126,18 @@ def workforce_of(args: argparse.Namespace) -> Workforce:
 
 
 def limited_dataset(args: argparse.Namespace) -> Dataset:
-    """The data set, of as many pictures as are asked for. Raises ValueError for one that cannot be read."""
+    """The data set, of the tasks and as many pictures as are asked for.
+
+    Raises ValueError for one that cannot be read, and for a task that it does not have.
+    """
     from dataclasses import replace
 
     from ..evaluation.dataset import read_dataset
-    from ..evaluation.work_items import spread
+    from ..evaluation.work_items import of_tasks, spread
 
     dataset = read_dataset(args.dataset.absolute())
-    return replace(dataset, items=spread(dataset.items, args.limit))
+    items = of_tasks(dataset.items, None if args.tasks is None else listed(args.tasks))
+    return replace(dataset, items=spread(items, args.limit))
 
 
 def whole_path(name: str) -> str:

@@ -112,6 +112,22 @@ def _check_finite(outcome: Outcome) -> None:
                 raise ValueError(f"{name}: it is {number}, wants a finite number")
 
 
+def of_tasks(items: Sequence[Item], tasks: Sequence[str] | None) -> tuple[Item, ...]:
+    """The items of these tasks or groups of tasks ("attribute", "single-object: cat → fox"); None takes all.
+
+    Raises ValueError for no name, and for one that no item has.
+    """
+    if tasks is None:
+        return tuple(items)
+    if not tasks:
+        raise ValueError("tasks: got none, wants at least one")
+    for name in tasks:
+        if not any(name in (item.group, item.task) for item in items):
+            groups = ", ".join(dict.fromkeys(item.group for item in items))
+            raise ValueError(f"tasks: got {name!r}, and the data set has {groups}")
+    return tuple(item for item in items if item.group in tasks or item.task in tasks)
+
+
 def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
     """At most `limit` items, evenly over their tasks, in their order; None takes all.
 

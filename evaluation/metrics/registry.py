@@ -53,6 +53,7 @@ class Metric:
 
 _THOUSANDTHS = {"unit": "×10⁻³", "digits": 2, "scale": 1e3}
 _DECIBELS = {"unit": "dB", "digits": 2}
+_PERCENT = {"unit": "%", "digits": 0, "scale": 100}
 
 
 def _metric(
@@ -192,6 +193,24 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             False,
             ["target", "lpips"],
             "Learned perceptual distance of the edit and the true edited picture.",
+        ),
+        _metric(
+            "success_target",
+            "Success, by the true edit",
+            True,
+            ["target", "change"],
+            "Share of the edits that, where the edit may show, are nearer to the true edited picture than to"
+            " the source (mean squared difference).",
+            **_PERCENT,
+        ),
+        _metric(
+            "success_clip",
+            "Success, by CLIP",
+            True,
+            ["clip", "change"],
+            "Share of the edits that, cut to the square around where the edit may show, CLIP puts nearer to"
+            " the target text than to the source text.",
+            **_PERCENT,
         ),
     ]
 )

@@ -145,6 +145,12 @@ class MetricSuite:
             "psnr_target_change": lambda: to_target(lambda a, b: limited_psnr(a, b, mask)),
             "mse_target": lambda: to_target(mse),
             "lpips_target": lambda: to_target(perceptual),
+            "success_target": lambda: to_target(
+                lambda a, b: float(limited_psnr(a, b, mask) > limited_psnr(a, source, mask))
+            ),
+            "success_clip": lambda: self._reads_as(
+                cut_to(edited, mask), {"target text": target_text, "source text": source_text}
+            ),
         }
         for part, pair in pictures.items():
             measures |= {
@@ -163,6 +169,28 @@ class MetricSuite:
         image_vector = self.clip.encode_images(image)
         text_vector = self.clip.encode_texts([text], name).to(image_vector)
         return max(100 * float((image_vector * text_vector).sum()), 0.0)
+
+    def _reads_as(self, image: Tensor, texts: Mapping[str, str]) -> float:
+        """1 where CLIP puts the picture nearer to the first of two texts than to the second, else 0."""
+        assert self.clip is not None
+        image_vector = self.clip.encode_images(image)
+        vectors = torch.cat([self.clip.encode_texts([text], name) for name, text in texts.items()])
+        wanted, other = (vectors.to(image_vector) @ image_vector[0]).tolist()
+        return float(wanted > other)
+
+
+def cut_to(image: Tensor, mask: Tensor) -> Tensor:
+    """The part (1, 3, h, w) of `image` in the square around the mask (H, W), which is not empty.
+
+    The square has the longer side of the mask's box and its centre, as far as the picture has room.
+    """
+    spans = [along.nonzero() for along in (mask.amax(dim=1), mask.amax(dim=0))]
+    sides = [int(span.max() - span.min()) + 1 for span in spans]
+    for dim, span, side, room in zip((2, 3), spans, sides, mask.shape, strict=True):
+        wanted = min(max(sides), room)
+        start = min(max(int(span.min()) - (wanted - side) // 2, 0), room - wanted)
+        image = image.narrow(dim, start, wanted)
+    return image
 
 
 def _opened(

@@ -98,6 +98,8 @@ def test_an_evaluation_leaves_results_pictures_tables_and_a_report_and_goes_on_w
         (["--metrics", "clip_score"], "metric clip_score: no clip given"),
         (["--metrics", "lpips"], "metric lpips: no lpips given"),
         (["--limit", "0"], "limit: got 0, wants 1 or more"),
+        (["--tasks", "pets,birds"], "tasks: got 'birds', and the data set has pets, others"),
+        (["--tasks", ","], "tasks: got none, wants at least one"),
         (["--jobs", "0"], "jobs: got 0, wants 1 or more"),
         (["--steps", "5000"], "steps: got 5000"),
         (["--model", "nowhere"], "model: got 'nowhere'"),
@@ -112,6 +114,17 @@ def test_bad_input_ends_with_status_2_one_line_and_no_folder(
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"pinpoint: error: {message}")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("tasks", ["others", "others: cat → fox"])
+def test_only_pictures_of_the_tasks_that_are_asked_for_are_edited(
+    tasks: str, pets: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert evaluate(pets, model, out, "--tasks", tasks, "--limit", "1", "--methods", "ddim") == 0
+    assert [row["item"] for row in rows_of(out)] == ["pets-1"]
+    assert evaluate(pets, model, out, "--tasks", f"{tasks}, pets", "--methods", "ddim") == 0
+    assert [row["item"] for row in rows_of(out)] == ["pets-1", "pets-0", "pets-2", "pets-3"]
 
 
 def test_another_precision_and_other_metrics_are_refused_and_not_mixed(

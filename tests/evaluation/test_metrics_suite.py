@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pinpoint.evaluation.metrics.registry import METRICS, PSNR_LIMIT, metrics_for
-from pinpoint.evaluation.metrics.suite import MetricSuite
+from pinpoint.evaluation.metrics.suite import MetricSuite, cut_to
 from pinpoint.tests.region_core.tiny_guides import CLIP_SIDE, tiny_clip, tiny_vit
 
 SIDE = 24
@@ -116,15 +116,15 @@ def test_under_a_mask_that_covers_everything_there_is_no_background_to_measure()
     nothing = {name for name, value in found.items() if value is None}
     assert nothing == {name for name, metric in METRICS.items() if "background" in metric.needs} - {
         "lpips_background"
-    } | {"psnr_target", "psnr_target_change", "mse_target"}
+    } | {"psnr_target", "psnr_target_change", "mse_target", "success_target"}
 
 
 def test_under_an_empty_mask_there_is_no_change_to_measure_and_the_background_is_everything() -> None:
-    names = [*PIXEL_METRICS, "clip_score_change", "psnr_target_change", "psnr_target"]
-    suite = MetricSuite(names, clip=tiny_clip())
+    of_change = ["clip_score_change", "psnr_target_change", "success_target", "success_clip"]
+    suite = MetricSuite([*PIXEL_METRICS, *of_change, "psnr_target"], clip=tiny_clip())
     found = suite(picture(9), picture(10), MASKS["empty"], **TEXTS, target_image=picture(11))
 
-    assert found["clip_score_change"] is None and found["psnr_target_change"] is None
+    assert {name for name, value in found.items() if value is None} == set(of_change)
     for name in ("psnr", "ssim", "mse"):
         assert found[name] == found[f"{name}_background"]
 
@@ -141,6 +141,48 @@ def test_distance_to_the_true_edit_looks_at_that_picture_and_at_no_other() -> No
     assert found["mse_target"] == pytest.approx(0.005, rel=1e-4)
     assert found["psnr_target_change"] == pytest.approx(20, rel=1e-4)
     assert found["psnr_target"] == pytest.approx(20 + 10 * math.log10(2), rel=1e-4)
+
+
+@pytest.mark.parametrize(("inside", "succeeds"), [(0.49, 0.0), (0.5, 0.0), (0.51, 1.0)])
+def test_an_edit_succeeds_where_its_inside_is_past_half_way_from_the_source_to_the_truth(
+    inside: float, succeeds: float
+) -> None:
+    source, mask = torch.zeros(1, 3, SIDE, SIDE), MASKS["touching two edges"]
+    # Outside the mask the edit is the truth, which does not count.
+    edited = torch.where(mask > 0, inside, 1.0).expand_as(source)
+
+    found = MetricSuite(["success_target"])(
+        edited, source, mask, **TEXTS, target_image=torch.ones_like(source)
+    )
+
+    assert found["success_target"] == succeeds
+
+
+@pytest.mark.parametrize(
+    ("mask", "rows", "columns"),
+    [
+        (box_mask(8, 12, 6, 18), slice(4, 16), slice(6, 18)),
+        (box_mask(0, 10, 20, SIDE), slice(0, 10), slice(14, SIDE)),
+        (box_mask(5, 6, 0, SIDE), slice(0, SIDE), slice(0, SIDE)),
+        (torch.maximum(box_mask(2, 4, 2, 4), box_mask(9, 10, 5, 7)), slice(2, 10), slice(1, 9)),
+    ],
+)
+def test_clip_reads_the_square_around_the_change_and_says_which_text_is_nearer(
+    mask: Tensor, rows: slice, columns: slice
+) -> None:
+    guide, edited = tiny_clip(), picture(15)
+    with torch.no_grad():
+        texts = guide.encode_texts([TEXTS["target_text"], TEXTS["source_text"]])
+        near = texts @ guide.encode_images(edited[..., rows, columns])[0]
+
+    def success(target: str, source: str) -> float | None:
+        suite = MetricSuite(["success_clip"], clip=guide)
+        texts = {"target_text": TEXTS[target], "source_text": TEXTS[source]}
+        return suite(edited, picture(16), mask, **texts)["success_clip"]
+
+    assert torch.equal(cut_to(edited, mask), edited[..., rows, columns])
+    assert success("target_text", "source_text") == float(near[0] > near[1])
+    assert success("source_text", "target_text") == float(near[1] > near[0])
 
 
 def test_clip_scores_are_those_of_torchmetrics() -> None:

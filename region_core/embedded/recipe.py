@@ -96,7 +96,7 @@ class VqRecipe:
     rate_of_ends: float = 1e-3
     average: float = 0.998
     edges: float = 0.5
-    commitment: float = 0.25
+    commitment: float = 0.125
     free_steps: int = 300
     renew_steps: int = 150
     settle: float = 0.7

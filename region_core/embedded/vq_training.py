@@ -1,7 +1,8 @@
 """Training the embedded autoencoder with a codebook (VQ-VAE): pictures to codes at an eighth of the side.
 
-It learns at first without its codebook; then the codebook is made from the latents by k-means, and codes
-that nothing uses are moved to where latents lie, so that none is lost from the start.
+Pictures go in and come out in [0, 1], as aMUSEd's do. It learns at first without its codebook; then the
+codebook is made from the latents by k-means, and codes that nothing uses are moved to where latents lie, so
+that none is lost from the start.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def build_vq(recipe: VqRecipe) -> VQModel:
 
 
 def vq_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
-    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences); (B, 3, H, W) in [-1, 1]."""
+    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences); (B, 3, H, W) in [0, 1]."""
     error = decoded - target
     return (
         error.abs().mean()
@@ -69,7 +70,7 @@ def k_means(points: Tensor, count: int, rng: torch.Generator, *, rounds: int = 1
 def _latents(model: VQModel, pictures: Tensor) -> Tensor:
     """All latents of pictures (B, 3, H, W) uint8 as points (B * h * w, d)."""
     with torch.autocast("cpu", torch.bfloat16):
-        latents = model.encode(pictures.float() / 127.5 - 1).latents
+        latents = model.encode(pictures.float() / 255).latents
     return latents.float().permute(0, 2, 3, 1).flatten(0, 2)
 
 
@@ -120,7 +121,7 @@ def train_vq(
             in_use = _renew(model, state, pictures[probe], rng, fresh=since == 0)
         windows = share(torch.cat([corner, corner + recipe.crop], dim=1))
         seen = look(pictures[share(rows)], windows, recipe.crop)
-        target = 2 * mirrored(seen, share(mirror)) - 1
+        target = mirrored(seen, share(mirror))
         with torch.autocast("cpu", torch.bfloat16):
             latents = model.encode(target).latents
         latents, commitment = latents.float(), torch.zeros(())
@@ -129,7 +130,7 @@ def train_vq(
         with torch.autocast("cpu", torch.bfloat16):
             decoded = model.decoder(model.post_quant_conv(latents)).float()
         loss = vq_loss(decoded, target, recipe.edges) + recipe.commitment * commitment
-        psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), target) / 4)
+        psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), target))
         figures = f"crop PSNR {psnr.item():.2f} quantizer {commitment.item():.4f}"
         return loss, f"{figures} codes in use {in_use}"
 
@@ -157,7 +158,7 @@ def encode_codes(model: VQModel, pictures: Tensor, *, batch: int = 32) -> Tensor
     """The codes (N, h, w) int64 of pictures (N, 3, H, W) uint8."""
     codes = []
     for part in pictures.split(batch):
-        latents = model.encode(part.to(model.dtype) / 127.5 - 1).latents
+        latents = model.encode(part.to(model.dtype) / 255).latents
         _, _, (_, _, nearest) = model.quantize(latents)
         codes.append(nearest.view(len(part), *latents.shape[-2:]))
     return torch.cat(codes)
@@ -170,7 +171,7 @@ def decode_codes(model: VQModel, codes: Tensor, *, batch: int = 32) -> Tensor:
     for part in codes.split(batch):
         shape = (*part.shape, int(model.config.latent_channels))
         decoded = model.decode(part, force_not_quantize=True, shape=shape).sample
-        pictures.append((decoded.float() / 2 + 0.5).clamp(0, 1))
+        pictures.append(decoded.float().clamp(0, 1))
     return torch.cat(pictures)
 
 

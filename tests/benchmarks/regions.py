@@ -194,6 +194,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--m", type=int, default=7)
     parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", default="auto", help="of the editor and the model")
     parser.add_argument("--clip", default="embedded")
     parser.add_argument("--vit", default="embedded")
     parser.add_argument("--out", type=Path, help="file of JSON lines (default out/regions-MEASURE.jsonl)")
@@ -206,8 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     args = parse(argv)
     networks = Networks(
-        load_edit_model("embedded"),
-        load_editor(args.editor, "embedded", steps=args.steps),
+        load_edit_model("embedded", dtype=args.dtype),
+        load_editor(args.editor, "embedded", dtype=args.dtype, steps=args.steps),
         load_vit(args.vit, torch.device("cpu")),
         load_clip(args.clip, torch.device("cpu")),
     )

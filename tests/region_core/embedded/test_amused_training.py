@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import VQModel
+from diffusers import AmusedImg2ImgPipeline, VQModel
+from PIL import Image
 from scipy.cluster.vq import kmeans2
 
 from pinpoint.region_core.embedded.amused_training import build_transformer, draw_masks, text_tower
@@ -78,19 +80,37 @@ def test_masks_in_boxes_leave_the_rest_of_the_picture() -> None:
     assert sum(spans) / len(spans) == pytest.approx((9.5 / 16) ** 2, abs=0.06)
 
 
-def test_codes_are_what_diffusers_decodes_by_itself() -> None:
+def test_codes_and_their_pictures_are_those_of_diffusers_aMUSEd() -> None:
     torch.manual_seed(0)
     model = build_vq(SMOKE.vq).eval()
     model.quantize.embedding.weight.data.normal_(std=0.3)
     pictures = noise_pictures()
-    codes = encode_codes(model, pictures)
-    assert codes.shape == (3, 8, 8)
-    assert codes.max() < SMOKE.vq.codes
+    # What the pipeline does to a picture before its VQ model sees it, and after.
+    pipeline: Any = AmusedImg2ImgPipeline(model, None, None, None, None)
+    given = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+    seen = pipeline.image_processor.preprocess(given)
     with torch.no_grad():
-        whole = model(pictures.float() / 127.5 - 1).sample
-    expected = (whole / 2 + 0.5).clamp(0, 1)
-    torch.testing.assert_close(decode_codes(model, codes), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(reconstructed(model, pictures), expected, atol=1e-5, rtol=1e-5)
+        _, _, (_, _, theirs) = model.quantize(model.encode(seen).latents)
+        whole = pipeline.image_processor.postprocess(model(seen).sample.clip(0, 1), "pt")
+
+    codes = encode_codes(model, pictures)
+
+    assert codes.shape == (3, 8, 8)
+    assert codes.flatten().tolist() == theirs.flatten().tolist()
+    torch.testing.assert_close(decode_codes(model, codes), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reconstructed(model, pictures), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_the_autoencoder_learns_to_give_back_pictures_of_0_to_1(tmp_path: Path) -> None:
+    # Free of its codebook, and so easy a picture that the smallest model learns it at once.
+    recipe = replace(SMOKE.vq, steps=60, free_steps=60, rate=2e-2, rate_of_ends=2e-2, average=0.9)
+    bright = torch.full((3, 3, 64, 64), 200, dtype=torch.uint8)
+    train_vq(bright, recipe, tmp_path / "vq.safetensors", tmp_path / "vqvae", seed=0, report=quiet)
+    opened = VQModel.from_pretrained(tmp_path / "vqvae", local_files_only=True).float()
+    with torch.no_grad():
+        latents = opened.encode(torch.full((1, 3, 64, 64), 200 / 255)).latents
+        given_back = opened.decoder(opened.post_quant_conv(latents))
+    assert given_back.mean().item() == pytest.approx(200 / 255, abs=0.05)
 
 
 def test_the_codebook_is_made_from_the_latents_and_none_of_it_is_lost(tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ class DPLObjective:
         words = word_maps(maps, self.token_groups)
         losses = {"balance": (self.preset.balance, balance_loss(maps, self.token_groups, self.grid))}
         if self.background is not None and 0 < float(self.background.mean()) < 1:
-            leak = background_loss(words, self.background.to(words))
+            # A copy: what was made inside inference mode could never take part in a gradient.
+            leak = background_loss(words, self.background.to(words).clone())
             losses["background"] = (self.preset.background, leak)
         if len(self.token_groups) > 1:
             losses["disjoint"] = (self.preset.disjoint, disjoint_loss(words))

@@ -189,7 +189,8 @@ class LocInvObjective:
     def __call__(self, maps: Tensor, step: int) -> Objective:
         """Judge the maps (N, L) of a step."""
         words = word_maps(maps, self.token_groups)
-        priors = self.priors.to(words)
+        # Priors made inside a caller's inference mode could never take part in a gradient; a copy can.
+        priors = self.priors.to(words).clone()
         losses = {
             "similarity": (self.preset.similarity, similarity_loss(words, priors)),
             "overlap": (self.preset.overlap, overlap_loss(words, priors)),

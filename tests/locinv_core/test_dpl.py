@@ -157,6 +157,17 @@ def test_a_single_noun_has_nothing_to_be_disjoint_from() -> None:
     assert set(result.terms) == {"balance", "background"}
 
 
+def test_a_background_found_inside_inference_mode_still_gives_a_gradient() -> None:
+    with torch.inference_mode():
+        background = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    maps = hand_maps().requires_grad_()
+    preset = DPLPreset(OFF, LossTerm(1, 10, 0.9), OFF)
+    DPLObjective([(1,)], (2, 2), background, preset)(maps, 0).total.backward()
+    assert maps.grad is not None
+    # cos = 0.6 and |A| = 0.5: b/|A| − cos·A/|A|² = (2 − 0.72, −0.96)
+    torch.testing.assert_close(maps.grad[:, 1], torch.tensor([1.28, -0.96, 0.0, 0.0]))
+
+
 @pytest.mark.parametrize("background", [None, torch.zeros(4), torch.ones(4)])
 def test_a_background_of_nothing_or_of_everything_is_left_out(background) -> None:
     result = DPLObjective([(1,), (2,)], (2, 2), background)(hand_maps(), 0)

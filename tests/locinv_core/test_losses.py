@@ -221,6 +221,18 @@ def test_a_word_without_a_prior_gets_no_gradient() -> None:
     assert maps.grad[:, [0, 1, 3, 4]].abs().sum() == 0
 
 
+def test_priors_made_inside_inference_mode_still_give_a_gradient() -> None:
+    with torch.inference_mode():
+        priors = matrix([1.0, 1.0, 0.0, 0.0])
+    maps = torch.zeros(4, 3)
+    maps[:, 1] = torch.tensor([0.1, 0.3, 0.4, 0.2])
+    maps.requires_grad_()
+    LocInvObjective([(1,)], priors, LossPreset(OFF, LossTerm(1, 10, 0.5)))(maps, 0).total.backward()
+    assert maps.grad is not None
+    # 1 − ΣAS/ΣA with ΣA = 1 and ΣAS = 0.4: its gradient is 0.4 − S.
+    torch.testing.assert_close(maps.grad[:, 1], torch.tensor([-0.6, -0.6, 0.4, 0.4]))
+
+
 def test_a_step_down_the_gradient_brings_the_attention_into_the_prior() -> None:
     scores = torch.zeros(16, 6, requires_grad=True)
     prior = torch.zeros(1, 16)

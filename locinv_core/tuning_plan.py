@@ -41,15 +41,16 @@ def bindings_of_edit(
 def placed_bindings(
     source: Prompt, prior: LocalizationPrior, adjectives: Collection[int] | None = None
 ) -> tuple[Binding, ...]:
-    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior.
+    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior, be it in a phrase.
 
     adjectives: the only words, by index, that count as such; None takes all.
     """
-    placed = {word.tokens for word in prior.check_against(source).values()}
+    places = [set(word.tokens) for word in prior.check_against(source).values()]
     return tuple(
         (word_name(source, adjective), word_name(source, noun))
         for noun, adjective in source.pairs
-        if source.words[noun].tokens in placed and (adjectives is None or adjective in adjectives)
+        if any(place.issuperset(source.words[noun].tokens) for place in places)
+        and (adjectives is None or adjective in adjectives)
     )
 
 

@@ -8,14 +8,16 @@ import torch
 from pinpoint.locinv_core.alignment import align
 from pinpoint.locinv_core.attention import MapReader, QueryReader
 from pinpoint.locinv_core.inversion import ddim_invert
+from pinpoint.locinv_core.localized_edit import EditRequest, localized_edit
 from pinpoint.locinv_core.locinv import locinv
 from pinpoint.locinv_core.losses import Objective
 from pinpoint.locinv_core.null_text import NullTextSettings
+from pinpoint.locinv_core.presets import method_named
 from pinpoint.locinv_core.priors import from_boxes
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
 from pinpoint.locinv_core.tokens import TokenTuner, TuningSettings, maps_from_queries, optimize_tokens
-from pinpoint.locinv_core.tuning_plan import bindings_of_edit, plan_tuning
+from pinpoint.locinv_core.tuning_plan import bindings_of_edit, placed_bindings, plan_tuning
 from pinpoint.locinv_core.word_maps import average_maps, maps_before_and_after
 
 STEPS = 4
@@ -153,6 +155,25 @@ def test_tuning_leaves_the_model_bit_for_bit_and_works_inside_inference_mode(tin
         assert all(torch.equal(weights[k], v) for k, v in part.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["locinv", "dpl"])
+def test_a_whole_edit_inside_inference_mode_is_the_edit_outside_of_it(tiny_model, name):
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    request = EditRequest(
+        image,
+        "a red cat and a dog",
+        "a red fox and a dog",
+        from_boxes({"cat": (0, 0, 32, 40)}, (64, 64)),
+        method=method_named(name),
+        steps=2,
+        tuning=TuningSettings("exact", 2),
+        null_text=NullTextSettings(inner_steps=1),
+    )
+    outside = localized_edit(tiny_model, request)
+    with torch.inference_mode():
+        inside = localized_edit(tiny_model, request)
+    torch.testing.assert_close(inside.edited.clone(), outside.edited)
+
+
 def test_with_a_cheap_null_method_both_orders_of_algorithm_1_are_the_same(tiny_model, inversion, prompt):
     plan = plan_tuning(prompt, cat_prior(), (16, 16))
     arguments = (tiny_model, inversion, plan.positions, plan.objective)
@@ -202,6 +223,17 @@ def test_an_attribute_edit_binds_its_adjective_and_a_word_swap_does_not(tiny_mod
     assert bindings_of_edit(prompt, align(prompt, attribute), prior) == (("red", "cat"),)
     assert bindings_of_edit(prompt, align(prompt, swap), prior) == ()
     assert bindings_of_edit(prompt, align(prompt, attribute), None) == ()
+
+
+def test_a_noun_that_has_its_place_as_part_of_a_phrase_is_bound_too(tiny_model):
+    prompt = parse_prompt(
+        "a red mountain lion and a black dog",
+        tiny_model.tokenizer,
+        nouns=["lion", "dog"],
+        bindings=[("red", "mountain lion"), ("black", "dog")],
+    )
+    prior = from_boxes({"mountain lion": (16, 16, 64, 64)}, (128, 128))
+    assert placed_bindings(prompt, prior) == (("red", "lion"),)
 
 
 def test_a_bound_adjective_is_tuned_along_with_its_noun(prompt):

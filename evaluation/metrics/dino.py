@@ -67,14 +67,14 @@ def last_keys(vision: VisionFeatures) -> nn.Module:
 
 
 def similarity(a: SeenByVit, b: SeenByVit) -> float:
-    """The cosine of two pictures' [CLS] tokens."""
-    return float(F.cosine_similarity(a.cls.double(), b.cls.double(), dim=0))
+    """The cosine of two pictures' [CLS] tokens. On the CPU: Apple's GPUs have no double precision."""
+    return float(F.cosine_similarity(a.cls.cpu().double(), b.cls.cpu().double(), dim=0))
 
 
 def structure_distance(a: SeenByVit, b: SeenByVit) -> float:
     """The mean squared difference of the self-similarities, cosines of any two keys, of two pictures of one
     size."""
-    one, other = (self_similarity(seen.keys.double()[None]) for seen in (a, b))
+    one, other = (self_similarity(seen.keys.cpu().double()[None]) for seen in (a, b))
     return float(F.mse_loss(one, other))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pinpoint.evaluation.metrics.dino import last_keys, see, similarity, structure_distance
+from pinpoint.evaluation.metrics.dino import SeenByVit, last_keys, see, similarity, structure_distance
 from pinpoint.region_core.features import VisionFeatures
 from pinpoint.tests.region_core.tiny_guides import PATCH, tiny_dinov2_model, tiny_vit, tiny_vit_model
 
@@ -118,3 +120,21 @@ def test_a_network_without_keys_is_refused() -> None:
     network = VisionFeatures(torch.nn.Conv2d(3, 3, 1), (0.5,) * 3, (0.5,) * 3, 8, "a convolution")
     with pytest.raises(ValueError, match="'a convolution': its layers have no keys"):
         last_keys(network)
+
+
+class OnAppleGpu(Tensor):
+    """A tensor of a device that, as Apple's GPUs, has no double precision."""
+
+    def double(self) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self, *args: Any, **options: Any) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+def test_what_a_gpu_without_double_precision_has_seen_is_compared_too() -> None:
+    keys = [torch.randn(5, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    one, other = (SeenByVit(k.as_subclass(OnAppleGpu), k[0].as_subclass(OnAppleGpu)) for k in keys)
+    cosine = float(keys[0][0] @ keys[1][0] / (keys[0][0].norm() * keys[1][0].norm()))
+    assert similarity(one, other) == pytest.approx(cosine, abs=1e-5)
+    assert structure_distance(one, other) == pytest.approx(slow_structure_distance(keys), rel=1e-5)

@@ -36,7 +36,7 @@ class Candidate:
     image: Tensor
     """(1, 3, H, W), float32 in [0, 1], on the CPU; the source outside the box."""
     final: bool = True
-    """Whether it was edited in full; False where the plan's finalists were others."""
+    """Whether it was edited in full; False where the plan's finalists were others and learning did less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,9 @@ def choose(
     edits, size = scores.edits, scores.proposals.size
     boxes = [pixel_box(box, size) for box in scores.boxes]
     with torch.no_grad():
-        prompt = guide.encode_texts([edits.prompt])
-        source = guide.encode_images(edits.image)
+        with run.stage(CHOOSE_STAGE):
+            prompt = guide.encode_texts([edits.prompt])
+            source = guide.encode_images(edits.image)
 
         def similarities(images: Tensor) -> tuple[Tensor, Tensor]:
             """S_t2i and S_i2i of pictures, (B,) each: both encoders give unit vectors."""
@@ -87,8 +88,11 @@ def choose(
         wanted = scores.plan.finalists
         previews = [edits.best(box) for box in boxes]
         if wanted is not None and wanted < len(boxes) and all(p is not None for p in previews):
-            seen = quality(*similarities(torch.stack([p for p in previews if p is not None])), alpha, beta)
-            final = sorted(torch.argsort(seen, descending=True, stable=True)[:wanted].tolist())
+            with run.stage(CHOOSE_STAGE):
+                seen = quality(
+                    *similarities(torch.stack([p for p in previews if p is not None])), alpha, beta
+                )
+                final = sorted(torch.argsort(seen, descending=True, stable=True)[:wanted].tolist())
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
         with run.stage(CHOOSE_STAGE):
@@ -97,7 +101,6 @@ def choose(
             t2i, i2i = similarities(images)
             total = quality(t2i, i2i, alpha, beta)  # Eq. 7
             run.report(1, 1)
-    finished = {boxes[i] for i in final}
     candidates = [
         Candidate(
             box=_four(scores.boxes[i]),
@@ -107,7 +110,7 @@ def choose(
             s_i2i=float(i2i[i]),
             score=float(total[i]),
             image=images[i : i + 1].cpu(),
-            final=boxes[i] in finished,
+            final=edits.in_full(boxes[i]),
         )
         for i in range(len(boxes))
     ]

@@ -35,6 +35,8 @@ class BoxEdits:
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch: got {batch}, wants 1 or more boxes at a time")
+        if edit_prompt is not None and not edit_prompt.strip():
+            raise ValueError(f"edit prompt is empty: got {edit_prompt!r}, wants what is to be drawn in a box")
         self.editor, self.image, self.prompt, self.seed, self.batch = editor, image, prompt, seed, batch
         self.edit_prompt = prompt if edit_prompt is None else edit_prompt
         self._edits: dict[tuple[PixelBox, int | None], Tensor] = {}
@@ -83,6 +85,10 @@ class BoxEdits:
         """One unmasked edit, seen through each of `boxes`, (B, 3, H, W): it stands in for all of theirs."""
         unmasked = self.edited([self.whole], steps, run=run)
         return torch.where(box_masks(boxes, self.size).to(self.image) > 0, unmasked, self.image)
+
+    def in_full(self, box: PixelBox) -> bool:
+        """Whether the editor has edited in `box` with its own number of steps; `best` is that edit then."""
+        return (box, None) in self._edits
 
     def best(self, box: PixelBox) -> Tensor | None:
         """The best that is known of the edit in `box`, (3, H, W), without an editor's help.

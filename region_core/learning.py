@@ -197,12 +197,12 @@ def train_network(
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
     curve = []
     for step in range(settings.steps):
-        minimised, loss = objective(network(pooled), step / settings.steps)  # Eq. 2, then Eq. 3
-        optimizer.zero_grad()
-        minimised.backward()
-        optimizer.step()
-        curve.append(loss)
         with run.stage(LEARN_STAGE):
+            minimised, loss = objective(network(pooled), step / settings.steps)  # Eq. 2, then Eq. 3
+            optimizer.zero_grad()
+            minimised.backward()
+            optimizer.step()
+            curve.append(loss)
             run.report(step + 1, settings.steps)
     return curve
 

@@ -209,6 +209,7 @@ BAD = {
     "a caption that CLIP would cut": (["--caption", "cat " * 90], "caption is too long"),
     "a prompt that CLIP would cut": (["--prompt", "fox " * 90], "prompt is too long"),
     "an empty prompt": (["--prompt", " "], "prompt is empty"),
+    "an empty edit prompt": (["--edit-prompt", " "], "edit prompt is empty"),
     "a prompt that is the caption": (["--prompt", CAPTION], "caption"),
     "an editor that needs another UNet": (["--editor", "inpaint"], "reads 4 channels, wants 9"),
     "a model that is no aMUSEd": (["--editor", "amused"], "lacks vqvae"),

@@ -122,6 +122,15 @@ def test_with_fewer_finalists_the_best_previews_are_edited_in_full_and_the_rest_
     assert min(c.score for c in found.candidates[:2]) >= max(c.score for c in found.candidates[2:])
 
 
+def test_edits_that_learning_made_in_full_are_no_previews_whoever_the_finalists_are() -> None:
+    case = Planted(anchor=2)
+    found = choose(learned(case, PLANS["full"].with_finalists(1)), case.guide)
+    assert {steps for _, steps in case.editor.calls} == {None}  # the editor made nothing but full edits
+    assert all(one.final for one in found.candidates)
+    scores = [one.score for one in found.candidates]
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_more_finalists_than_anchors_are_all_of_them() -> None:
     case = Planted()
     plan = EditPlan("p", (Round(steps=4),), finalists=9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from typing import Any
 
 import pytest
@@ -241,6 +242,21 @@ def test_progress_and_cost_are_booked_by_stage() -> None:
     assert run.forward_equivalents["edits for learning"] == 20 * 74 == run.total
 
 
+def test_the_seconds_of_learning_are_those_of_its_losses_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    def objective(logits: Tensor, done: float) -> tuple[Tensor, float]:
+        nonlocal now
+        now += 2.0  # what a loss takes
+        return logits.square().mean(), 0.0
+
+    run = Run()
+    pooled = torch.randn(2, 3 * 4, 7, 7, generator=torch.Generator().manual_seed(0))
+    train_network(RegionNetwork(4, 3), pooled, objective, LearningSettings(epochs=1, iterations=5), run=run)
+    assert run.seconds == {"learning": 5 * 2.0}
+
+
 @pytest.mark.parametrize("where", ["edits for learning", "judging", "learning"])
 @pytest.mark.parametrize("estimator", ["expected", "straight-through"])
 def test_a_cancel_anywhere_leaves_nothing_broken(estimator: str, where: str) -> None:
@@ -281,6 +297,7 @@ def test_scores_are_frozen() -> None:
         ({"exploration": -1.0}, "exploration: got -1.0"),
         ({"estimator": "reinforce"}, "estimator: got 'reinforce', wants one of expected, straight-through"),
         ({"batch": 0}, "batch: got 0"),
+        ({"edit_prompt": " "}, "edit prompt is empty"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(options: dict, message: str) -> None:

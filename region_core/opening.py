@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+
 from ..locinv_core.diffusers_folder import quiet_loading
 
 EMBEDDED = "embedded"
@@ -54,7 +56,7 @@ def open_network(
             network, told = kind.from_pretrained(
                 place, use_safetensors=True, output_loading_info=True, **options
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"{part} {str(name)!r}: {_unopened(place, error)}") from error
     lacking = [key for key in sorted(told["missing_keys"]) if not key.startswith(tuple(may_lack))]
     lacking += [str(key) for key in told["mismatched_keys"]]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..locinv_core.diffusers_folder import quiet_loading
@@ -158,8 +159,10 @@ def load_text_locator(name: str | Path) -> TextLocator:
             model, told = network.from_pretrained(
                 place, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
+            # Weights kept in half precision come as such, and pictures are prepared in float32.
+            model = model.float()
             beside = processor.from_pretrained(place, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"model: {str(name)!r} cannot be opened ({reason}); wants a Grounding DINO or a CLIPSeg with"

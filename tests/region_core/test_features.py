@@ -175,3 +175,11 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
     with pytest.raises(ValueError, match="do not fit its config"):
         load_vit(folder)
+
+
+def test_weights_that_were_cut_short_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_vit(tmp_path / "vit")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"vit .* cannot be opened"):
+        load_vit(folder)

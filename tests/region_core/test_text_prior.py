@@ -3,6 +3,7 @@ the real architectures; what is kept, on answers that are planted."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,18 @@ def test_clipseg_s_outline_is_where_its_enlarged_map_is_sure(clipseg_folder):
     assert float((F.avg_pool2d(bigger[None, None], 3)[0, 0] - wanted).abs().max()) < 0.3
 
 
+def test_weights_in_half_precision_are_read_as_float32(clipseg_folder, tmp_path):
+    shutil.copytree(clipseg_folder, tmp_path / "half")
+    CLIPSegForImageSegmentation.from_pretrained(clipseg_folder).half().save_pretrained(tmp_path / "half")
+    image = smooth_picture(32, 32)
+    full, half = (load_text_locator(folder) for folder in (clipseg_folder, tmp_path / "half"))
+    assert isinstance(full, ClipSeg) and isinstance(half, ClipSeg)
+    # Half precision keeps eleven bits of a weight.
+    torch.testing.assert_close(
+        half.sureness(image, "a red star"), full.sureness(image, "a red star"), atol=0.05, rtol=0
+    )
+
+
 def test_of_several_boxes_the_surest_is_kept_or_all():
     locator = PlantedBoxes(
         None, None, "planted", ((2.0, 3, 9, 8), (10, 10, 14, 12), (0, 0, 5, 5)), (0.9, 0.5, 0.1)
@@ -156,3 +169,12 @@ def test_what_is_no_such_model_is_refused(tmp_path):
     for name in (tmp_path / "nowhere", "nobody/nothing", write_tiny_vit(tmp_path / "vit")):
         with pytest.raises(ValueError, match="wants a Grounding DINO or a CLIPSeg"):
             load_text_locator(name)
+
+
+def test_weights_that_were_cut_short_are_refused(clipseg_folder, tmp_path):
+    shutil.copytree(clipseg_folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be opened"):
+        load_text_locator(tmp_path / "cut")

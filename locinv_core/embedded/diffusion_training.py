@@ -7,9 +7,9 @@ by the empty one, for classifier-free guidance.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -18,24 +18,25 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .compiling import compiled
-from .muon import build_optimizers
+from .fitting import Report, fit
 from .recipe import DiffusionRecipe
-from .training_state import Average, TrainingState, step_rng
-from .training_workers import average_gradients, rank, share
+from .training_state import TrainingState
+from .training_workers import share
 
 __all__ = [
+    "Pair",
     "build_scheduler",
     "build_text_encoder",
     "build_unet",
     "draw_rows",
     "draw_timesteps",
     "export_diffusion",
+    "noise_loss",
     "noise_weights",
+    "noised",
     "train_diffusion",
     "write_model_index",
 ]
-
-Report = Callable[[str], None]
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -120,7 +121,18 @@ def draw_rows(things: Tensor, crowd: int, count: int, rng: torch.Generator) -> T
     return torch.multinomial(things.clamp(max=crowd).double(), count, replacement=True, generator=rng)
 
 
-class _Pair(nn.Module):
+def noised(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """√ᾱ·z_0 + √(1−ᾱ)·ε of latents (B, C, h, w) and their ᾱ (B,)."""
+    level = alpha_bar.view(-1, 1, 1, 1)
+    return level.sqrt() * clean + (1 - level).sqrt() * noise
+
+
+def noise_loss(predicted: Tensor, noise: Tensor, factors: Tensor) -> Tensor:
+    """The mean of ``factors`` (B,) times the squared errors of ε (B, C, h, w): ()."""
+    return (factors * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
+
+
+class Pair(nn.Module):
     """The two models that are trained, as one module."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
@@ -140,7 +152,6 @@ def train_diffusion(
     seed: int,
     report: Report,
     snapshot: Callable[[UNet2DConditionModel, CLIPTextModel], None],
-    snapshot_steps: int = 500,
     start: Path | None = None,
 ) -> None:
     """Train, going on from ``checkpoint`` when it exists; ``snapshot`` receives the averaged models.
@@ -148,7 +159,7 @@ def train_diffusion(
     Args:
         latents: (N, C, h, w), unit deviation. token_ids: (N, V, L), V captions a picture.
         empty_ids: (L,), of the empty caption. things: (N,), how many each picture shows.
-        snapshot: called in worker 0 every ``snapshot_steps`` and at the end.
+        snapshot: called in worker 0 at every checkpoint.
         start: a folder of models to start from in place of random weights, where there is no checkpoint.
     """
     torch.manual_seed(seed)
@@ -159,55 +170,37 @@ def train_diffusion(
     if start is not None and not checkpoint.exists():
         _load_into(unet, text_encoder, start)
         report(f"unet: starting from the weights in {start}")
-    pair = _Pair(unet, text_encoder).train()
-    trained = [parameter for parameter in pair.parameters() if parameter.requires_grad]
-    optimizers = build_optimizers(pair, muon=recipe.rate, adam=recipe.rate_of_ends)
-    average = Average(pair, recipe.average)
-    state = TrainingState(pair, optimizers, average, checkpoint)
-    if state.resume():
-        report(f"unet: going on from step {state.step}")
+    pair = Pair(unet, text_encoder).train()
     alpha_bar = build_scheduler().alphas_cumprod
     weights = noise_weights(alpha_bar, recipe.weight_cap)
-    predict = compiled(unet, steps=recipe.steps - state.step)
-    started, seen, losses = time.monotonic(), 0, 0.0
+    predict: Callable[..., Any] | None = None
 
-    def export() -> None:
-        unet_, text_ = (
-            build_unet(recipe, latents.shape[1:]),
-            build_text_encoder(recipe, vocabulary=vocabulary, length=token_ids.shape[-1]),
-        )
-        averaged = _Pair(unet_, text_)
-        averaged.load_state_dict(pair.state_dict())
-        average.copy_to(averaged)
-        snapshot(unet_.eval(), text_.eval())
-
-    while state.step < recipe.steps:
-        state.set_rates(recipe.steps)
-        rng = step_rng(seed, state.step)
+    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        nonlocal predict
+        predict = predict or compiled(unet, steps=recipe.steps - state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
         clean, noise, ids = _batch(latents, token_ids, empty_ids, things, recipe, rng)
-        level = alpha_bar[timesteps].view(-1, 1, 1, 1)
-        noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
+        noisy = noised(clean, noise, alpha_bar[timesteps])
         with torch.autocast("cpu", torch.bfloat16):
             context = text_encoder(ids).last_hidden_state
             predicted = predict(noisy, timesteps, encoder_hidden_states=context).sample.float()
-        errors = (predicted - noise).square().mean(dim=(1, 2, 3))
-        loss = (factors * errors).mean()
-        loss.backward()
-        average_gradients(trained)
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        state.update()
-        seen += 1
-        losses += loss.item()
-        last = state.step == recipe.steps
-        if rank() == 0 and (state.step % 50 == 0 or last):
-            rate = seen / (time.monotonic() - started)
-            report(f"unet: step {state.step}/{recipe.steps} loss {losses / seen:.4f} {rate:.3f} steps/s")
-            started, seen, losses = time.monotonic(), 0, 0.0
-        if rank() == 0 and (state.step % 250 == 0 or last):
-            state.save()
-        if rank() == 0 and (state.step % snapshot_steps == 0 or last):
-            export()
+        return noise_loss(predicted, noise, factors), ""
+
+    fit(
+        "unet",
+        pair,
+        loss_of,
+        steps=recipe.steps,
+        muon=recipe.rate,
+        rate=recipe.rate_of_ends,
+        average=recipe.average,
+        checkpoint=checkpoint,
+        seed=seed,
+        report=report,
+        report_steps=50,
+        save_steps=250,
+        snapshot=lambda trained: snapshot(trained.unet, trained.text_encoder),
+    )
 
 
 def _load_into(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, folder: Path) -> None:

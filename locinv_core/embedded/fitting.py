@@ -1,4 +1,4 @@
-"""The loop that all these trainings share, and what workers tell each other besides gradients."""
+"""The loop that the trainings share, and what workers tell each other besides gradients."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ...locinv_core.embedded.muon import build_optimizers
-from ...locinv_core.embedded.training_state import Average, TrainingState, step_rng
-from ...locinv_core.embedded.training_workers import average_gradients, rank
+from .muon import build_optimizers
+from .training_state import Average, TrainingState, step_rng
+from .training_workers import average_gradients, rank
 
-__all__ = ["Report", "averaged", "fit", "gathered"]
+__all__ = ["Loss", "Report", "averaged", "fit", "gathered"]
 
 _SAVE_SECONDS = 120
 Report = Callable[[str], None]
 Loss = Callable[[TrainingState, torch.Generator], tuple[Tensor, str]]
+"""The loss of a worker's share of a step's batch and figures to print, from the training's state before the
+step and the step's random numbers."""
 
 
 def gathered(rows: Tensor) -> Tensor:
@@ -64,8 +66,7 @@ def fit(
 
     Args:
         name: how progress lines begin.
-        loss_of: the loss of this worker's share of a step's batch, and figures to print, from the training's
-            state before the step and the step's random numbers.
+        loss_of: of this worker's share of the batch.
         muon, rate: peak learning rates of Muon and of AdamW, which trains the rest. average: decay of the
             running average.
         save_steps: there is a checkpoint after so many steps, and after two minutes at most.
@@ -99,8 +100,7 @@ def fit(
                 snapshot(averaged(state))
         if rank() == 0 and (state.step % report_steps == 0 or last):
             speed = seen / (time.monotonic() - started)
-            report(
-                f"{name}: step {state.step}/{steps} loss {losses / seen:.4f} {figures} {speed:.2f} steps/s"
-            )
+            told = f"loss {losses / seen:.4f} {figures} {speed:.3f} steps/s"
+            report(f"{name}: step {state.step}/{steps} {' '.join(told.split())}")
             started, seen, losses = time.monotonic(), 0, 0.0
     return averaged(state)

@@ -6,28 +6,35 @@ draws and learns what to keep and what the order changes. The result is a diffus
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .compiling import compiled
-from .diffusion_training import build_scheduler, draw_timesteps, export_diffusion, noise_weights
+from .diffusion_training import (
+    Pair,
+    build_scheduler,
+    draw_timesteps,
+    export_diffusion,
+    noise_loss,
+    noise_weights,
+    noised,
+)
+from .fitting import Report, fit
 from .instruct_pairs import WORDINGS, load_pairs, write_pairs
-from .muon import build_optimizers
 from .training import encode_texts
-from .training_state import Average, TrainingState, step_rng
-from .training_workers import average_gradients, meet, rank, run_workers, share
+from .training_state import TrainingState
+from .training_workers import meet, run_workers, share
 from .vae_training import encode_set
 
 __all__ = ["CHECKPOINT", "STAGE", "InstructRecipe", "drop_conditions", "train_instruct", "widened"]
@@ -35,7 +42,6 @@ __all__ = ["CHECKPOINT", "STAGE", "InstructRecipe", "drop_conditions", "train_in
 STAGE = "instruct"
 CHECKPOINT = "instruct.safetensors"
 PARTS = ("unet", "text_encoder", "vae", "tokenizer")
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,6 @@ class InstructRecipe:
     def with_numbers(self, *, pairs: int | None, steps: int | None) -> InstructRecipe:
         """The recipe with other numbers, where given."""
         return replace(self, pairs=pairs or self.pairs, steps=steps or self.steps)
-
-
-class _Pair(nn.Module):
-    """The two models that are trained, as one module."""
-
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
-        super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
 
 
 def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -152,7 +150,6 @@ def _train(
     scaling: float,
     report: Report,
     snapshot: Callable[[UNet2DConditionModel, CLIPTextModel], None],
-    snapshot_steps: int = 500,
 ) -> None:
     """latents: (N, 2, C, h, w), before and after. token_ids: (N, V, L)."""
     torch.manual_seed(recipe.seed)
@@ -160,47 +157,37 @@ def _train(
     text_encoder = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
     unet.set_attn_processor(AttnProcessor())  # as in train_diffusion
     text_encoder.set_attn_implementation("eager")
-    pair = _Pair(unet, text_encoder).train()
-    trained = [parameter for parameter in pair.parameters() if parameter.requires_grad]
-    optimizers = build_optimizers(pair, muon=recipe.rate, adam=recipe.rate_of_ends)
-    average = Average(pair, recipe.average)
-    state = TrainingState(pair, optimizers, average, checkpoint)
-    if state.resume():
-        report(f"instruct: going on from step {state.step}")
+    pair = Pair(unet, text_encoder).train()
     alpha_bar = build_scheduler().alphas_cumprod
     weights = noise_weights(alpha_bar, recipe.weight_cap)
-    predict = compiled(unet, steps=recipe.steps - state.step)
-    started, seen, losses = time.monotonic(), 0, 0.0
-    while state.step < recipe.steps:
-        state.set_rates(recipe.steps)
-        rng = step_rng(recipe.seed, state.step)
+    predict: Callable[..., Any] | None = None
+
+    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        nonlocal predict
+        predict = predict or compiled(unet, steps=recipe.steps - state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
         clean, beside, noise, ids = _batch(latents, token_ids, empty, scaling, recipe, rng)
-        level = alpha_bar[timesteps].view(-1, 1, 1, 1)
-        noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
+        seen = torch.cat([noised(clean, noise, alpha_bar[timesteps]), beside], dim=1)
         with torch.autocast("cpu", torch.bfloat16):
             context = text_encoder(ids).last_hidden_state
-            seen_by_unet = torch.cat([noisy, beside], dim=1)
-            predicted = predict(seen_by_unet, timesteps, encoder_hidden_states=context).sample.float()
-        errors = (predicted - noise).square().mean(dim=(1, 2, 3))
-        loss = (factors * errors).mean()
-        loss.backward()
-        average_gradients(trained)
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        state.update()
-        seen += 1
-        losses += loss.item()
-        last = state.step == recipe.steps
-        if rank() == 0 and (state.step % 50 == 0 or last):
-            rate = seen / (time.monotonic() - started)
-            report(f"instruct: step {state.step}/{recipe.steps} loss {losses / seen:.4f} {rate:.3f} steps/s")
-            started, seen, losses = time.monotonic(), 0, 0.0
-        if rank() == 0 and (state.step % 250 == 0 or last):
-            state.save()
-        if rank() == 0 and (state.step % snapshot_steps == 0 or last):
-            averaged = copy.deepcopy(pair)
-            average.copy_to(averaged)
-            snapshot(averaged.unet.eval(), averaged.text_encoder.eval())
+            predicted = predict(seen, timesteps, encoder_hidden_states=context).sample.float()
+        return noise_loss(predicted, noise, factors), ""
+
+    fit(
+        "instruct",
+        pair,
+        loss_of,
+        steps=recipe.steps,
+        muon=recipe.rate,
+        rate=recipe.rate_of_ends,
+        average=recipe.average,
+        checkpoint=checkpoint,
+        seed=recipe.seed,
+        report=report,
+        report_steps=50,
+        save_steps=250,
+        snapshot=lambda trained: snapshot(trained.unet, trained.text_encoder),
+    )
 
 
 def _batch(

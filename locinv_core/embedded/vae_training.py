@@ -5,8 +5,6 @@ The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,10 +12,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from .muon import build_optimizers
+from .fitting import Report, fit
 from .recipe import VaeRecipe
-from .training_state import Average, TrainingState, step_rng
-from .training_workers import average_gradients, rank, share
+from .training_state import TrainingState
+from .training_workers import share
 
 __all__ = [
     "build_vae",
@@ -28,8 +26,6 @@ __all__ = [
     "train_vae",
     "vae_loss",
 ]
-
-Report = Callable[[str], None]
 
 
 def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
@@ -91,17 +87,10 @@ def train_vae(
     """Train on pictures (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
     torch.manual_seed(seed)
     vae = build_vae(recipe).train()
-    optimizers = build_optimizers(vae, muon=recipe.rate, adam=recipe.rate_of_ends)
-    average = Average(vae, recipe.average)
-    state = TrainingState(vae, optimizers, average, checkpoint)
-    if state.resume():
-        report(f"vae: going on from step {state.step}")
-    started, seen = time.monotonic(), 0
-    while state.step < recipe.steps:
-        rng = step_rng(seed, state.step)
-        state.set_rates(recipe.steps)
+    side = recipe.crop // recipe.factor
+
+    def loss_of(_: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         batch = share(random_crops(pictures, recipe.batch, recipe.crop, rng))
-        side = recipe.crop // recipe.factor
         noise = torch.randn(recipe.batch, recipe.latents, side, side, generator=rng)
         with torch.autocast("cpu", torch.bfloat16):
             moments = vae.quant_conv(vae.encoder(batch))
@@ -109,24 +98,25 @@ def train_vae(
             logvar = logvar.clamp(-30, 20)
             latents = mean + (0.5 * logvar).exp() * share(noise)
             decoded = vae.decoder(vae.post_quant_conv(latents)).float()
-        loss = vae_loss(decoded, batch, mean, logvar, recipe)
-        loss.backward()
-        average_gradients(vae.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        state.update()
-        seen += 1
-        if rank() == 0 and (state.step % save_steps == 0 or state.step == recipe.steps):
-            state.save()
-        if state.step % report_steps == 0 or state.step == recipe.steps:
-            psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), batch) / 4).item()
-            rate = seen / (time.monotonic() - started)
-            if rank() == 0:
-                report(
-                    f"vae: step {state.step}/{recipe.steps} loss {loss.item():.4f}"
-                    f" crop PSNR {psnr:.2f} {rate:.2f} steps/s"
-                )
-    average.copy_to(vae)
-    return vae.eval().requires_grad_(False)
+        psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), batch) / 4).item()
+        return vae_loss(decoded, batch, mean, logvar, recipe), f"crop PSNR {psnr:.2f}"
+
+    trained = fit(
+        "vae",
+        vae,
+        loss_of,
+        steps=recipe.steps,
+        muon=recipe.rate,
+        rate=recipe.rate_of_ends,
+        average=recipe.average,
+        checkpoint=checkpoint,
+        seed=seed,
+        report=report,
+        report_steps=report_steps,
+        save_steps=save_steps,
+    )
+    assert isinstance(trained, AutoencoderKL)
+    return trained
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModelWithProjection
 
+from ...locinv_core.embedded.fitting import Report, fit
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_amused_index, write_half
-from .fitting import Report, fit
 from .recipe import TransformerRecipe
 
 __all__ = ["MICRO_CONDITIONS", "build_transformer", "draw_masks", "text_tower", "train_transformer"]
@@ -50,7 +50,7 @@ def build_transformer(
         codebook_size=codes,
         in_channels=recipe.channels,
         block_out_channels=recipe.channels,
-        num_res_blocks=1,
+        num_res_blocks=recipe.blocks,
         downsample=True,
         upsample=True,
         block_num_heads=recipe.heads,
@@ -167,7 +167,7 @@ def train_transformer(
         AmusedScheduler(mask_token_id=codebook).save_pretrained(out / "scheduler")
         write_amused_index(out, tokenizer)
 
-    fit(
+    trained = fit(
         "transformer",
         pair,
         loss_of,
@@ -183,4 +183,6 @@ def train_transformer(
         snapshot=snapshot,
     )
     if rank() == 0:
+        if not (out / "model_index.json").is_file():  # trained before, for another folder
+            snapshot(trained)
         report(f"transformer: written to {out}")

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from ...locinv_core.embedded.fitting import Report, fit, gathered
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_clip
-from .fitting import Report, fit, gathered
 from .recipe import ClipRecipe
 from .views import look, mirrored, softened, toned, uniform
 from .wording import numpy_generator, true_of_scene, true_of_thing, word_scene

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from ...locinv_core.diffusers_folder import quiet_loading
 from ...locinv_core.embedded.evaluation import scene_images
+from ...locinv_core.embedded.fitting import Report
 from ...locinv_core.embedded.scenes import SceneSpec, caption, render, sample_scene, with_article
 from ...locinv_core.embedded.scenes_edits import sample_edit
 from ...locinv_core.metrics import psnr
 from ..anchors import dino_anchors, random_anchors
 from ..features import VisionFeatures
 from ..guidance import Guide
-from .fitting import Report
 from .views import look
 from .vq_training import encode_codes, reconstructed
 from .wording import poor_window, thing_window

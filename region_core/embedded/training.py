@@ -21,10 +21,10 @@ from ...locinv_core.embedded.dataset import (
     training_seeds,
     write_training_set,
 )
+from ...locinv_core.embedded.fitting import Report
 from ...locinv_core.embedded.training import encode_texts
 from .amused_training import train_transformer
 from .clip_training import train_clip
-from .fitting import Report
 from .grounds import load_parts, write_parts
 from .recipe import RegionsRecipe
 from .vit_training import train_vit

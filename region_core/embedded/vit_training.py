@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
+from ...locinv_core.embedded.fitting import Report, fit, gathered
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_vit
-from .fitting import Report, fit, gathered
 from .grounds import SceneParts
 from .recipe import VitRecipe
 from .views import look, mirrored, softened, toned, uniform, windows_on_things
@@ -146,7 +146,7 @@ def train_vit(
         loss = distillation_loss(students, teachers, recipe.temperature)
         return loss, f"right {right.item():.0%} of {len(nearest)}"
 
-    fit(
+    trained = fit(
         "vit",
         model,
         loss_of,
@@ -161,4 +161,6 @@ def train_vit(
         snapshot=lambda trained: write_vit(trained.backbone, out),
     )
     if rank() == 0:
+        if not (out / "config.json").is_file():  # trained before, for another folder
+            write_vit(trained.backbone, out)
         report(f"vit: written to {out}")

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from diffusers import VQModel
 from torch import Tensor
 
+from ...locinv_core.embedded.fitting import Report, fit
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_half
-from .fitting import Report, fit
 from .recipe import VqRecipe
 from .views import look, mirrored
 
@@ -134,7 +134,7 @@ def train_vq(
         figures = f"crop PSNR {psnr.item():.2f} quantizer {commitment.item():.4f}"
         return loss, f"{figures} codes in use {in_use}"
 
-    fit(
+    trained = fit(
         "vq",
         model,
         loss_of,
@@ -150,6 +150,8 @@ def train_vq(
         snapshot=lambda trained: write_half(trained, out),
     )
     if rank() == 0:
+        if not (out / "config.json").is_file():  # trained before, for another folder
+            write_half(trained, out)
         report(f"vq: written to {out}")
 
 

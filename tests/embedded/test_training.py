@@ -24,7 +24,9 @@ from pinpoint.locinv_core.embedded.diffusion_training import (
     build_scheduler,
     draw_rows,
     draw_timesteps,
+    noise_loss,
     noise_weights,
+    noised,
 )
 from pinpoint.locinv_core.embedded.recipe import Recipe, VaeRecipe
 from pinpoint.locinv_core.embedded.scenes import render, sample_scene
@@ -267,3 +269,17 @@ def test_the_noise_schedule_leaves_next_to_nothing_of_the_picture() -> None:
     assert scheduler.alphas_cumprod[-1].item() == pytest.approx(product, rel=1e-4)
     # A mean over 32 x 32 cells is known to 1/32 of the noise; what is left of the picture's is less.
     assert math.sqrt(product) < 1 / 32
+
+
+def test_latents_are_noised_as_diffusers_scheduler_does_it() -> None:
+    scheduler, rng = build_scheduler(), torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 3, 4, 5, 5, generator=rng)
+    timesteps = torch.tensor([0, 500, 999])
+    expected = scheduler.add_noise(clean, noise, timesteps)
+    torch.testing.assert_close(noised(clean, noise, scheduler.alphas_cumprod[timesteps]), expected)
+
+
+def test_the_loss_of_the_noise_weighs_each_picture() -> None:
+    noise, predicted = torch.zeros(2, 1, 1, 2), torch.tensor([1.0, 3.0, 2.0, 0.0]).view(2, 1, 1, 2)
+    # Mean squares 5 and 2, times 1 and 4, over two pictures.
+    assert noise_loss(predicted, noise, torch.tensor([1.0, 4.0])).item() == pytest.approx(6.5)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from pinpoint.cli import evaluate_embedded, train_embedded
+from pinpoint.locinv_core.embedded.fitting import averaged, gathered
 from pinpoint.locinv_core.embedded.judge import Judge
 from pinpoint.locinv_core.embedded.training_state import Average, TrainingState
 from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
 from pinpoint.region_core.embedded.evaluation import anchor_hits, picks
-from pinpoint.region_core.embedded.fitting import averaged, gathered
 from pinpoint.region_core.embedded.recipe import RegionsRecipe
 from pinpoint.region_core.embedded.training import train_regions
 

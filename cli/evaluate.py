@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,12 @@ def run(args: argparse.Namespace) -> int:
         {**models, "model": whole_path(args.model), "device": args.device, "dtype": args.dtype},
         **{f"judge_{part}": None if name is None else whole_path(name) for part, name in judges.items()},
     )
+
+    def note(row: Mapping[str, Any], done: int, total: int) -> None:
+        if done == 1:  # so that a run that is killed has said it, too
+            note_dataset(args.dataset, args.out)
+        note_row(row, done, total)
+
     rows = run_work(
         recipe,
         dataset.items,
@@ -118,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         workforce=workforce,
         metrics=metrics,
         retry_failed=args.retry_failed,
-        note=note_row,
+        note=note,
     )
     note_dataset(args.dataset, args.out)
     _write(rows, dataset, args.out)

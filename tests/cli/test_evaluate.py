@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pinpoint.__main__ import main
-from pinpoint.evaluation.dataset import read_dataset
+from pinpoint.evaluation.dataset import noted_dataset, read_dataset
 from pinpoint.evaluation.work_items import spread
 from pinpoint.tests.evaluation.tiny_items import SIZE, drawn_dataset
 from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
@@ -125,6 +125,21 @@ def test_only_pictures_of_the_tasks_that_are_asked_for_are_edited(
     assert [row["item"] for row in rows_of(out)] == ["pets-1"]
     assert evaluate(pets, model, out, "--tasks", f"{tasks}, pets", "--methods", "ddim") == 0
     assert [row["item"] for row in rows_of(out)] == ["pets-1", "pets-0", "pets-2", "pets-3"]
+
+
+def test_a_run_that_was_stopped_has_said_which_data_set_it_was_on(
+    pets: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr("pinpoint.cli.evaluate.note_row", stop)
+    with pytest.raises(Stopped):
+        evaluate(pets, model, tmp_path / "out", "--limit", "1", "--methods", "ddim")
+    assert noted_dataset(tmp_path / "out") == pets
 
 
 def test_another_precision_and_other_metrics_are_refused_and_not_mixed(

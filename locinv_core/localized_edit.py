@@ -5,6 +5,7 @@ Each stage is a function of its own module; this strings them together as a meth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ from .prompt_to_prompt import Edit
 from .prompts import Prompt, parse_prompt
 from .run import REPORT_STAGE, Run
 from .tokens import TuningSettings
-from .tuning_plan import Binding, TuningPlan, bindings_of_edit, plan_dpl, plan_tuning, word_name
+from .tuning_plan import Binding, TuningPlan, bindings_of_edit, dpl_groups, plan_dpl, plan_tuning, word_name
 from .word_maps import maps_before_and_after
 
 
@@ -119,8 +120,14 @@ def localized_edit(
             f"prior: the method {method.name!r} tunes words towards their places, wants a mask or a box"
             " for one"
         )
+    if tunes and method.objective == "dpl":
+        dpl_groups(source, prior)
+    if method.check_choices is not None:
+        method.check_choices(model, source, [target], request.edit_settings, prior)
     if request.composite_pixels and prior is None:
         raise ValueError("composite: it keeps what is outside the prior, wants a mask or a box for a word")
+    if not 0 <= request.feather < math.inf:
+        raise ValueError(f"feather: got {request.feather}, wants a number of pixels, 0 or more")
 
     with run.stage("encode"):
         latents = model.encode(framing.pad_image(request.image))

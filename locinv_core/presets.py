@@ -43,13 +43,28 @@ class EditFunction(Protocol):
     ) -> Edit: ...
 
 
+class CheckFunction(Protocol):
+    """What raises ValueError, before there is an inversion, for settings that an `EditFunction`
+    would refuse."""
+
+    def __call__(
+        self,
+        model: EditModel,
+        source: Prompt,
+        targets: Sequence[Prompt],
+        settings: Any,
+        prior: LocalizationPrior | None = None,
+    ) -> None: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """One method of editing.
 
     `objective` is what token tuning works towards and `tokens` its solver; `null` is how guided sampling is
     made to reconstruct. `blend` is where its edits may show: LocInv's in the place of the prior, if there is
-    one, and the others' anywhere. `edit` samples the targets, and takes settings of `settings_type`.
+    one, and the others' anywhere. `edit` samples the targets, and takes settings of `settings_type`, which
+    `check_choices` looks at beforehand (None: there is nothing to be found out).
     """
 
     name: str
@@ -59,6 +74,7 @@ class Method:
     blend: Blend = "off"
     edit: EditFunction = prompt_to_prompt.edit
     settings_type: type[MethodSettings] = EditSettings
+    check_choices: CheckFunction | None = prompt_to_prompt.check_choices
 
     def settings(self, **choices: Any) -> MethodSettings:
         """The settings of an edit by this method; `choices` are fields of them.
@@ -110,10 +126,38 @@ METHODS: Mapping[str, Method] = {
         Method("proxnpi", "off", "proximal"),
         Method("direct", "off", "direct"),
         Method("ddim", "off", "none"),
-        Method("pnp", "off", "direct", edit=plug_and_play.edit, settings_type=PlugAndPlaySettings),
-        Method("masactrl", "off", "direct", edit=masactrl.edit, settings_type=MasaCtrlSettings),
-        Method("diffedit", "off", "direct", edit=diffedit.edit, settings_type=DiffEditSettings),
-        Method("pix2pix-zero", "off", "direct", edit=pix2pix_zero.edit, settings_type=Pix2PixZeroSettings),
+        Method(
+            "pnp",
+            "off",
+            "direct",
+            edit=plug_and_play.edit,
+            settings_type=PlugAndPlaySettings,
+            check_choices=plug_and_play.check_choices,
+        ),
+        Method(
+            "masactrl",
+            "off",
+            "direct",
+            edit=masactrl.edit,
+            settings_type=MasaCtrlSettings,
+            check_choices=masactrl.check_choices,
+        ),
+        Method(
+            "diffedit",
+            "off",
+            "direct",
+            edit=diffedit.edit,
+            settings_type=DiffEditSettings,
+            check_choices=None,
+        ),
+        Method(
+            "pix2pix-zero",
+            "off",
+            "direct",
+            edit=pix2pix_zero.edit,
+            settings_type=Pix2PixZeroSettings,
+            check_choices=pix2pix_zero.check_choices,
+        ),
     )
 }
 

@@ -71,7 +71,8 @@ def edit(
     source, steps, n = inversion.prompt, inversion.steps, len(targets)
     alignments = [align(source, target) for target in targets]
     plan = plan_attention(targets, alignments, settings, steps, model.sites, model.read_sites[0].level)
-    blends = _blend_plans(model, inversion, targets, alignments, settings, prior)
+    height, width = inversion.latents.shape[-2:]
+    blends = _blend_plans(model, source, targets, alignments, settings, prior, (height, width))
 
     with run.stage("edit"):
         contexts = _Contexts(model, inversion, targets, alignments, settings)
@@ -240,18 +241,34 @@ def check_edit(
             )
 
 
+def check_choices(
+    model: EditModel,
+    source: Prompt,
+    targets: Sequence[Prompt],
+    settings: EditSettings,
+    prior: LocalizationPrior | None = None,
+) -> None:
+    """Raise ValueError, before there is an inversion, for what `edit` would refuse of the settings: a word
+    that no target has, a blend without its prior."""
+    alignments = [align(source, target) for target in targets]
+    plan_attention(targets, alignments, settings, 1, model.sites, model.read_sites[0].level)
+    height, width = (0, 0) if prior is None else prior.size
+    latent_size = height // model.latent_factor, width // model.latent_factor
+    _blend_plans(model, source, targets, alignments, settings, prior, latent_size)
+
+
 def _blend_plans(
     model: EditModel,
-    inversion: Inversion,
+    source: Prompt,
     targets: Sequence[Prompt],
     alignments: Sequence[Alignment],
     settings: EditSettings,
     prior: LocalizationPrior | None,
+    latent_size: tuple[int, int],
 ) -> list[BlendPlan | None]:
-    height, width = inversion.latents.shape[-2:]
     return [
         plan_blend(
-            inversion.prompt,
+            source,
             target,
             alignment,
             settings.blend,
@@ -259,7 +276,7 @@ def _blend_plans(
             emphasised=words_in(target, settings.reweight),
             threshold=settings.blend_threshold,
             grow=settings.blend_grow,
-            latent_size=(height, width),
+            latent_size=latent_size,
             cell=2 ** model.read_sites[0].level,
         )
         for target, alignment in zip(targets, alignments, strict=True)

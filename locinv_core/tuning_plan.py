@@ -86,15 +86,22 @@ def plan_dpl(
     ValueError where there is neither.
     """
     source = inversion.prompt
-    if prior is not None:
-        groups = [word.tokens for word in prior.check_against(source).values()]
-    else:
-        groups = [source.words[index].tokens for index in source.nouns]
-    if not groups:
-        raise ValueError(f"source: DPL tunes nouns, and none was found in {source.text!r}")
+    groups = dpl_groups(source, prior)
     grid = model.read_sites[0].grid(*inversion.latents.shape[-2:])
     background = collect_background(model, inversion, groups, run=run)
     return TuningPlan(_positions(groups), DPLObjective(groups, grid, background))
+
+
+def dpl_groups(source: Prompt, prior: LocalizationPrior | None = None) -> list[TokenGroup]:
+    """The tokens of each word that DPL tunes: of the prior's words, or else of the nouns.
+
+    Raises ValueError where there is neither.
+    """
+    if prior is not None:
+        return [word.tokens for word in prior.check_against(source).values()]
+    if not source.nouns:
+        raise ValueError(f"source: DPL tunes nouns, and none was found in {source.text!r}")
+    return [source.words[index].tokens for index in source.nouns]
 
 
 def _positions(groups: Sequence[TokenGroup]) -> tuple[int, ...]:

@@ -58,9 +58,19 @@ def edit_direction(model: EditModel, pairs: Pairs) -> Tensor:
     return torch.stack(differences).mean(dim=0)
 
 
+def check_pairs(model: EditModel, pairs: Pairs) -> None:
+    """Raise ValueError for a sentence that `edit_direction` would refuse."""
+    for pair in pairs:
+        for sentence in pair:
+            _parsed(model, sentence)
+
+
 def _encoded(model: EditModel, sentence: str) -> Tensor:
-    prompt = parse_prompt(sentence, model.tokenizer, nouns=[], bindings=[])
-    return model.encode_prompt(prompt.token_ids)
+    return model.encode_prompt(_parsed(model, sentence).token_ids)
+
+
+def _parsed(model: EditModel, sentence: str) -> Prompt:
+    return parse_prompt(sentence, model.tokenizer, nouns=[], bindings=[])
 
 
 def thing_name(prompt: Prompt, noun: int) -> str:

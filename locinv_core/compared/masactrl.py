@@ -80,6 +80,17 @@ def mutual_layers(model: EditModel, start_layer: int | None = None) -> frozenset
     return frozenset(names[start_layer:])
 
 
+def check_choices(
+    model: EditModel,
+    source: Prompt,
+    targets: Sequence[Prompt],
+    settings: MasaCtrlSettings,
+    prior: LocalizationPrior | None = None,
+) -> None:
+    """Raise ValueError, before there is an inversion, for a layer that the UNet lacks."""
+    mutual_layers(model, settings.start_layer)
+
+
 @torch.no_grad()
 def edit(
     model: EditModel,

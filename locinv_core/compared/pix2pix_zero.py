@@ -22,7 +22,7 @@ from ..prompt_to_prompt import Edit, check_edit, named_maps
 from ..prompts import Prompt, empty_prompt
 from ..run import Run
 from ..schedule import step_pairs
-from .directions import TEMPLATES, edit_direction, sentence_pairs
+from .directions import TEMPLATES, Pairs, check_pairs, edit_direction, sentence_pairs
 
 HIGHEST_RATE = 1000.0
 
@@ -120,6 +120,19 @@ def guided_latents(
     return z.detach() - rate * gradient
 
 
+def check_choices(
+    model: EditModel,
+    source: Prompt,
+    targets: Sequence[Prompt],
+    settings: Pix2PixZeroSettings,
+    prior: LocalizationPrior | None = None,
+) -> None:
+    """Raise ValueError, before there is an inversion, for a sentence that the text encoder cannot read whole."""
+    for target in targets:
+        for pairs in _pairs(source, target, settings):
+            check_pairs(model, pairs)
+
+
 @torch.no_grad()
 def edit(
     model: EditModel,
@@ -178,5 +191,10 @@ def edit(
 
 def _direction(model: EditModel, source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> Tensor:
     """The sum of the directions of all the things that change, (1, L, D)."""
-    groups = (settings.pairs,) if settings.pairs else sentence_pairs(source, target, settings.templates)
+    groups = _pairs(source, target, settings)
     return torch.stack([edit_direction(model, pairs) for pairs in groups]).sum(dim=0)
+
+
+def _pairs(source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> tuple[Pairs, ...]:
+    """Of each thing that changes, the sentences that make its direction."""
+    return (settings.pairs,) if settings.pairs else sentence_pairs(source, target, settings.templates)

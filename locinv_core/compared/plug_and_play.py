@@ -110,6 +110,18 @@ def attention_layers(model: EditModel, names: Sequence[str] | None = None) -> fr
     return _named("attention_layers", names, there)
 
 
+def check_choices(
+    model: EditModel,
+    source: Prompt,
+    targets: Sequence[Prompt],
+    settings: PlugAndPlaySettings,
+    prior: LocalizationPrior | None = None,
+) -> None:
+    """Raise ValueError, before there is an inversion, for layers that the UNet lacks."""
+    feature_layers(model, settings.feature_layers)
+    attention_layers(model, settings.attention_layers)
+
+
 @torch.no_grad()
 def edit(
     model: EditModel,

@@ -17,6 +17,7 @@ from pinpoint.locinv_core.compared.plug_and_play import PlugAndPlaySettings
 from pinpoint.locinv_core.edit_settings import EditSettings
 from pinpoint.locinv_core.localized_edit import EditRequest, localized_edit
 from pinpoint.locinv_core.presets import method_named
+from pinpoint.locinv_core.priors import from_boxes
 from pinpoint.locinv_core.run import Run
 from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
 
@@ -69,6 +70,69 @@ def test_what_is_not_one_picture_is_refused_before_any_pass(tiny_model, shape):
     with pytest.raises(ValueError, match=r"image: got the shape .* wants one picture"):
         localized_edit(tiny_model, request, run=run)
     assert run.total == 0
+
+
+REFUSED = {
+    "a factor of a word that the target lacks": (
+        "direct",
+        EditSettings(blend="off", reweight={"dog": 2.0}),
+        "reweight: the word 'dog' is in no target prompt",
+    ),
+    "a range of a word that the target lacks": (
+        "direct",
+        EditSettings(blend="off", word_ranges={"dog": (0.0, 0.5)}),
+        "word_ranges: the word 'dog' is in no target prompt",
+    ),
+    "a blend by a prior that is not there": (
+        "nti",
+        EditSettings(blend="prior"),
+        "blend: 'prior' wants a prior for cat, but there is no prior",
+    ),
+    "a layer to start from that the UNet lacks": (
+        "masactrl",
+        MasaCtrlSettings(start_layer=99),
+        "start_layer: got 99",
+    ),
+    "a feature layer that the UNet lacks": (
+        "pnp",
+        PlugAndPlaySettings(feature_layers=("up_blocks.9",)),
+        "feature_layers: the UNet has no 'up_blocks.9'",
+    ),
+    "an attention layer that the UNet lacks": (
+        "pnp",
+        PlugAndPlaySettings(attention_layers=("up_blocks.9",)),
+        "attention_layers: the UNet has no 'up_blocks.9'",
+    ),
+    "a sentence that is too long": (
+        "pix2pix-zero",
+        Pix2PixZeroSettings(pairs=(("a cat", "fox " * 80),)),
+        "is too long: it has 80 tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_an_edit_would_refuse_is_refused_before_any_pass(tiny_model, case):
+    name, settings, message = REFUSED[case]
+    image, run = torch.zeros(1, 3, 64, 64), Run()
+    request = EditRequest(
+        image, "a red cat", "a red fox", method=method_named(name), settings=settings, steps=2
+    )
+    with pytest.raises(ValueError, match=message):
+        localized_edit(tiny_model, request, run=run)
+    assert run.forward_equivalents == {}
+
+
+def test_dpl_without_a_noun_and_a_seam_of_less_than_nothing_are_refused_before_any_pass(tiny_model):
+    image, run = torch.zeros(1, 3, 64, 64), Run()
+    nameless = EditRequest(image, "very quickly", "very slowly", method=method_named("dpl"), steps=2)
+    with pytest.raises(ValueError, match="source: DPL tunes nouns, and none was found in 'very quickly'"):
+        localized_edit(tiny_model, nameless, run=run)
+    prior = from_boxes({"cat": (0, 0, 32, 32)}, (64, 64))
+    seamless = EditRequest(image, "a cat", "a fox", prior, steps=2, composite_pixels=True, feather=-1.0)
+    with pytest.raises(ValueError, match=r"feather: got -1\.0, wants a number of pixels, 0 or more"):
+        localized_edit(tiny_model, seamless, run=run)
+    assert run.forward_equivalents == {}
 
 
 def test_prompt_to_prompt_takes_no_settings_of_theirs_and_keeps_its_own():

@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { addStyle } from "./lib/dom.js";
+import { leaveGone } from "./lib/presence.js";
 import { addMapsViewer } from "./nodes/attention_maps.js";
 import { addCompareViewer } from "./nodes/compare.js";
 import { addPromptView } from "./nodes/parse_prompt.js";
@@ -21,6 +22,7 @@ const PANELS = {
 app.registerExtension({
   name: "Pinpoint",
   setup: addStyle,
+  afterConfigureGraph: leaveGone,
   nodeCreated(node) {
     PANELS[node.comfyClass]?.(node);
   },

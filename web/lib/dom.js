@@ -46,18 +46,3 @@ export function chain(object, name, after) {
     return result;
   };
 }
-
-/**
- * Call `start` when the node joins a graph, and what it returns when the node leaves. A node that is made only to be
- * read, as copying does, never joins one.
- */
-export function whileInGraph(node, start) {
-  let stop = null;
-  const join = () => (stop ??= start());
-  chain(node, "onAdded", join);
-  chain(node, "onRemoved", () => {
-    stop?.();
-    stop = null;
-  });
-  if (node.graph) join();
-}

@@ -1,7 +1,7 @@
 /** The few places where a panel of ours meets ComfyUI's canvas. */
 
 import { app } from "../../../scripts/app.js";
-import { whileInGraph } from "./dom.js";
+import { whileInGraph } from "./presence.js";
 
 /**
  * Put `element` into the node as a panel that is no part of what is saved or run. It comes after the widgets that
@@ -38,6 +38,8 @@ function replaceFormer(node, name, element) {
   element.dataset.panel = name;
   every(node, 250, () => {
     if (element.isConnected || node.graph?.getNodeById(node.id) !== node) return;
+    // Another graph, shown in its place, may have a node of this number, too.
+    if (node.graph.id !== app.canvas?.graph?.id) return;
     for (const other of document.querySelectorAll(`.pinpoint[data-panel="${name}"]`)) {
       const owner = owners.get(other);
       if (owner !== node && owner?.id === node.id) other.replaceWith(element);

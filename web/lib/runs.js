@@ -2,7 +2,8 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { chain, whileInGraph } from "./dom.js";
+import { chain } from "./dom.js";
+import { isCalled, outputName, whileInGraph } from "./presence.js";
 
 /**
  * Call `show` with all that the node's last run told the browser: after each run, and when the workflow is shown
@@ -16,7 +17,7 @@ export function whenRan(node, show = () => {}) {
     show(output);
   };
   chain(node, "onExecuted", take);
-  const recall = () => take(app.nodeOutputs?.[node.id]);
+  const recall = () => take(app.nodeOutputs?.[outputName(node)]);
   chain(node, "onConfigure", () => {
     setTimeout(recall, 0);
     setTimeout(recall, 500);
@@ -24,14 +25,17 @@ export function whenRan(node, show = () => {}) {
   return () => last;
 }
 
-/** Like `whenRan`, with the one thing that the run told under `key`. */
+/**
+ * Like `whenRan`, with what the run told under `key`: `show` gets the first of it, and all of it. There are several
+ * where the node ran once for each of several pictures.
+ */
 export function whenShown(node, key, show = () => {}) {
   let last;
   whenRan(node, (output) => {
-    const content = output[key]?.[0];
-    if (content === undefined || content === last) return;
-    last = content;
-    show(content);
+    const all = output[key] ?? [];
+    if (!all.length || all[0] === last) return;
+    last = all[0];
+    show(last, all);
   });
   return () => last;
 }
@@ -39,7 +43,6 @@ export function whenShown(node, key, show = () => {}) {
 /** Call `show` with the address of each picture that is sent while the node runs, and with null at the end. */
 export function whenForming(node, show) {
   let url = null;
-  const isThis = (id) => id != null && String(id).split(":").at(-1) === String(node.id);
   const replace = (next) => {
     const former = url;
     url = next;
@@ -47,9 +50,9 @@ export function whenForming(node, show) {
     if (former) URL.revokeObjectURL(former);
   };
   const formed = ({ detail }) => {
-    if (detail?.blob && isThis(detail.displayNodeId ?? detail.nodeId)) replace(URL.createObjectURL(detail.blob));
+    if (detail?.blob && isCalled(node, detail.displayNodeId ?? detail.nodeId)) replace(URL.createObjectURL(detail.blob));
   };
-  const running = ({ detail }) => url && !isThis(detail?.node ?? detail) && replace(null);
+  const running = ({ detail }) => url && !isCalled(node, detail?.node ?? detail) && replace(null);
   whileInGraph(node, () => {
     api.addEventListener("b_preview_with_metadata", formed);
     api.addEventListener("executing", running);

@@ -219,6 +219,7 @@ export class BoxBoard {
     if (!this.editable) return this.select(target ? this.#below(event, target.index) : -1);
     const { at } = this.#point(event);
     this.gesture = {
+      pointer: event.pointerId,
       kind: target?.handle ? "resize" : target ? "move" : "draw",
       handle: target?.handle,
       start: at,
@@ -241,6 +242,8 @@ export class BoxBoard {
       this.#hover(target?.index ?? -1);
       return;
     }
+    // A second finger moves nothing.
+    if (gesture.pointer !== event.pointerId) return;
     const { width, height } = this.size;
     const { at, scale } = this.#point(event);
     const [dx, dy] = [at[0] - gesture.start[0], at[1] - gesture.start[1]];
@@ -262,17 +265,17 @@ export class BoxBoard {
     this.render();
   }
 
-  #up() {
+  #up(event) {
     const { gesture } = this;
-    if (!gesture) return;
+    if (gesture?.pointer !== event.pointerId) return;
     this.gesture = null;
     if (gesture.changed) this.#commit(this.boxes, this.selected);
     else if (gesture.kind === "draw") this.select(-1);
   }
 
-  #cancel() {
+  #cancel(event) {
     const { gesture } = this;
-    if (!gesture) return;
+    if (!gesture || (event && gesture.pointer !== event.pointerId)) return;
     this.gesture = null;
     this.boxes = gesture.before;
     this.selected = gesture.selectedBefore;
@@ -289,7 +292,9 @@ export class BoxBoard {
       if (count) this.select((from + by + count) % count);
     };
     const chosen = this.boxes[this.selected];
-    if (event.key in ARROWS && this.editable) {
+    // A drag comes to its end before anything else.
+    if (this.gesture && event.key !== "Escape") event.preventDefault();
+    else if (event.key in ARROWS && this.editable) {
       if (!chosen) turn(1);
       else this.#nudge(chosen, ARROWS[event.key], step, event.altKey);
     } else if (event.key === "PageDown" || (!this.editable && ["ArrowRight", "ArrowDown"].includes(event.key))) turn(1);

@@ -192,15 +192,19 @@ export function addBoxEditor(node) {
   }
 
   const shown = whenShown(node, "pinpoint_boxes", look);
-  typed.addEventListener("change", () => typed.value.trim() && nameBox(typed.value.trim()));
+  typed.addEventListener("change", () => {
+    // What parts lines, and words from numbers, is in no word.
+    const word = typed.value.replace(/[=;\n]/g, " ").trim();
+    if (word) nameBox(word);
+  });
   typed.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === "Escape") {
-      if (event.key === "Escape") typed.value = "";
-      typed.blur();
-      board.stage.focus();
-      drawWords();
-    }
     event.stopPropagation();
+    // The Enter that ends an input method's choice of characters is not ours.
+    if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
+    if (event.key === "Escape") typed.value = "";
+    typed.blur();
+    board.stage.focus();
+    drawWords();
   });
   bin.addEventListener("click", () => board.remove());
   board.setPicture(null, null, NO_PICTURE);

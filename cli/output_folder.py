@@ -21,14 +21,16 @@ def check_output_folder(path: Path) -> None:
 
 @contextmanager
 def filled_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; its files move into `path` at the end, or are gone after an error.
+    """Yield an empty folder whose files move into `path` at the end, or are gone after an error.
 
-    Files that `path` holds already stay, save those that are written again.
+    It lies in `path`, where there is one, else beside it. Files that `path` holds already stay, save those that are written again.
     """
     check_output_folder(path)
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # What lies beside a folder may be of another disk, or not ours to write to.
+    place = path if path.is_dir() else path.parent
+    unfinished = place / f".{path.name}.{secrets.token_hex(4)}.part"
     unfinished.mkdir()
     try:
         yield unfinished

@@ -300,7 +300,7 @@ def _read(path: str | Path) -> np.ndarray:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ValueError(f"mask file {str(path)!r} cannot be read: {reason}") from error
     if picture.mode == "1":

@@ -88,6 +88,12 @@ def test_a_mask_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> N
             from_mask_files({"cat": tmp_path / name})
 
 
+def test_a_mask_file_whose_exif_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
+    Image.fromarray(WHITE_ON_BLACK).save(tmp_path / "mask.png", exif=b"Exif\0\0MM\0*")  # ends in its head
+    with pytest.raises(ValueError, match=r"mask file '.*mask\.png' cannot be read"):
+        from_mask_files({"cat": tmp_path / "mask.png"})
+
+
 def test_a_mask_file_that_is_black_or_transparent_is_refused(tmp_path: Path) -> None:
     Image.new("L", (8, 6), 0).save(tmp_path / "black.png")
     Image.new("RGBA", (8, 6), (255, 255, 255, 0)).save(tmp_path / "clear.png")

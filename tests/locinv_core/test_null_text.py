@@ -91,6 +91,18 @@ def test_null_text_that_never_stops_costs_what_a_hand_count_says(tiny_model, inv
     assert run.forward_equivalents["null-text"] == pytest.approx(STEPS * (1 + 3 * 3 + 1))
 
 
+def test_a_step_whose_rate_is_0_costs_two_passes_and_keeps_its_null_text(tiny_model, inversion):
+    run, settings = Run(), NullTextSettings(tolerance=0.0, tolerance_slope=0.0)
+    context = tiny_model.encode_prompt(inversion.prompt.token_ids)
+    null = tiny_model.encode_prompt(empty_prompt(tiny_model.tokenizer).token_ids)
+    latents, pair = inversion.pivot(0), inversion.timesteps[:2]
+    found, _ = null_text_step(
+        tiny_model, latents, pair, context, null, inversion.pivot(1), 100, GUIDANCE, settings, run
+    )
+    assert torch.equal(found, null)
+    assert run.total == pytest.approx(2)  # the conditional and the unconditional pass; 1e-2·(1 − 100/100) = 0
+
+
 def test_null_text_that_is_done_at_once_costs_two_passes_a_step(tiny_model, inversion):
     run = Run()
     optimize_null_text(tiny_model, inversion, GUIDANCE, NullTextSettings(tolerance=1e9), run=run)

@@ -106,9 +106,9 @@ def in_dtype(variants: Sequence[Variant], args: argparse.Namespace) -> tuple[Var
 
 
 def check_seed(seed: int) -> None:
-    """Raise ValueError for a seed that random number generators do not take."""
-    if not -(2**63) <= seed < 2**64:
-        raise ValueError(f"seed: got {seed}, wants a whole number of at most 64 bits")
+    """Raise ValueError for a seed that some random number generator or method does not take."""
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: got {seed}, wants a whole number from 0 on, of at most 64 bits")
 
 
 def listed(text: str) -> list[str]:

@@ -70,6 +70,9 @@ class EditSettings:
             raise ValueError(f"blend: got {self.blend!r}, wants one of {', '.join(BLENDS)}")
         if self.carry not in CARRIES:
             raise ValueError(f"carry: got {self.carry!r}, wants one of {', '.join(CARRIES)}")
+        for name in ("word_ranges", "reweight"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, wants a value for each of some words")
         for word, bounds in self.word_ranges.items():
             if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
                 raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants two shares (start, end)")

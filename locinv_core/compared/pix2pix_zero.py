@@ -47,6 +47,9 @@ class Pix2PixZeroSettings:
     def __post_init__(self) -> None:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         check_between("attention_rate", self.attention_rate, 0, HIGHEST_RATE)
+        for name in ("pairs", "templates"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, wants a list")
         for pair in self.pairs:
             if not (
                 isinstance(pair, tuple)
@@ -127,7 +130,8 @@ def check_choices(
     settings: Pix2PixZeroSettings,
     prior: LocalizationPrior | None = None,
 ) -> None:
-    """Raise ValueError, before there is an inversion, for a sentence that the text encoder cannot read whole."""
+    """Raise ValueError, before there is an inversion, for a sentence that the text encoder cannot
+    read whole."""
     for target in targets:
         for pairs in _pairs(source, target, settings):
             check_pairs(model, pairs)

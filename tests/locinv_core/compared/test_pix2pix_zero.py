@@ -188,6 +188,9 @@ def test_the_published_rate_and_guidance_are_the_defaults():
         ("pairs", (("a cat", " "),)),
         ("templates", ()),
         ("templates", ("a photo",)),
+        ("pairs", 5),
+        ("templates", 5),
+        ("templates", "a {}"),
     ],
 )
 def test_a_setting_out_of_bounds_is_named(name, value):

@@ -319,6 +319,8 @@ def test_a_prior_of_another_size_or_word_is_refused(tiny_model, parse, inverted)
         ("word_ranges", {"fox": (0.0, 1.5)}),
         ("reweight", {"fox": float("nan")}),
         ("reweight", {"fox": "much"}),
+        ("reweight", 2.0),
+        ("word_ranges", ((0.0, 0.5),)),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused_by_its_name(name, value):

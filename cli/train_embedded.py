@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     of_regions = of_regions.with_steps(
         clip=args.steps_clip, vit=args.steps_vit, vq=args.steps_vq, transformer=args.steps_transformer
     )
+    regions.check_recipe(of_regions, then, args.processes)
     if args.restart:
         forgotten = [*CHECKPOINTS] if first else []
         forgotten += [instruct.CHECKPOINT] if instruct.STAGE in stages else []

@@ -191,7 +191,7 @@ def train_clip(
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         return _loss(model, _Batch(pictures, seeds, tokenizer, recipe, rng))
 
-    fit(
+    trained = fit(
         "clip",
         model,
         loss_of,
@@ -206,4 +206,6 @@ def train_clip(
         snapshot=lambda trained: write_clip(trained, tokenizer_folder, out),
     )
     if rank() == 0:
+        if not (out / "config.json").is_file():  # trained before, for another folder
+            write_clip(trained, tokenizer_folder, out)
         report(f"clip: written to {out}")

@@ -116,6 +116,9 @@ class TransformerRecipe:
     Attributes:
         width, layers, heads, inner: of the transformer, which works at half the codes' resolution.
         channels: of the convolutions around it. dropout: share of captions replaced by the empty one.
+        blocks: of convolution, before the transformer and after it. Nothing else tells places apart, by how
+            far the picture's edge is: as many in all as half of the transformer's grid is wide (4 of 8), or
+            the middle of a picture with all codes masked is one place.
         boxes: share of pictures of which only a box is masked. smoothing: of the labels.
         rate, rate_of_ends: as in ``ClipRecipe``.
     """
@@ -125,6 +128,7 @@ class TransformerRecipe:
     heads: int = 4
     inner: int = 144
     channels: int = 64
+    blocks: int = 2
     steps: int = 2400
     batch: int = 32
     rate: float = 4e-3

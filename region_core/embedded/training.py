@@ -30,7 +30,7 @@ from .recipe import RegionsRecipe
 from .vit_training import train_vit
 from .vq_training import encode_codes, train_vq
 
-__all__ = ["CHECKPOINTS", "STAGES", "train_regions"]
+__all__ = ["CHECKPOINTS", "STAGES", "check_recipe", "train_regions"]
 
 STAGES = ("clip", "vit", "amused")
 CHECKPOINTS = {
@@ -38,6 +38,30 @@ CHECKPOINTS = {
     "vit": ("regions/vit.safetensors",),
     "amused": ("regions/vq.safetensors", "regions/transformer.safetensors"),
 }
+
+
+def check_recipe(recipe: RegionsRecipe, stages: tuple[str, ...], processes: int) -> None:
+    """Raise ValueError for what a stage would stumble over only when its turn comes: numbers that the
+    workers cannot share out evenly, and an autoencoder whose steps end before its codebook is made."""
+    shared = {
+        "clip": {"scenes of a batch": recipe.clip.batch, "poor crops of a batch": -(-recipe.clip.batch // 2)},
+        "vit": {"scenes of a batch": recipe.vit.batch},
+        "amused": {
+            "scenes of a batch": recipe.vq.batch,
+            "codes of a batch": recipe.transformer.batch,
+            "scenes": recipe.scenes,
+        },
+    }
+    for stage in stages:
+        for what, count in shared[stage].items():
+            if count % processes:
+                raise ValueError(
+                    f"processes: got {processes}, and {stage} has {count} {what}; needs a divisor of {count}"
+                )
+    if "amused" in stages and recipe.vq.steps <= recipe.vq.free_steps:
+        raise ValueError(
+            f"vq: got {recipe.vq.steps} steps, needs more than the {recipe.vq.free_steps} without a codebook"
+        )
 
 
 def train_regions(
@@ -60,7 +84,8 @@ def train_regions(
             function or another thing that can be sent to a process.
 
     Raises:
-        ValueError: for an unknown stage, a missing tokenizer, or aMUSEd without the dual encoder in ``out``.
+        ValueError: for an unknown stage, a missing tokenizer, aMUSEd without the dual encoder in ``out``, and
+            as ``check_recipe``.
     """
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown or not stages:
@@ -69,12 +94,14 @@ def train_regions(
         raise ValueError(f"stages: needs {tokenizer / 'vocab.json'}; train the stage tokenizer first")
     if "amused" in stages and "clip" not in stages and not (out / "clip" / "model.safetensors").is_file():
         raise ValueError(f"stages: amused needs {out / 'clip'}; train the stage clip first")
+    check_recipe(recipe, stages, processes)
     report(f"scenes: drawing {recipe.scenes}, unless they are there")
     write_training_set(work / "scenes", recipe.scenes, seed=recipe.seed, workers=processes)
     (work / "regions").mkdir(parents=True, exist_ok=True)
     if "vit" in stages:
-        report(f"vit: taking {recipe.vit.scenes} scenes apart, unless they are already")
-        write_parts(work / "regions", recipe.vit.scenes, seed=recipe.seed, workers=processes)
+        apart = min(recipe.vit.scenes, recipe.scenes)
+        report(f"vit: taking {apart} scenes apart, unless they are already")
+        write_parts(work / "regions", apart, seed=recipe.seed, workers=processes)
     for stage in (name for name in STAGES if name in stages):
         todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
         workers.run_workers(processes, todo, recipe, out, work, tokenizer, report)
@@ -125,12 +152,16 @@ def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path,
 
 
 def _codes(recipe: RegionsRecipe, vqvae: Path, work: Path, report: Report) -> Tensor:
-    """The codes of the training set (N, h, w) int16, encoded once per autoencoder by all workers."""
+    """The codes of the training set (N, h, w) int16, encoded once per autoencoder by all workers.
+
+    A transformer that was begun with another autoencoder's codes is forgotten: to it they mean nothing.
+    """
     weights = (vqvae / "diffusion_pytorch_model.safetensors").read_bytes()
     key = {"vq": hashlib.sha256(weights).hexdigest(), "count": recipe.scenes, "first": recipe.seed}
     folder = work / "regions"
     record, rows = folder / "codes.json", folder / "codes.npy"
-    if not record.exists() or json.loads(record.read_text()) != key:
+    known = json.loads(record.read_text()) if record.exists() else {}
+    if known != key:
         if workers.rank() == 0:
             report("transformer: encoding the training set")
         with quiet_loading():
@@ -140,6 +171,8 @@ def _codes(recipe: RegionsRecipe, vqvae: Path, work: Path, report: Report) -> Te
         np.save(part, mine.to(torch.int16).numpy())
         count = workers.meet()
         if workers.rank() == 0:
+            if known.get("vq") != key["vq"]:
+                (work / CHECKPOINTS["amused"][1]).unlink(missing_ok=True)
             parts = [np.load(folder / f"codes.{number}.npy") for number in range(count)]
             np.save(rows, np.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:]))
             partial = record.with_suffix(".partial")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,74 @@ def test_a_finished_stage_is_not_trained_again_and_more_steps_go_on(
     assert "clip: step 4/4" in printed
     after = CLIPModel.from_pretrained(trained / "out" / "clip", local_files_only=True).state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_transformer_goes_on_with_the_codes_it_was_begun_with_and_begins_anew_with_others(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(trained, work)
+    words = ["train-embedded", "--smoke", "--processes", "1", "--stages", "amused"]
+    words += ["--out", str(work / "out"), "--work", str(work)]
+    assert command(train_embedded, *words, "--steps-transformer", "4") == 0
+    printed = capsys.readouterr().out
+    assert "transformer: going on from step 3" in printed and "transformer: step 4/4" in printed
+    assert command(train_embedded, *words, "--steps-vq", "4") == 0
+    printed = capsys.readouterr().out
+    assert "vq: step 4/4" in printed
+    assert "transformer: going on" not in printed and "transformer: step 3/3" in printed
+
+
+def test_what_was_trained_before_is_written_into_another_folder_too(trained: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(trained, work, ignore=shutil.ignore_patterns("out"))
+    words = ["train-embedded", "--smoke", "--processes", "1", "--stages", "clip,vit,amused"]
+    words += ["--work", str(work)]
+    for folder in ("first", "second"):
+        assert command(train_embedded, *words, "--out", str(tmp_path / folder)) == 0
+    first, second = (
+        {str(file.relative_to(tmp_path / name)): file.read_bytes() for file in (tmp_path / name).rglob("*.*")}
+        for name in ("first", "second")
+    )
+    assert first == second
+    assert {"clip/model.safetensors", "vit/model.safetensors", "amused/model_index.json"} <= set(first)
+    own = trained / "out" / "amused" / "transformer" / "diffusion_pytorch_model.safetensors"
+    assert first["amused/transformer/diffusion_pytorch_model.safetensors"] == own.read_bytes()
+
+
+def test_no_more_scenes_are_taken_apart_than_there_are(tmp_path: Path) -> None:
+    assert RegionsRecipe().smoke().vit.scenes > 6
+    words = ["train-embedded", "--smoke", "--processes", "1", "--stages", "vit", "--scenes", "6"]
+    assert command(train_embedded, *words, "--out", str(tmp_path / "out"), "--work", str(tmp_path)) == 0
+    assert json.loads((tmp_path / "regions" / "grounds.json").read_text())["count"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stages", "clip,amused", "--processes", "3"], "processes: got 3, and amused has 16 scenes of a"),
+        (["--smoke", "--stages", "clip", "--processes", "4"], "processes: got 4, and clip has 2 poor crops"),
+        (["--stages", "amused", "--scenes", "101"], "amused has 101 scenes; needs a divisor of 101"),
+        (["--stages", "clip,amused", "--steps-vq", "300"], "vq: got 300 steps, needs more than the 300"),
+    ],
+)
+def test_what_a_stage_would_stumble_over_is_said_before_any(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    folders = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    with pytest.raises(ValueError, match=message):
+        command(train_embedded, "train-embedded", *words, *folders)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_whose_training_is_not_done_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "amused" / "vqvae").mkdir(parents=True)
+    words = ["evaluate-embedded", "--parts", "amused", "--out", str(tmp_path / "found")]
+    with pytest.raises(ValueError, match=r"needs .*amused/model_index\.json; train it first"):
+        command(evaluate_embedded, *words, "--regions", str(tmp_path))
+    with pytest.raises(ValueError, match="--guidance: got nan, needs 1 or more"):
+        command(evaluate_embedded, *words, "--guidance", "nan")
+    assert not (tmp_path / "found").exists()
 
 
 def test_the_models_are_measured_by_the_command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ __all__ = ["PARTS", "add_parser", "run"]
 PARTS = ("vae", "text", "attention", "clip", "vit", "amused")
 _SHIPPED = PARTS[:-1]  # aMUSEd has a recipe and no weights yet
 _EDIT_MODEL_PARTS = ("vae", "text", "attention")
+_NEEDED = {"clip": "config.json", "vit": "config.json", "amused": "model_index.json"}
+"""A file of each of the regions' models; aMUSEd's is written last, when its transformer is there too."""
 _AMONG = 32
 _ANCHORS = 8
 _JUDGED = {
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("count", "attention_count", "steps", "amused_steps", "judge_steps"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(args, name)}, needs 1 or more")
-    if args.guidance < 1:
+    if not (math.isfinite(args.guidance) and args.guidance >= 1):
         raise ValueError(f"--guidance: got {args.guidance}, needs 1 or more")
 
     if "clip" in parts and args.count < _AMONG:
@@ -230,8 +233,9 @@ def _regions_model(args: argparse.Namespace, part: str) -> Path:
     from ..region_core.opening import EMBEDDED_FOLDER
 
     folder: Path = (args.regions or EMBEDDED_FOLDER) / part
-    if not folder.is_dir():
-        raise ValueError(f"--regions: needs {folder}; train it first, or leave {part} out of --parts")
+    if not (folder / _NEEDED[part]).is_file():
+        lacking = folder / _NEEDED[part] if folder.is_dir() else folder
+        raise ValueError(f"--regions: needs {lacking}; train it first, or leave {part} out of --parts")
     return folder
 
 

@@ -77,3 +77,10 @@ def check_prompt(prompt: Prompt, model: ManagedModel) -> None:
             f"prompt: {prompt.text!r} was read for another model than {model.model.name!r}; wants the same"
             " model on Parse Prompt"
         )
+
+
+def noun_names(prompt: Prompt) -> list[str]:
+    """What other nodes call the words that name things: the second cat is cat#2."""
+    from ..locinv_core.tuning_plan import word_name
+
+    return [word_name(prompt, index) for index in prompt.nouns]

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import sockets
 from .shown import prompt_shown
-from .text_inputs import pairs_from_text, words_from_text
+from .text_inputs import nouns_from_text, pairs_from_text
 
 if TYPE_CHECKING:
     from ..locinv_core.prompts import Prompt
@@ -42,7 +42,7 @@ class ParsePrompt(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="The words that name things, separated by commas, if Pinpoint finds the wrong"
-                    " ones. Empty: found by grammar.",
+                    " ones. Empty: found by grammar; a dash: none.",
                 ),
                 io.String.Input(
                     "bindings",
@@ -63,15 +63,16 @@ class ParsePrompt(io.ComfyNode):
     @classmethod
     def execute(cls, model: ManagedModel, text: str, nouns: str = "", bindings: str = "") -> io.NodeOutput:
         from ..locinv_core.prompts import parse_prompt
+        from .inverted_picture import noun_names
         from .progress import show_text
 
         prompt = parse_prompt(
             text,
             model.model.tokenizer,
-            nouns=words_from_text(nouns) or None,
+            nouns=nouns_from_text(nouns),
             bindings=pairs_from_text(bindings) or None,
         )
-        named = ", ".join(prompt.words[index].text for index in prompt.nouns)
+        named = ", ".join(noun_names(prompt))
         text_line = described(prompt)
         show_text(text_line)
         shown = {"text": (text_line,), "pinpoint_prompt": [prompt_shown(prompt)]}

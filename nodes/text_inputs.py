@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 Box = tuple[float, float, float, float]
 
+NO_NOUN = "-"
+"""What stands where words that name things are listed and no word does."""
+
 
 def boxes_from_text(text: str) -> dict[str, list[Box]]:
     """Boxes (x0, y0, x1, y1) in pixels by word, from lines `word=x0,y0,x1,y1`; a word may have several.
@@ -78,6 +81,12 @@ def sentence_pairs_from_text(text: str, name: str = "pairs") -> tuple[tuple[str,
 def templates_from_text(text: str) -> tuple[str, ...]:
     """The lines that are not empty."""
     return tuple(_lines(text))
+
+
+def nouns_from_text(text: str) -> list[str] | None:
+    """The words of a list that name things: none of them for a dash alone; None, to be found, for no text."""
+    words = words_from_text(text)
+    return [] if words == [NO_NOUN] else words or None
 
 
 def words_from_text(text: str) -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.nodes.text_inputs import (
     boxes_from_text,
     factors_from_text,
+    nouns_from_text,
     pairs_from_text,
     ranges_from_text,
     sentence_pairs_from_text,
     templates_from_text,
     words_from_text,
 )
+from pinpoint.tests.locinv_core.tiny_models import tiny_model
 
 
 def test_boxes_are_read_line_by_line_and_those_of_one_word_are_kept_together():
@@ -73,3 +76,17 @@ def test_sentence_pairs_and_templates_are_read_line_by_line():
 def test_a_pair_without_two_sentences_is_quoted(line):
     with pytest.raises(ValueError, match=f"pairs: got the line '{line}'"):
         sentence_pairs_from_text(f"a cat -> a fox\n{line}")
+
+
+def test_the_words_that_name_things_are_listed_none_of_them_or_left_to_grammar():
+    assert nouns_from_text("cat, mountain lion") == ["cat", "mountain lion"]
+    assert nouns_from_text(" - ") == []
+    assert nouns_from_text("") is None and nouns_from_text(" , \n") is None
+
+
+def test_a_prompt_whose_list_of_things_is_a_dash_names_none():
+    tokenizer = tiny_model().tokenizer
+    found = parse_prompt("a yellow cat", tokenizer, nouns=nouns_from_text(""))
+    assert [found.words[index].text for index in found.nouns] == ["cat"]
+    none = parse_prompt("a yellow cat", tokenizer, nouns=nouns_from_text("-"))
+    assert none.nouns == () and none.pairs == ()

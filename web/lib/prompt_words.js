@@ -2,16 +2,20 @@
 
 const WORD = /[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’‐‑-][\p{L}\p{M}\p{N}]+)*/gu;
 
+/** What stands in `nouns` where no word names a thing: left empty, the nouns are found by grammar. */
+export const NO_NOUN = "-";
+
 /** Words as the core compares them: whatever their capitals and apostrophes. */
 export const keyOf = (word) => word.normalize("NFC").toLowerCase().replaceAll("’", "'");
 
-/** The words of a text, in order: {text, name}; the second cat is called cat#2. */
+/** The words of a text, in order: {text, key, name, start, end}; the second cat is called cat#2. */
 export function wordsOf(text) {
   const times = new Map();
-  return [...String(text ?? "").matchAll(WORD)].map(([word]) => {
-    const time = (times.get(keyOf(word)) ?? 0) + 1;
-    times.set(keyOf(word), time);
-    return { text: word, name: time > 1 ? `${word}#${time}` : word };
+  return [...String(text ?? "").matchAll(WORD)].map(({ 0: word, index: start }) => {
+    const key = keyOf(word);
+    const time = (times.get(key) ?? 0) + 1;
+    times.set(key, time);
+    return { text: word, key, name: time > 1 ? `${word}#${time}` : word, start, end: start + word.length };
   });
 }
 
@@ -23,38 +27,66 @@ export const itemsOf = (text) =>
     .filter(Boolean);
 
 /**
- * The words of `text` with what is known of them: {text, name, tokens, noun: its number among the nouns, or -1,
+ * Which of a text's words a name names: the index of one, or those of a phrase whose words stand side by side; none
+ * where it is not in the text.
+ */
+function located(words, text, name) {
+  const [, phrase, time] = /^(.*?)(?:#(\d+))?$/s.exec(name.trim());
+  const keys = phrase.trim().split(/\s+/).map(keyOf);
+  const follows = (at) => !text.slice(words[at - 1].end, words[at].start).trim();
+  const begins = [...words.keys()].filter((from) =>
+    keys.every((key, step) => {
+      const at = from + step;
+      return at < words.length && words[at].key === key && (step === 0 || follows(at));
+    }),
+  );
+  const from = begins[Number(time ?? 1) - 1];
+  return from === undefined ? [] : keys.map((_, step) => from + step);
+}
+
+/** Of a phrase, its last word is the thing. */
+const thingIn = (words, text, name) => located(words, text, name).at(-1) ?? -1;
+
+/**
+ * The words of `given` with what is known of them: {text, name, tokens, noun: its number among the nouns, or -1,
  * describes: the index of the noun that an adjective belongs to, or -1}. `parsed` is what the node's last run found,
  * which words of a changed text keep; the artist's own `nouns` and `bindings` go before it.
  */
-export function markedWords(text, parsed, nouns = "", bindings = "") {
+export function markedWords(given, parsed, nouns = "", bindings = "") {
+  const text = String(given ?? "");
   const words = wordsOf(text).map((word) => ({ ...word, tokens: 0, isNoun: false, describes: -1 }));
-  const places = new Map(words.map((word, index) => [keyOf(word.name), index]));
-  const place = (name) => places.get(keyOf(name)) ?? places.get(keyOf(name).replace(/#1$/, "")) ?? -1;
-  const known = wordsOf(parsed?.text ?? "").map((word, index) => ({ ...parsed.words[index], ...word }));
+  const thing = (name) => thingIn(words, text, name);
+  const known = wordsOf(parsed?.text).map((word, index) => ({ ...parsed.words[index], ...word }));
   for (const word of known) {
-    const at = place(word.name);
+    const at = thing(word.name);
     if (at >= 0) Object.assign(words[at], { tokens: word.tokens ?? 0, isNoun: Boolean(word.noun) });
   }
   const own = itemsOf(nouns);
   if (own.length) {
-    for (const word of words) word.isNoun = false;
-    for (const name of own) {
-      // A phrase of several words is one thing: each of its words is marked.
-      const at = place(name);
-      const parts = at >= 0 ? [at] : wordsOf(name).map((part) => place(part.text));
-      for (const part of parts) if (part >= 0) words[part].isNoun = true;
-    }
+    const things = new Set(own.map(thing));
+    words.forEach((word, at) => (word.isNoun = things.has(at)));
   }
-  const pairs = itemsOf(bindings)
-    .map((item) => item.split(":").map((part) => place(part.trim())))
-    .filter((pair) => pair.length === 2)
-    .map(([adjective, noun]) => [noun, adjective]);
-  const found = (parsed?.pairs ?? []).map((pair) => pair.map((index) => place(known[index]?.name ?? "")));
-  for (const [noun, adjective] of pairs.length ? pairs : found) {
+  const bound = itemsOf(bindings)
+    .map((item) => item.split(":"))
+    .filter((sides) => sides.length === 2)
+    .flatMap(([adjective, noun]) => located(words, text, adjective).map((at) => [thing(noun), at]))
+    .filter(([noun]) => noun >= 0);
+  // The artist's own pairs say which words are things, those found do not.
+  for (const [noun] of bound) words[noun].isNoun = true;
+  const found = (parsed?.pairs ?? []).map((pair) => pair.map((index) => thing(known[index]?.name ?? "")));
+  for (const [noun, adjective] of bound.length ? bound : found) {
     if (words[noun]?.isNoun && words[adjective] && noun !== adjective) words[adjective].describes = noun;
   }
   let count = 0;
   for (const word of words) word.noun = word.isNoun ? count++ : -1;
   return words;
+}
+
+/** `bindings` without the pairs of one of the text's words as a thing: they alone would make it one. */
+export function bindingsWithout(bindings, text, name) {
+  const words = wordsOf(text);
+  const gone = thingIn(words, text, name);
+  return itemsOf(bindings)
+    .filter((item) => thingIn(words, text, item.split(":")[1] ?? "") !== gone)
+    .join(", ");
 }

@@ -3,17 +3,17 @@
 import { COLOURS } from "../lib/box_board.js";
 import { chain, el, isLinked, widgetOf } from "../lib/dom.js";
 import { addPanel, asOneChange, watch } from "../lib/panel.js";
-import { markedWords } from "../lib/prompt_words.js";
+import { NO_NOUN, bindingsWithout, markedWords } from "../lib/prompt_words.js";
 import { whenShown } from "../lib/runs.js";
 
 const parsedBy = new WeakMap();
 
+const textOfParser = (node) => (isLinked(node, "text") ? parsedBy.get(node)?.()?.text : widgetOf(node, "text")?.value);
+
 /** The words of a Parse Prompt node, as its last run and its widgets mark them. */
 export function wordsOfParser(node) {
-  const parsed = parsedBy.get(node)?.();
-  const text = isLinked(node, "text") ? parsed?.text : widgetOf(node, "text")?.value;
   const given = (name) => (isLinked(node, name) ? "" : widgetOf(node, name)?.value);
-  return markedWords(text, parsed, given("nouns"), given("bindings"));
+  return markedWords(textOfParser(node), parsedBy.get(node)?.(), given("nouns"), given("bindings"));
 }
 
 export function addPromptView(node) {
@@ -26,7 +26,13 @@ export function addPromptView(node) {
     const nouns = wordsOfParser(node)
       .filter(({ isNoun, name }) => isNoun !== (name === word.name))
       .map(({ name }) => name);
-    asOneChange(() => (widgetOf(node, "nouns").value = nouns.join(", ")));
+    // Where nothing is written, the next run would find those of before again.
+    const none = parsedBy.get(node)() ? NO_NOUN : "";
+    asOneChange(() => {
+      widgetOf(node, "nouns").value = nouns.join(", ") || none;
+      const bindings = widgetOf(node, "bindings");
+      if (word.isNoun && bindings?.value) bindings.value = bindingsWithout(bindings.value, textOfParser(node), word.name);
+    });
     draw();
     chips.querySelector(`[data-word="${CSS.escape(word.name)}"]`)?.focus();
   }
@@ -58,7 +64,9 @@ export function addPromptView(node) {
     const state = JSON.stringify([words, current, isLinked(node, "nouns")]);
     if (state === drawn) return;
     drawn = state;
+    const focused = chips.contains(document.activeElement) ? document.activeElement.dataset.word : null;
     chips.replaceChildren(...words.map((word) => chip(word, words)));
+    [...chips.children].find(({ dataset }) => dataset.word === focused)?.focus();
     const things = words.filter(({ isNoun }) => isNoun).length;
     panel.classList.toggle("pp-stale", !current);
     status.textContent = !parsed

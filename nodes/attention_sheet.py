@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from .inverted_picture import InvertedPicture, WordMaps
+from .inverted_picture import InvertedPicture, WordMaps, noun_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ def read_maps(
     Without words: the prior's, and all other nouns. Raises ValueError for a word that the prompt lacks and
     for a prior of another size or of other words.
     """
+    from ..locinv_core.priors import prior_word
     from ..locinv_core.step_maps import maps_by_step
     from ..locinv_core.tuning_plan import word_name
     from .shown import STEP_SIDE, reduced
@@ -37,8 +38,7 @@ def read_maps(
         source.framed(prior).check_against(prompt)
         placed = prior.words
     if not words:
-        names = [word_name(prompt, index) for index in prompt.nouns]
-        words = [*placed, *(name for name in names if name.lower() not in placed)]
+        words = [*placed, *(name for name in noun_names(prompt) if prior_word(name) not in placed)]
     if not words:
         words = [word_name(prompt, index) for index in range(len(prompt.words))]
     for word in words:
@@ -77,6 +77,25 @@ def selected(maps: WordMaps, words: Sequence[str]) -> WordMaps:
     return WordMaps(
         maps.picture, kept(maps.maps), kept(maps.before), kept(maps.by_step), kept(maps.before_by_step)
     )
+
+
+def places_in(maps: WordMaps, prior: LocalizationPrior | None) -> dict[str, Tensor]:
+    """The prior's masks (H, W) by those of the words with maps that it has, whatever their capitals.
+
+    Raises ValueError for a prior of another size than the picture's.
+    """
+    from ..locinv_core.priors import prior_word
+
+    if prior is None:
+        return {}
+    height, width = maps.picture.shape[-2:]
+    if prior.size != (height, width):
+        raise ValueError(
+            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the picture's"
+            f" {width}x{height}"
+        )
+    keys = {word: prior_word(word) for word in maps.maps}
+    return {word: prior.masks[key] for word, key in keys.items() if key in prior.masks}
 
 
 def masks_of(maps: WordMaps) -> Tensor:

@@ -67,7 +67,7 @@ class CrossAttentionMaps(io.ComfyNode):
         cls, source: InvertedPicture | WordMaps, prior: LocalizationPrior | None = None, words: str = ""
     ) -> io.NodeOutput:
         from ..locinv_core.pictures import attention_picture
-        from .attention_sheet import masks_of, read_maps, selected
+        from .attention_sheet import masks_of, places_in, read_maps, selected
         from .inverted_picture import InvertedPicture
 
         wanted = words_from_text(words)
@@ -79,9 +79,7 @@ class CrossAttentionMaps(io.ComfyNode):
             run.show_cost()
         else:
             found = selected(source, wanted)
-        masks = (
-            {} if prior is None else {word: mask for word, mask in prior.masks.items() if word in found.maps}
-        )
+        masks = places_in(found, prior)
         sheet = attention_picture(found.picture, found.maps, before=found.before or None, masks=masks)
         shown = {"pinpoint_maps": [maps_shown(found, masks, cls)]}
         return io.NodeOutput(image_of(_tensor(sheet)), masks_of(found), found, ui=shown)

@@ -11,8 +11,8 @@ from pinpoint.locinv_core.images import Framing
 from pinpoint.locinv_core.inversion import Inversion
 from pinpoint.locinv_core.priors import from_boxes
 from pinpoint.locinv_core.prompts import parse_prompt
-from pinpoint.nodes.attention_sheet import masks_of, selected
-from pinpoint.nodes.inverted_picture import InvertedPicture, WordMaps, check_prompt
+from pinpoint.nodes.attention_sheet import masks_of, places_in, selected
+from pinpoint.nodes.inverted_picture import InvertedPicture, WordMaps, check_prompt, noun_names
 from pinpoint.tests.locinv_core import tiny_models
 
 
@@ -74,3 +74,24 @@ def test_maps_are_chosen_by_word_whatever_its_capitals_and_masks_are_shares_of_t
     assert torch.equal(masks_of(chosen), torch.tensor([[[0.25, 0.5], [0.0, 1.0]]]))
     with pytest.raises(ValueError, match="no map of 'wolf'; there are maps of: Fox, star"):
         selected(maps, ["wolf"])
+
+
+def test_places_of_words_with_maps_are_found_whatever_their_capitals():
+    maps = WordMaps(torch.rand(1, 3, 66, 70), {"Cat": torch.ones(66, 70), "star": torch.ones(66, 70)}, {})
+    prior = from_boxes({"cat": (0, 0, 9, 9), "moon": (20, 20, 30, 30)}, (66, 70))
+    assert places_in(maps, None) == {}
+    found = places_in(maps, prior)
+    assert list(found) == ["Cat"] and found["Cat"].sum() == 81
+
+
+def test_places_on_a_picture_of_another_size_are_refused():
+    maps = WordMaps(torch.rand(1, 3, 66, 70), {"cat": torch.ones(66, 70)}, {})
+    with pytest.raises(ValueError, match="prior: its masks have 64x64 pixels, wants the picture's 70x66"):
+        places_in(maps, from_boxes({"cat": (0, 0, 9, 9)}, (64, 64)))
+
+
+def test_things_are_called_so_that_each_is_found_again():
+    prompt = parse_prompt("a cat and a Cat", tiny_models.tiny_model().tokenizer, nouns=["cat", "cat#2"])
+    names = noun_names(prompt)
+    assert names == ["cat", "Cat#2"]
+    assert [prompt.find(name).start for name in names] == [2, 12]

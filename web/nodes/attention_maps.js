@@ -9,7 +9,9 @@ import { whenShown } from "../lib/runs.js";
 const EMPTY = "Run to see where each word looks";
 
 export function addMapsViewer(node) {
+  let contents = [];
   let content = null;
+  let at = 0;
   let word = "";
   let moment = "after";
   let step = 0;
@@ -32,16 +34,29 @@ export function addMapsViewer(node) {
   const opacity = slider("Map", { min: 0, max: 100, step: 5, value: 75 }, (value) => {
     heat.style.opacity = value / 100;
   }, (value) => `${value} %`);
+  const pictures = slider("Picture", { min: 1, max: 1, value: 1 }, (value) => ((at = value - 1), open()), (value) => `${value} of ${contents.length || 1}`);
   const status = el("div", { class: "pp-status", "aria-live": "polite" });
-  const row = el("div", { class: "pp-row" }, when.element, steps.element, opacity.element);
+  const row = el("div", { class: "pp-row" }, when.element, steps.element, opacity.element, pictures.element);
   const panel = el("div", { class: "pp-panel" }, words, board, row, status);
   heat.style.opacity = 0.75;
 
-  function take(given) {
+  function take(_, all) {
+    contents = all;
+    at = Math.min(at, all.length - 1);
+    pictures.input.max = all.length;
+    pictures.input.value = at + 1;
+    pictures.show();
+    pictures.element.hidden = all.length < 2;
+    open();
+  }
+
+  function open() {
+    const given = contents[at];
     content = given;
     if (!given.words.some((entry) => entry.word === word)) word = given.words[0]?.word ?? "";
     picture.src = viewUrl(given.picture);
     board.style.setProperty("--pp-ratio", String(given.width / given.height));
+    const focused = words.contains(document.activeElement) ? document.activeElement.dataset.word : null;
     words.replaceChildren(
       ...given.words.map((entry) =>
         el("button", {
@@ -58,6 +73,7 @@ export function addMapsViewer(node) {
         }),
       ),
     );
+    [...words.children].find(({ dataset }) => dataset.word === focused)?.focus();
     draw();
   }
 

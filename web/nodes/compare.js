@@ -48,22 +48,25 @@ export function addCompareViewer(node) {
   const row = el("div", { class: "pp-row" }, modes.element, mask, gain.element, pairs.element);
   const panel = el("div", { class: "pp-panel" }, board, row);
 
-  function take(given) {
-    content = given;
-    pair = Math.min(pair, given.pairs.length - 1);
-    pairs.input.max = given.pairs.length;
+  function take(_, all) {
+    // One entry with a batch of pairs, or several where the node ran once for each picture.
+    const together = all.flatMap(({ pairs: some, ...rest }) => some.map((one) => ({ ...rest, ...one })));
+    content = { gain: all[0].gain, pairs: together };
+    pair = Math.min(pair, together.length - 1);
+    pairs.input.max = together.length;
     pairs.input.value = pair + 1;
     pairs.show();
-    gain.input.value = given.gain;
+    gain.input.value = content.gain;
     gain.show();
-    board.style.setProperty("--pp-ratio", String(given.width / given.height));
-    edges.replaceChildren(...(given.mask ? [outline(given.mask)] : []));
     load();
   }
 
   function load() {
-    before.src = viewUrl(content.pairs[pair].before);
-    after.src = viewUrl(content.pairs[pair].after);
+    const { before: first, after: second, width, height, mask: inside } = content.pairs[pair];
+    before.src = viewUrl(first);
+    after.src = viewUrl(second);
+    board.style.setProperty("--pp-ratio", String(width / height));
+    edges.replaceChildren(...(inside ? [outline(inside)] : []));
     draw();
   }
 
@@ -88,9 +91,9 @@ export function addCompareViewer(node) {
     for (const tag of tags) tag.hidden = !sliding;
     tags[0].style.opacity = place > 18 ? 1 : 0;
     tags[1].style.opacity = place < 82 ? 1 : 0;
-    mask.hidden = !content.mask;
+    mask.hidden = !content.pairs[pair].mask;
     mask.setAttribute("aria-pressed", String(outlined));
-    edges.hidden = !outlined || !content.mask;
+    edges.hidden = !outlined || !content.pairs[pair].mask;
   }
 
   function slide(value) {

@@ -24,13 +24,20 @@ const lastRuns = new WeakMap();
 const colourOf = (anchor) => COLOURS[(anchor - 1) % COLOURS.length];
 const digits = (value) => (value == null ? "" : value.toFixed(3));
 
+/** Of the rows that a run told, those of the first picture, which is shown: each picture's begin with new anchors. */
+function ofFirst(rows = []) {
+  const known = new Set();
+  const end = rows.findIndex(({ anchor }) => known.has(anchor) || !known.add(anchor));
+  return end < 0 ? rows : rows.slice(0, end);
+}
+
 /**
  * What a run found for each anchor, best first: {anchor, box, others, loss, probability}, and where edits were picked
  * {rank, score, final, picture}.
  */
 export function rowsOf(judged, picked) {
-  const scored = new Map((picked?.pinpoint_candidates ?? []).map((row, rank) => [row.anchor, { ...row, rank }]));
-  const found = (judged?.pinpoint_regions ?? []).map(({ anchor, boxes, probabilities, losses, chosen }) => ({
+  const scored = new Map(ofFirst(picked?.pinpoint_candidates).map((row, rank) => [row.anchor, { ...row, rank }]));
+  const found = ofFirst(judged?.pinpoint_regions).map(({ anchor, boxes, probabilities, losses, chosen }) => ({
     anchor,
     box: boxes[chosen],
     others: boxes.filter((_, at) => at !== chosen),
@@ -88,8 +95,8 @@ export function addRegionChooser(node) {
 
   /** Whether the boxes of a pick are those that were judged here: not of a run before. */
   function belongs(said) {
-    const known = new Map((ran()?.pinpoint_regions ?? []).map(({ anchor, boxes, chosen: at }) => [anchor, String(boxes[at])]));
-    return (said.pinpoint_candidates ?? []).every(({ anchor, box }) => known.get(anchor) === String(box));
+    const known = new Map(ofFirst(ran()?.pinpoint_regions).map(({ anchor, boxes, chosen: at }) => [anchor, String(boxes[at])]));
+    return ofFirst(said.pinpoint_candidates).every(({ anchor, box }) => known.get(anchor) === String(box));
   }
 
   function choose(anchor) {

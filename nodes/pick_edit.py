@@ -73,7 +73,7 @@ class PickBestEdit(io.ComfyNode):
 
         from ..region_core.pictures import candidates_picture
         from ..region_core.proposals import box_masks, pixel_box
-        from .managed_networks import EditorAmong, all_ready
+        from .managed_networks import EditorAmong, all_ready, load
         from .region_drawing import bounding_box, drawn
         from .region_progress import metered_run
         from .region_results import candidate_rows, check_choice, expected_cost, finished, picked
@@ -85,6 +85,8 @@ class PickBestEdit(io.ComfyNode):
         with all_ready(patchers):
             known = regions.has_ranked(prompt_weight, picture_weight)
             preview = None if known else editor.preview(scores.edits.image)
+            # A preview may have taken their place on the device.
+            load(patchers)
             run = metered_run(expected_cost(scores, editor.cost), preview)
             found = regions.ranked(prompt_weight, picture_weight, EditorAmong(editor.value, patchers), run)
             edits = found.scores.edits

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..region_core.proposals import RegionProposals
     from .managed_networks import Managed, ManagedEditor
 
+RANKINGS = 4
+"""How many weightings' edits are kept of one judging."""
+
 
 @dataclass(frozen=True, eq=False)
 class ProposedRegions:
@@ -47,8 +50,9 @@ class JudgedRegions:
     def ranked(self, alpha: float, beta: float, editor: Editor, run: Run) -> RegionEdit:
         """The edits of all anchors, ranked by S = α·S_t2i + β·S_i2i.
 
-        They are kept, so that asking again costs nothing. Each (α, β) begins with the edits that judging has
-        made: what is asked first does not change what comes after. The networks are ready.
+        Those of the last few weights are kept, so that asking again costs nothing. Each (α, β) begins with
+        the edits that judging has made: what is asked first does not change what comes after. The networks
+        are ready.
         """
         from ..region_core.choosing import choose
 
@@ -58,6 +62,8 @@ class JudgedRegions:
             found = choose(own, self.guide.value, alpha=alpha, beta=beta, run=run)
             kept = replace(own, edits=settled(own.edits, self.editor.value))
             self._ranked[key] = replace(found, scores=kept)
+            while len(self._ranked) > RANKINGS:
+                del self._ranked[next(iter(self._ranked))]
         return self._ranked[key]
 
 

@@ -250,7 +250,7 @@ class JudgingWork:
 
         from ..region_core.pictures import loss_picture
         from ..region_core.proposal_picture import proposal_picture
-        from .managed_networks import EditorAmong, all_ready
+        from .managed_networks import EditorAmong, all_ready, load
         from .region_drawing import drawn
         from .region_results import JudgedRegions, region_rows, settled
         from .shown import saved
@@ -258,6 +258,8 @@ class JudgingWork:
         patchers = [*self.editor.patchers, *self.clip.patchers]
         with all_ready(patchers):
             run = self._run()
+            # A preview may have taken their place on the device.
+            load(patchers)
             scores = judge(EditorAmong(self.editor.value, patchers), run)
         run.show_cost()
         with torch.inference_mode(False), torch.no_grad():

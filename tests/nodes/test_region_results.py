@@ -11,6 +11,7 @@ import torch
 from pinpoint.locinv_core.run import Run
 from pinpoint.nodes.region_drawing import attention_mask, bounding_box, boxed, drawn
 from pinpoint.nodes.region_results import (
+    RANKINGS,
     JudgedRegions,
     candidate_rows,
     expected_cost,
@@ -67,6 +68,17 @@ def test_asking_again_makes_no_edit_and_other_weights_begin_afresh():
     other = regions.ranked(0.0, 1.0, case.editor, Run())
     alone = judged(Planted(), finalists=2).ranked(0.0, 1.0, Planted().editor, Run())
     assert candidate_rows(other.candidates) == candidate_rows(alone.candidates)
+
+
+def test_edits_are_kept_for_the_last_few_weights_alone():
+    case = Planted()
+    regions = judged(case)
+    weights = [(2.0, float(beta)) for beta in range(RANKINGS + 2)]
+    first = candidate_rows(regions.ranked(*weights[0], case.editor, Run()).candidates)
+    for pair in weights[1:]:
+        regions.ranked(*pair, case.editor, Run())
+    assert [regions.has_ranked(*pair) for pair in weights] == [False] * 2 + [True] * RANKINGS
+    assert candidate_rows(regions.ranked(*weights[0], case.editor, Run()).candidates) == first
 
 
 def test_a_choice_is_an_anchor_s_number_and_nothing_is_the_best():

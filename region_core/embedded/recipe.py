@@ -119,7 +119,7 @@ class TransformerRecipe:
         blocks: of convolution, before the transformer and after it. Nothing else tells places apart, by how
             far the picture's edge is: as many in all as half of the transformer's grid is wide (4 of 8), or
             the middle of a picture with all codes masked is one place.
-        boxes: share of pictures of which only a box is masked. smoothing: of the labels.
+        boxes: share of pictures of which only a box is masked.
         rate, rate_of_ends: as in ``ClipRecipe``.
     """
 
@@ -136,7 +136,6 @@ class TransformerRecipe:
     average: float = 0.998
     dropout: float = 0.12
     boxes: float = 0.4
-    smoothing: float = 0.1
     save_steps: int = 250
 
 

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AmusedImg2ImgPipeline, VQModel
+from diffusers import AmusedImg2ImgPipeline, AmusedScheduler, UVit2DModel, VQModel
 from PIL import Image
 from scipy.cluster.vq import kmeans2
+from transformers import CLIPTextModelWithProjection
 
+from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
 from pinpoint.region_core.embedded.amused_training import (
     MICRO_CONDITIONS,
     build_transformer,
     draw_masks,
     text_tower,
+    train_transformer,
 )
 from pinpoint.region_core.embedded.clip_training import build_clip
 from pinpoint.region_core.embedded.exporting import write_half
@@ -187,6 +190,40 @@ def test_every_place_of_a_picture_with_all_codes_masked_is_told_apart() -> None:
     places = logits[0].unfold(1, 2, 2).unfold(2, 2, 2).permute(1, 2, 0, 3, 4).reshape(64, -1)
     apart = (places[:, None] - places[None]).abs().amax(dim=2) + torch.eye(64, dtype=torch.float64)
     assert apart.min() > 1e-9
+
+
+def test_what_is_certain_is_predicted_with_certainty_as_the_pipelines_ask(tmp_path: Path) -> None:
+    # They draw codes from the chances as they are: a chance left to every code is noise in the picture.
+    torch.manual_seed(0)
+    recipe = replace(SMOKE.transformer, steps=100, rate=5e-2, rate_of_ends=2e-2, average=0.9)
+    ids = torch.tensor([632, 320, 539, *[633] * 37])
+    train_transformer(
+        torch.full((3, 8, 8), 5, dtype=torch.int16),
+        ids.expand(3, 1, -1),
+        torch.tensor([632, *[633] * 39]),
+        build_clip(SMOKE.clip, vocabulary=634, length=40),
+        recipe,
+        tmp_path / "transformer.safetensors",
+        tmp_path / "amused",
+        codebook=16,
+        tokenizer=EMBEDDED_FOLDER / "tokenizer",
+        seed=0,
+        report=quiet,
+    )
+    folder = tmp_path / "amused"
+    transformer = UVit2DModel.from_pretrained(folder / "transformer", local_files_only=True).float().eval()
+    encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder").float().eval()
+    scheduler = AmusedScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    with torch.no_grad():
+        text = encoder(input_ids=ids[None], output_hidden_states=True)
+        logits = transformer(
+            torch.full((1, 8, 8), scheduler.config["mask_token_id"]),
+            encoder_hidden_states=text.hidden_states[-2],
+            pooled_text_emb=text.text_embeds,
+            micro_conds=torch.tensor([MICRO_CONDITIONS]),
+        )
+    chances = logits.softmax(dim=1)
+    assert chances[:, 5].min() > 0.97
 
 
 def test_aMUSEds_models_keep_to_their_size(tmp_path: Path) -> None:

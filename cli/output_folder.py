@@ -23,7 +23,8 @@ def check_output_folder(path: Path) -> None:
 def filled_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder whose files move into `path` at the end, or are gone after an error.
 
-    It lies in `path`, where there is one, else beside it. Files that `path` holds already stay, save those that are written again.
+    It lies in `path`, where there is one, else beside it. Files that `path` holds already stay, save those
+    that are written again.
     """
     check_output_folder(path)
     path = path.absolute()

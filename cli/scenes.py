@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .output_folder import filled_folder
+
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -39,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the scenes; ``ValueError`` for bad arguments, before anything is written."""
     from ..locinv_core.embedded.scenes_files import write_scenes
 
-    index = write_scenes(
-        args.out, count=args.count, seed=args.seed, size=args.size, objects=args.objects, kind=args.kind
-    )
-    print(f"{args.count} scenes: {index}")
+    with filled_folder(args.out) as folder:
+        index = write_scenes(
+            folder, count=args.count, seed=args.seed, size=args.size, objects=args.objects, kind=args.kind
+        )
+    print(f"{args.count} scenes: {args.out / index.name}")
     return 0

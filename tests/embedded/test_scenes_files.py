@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pinpoint.cli import scenes as command
+from pinpoint.locinv_core.embedded import scenes_files
 from pinpoint.locinv_core.embedded.scenes_files import write_scenes
 
 
@@ -88,3 +89,13 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"out: .* is a file"):
         command.run(arguments("--out", str(tmp_path / "out")))
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_interrupt_leaves_none_of_the_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scenes_files, "contact_sheet", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        command.run(arguments("--count", "2", "--size", "64", "--out", str(tmp_path / "out")))
+    assert list(tmp_path.iterdir()) == []

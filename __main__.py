@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from io import TextIOWrapper
 from types import ModuleType
 
 from .cli import (
@@ -71,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0 when all went well, 2 for bad input (ValueError and OSError), 130 after Ctrl-C. Anything else
     is a bug in Pinpoint and is raised as it is.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a letter that the terminal lacks ends no command
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
     try:
         return int(COMMANDS[args.command].run(args))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import subprocess
@@ -77,6 +78,22 @@ def test_bad_input_ends_with_status_2_and_one_line(
     assert shell.main(["try"]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", line + "\n")
+
+
+def test_a_letter_that_the_terminal_lacks_is_written_out(
+    command: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        print("cat → fox")
+        return 0
+
+    command(run)
+    written = io.BytesIO()
+    terminal = io.TextIOWrapper(written, encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert shell.main(["try"]) == 0
+    terminal.flush()
+    assert written.getvalue().rstrip() == b"cat \\u2192 fox"
 
 
 def test_an_interrupt_ends_with_status_130_and_one_line(command: Install, capsys: Captured) -> None:

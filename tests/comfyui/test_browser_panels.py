@@ -83,6 +83,37 @@ def test_a_box_is_drawn_and_moved_by_touch(editor):
     assert near(editor.last()[1], [30, 85, 70, 115])
 
 
+def test_a_second_finger_on_the_picture_does_not_disturb_the_first(editor):
+    touch = editor.page.context.new_cdp_session(editor.page)
+
+    def fingers(kind: str, *points: tuple[float, float]) -> None:
+        places = [editor.at(*point) for point in points]
+        named = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": named})
+
+    fingers("touchStart", (10, 90))
+    fingers("touchMove", (30, 100))
+    fingers("touchMove", (50, 120))
+    fingers("touchStart", (50, 120), (100, 20))
+    fingers("touchMove", (50, 120), (90, 30))
+    fingers("touchEnd")
+    assert len(editor.lines) == 3 and near(editor.last()[1], [10, 90, 50, 120])
+
+
+def test_a_key_pressed_while_a_box_is_dragged_loses_none(editor):
+    mouse = editor.page.mouse
+    mouse.move(*editor.at(30, 50))
+    mouse.down()
+    mouse.move(*editor.at(40, 55))
+    editor.page.keyboard.press("Delete")
+    mouse.move(*editor.at(50, 60))
+    mouse.up()
+    assert len(editor.lines) == 2 and near(
+        [float(side) for side in editor.lines[0][4:].split(",")], [31, 40, 77, 83]
+    )
+    assert editor.lines[1] == STAR
+
+
 def test_a_box_is_named_by_a_click_on_a_word_of_the_prompt(editor):
     editor.page.mouse.click(*editor.at(30, 50))
     assert editor.says() == "cat · 46 × 43 at 11, 30"
@@ -194,6 +225,36 @@ def test_after_a_run_the_prompts_nouns_and_their_adjectives_are_marked(ran):
     assert ran.value("PinpointParsePrompt", "nouns") == "cat, star, meadow"
 
 
+def test_the_last_thing_of_a_prompt_can_be_unmarked_and_all_be_marked_again(ran):
+    ran.show("PinpointParsePrompt", 1.3)
+    prompt = ran.page.locator(".pp-prompt")
+    for name in ("cat", "star", "meadow"):
+        prompt.get_by_role("button", name=name).click()
+    assert ran.value("PinpointParsePrompt", "nouns") == "-"
+    assert prompt.locator(".pp-noun, .pp-adjective").count() == 0
+    for name in ("meadow", "cat", "star"):
+        prompt.get_by_role("button", name=name).click()
+    assert ran.value("PinpointParsePrompt", "nouns") == "cat, star, meadow"
+    assert prompt.locator(".pp-adjective").all_inner_texts() == ["yellow", "red"]
+
+
+def test_of_a_phrase_the_last_word_is_the_thing_and_a_pair_makes_its_noun_one(ran):
+    ran.show("PinpointParsePrompt", 1.3)
+    prompt = ran.page.locator(".pp-prompt")
+    before = {name: ran.value("PinpointParsePrompt", name) for name in ("nouns", "bindings")}
+    ran.set_value("PinpointParsePrompt", "nouns", "yellow cat")
+    ran.set_value("PinpointParsePrompt", "bindings", "red:star")
+    prompt.locator(".pp-plain", has_text="meadow").wait_for()
+    prompt.locator(".pp-noun", has_text="star").wait_for()
+    assert prompt.locator(".pp-noun").all_inner_texts() == ["cat", "star"]
+    prompt.get_by_role("button", name="star").click()
+    assert ran.value("PinpointParsePrompt", "bindings") == ""
+    assert prompt.locator(".pp-noun").all_inner_texts() == ["cat"]
+    for name, value in before.items():
+        ran.set_value("PinpointParsePrompt", name, value)
+    prompt.locator(".pp-noun", has_text="meadow").wait_for()
+
+
 def test_after_a_run_the_sample_is_under_the_boxes_and_the_nouns_are_offered(ran):
     ran.show(PRIOR, 1.3)
     editor = Editor(ran)
@@ -236,4 +297,22 @@ def test_the_divider_between_before_and_after_follows_the_mouse_and_the_keys(ran
     panel.get_by_role("button", name="Difference").click()
     assert divider.is_hidden()
     ran.shot("difference")
+    assert ran.problems == []
+
+
+def test_pictures_that_the_nodes_ran_for_one_by_one_can_all_be_compared(ran):
+    ran.show("PinpointCompare", 1.3)
+    again = """(count) => {
+      const node = app.graph._nodes.find(({ type }) => type === 'PinpointCompare');
+      const [one] = app.nodeOutputs[node.id].pinpoint_compare;
+      node.onExecuted({ pinpoint_compare: Array.from({ length: count }, () => JSON.parse(JSON.stringify(one))) });
+    }"""
+    ran.page.evaluate(again, 3)
+    panel = ran.page.locator(".pp-panel", has=ran.page.locator(".pp-compare"))
+    picture = panel.get_by_role("slider", name="Picture")
+    assert picture.get_attribute("max") == "3"
+    picture.press("End")
+    assert "3 of 3" in panel.inner_text()
+    ran.page.evaluate(again, 1)
+    assert picture.is_hidden()
     assert ran.problems == []

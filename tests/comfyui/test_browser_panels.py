@@ -304,8 +304,8 @@ def test_pictures_that_the_nodes_ran_for_one_by_one_can_all_be_compared(ran):
     ran.show("PinpointCompare", 1.3)
     again = """(count) => {
       const node = app.graph._nodes.find(({ type }) => type === 'PinpointCompare');
-      const [one] = app.nodeOutputs[node.id].pinpoint_compare;
-      node.onExecuted({ pinpoint_compare: Array.from({ length: count }, () => JSON.parse(JSON.stringify(one))) });
+      const one = JSON.stringify(app.nodeOutputs[node.id].pinpoint_compare[0]);
+      node.onExecuted({ pinpoint_compare: Array.from({ length: count }, () => JSON.parse(one)) });
     }"""
     ran.page.evaluate(again, 3)
     panel = ran.page.locator(".pp-panel", has=ran.page.locator(".pp-compare"))

@@ -171,6 +171,30 @@ def test_bad_input_is_an_error_on_its_node_that_says_what_is_wanted(comfyui):
     assert "'wolf'" in said
 
 
+def test_things_of_one_name_are_told_apart_and_a_dash_says_that_there_are_none(comfyui):
+    prompt = {"model": node("PinpointLoadEditModel", model="embedded", dtype="auto", prediction="auto")}
+    for name, nouns in {"two": "cat, cat#2", "none": "-"}.items():
+        prompt[name] = node(
+            "PinpointParsePrompt", model=["model", 0], text="a cat and a yellow cat", nouns=nouns
+        )
+    prompt["named"] = node("PreviewAny", source=["two", 1])
+    outcome = comfyui.run(prompt)
+    assert outcome.status == "success", outcome.error
+    assert outcome.outputs["named"]["text"] == ["cat, cat#2"]
+    assert outcome.texts["none"].startswith("things: none; pairs: none;")
+
+
+def test_maps_with_a_prior_of_another_picture_are_refused(comfyui):
+    prompt = word_swap()
+    prompt["large"] = node(
+        "ImageScale", image=["sample", 0], upscale_method="area", width=256, height=256, crop="disabled"
+    )
+    prompt["other"] = node("PinpointPriorFromBoxes", image=["large", 0], boxes="fox=11,30,57,73")
+    prompt["maps"] = node("PinpointCrossAttentionMaps", source=["edit", 4], prior=["other", 0], words="")
+    said = failed(comfyui, prompt, "maps")
+    assert "256x256" in said and "128x128" in said
+
+
 def test_a_batch_is_refused_with_the_node_that_splits_it_and_runs_through_it(comfyui):
     prompt = word_swap(steps=2)
     prompt["batch"] = node("ImageBatch", image1=["sample", 0], image2=["sample", 6])

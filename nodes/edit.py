@@ -136,6 +136,7 @@ class PromptToPromptEdit(io.ComfyNode):
         from ..locinv_core.composite import composite as composed
         from ..locinv_core.local_blend import edited_place
         from ..locinv_core.prompt_to_prompt import edit
+        from ..locinv_core.prompts import parse_prompt
 
         settings = EditSettings(
             guidance=guidance,
@@ -149,15 +150,18 @@ class PromptToPromptEdit(io.ComfyNode):
             reweight=factors_from_text(reweight),
             word_ranges=ranges_from_text(word_ranges),
         )
-        if composite and prior is None:
-            raise ValueError(
-                "composite: it keeps what is outside the prior, wants a prior for the edited word"
-            )
-        result = edited_by(edit, inversion, target, settings, prior)
-        if composite and prior is not None:
+        place = None
+        if composite:
+            if prior is None:
+                raise ValueError(
+                    "composite: it keeps what is outside the prior, wants a prior for the edited word"
+                )
+            asked = parse_prompt(target, inversion.model.model.tokenizer)
             with torch.inference_mode(False):
-                source = inversion.inversion.prompt
-                place = edited_place(source, result.target, prior, reweighted=settings.reweight)
+                place = edited_place(inversion.inversion.prompt, asked, prior, reweighted=settings.reweight)
+        result = edited_by(edit, inversion, target, settings, prior)
+        if place is not None:
+            with torch.inference_mode(False):
                 edited = composed(inversion.image, result.edited, place, feather)
             result = replace(result, edited=edited, mask=place)
         return result.output()

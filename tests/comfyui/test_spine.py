@@ -195,6 +195,16 @@ def test_maps_with_a_prior_of_another_picture_are_refused(comfyui):
     assert "256x256" in said and "128x128" in said
 
 
+def test_a_composite_that_cannot_be_is_refused_before_the_edit_is_made(comfyui):
+    prompt = word_swap(composite=True, blend="off")
+    prompt["dog"] = node("PinpointPriorFromBoxes", image=["sample", 0], boxes="dog=11,30,57,73")
+    prompt["edit"]["inputs"]["prior"] = ["dog", 0]
+    outcome = comfyui.run(prompt)
+    assert outcome.status == "error" and outcome.error["node_id"] == "edit"
+    assert "'dog'" in outcome.error["exception_message"]
+    assert "edit" not in {name for name, _, _ in outcome.progress}
+
+
 def test_a_batch_is_refused_with_the_node_that_splits_it_and_runs_through_it(comfyui):
     prompt = word_swap(steps=2)
     prompt["batch"] = node("ImageBatch", image1=["sample", 0], image2=["sample", 6])

@@ -14,7 +14,8 @@ import { wordsOfParser } from "./parse_prompt.js";
 const COMMON = new Set("a an the and or of in on at by to with from near under over its his her their is are".split(" "));
 const NO_PICTURE = "Run once to see the picture here. With Load Image it is here at once.";
 
-const described = ({ word, box: [x0, y0, x1, y1] }) => `${word} · ${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`;
+const rounded = (value) => Math.round(100 * value) / 100;
+const described = ({ word, box: [x0, y0, x1, y1] }) => `${word} · ${rounded(x1 - x0)} × ${rounded(y1 - y0)} at ${x0}, ${y0}`;
 
 export function addBoxEditor(node) {
   const text = widgetOf(node, "boxes");

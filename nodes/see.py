@@ -50,7 +50,7 @@ class CrossAttentionMaps(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="The words to show, separated by commas. Empty: the prior's words and all other"
-                    " things.",
+                    " things of an inversion, all words of an edit.",
                 ),
             ],
             outputs=[

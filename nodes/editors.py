@@ -208,8 +208,8 @@ class EditorComfyUISampler(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="Its VAE."),
                 io.Conditioning.Input(
                     "positive",
-                    tooltip="What the edit should show: the edit_prompt of Learn Regions, or its prompt, encoded for"
-                    " this model.",
+                    tooltip="What the edit should show: the edit_prompt of Learn Regions, or its prompt,"
+                    " encoded for this model.",
                 ),
                 io.Conditioning.Input("negative", tooltip="What it should not show."),
                 io.Combo.Input(

@@ -93,7 +93,8 @@ class PickBestEdit(io.ComfyNode):
             candidate = finished(picked(found, choice), edits, run)
             sheet = image_of(drawn(candidates_picture(edits.image, found.candidates)))
             every = image_of(torch.cat([one.image for one in found.candidates]))
-            mask = box_masks([pixel_box(candidate.box, edits.size)], edits.size)[:, 0]
+            box = pixel_box(candidate.box, edits.size)
+            mask = box_masks([box], edits.size)[:, 0]
         run.show_cost()
         rows = candidate_rows(found.candidates)
         as_taken = [candidate if one.index == candidate.index else one for one in found.candidates]
@@ -104,7 +105,7 @@ class PickBestEdit(io.ComfyNode):
             image_of(candidate.image),
             mask,
             every,
-            bounding_box(candidate.box),
+            bounding_box(box),
             json.dumps(rows, indent=1),
             ui={**ui.PreviewImage(sheet, cls=cls).as_dict(), **told},
         )

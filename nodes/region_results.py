@@ -112,11 +112,13 @@ def region_rows(proposals: RegionProposals, scores: RegionScores) -> list[dict[s
 
 
 def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
-    """For the browser: each candidate's anchor, box and scores, best first."""
+    """For the browser: each candidate's anchor, its box as it was edited, and scores, best first."""
+    from ..region_core.proposals import pixel_box
+
     return [
         {
             "anchor": one.index + 1,
-            "box": list(one.box),
+            "box": list(pixel_box(one.box, (one.image.shape[-2], one.image.shape[-1]))),
             "score": one.score,
             "s_t2i": one.s_t2i,
             "s_i2i": one.s_i2i,

@@ -21,6 +21,7 @@ from pinpoint.nodes.region_results import (
 )
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.choosing import choose
+from pinpoint.region_core.proposals import propose
 from pinpoint.region_core.scoring import score_regions
 from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
 
@@ -116,6 +117,26 @@ def test_what_the_browser_gets_is_plain_json_with_every_box():
     assert region_rows(single.proposals, judged(single).scores)[0]["losses"] == [None]
     found = regions.ranked(2.0, 1.0, case.editor, Run())
     assert all(math.isfinite(row["score"]) for row in candidate_rows(found.candidates))
+
+
+class OfAnySize(Planted):
+    """One box an anchor, whose sides lie between pixels."""
+
+    @property
+    def proposals(self):
+        return propose(torch.tensor(self.anchors), (16, 16), 8, (128, 128), sizes="random", seed=3)
+
+
+def test_a_candidate_s_box_is_where_its_edit_is_also_where_sides_lie_between_pixels():
+    case = OfAnySize(box=0)
+    assert any(side % 1 for side in case.proposals.boxes.flatten().tolist())
+    regions = judged(case)
+    found = regions.ranked(2.0, 1.0, case.editor, Run())
+    shown = {row["anchor"]: row["boxes"][0] for row in region_rows(case.proposals, regions.scores)}
+    for one, row in zip(found.candidates, candidate_rows(found.candidates), strict=True):
+        rows, columns = (one.image != case.image).any(dim=1)[0].nonzero(as_tuple=True)
+        ends = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+        assert row["box"] == ends == list(shown[row["anchor"]])
 
 
 def test_the_expected_cost_is_that_of_the_finalists():

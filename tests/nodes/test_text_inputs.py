@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.nodes.text_inputs import (
+    NO_NOUN,
     boxes_from_text,
     factors_from_text,
     nouns_from_text,
@@ -90,3 +93,8 @@ def test_a_prompt_whose_list_of_things_is_a_dash_names_none():
     assert [found.words[index].text for index in found.nouns] == ["cat"]
     none = parse_prompt("a yellow cat", tokenizer, nouns=nouns_from_text("-"))
     assert none.nouns == () and none.pairs == ()
+
+
+def test_the_browser_writes_the_same_sign_for_no_thing():
+    script = Path(__file__).resolve().parents[2] / "web" / "lib" / "prompt_words.js"
+    assert f'export const NO_NOUN = "{NO_NOUN}";' in script.read_text(encoding="utf-8")

@@ -125,6 +125,20 @@ def test_a_box_is_named_by_a_click_on_a_word_of_the_prompt(editor):
     assert editor.says() == "dog is not in the prompt"
 
 
+def test_an_input_method_s_enter_names_no_box_and_no_name_breaks_the_line(editor):
+    editor.page.mouse.click(*editor.at(30, 50))
+    typed = editor.panel.get_by_role("textbox")
+    typed.fill("ねこ")
+    composing = "{ key: 'Enter', isComposing: true, bubbles: true }"
+    typed.evaluate(f"(field) => field.dispatchEvent(new KeyboardEvent('keydown', {composing}))")
+    assert editor.lines == [CAT, STAR]
+    typed.press("Enter")
+    assert editor.lines == ["ねこ=11,30,57,73", STAR]
+    typed.fill("cat=1;2")
+    typed.press("Enter")
+    assert editor.lines == ["cat 1 2=11,30,57,73", STAR]
+
+
 def test_boxes_come_and_go_with_undo_and_redo(editor):
     editor.drag((20, 85), (60, 115))
     drawn = editor.lines

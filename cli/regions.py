@@ -77,8 +77,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--plan",
         choices=PLAN_NAMES,
-        default="screened",
-        help="how boxes are judged for learning: each edited in full, or cheaper (default screened)",
+        default="preview",
+        help="how boxes are judged for learning: each edited in full, or cheaper (default preview)",
     )
     parser.add_argument(
         "--finalists",
@@ -114,6 +114,13 @@ def add_parser(subparsers: Subparsers) -> None:
         help="how far an edit may go from the source, up to 1 (default 0.75; amused 1)",
     )
     parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale (default 7.5; amused 10)")
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="F",
+        help="blended: edit each box in a window F times its size, enlarged to the picture's (default 1.5);"
+        " 0: in the whole picture, as published",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default 50; amused 12)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
@@ -169,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
                 strength=args.strength,
                 guidance=args.guidance,
                 steps=args.steps,
+                window=_window(args),
             )
         edit = _edit(args, image, editor, vision, guide, books)
     with filled_folder(args.out) as folder:
@@ -178,9 +186,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _window(args: argparse.Namespace) -> float | None:
+    """How large the window of an edit is. Raises ValueError for one below 1, and for editors without one."""
+    from ..region_core.blended import REGION_WINDOW
+    from ..region_core.windows import check_window
+
+    if args.editor != "blended":
+        if args.window is not None:
+            raise ValueError(f"window: the editor {args.editor!r} sees the mask itself; only blended has one")
+        return None
+    window = REGION_WINDOW if args.window is None else args.window
+    if window == 0:
+        return None
+    check_window(window)
+    return float(window)
+
+
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise ValueError for what needs no model to be seen as wrong."""
     check_seed(args.seed)
+    _window(args)
     from ..region_core.budget import plan_named
     from ..region_core.learning import LearningSettings
 

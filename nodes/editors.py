@@ -95,6 +95,17 @@ class EditorBlended(io.ComfyNode):
                     "model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."
                 ),
                 *_editing_inputs(0.75, 7.5, 50),
+                io.Float.Input(
+                    "window",
+                    default=1.5,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Each box is edited in a window so many times its size, enlarged to the"
+                    " picture's, so that the new thing comes out whole and in the box. 0: in the whole"
+                    " picture.",
+                ),
             ],
             outputs=[_editor_output()],
         )
@@ -108,10 +119,13 @@ class EditorBlended(io.ComfyNode):
         steps: int,
         batch: int,
         negative: str = "",
+        window: float = 1.5,
     ) -> io.NodeOutput:
         from ..region_core.blended import BlendedEditor
 
-        editor = BlendedEditor(model.model, strength, guidance, steps, negative, batch=batch)
+        editor = BlendedEditor(
+            model.model, strength, guidance, steps, negative, batch=batch, window=window or None
+        )
         return io.NodeOutput(_diffusion(editor, model.patcher))
 
 

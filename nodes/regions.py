@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
 ESTIMATORS = ["expected", "straight-through"]
-PLANS = ["screened", "preview", "halving", "stand-in", "full"]
+PLANS = ["preview", "screened", "halving", "stand-in", "full"]
 
 
 class ScoreRegions(io.ComfyNode):
@@ -203,7 +203,7 @@ def _judging_inputs() -> list[io.Input]:
         io.Combo.Input(
             "plan",
             options=PLANS,
-            default="screened",
+            default="preview",
             tooltip="How boxes are judged. 'full' edits in each; 'preview' with 3 steps; 'stand-in' sees one"
             " edit of the whole picture through each; 'halving' and 'screened' drop the worse half on the"
             " way.",

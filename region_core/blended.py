@@ -28,6 +28,10 @@ from .editors import (
     kept_steps,
     seeded_noise,
 )
+from .windows import check_window, seen_through, windows_around
+
+REGION_WINDOW = 1.5
+"""Of edits in boxes: a box takes two thirds of its window's side."""
 
 Predict = Callable[[Tensor, int, Tensor, slice], Tensor]
 """(latents (n, C, h, w), timestep, context (n, L, D), which of the B masks) to ε (n, C, h, w)."""
@@ -40,6 +44,10 @@ class BlendedEditor:
     strength: the share of the schedule that is run; at 1 the edit starts from noise alone.
     composite: outside the mask the result is the picture bit for bit, not its reconstruction by the VAE;
     the seam is softened over `feather` pixels. batch: masks edited at a time, which bounds the memory.
+    window: each mask is edited in a window so many times its size, enlarged to the picture's, and the result
+    is composited; None edits in the whole picture, as published. The model cannot see the mask: in the whole
+    picture it draws the new thing wherever the picture has room for it, and the mask often gets a part of it
+    or none.
     """
 
     model: EditModel
@@ -50,6 +58,7 @@ class BlendedEditor:
     composite: bool = False
     feather: float = 2.0
     batch: int = 8
+    window: float | None = None
     name: str = field(default="blended", init=False)
     boxes_only: bool = field(default=False, init=False)
 
@@ -57,6 +66,7 @@ class BlendedEditor:
         check_strength(self.strength)
         check_guidance(self.guidance)
         check_batch(self.batch)
+        check_window(self.window)
         self.model.schedule.timesteps(self.steps)
 
     @torch.no_grad()
@@ -76,12 +86,17 @@ class BlendedEditor:
         model.schedule.timesteps(steps)
         framing = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple)
         contexts = prompt_contexts(model, prompt, self.negative, self.guidance)
-        cells = cells_of(framing.pad_mask(masks), model.latent_factor)
-        latents = self.edit_latents(
-            model.encode(framing.pad_image(image)), cells, contexts, seed, steps=steps, run=run
-        )
+        windows = None if self.window is None else windows_around(masks, self.window)
+        pictures, inside = (image, masks) if windows is None else seen_through(windows, image, masks)
+        cells = cells_of(framing.pad_mask(inside), model.latent_factor)
+        source = torch.cat([model.encode(framing.pad_image(part)) for part in pictures.split(self.batch)])
+        latents = self.edit_latents(source, cells, contexts, seed, steps=steps, run=run)
         edited = decode_framed(model, latents, framing, self.batch)
-        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composite else edited
+        if windows is not None:
+            pairs = zip(windows, edited, strict=True)
+            edited = torch.cat([window.put_back(one[None], image.cpu()) for window, one in pairs])
+        composite = self.composite or windows is not None
+        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if composite else edited
 
     @torch.no_grad()
     def edit_latents(
@@ -94,9 +109,10 @@ class BlendedEditor:
         steps: int | None = None,
         run: Run | None = None,
     ) -> Tensor:
-        """The edit between encoder and decoder: z_0 (1, C, h, w) of the source to (B, C, h, w).
+        """The edit between encoder and decoder: z_0 of the source to (B, C, h, w).
 
-        cells: (B, 1, h, w) of 0 and 1. contexts: as `prompt_contexts` gives them.
+        source: (1, C, h, w), or (B, C, h, w), one for each of the cells (B, 1, h, w) of 0 and 1.
+        contexts: as `prompt_contexts` gives them.
         """
         run = run or Run()
 
@@ -147,19 +163,20 @@ def sample_blended(
 ) -> Tensor:
     """Sample from the noised source, the source put back outside the cells after every step: (B, C, h, w).
 
-    With one noise η for all masks and steps, the source at timestep t is √ᾱ_t·z_0 + √(1−ᾱ_t)·η, made once a
-    step for all masks. The branches of guidance, contexts[0] and contexts[1], go through one pass together.
+    source: (1, C, h, w), or (B, C, h, w), one for each mask. cells: (B, 1, h, w).
+    With one noise η for all masks and steps, the source at timestep t is √ᾱ_t·z_0 + √(1−ᾱ_t)·η. The branches
+    of guidance, contexts[0] and contexts[1], go through one pass together.
     """
     schedule = model.schedule
     count = kept_steps(steps, strength)
     pairs = step_pairs(schedule.timesteps(steps))[-count:]
-    noise = seeded_noise(tuple(source.shape), seed).to(source.device)
+    noise = seeded_noise((1, *source.shape[1:]), seed).to(source.device)
     cells = cells.to(source.device)
-    start = noise if strength == 1 else schedule.to_latents(source, noise, pairs[0][0])
     chunks = [slice(first, min(first + batch, len(cells))) for first in range(0, len(cells), batch)]
     finished = []
     for number, rows in enumerate(chunks):
-        inside = cells[rows]
+        inside, own = cells[rows], source if len(source) == 1 else source[rows]
+        start = noise if strength == 1 else schedule.to_latents(own, noise, pairs[0][0])
         z = start.expand(len(inside), -1, -1, -1)
         context = contexts.repeat_interleave(len(inside), dim=0)
         for step, (upper, lower) in enumerate(pairs, start=1):
@@ -167,7 +184,7 @@ def sample_blended(
             epsilon = guided_noise(outputs[0], outputs[1] if len(outputs) > 1 else None, guidance)
             z = schedule.move(z, epsilon, start=upper, end=lower)
             if blend:
-                kept = source if step == count else schedule.to_latents(source, noise, lower)
+                kept = own if step == count else schedule.to_latents(own, noise, lower)
                 z = torch.where(inside > 0, z, kept)
             run.report(number * count + step, len(chunks) * count, z)
         finished.append(z)

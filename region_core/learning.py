@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .editors import Editor
 
 LEARN_STAGE = "learning"
-DEFAULT_PLAN = PLANS["screened"]
+DEFAULT_PLAN = PLANS["preview"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..locinv_core.edit_settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.model import EditModel
 from ..locinv_core.run import Run
 from .anchors import DEFAULT_DISTANCE
-from .blended import BlendedEditor
+from .blended import REGION_WINDOW, BlendedEditor
 from .editors import Editor, check_strength
 from .inpaint import InpaintEditor
 from .learning import LearningSettings
@@ -24,6 +24,7 @@ from .method_types import (
     on_cpu,
     prompts_of,
 )
+from .windows import check_window
 
 REGION_EDITORS = ("blended", "inpaint", "amused")
 
@@ -63,7 +64,8 @@ class RegionSettings:
     """Of Learnable Regions: how boxes are proposed and learned, and what edits in them.
 
     caption and prompt None are the things that change, as the source and the target name them. Of the editor,
-    None leaves its own default. Raises ValueError for a value out of bounds.
+    None leaves its own default. window is of 'blended' alone, as `BlendedEditor` has it; the other editors
+    see the mask. Raises ValueError for a value out of bounds.
     """
 
     editor: str = "blended"
@@ -76,15 +78,17 @@ class RegionSettings:
     lr: float = 3e-3
     estimator: str = "expected"
     temperature: float = 1.0
-    plan: str = "screened"
+    plan: str = "preview"
     finalists: int | None = None
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
+    window: float | None = REGION_WINDOW
 
     def __post_init__(self) -> None:
         from .budget import plan_named
 
+        check_window(self.window)
         if self.editor not in REGION_EDITORS:
             raise ValueError(f"editor: got {self.editor!r}, wants one of {', '.join(REGION_EDITORS)}")
         for name in ("k", "m"):
@@ -189,7 +193,7 @@ def _region_editor(models: MethodModels, settings: RegionSettings) -> Editor:
             raise ValueError(f"inpaint: the editor 'inpaint' wants {WANTS['inpaint']}, and there is none")
         return InpaintEditor(models.inpaint, **choices)
     assert models.model is not None
-    return BlendedEditor(models.model, **choices)
+    return BlendedEditor(models.model, window=settings.window, **choices)
 
 
 def _with(editor: Any, choices: dict[str, Any]) -> Editor:

@@ -31,6 +31,7 @@ from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE
+from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS, plan_named
 from pinpoint.region_core.choosing import RegionEdit, choose
 from pinpoint.region_core.editor_loading import load_editor
@@ -38,7 +39,7 @@ from pinpoint.region_core.editors import Editor
 from pinpoint.region_core.embedded.wording import overlap
 from pinpoint.region_core.features import VisionFeatures, load_vit
 from pinpoint.region_core.guidance import Guide, load_clip
-from pinpoint.region_core.learning import learn_regions
+from pinpoint.region_core.learning import DEFAULT_PLAN, learn_regions
 from pinpoint.region_core.locate import detection_prior, locate_words
 from pinpoint.region_core.proposing import propose_regions
 from pinpoint.region_core.word_boxes import Box
@@ -187,9 +188,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--edits", action="store_true", help="words: also edit, with found and true boxes")
     parser.add_argument("--editor", choices=("blended", "amused"), default="blended")
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
-    parser.add_argument("--plan", choices=tuple(PLANS), default="screened")
+    parser.add_argument("--window", type=float, default=REGION_WINDOW, help="of the blended editor; 0: none")
+    parser.add_argument("--plan", choices=tuple(PLANS), default=DEFAULT_PLAN.name)
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
-    parser.add_argument("--texts", choices=TEXTS, default="captions", help=TEXTS_HELP)
+    parser.add_argument("--texts", choices=TEXTS, default="both", help=TEXTS_HELP)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--m", type=int, default=7)
     parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)
@@ -206,9 +208,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     args = parse(argv)
+    windowed = {"window": args.window or None} if args.editor == "blended" else {}
     networks = Networks(
         load_edit_model("embedded", dtype=args.dtype),
-        load_editor(args.editor, "embedded", dtype=args.dtype, steps=args.steps),
+        load_editor(args.editor, "embedded", dtype=args.dtype, steps=args.steps, **windowed),
         load_vit(args.vit, torch.device("cpu")),
         load_clip(args.clip, torch.device("cpu")),
     )

@@ -15,6 +15,7 @@ from pinpoint.cli import regions as regions_command
 from pinpoint.locinv_core.embedded.trials import held_out_trial
 from pinpoint.locinv_core.images import save_png
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE
+from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.editor_loading import EDITORS
 from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
@@ -224,6 +225,11 @@ BAD = {
     "too much strength": (["--strength", "2"], "strength: got 2"),
     "guidance out of bounds": (["--guidance", "-1"], "guidance: got -1"),
     "no finalists": (["--finalists", "0"], "finalists: got 0"),
+    "a window inside its box": (["--window", "0.5"], "window: got 0.5"),
+    "a window where the mask is seen": (
+        ["--editor", "inpaint", "--window", "2"],
+        "window: the editor 'inpaint'",
+    ),
     "a device that there is not": (["--device", "abacus"], "abacus"),
 }
 
@@ -237,6 +243,12 @@ def test_bad_input_ends_with_status_2_and_one_line_and_leaves_nothing(case, imag
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pinpoint: error: ")]
     assert len(errors) == 1 and re.search(message, errors[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_window_changes_the_edits(image, models, tmp_path):
+    for window in ("0", "1.2"):
+        assert pinpoint_regions(image, models, tmp_path / window, "--window", window) == 0
+    assert (tmp_path / "0" / "edited.png").read_bytes() != (tmp_path / "1.2" / "edited.png").read_bytes()
 
 
 def test_bad_input_costs_no_pass_of_any_model(image, models, tmp_path, monkeypatch):
@@ -271,7 +283,8 @@ def test_the_names_that_the_help_shows_are_those_of_the_core():
     assert set(regions_command.SIZE_NAMES) == set(SIZES)
     assert set(regions_command.ESTIMATOR_NAMES) == set(ESTIMATORS)
     assert set(regions_command.PLAN_NAMES) == set(PLANS)
-    assert DEFAULT_PLAN.name == "screened"  # the help says so
+    assert DEFAULT_PLAN.name == RegionSettings().plan == "preview"  # the help says so
+    assert REGION_WINDOW == RegionSettings().window == 1.5  # as does the node's default
 
 
 def test_anchors_are_kept_as_far_apart_whatever_asks_for_them():

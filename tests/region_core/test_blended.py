@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 
 from pinpoint.locinv_core.run import Run
@@ -134,6 +135,42 @@ def test_masks_in_a_batch_give_what_each_gives_alone(model, image, batch):
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
+def test_in_a_window_an_edit_is_that_of_the_enlarged_part_and_the_rest_is_the_picture(model, image):
+    mask = torch.zeros(1, 1, *image.shape[-2:])
+    mask[..., 8:24, 16:32] = 1  # 16 x 16 pixels: at a factor of 2 its window is 32 x 32
+    assert tuple(image.shape[-2:]) == (64, 64)
+    window = BlendedEditor(model, steps=3, window=2.0, feather=0).edit(image, mask, PROMPT, seed=5)
+
+    part = F.interpolate(
+        image[..., :32, 8:40], size=(64, 64), mode="bicubic", align_corners=False, antialias=True
+    ).clamp(0, 1)
+    of_part = torch.zeros_like(mask)
+    of_part[..., 16:48, 16:48] = 1
+    edited = BlendedEditor(model, steps=3).edit(part, of_part, PROMPT, seed=5)
+    small = F.interpolate(edited, size=(32, 32), mode="bicubic", align_corners=False, antialias=True)
+    expected = image.clone()
+    expected[..., 8:24, 16:32] = small.clamp(0, 1)[..., 8:24, 8:24]
+    torch.testing.assert_close(window, expected, atol=1e-4, rtol=0)
+
+
+def test_where_the_window_is_the_whole_picture_only_the_composite_is_new(model, image):
+    whole = torch.ones(1, 1, *image.shape[-2:])
+    windowed, plain = (
+        BlendedEditor(model, steps=3, **settings).edit(image, whole, PROMPT, seed=5)
+        for settings in ({"window": 1.5}, {"composite": True})
+    )
+    assert torch.equal(windowed, plain)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_windows_in_a_batch_give_what_each_gives_alone(model, image, batch):
+    masks = box_masks(*BOXES)
+    together = BlendedEditor(model, steps=3, batch=batch, window=1.5).edit(image, masks, PROMPT, seed=5)
+    single = BlendedEditor(model, steps=3, window=1.5)
+    alone = torch.cat([single.edit(image, mask[None], PROMPT, seed=5) for mask in masks])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+
+
 def test_a_seed_decides_the_edit(model, image):
     editor = BlendedEditor(model, steps=3)
     first, again, other = (editor.edit(image, box_masks(BOXES[0]), PROMPT, seed=s) for s in (1, 1, 2))
@@ -223,6 +260,7 @@ def test_a_bad_request_is_refused_before_any_pass(model, image, case):
         ({"guidance": -1.0}, "guidance: got -1"),
         ({"steps": 0}, "steps: got 0"),
         ({"batch": 0}, "batch: got 0"),
+        ({"window": 0.5}, "window: got 0.5"),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused(model, settings, message):

@@ -28,6 +28,8 @@ _NOT_OURS = (
     "/api/jobs",
     "JobsApiError",
     "/api/global_subgraphs",
+    # Two fingers, which it zooms by.
+    "Ignored attempt to cancel a touchmove event",
 )
 PICTURE = ROOT / "locinv_core" / "embedded" / "samples" / "02352.png"
 """In ComfyUI's input folder before the page opens, so that Load Image knows it."""
@@ -69,7 +71,8 @@ class CanvasPage:
 
     def _said(self, message: Any) -> None:
         where = message.location.get("url", "")
-        if message.type == "error" and not any(part in where + message.text for part in _NOT_OURS):
+        of_the_frontend = any(part in where + message.text for part in _NOT_OURS)
+        if message.type == "error" and ("/extensions/pinpoint/" in where or not of_the_frontend):
             self.problems.append(f"{message.text} ({where})")
 
     def _failed(self, error: Any) -> None:

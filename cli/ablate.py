@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .regions import EDITOR_NAMES, PLAN_NAMES, add_networks
+from .regions import EDITOR_NAMES, PLAN_NAMES, add_networks, add_window, window_of
 from .run_options import (
     add_run_options,
     add_traceback,
@@ -76,12 +76,13 @@ def add_parser(subparsers: Subparsers) -> None:
         "--editor", choices=EDITOR_NAMES, default="blended", help="what edits inside a box (default blended)"
     )
     regions.add_argument(
-        "--plan", choices=PLAN_NAMES, default="screened", help="how boxes are judged (default screened)"
+        "--plan", choices=PLAN_NAMES, default="preview", help="how boxes are judged (default preview)"
     )
     regions.add_argument("--epochs", type=int, default=5, metavar="N", help="of learning (default 5)")
     regions.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default: the editor's)")
     regions.add_argument("--strength", type=float, metavar="S", help="of an edit (default: the editor's)")
     regions.add_argument("--guidance", type=float, metavar="W", help="scale (default: the editor's)")
+    add_window(regions)
     add_networks(regions)
     regions.set_defaults(ablate=_ablate_regions)
     for kind in (locinv, regions):
@@ -115,6 +116,9 @@ def _ablate_regions(args: argparse.Namespace) -> int:
 
     names = ("steps", "strength", "guidance")
     own = {name: value for name in names if (value := getattr(args, name)) is not None}
+    window = window_of(args)
+    if args.editor == "blended":
+        own["window"] = window
     shared = {"editor": args.editor, "plan": args.plan, "epochs": args.epochs, "clip": args.clip}
     LearningSettings(args.epochs)  # refused here, and not written down as a failure of every picture
     sweeps = region_sweeps(listed(args.sweeps), {**shared, "vit": args.vit, **own})

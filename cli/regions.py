@@ -114,13 +114,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="how far an edit may go from the source, up to 1 (default 0.75; amused 1)",
     )
     parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale (default 7.5; amused 10)")
-    parser.add_argument(
-        "--window",
-        type=float,
-        metavar="F",
-        help="blended: edit each box in a window F times its size, enlarged to the picture's (default 1.5);"
-        " 0: in the whole picture, as published",
-    )
+    add_window(parser)
     parser.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default 50; amused 12)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
@@ -130,6 +124,17 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--dtype", default="auto", help="the editor's: auto, float32, float16 or bfloat16")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.set_defaults(run=run)
+
+
+def add_window(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says how large the window of a blended edit is."""
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="F",
+        help="blended: edit each box in a window F times its size, enlarged to the picture's (default 1.5);"
+        " 0: in the whole picture, as published",
+    )
 
 
 def add_networks(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
                 strength=args.strength,
                 guidance=args.guidance,
                 steps=args.steps,
-                window=_window(args),
+                window=window_of(args),
             )
         edit = _edit(args, image, editor, vision, guide, books)
     with filled_folder(args.out) as folder:
@@ -186,7 +191,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _window(args: argparse.Namespace) -> float | None:
+def window_of(args: argparse.Namespace) -> float | None:
     """How large the window of an edit is. Raises ValueError for one below 1, and for editors without one."""
     from ..region_core.blended import REGION_WINDOW
     from ..region_core.windows import check_window
@@ -205,7 +210,7 @@ def _window(args: argparse.Namespace) -> float | None:
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise ValueError for what needs no model to be seen as wrong."""
     check_seed(args.seed)
-    _window(args)
+    window_of(args)
     from ..region_core.budget import plan_named
     from ..region_core.learning import LearningSettings
 

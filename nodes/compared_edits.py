@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
-from .common_inputs import guidance_input, seed_input, share_input, target_input
 from .edited_picture import CATEGORY, edit_outputs, edited_by
+from .shared_inputs import guidance_input, seed_input, share_input, target_input
 from .text_inputs import sentence_pairs_from_text, templates_from_text, words_from_text
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from comfy_api.latest import io
 
 from ..locinv_core.edit_settings import BLENDS, CARRIES, Blend, Carry, EditSettings
 from . import sockets
-from .common_inputs import guidance_input, share_input, target_input
 from .edited_picture import CATEGORY, edit_outputs, edited_by
+from .shared_inputs import guidance_input, share_input, target_input
 from .text_inputs import factors_from_text, ranges_from_text
 
 if TYPE_CHECKING:

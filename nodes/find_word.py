@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io, ui
 
 from . import sockets
-from .common_inputs import image_input, model_input, prompt_input
 from .located_priors import CATEGORY, prior_outputs
+from .shared_inputs import image_input, model_input, prompt_input
 from .tensors import image_of, one_picture
 from .text_inputs import words_from_text
 

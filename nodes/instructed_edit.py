@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
-from .common_inputs import guidance_input, image_input, scale_input, seed_input, steps_input
 from .edited_picture import CATEGORY, image_output, latent_output
 from .models import CATEGORY as MODEL_CATEGORY
 from .models import NO_FOLDER, dtype_input, folder_names, path_of, placed
 from .picture_edits import edited_from, latent_of
+from .shared_inputs import guidance_input, image_input, scale_input, seed_input, steps_input
 from .tensors import image_of, one_picture
 
 if TYPE_CHECKING:

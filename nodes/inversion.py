@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
-from .common_inputs import guidance_input, image_input, model_input, prompt_input, steps_input
+from .shared_inputs import guidance_input, image_input, model_input, prompt_input, steps_input
 from .tensors import one_picture
 
 if TYPE_CHECKING:

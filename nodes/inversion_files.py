@@ -9,8 +9,8 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from . import sockets
-from .common_inputs import image_input, model_input
 from .inversion import inversion_output
+from .shared_inputs import image_input, model_input
 from .tensors import one_picture
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
-from .common_inputs import (
+from .edited_picture import CATEGORY, image_output, latent_output
+from .shared_inputs import (
     guidance_input,
     image_input,
     model_input,
@@ -19,7 +20,6 @@ from .common_inputs import (
     steps_input,
     target_input,
 )
-from .edited_picture import CATEGORY, image_output, latent_output
 from .tensors import image_of, mask_of, one_picture
 
 if TYPE_CHECKING:

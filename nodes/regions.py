@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from comfy_api.latest import io, ui
 
 from . import sockets
-from .common_inputs import seed_input
 from .networks import CATEGORY
+from .shared_inputs import seed_input
 from .tensors import image_of
 
 if TYPE_CHECKING:

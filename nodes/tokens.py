@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import sockets
-from .common_inputs import guidance_input, image_input, model_input, prompt_input, steps_input
 from .inversion import NULL_METHODS, NULL_TOOLTIP, inversion_output, invert
+from .shared_inputs import guidance_input, image_input, model_input, prompt_input, steps_input
 
 if TYPE_CHECKING:
     from torch import Tensor

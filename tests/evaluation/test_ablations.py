@@ -234,7 +234,7 @@ def region_variant(name: str, **changes: Any) -> Variant:
 
 
 def regions_performer() -> RegionsPerformer:
-    return RegionsPerformer(BlendedEditor(small_model(), steps=2), tiny_clip(), tiny_vit())
+    return RegionsPerformer(BlendedEditor(small_model(), steps=2, window=1.5), tiny_clip(), tiny_vit())
 
 
 def test_a_region_is_scored_as_clip_sees_its_edit_and_costs_what_it_costs_alone(item: Item) -> None:

@@ -208,7 +208,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     args = parse(argv)
-    windowed = {"window": args.window or None} if args.editor == "blended" else {}
+    windowed: dict[str, Any] = {"window": args.window or None} if args.editor == "blended" else {}
     networks = Networks(
         load_edit_model("embedded", dtype=args.dtype),
         load_editor(args.editor, "embedded", dtype=args.dtype, steps=args.steps, **windowed),

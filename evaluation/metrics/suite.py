@@ -145,9 +145,7 @@ class MetricSuite:
             "psnr_target_change": lambda: to_target(lambda a, b: limited_psnr(a, b, mask)),
             "mse_target": lambda: to_target(mse),
             "lpips_target": lambda: to_target(perceptual),
-            "success_target": lambda: to_target(
-                lambda a, b: float(limited_psnr(a, b, mask) > limited_psnr(a, source, mask))
-            ),
+            "success_target": lambda: to_target(lambda a, b: float(mse(a, b, mask) < mse(a, source, mask))),
             "success_clip": lambda: self._reads_as(
                 cut_to(edited, mask), {"target text": target_text, "source text": source_text}
             ),

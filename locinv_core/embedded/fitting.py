@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -15,10 +16,26 @@ from .muon import build_optimizers
 from .training_state import Average, TrainingState, step_rng
 from .training_workers import average_gradients, rank
 
-__all__ = ["Loss", "Report", "averaged", "fit", "gathered"]
+__all__ = ["Loss", "Pace", "Report", "averaged", "fit", "gathered"]
 
 _SAVE_SECONDS = 120
 Report = Callable[[str], None]
+
+
+class Pace(Protocol):
+    """What every recipe says of its training: steps of a one-cycle schedule, the peak rates of Muon and, for
+    what it does not train, of AdamW, and the decay of the running average."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def rate_of_ends(self) -> float: ...
+    @property
+    def average(self) -> float: ...
+
+
 Loss = Callable[[TrainingState, torch.Generator], tuple[Tensor, str]]
 """The loss of a worker's share of a step's batch and figures to print, from the training's state before the
 step and the step's random numbers."""
@@ -50,12 +67,9 @@ def fit(
     name: str,
     module: nn.Module,
     loss_of: Loss,
-    *,
-    steps: int,
-    muon: float,
-    rate: float,
-    average: float,
+    recipe: Pace,
     checkpoint: Path,
+    *,
     seed: int,
     report: Report,
     report_steps: int = 25,
@@ -67,19 +81,21 @@ def fit(
     Args:
         name: how progress lines begin.
         loss_of: of this worker's share of the batch.
-        muon, rate: peak learning rates of Muon and of AdamW, which trains the rest. average: decay of the
-            running average.
         save_steps: there is a checkpoint after so many steps, and after two minutes at most.
-        snapshot: receives the averaged module in worker 0 at every checkpoint.
+        snapshot: receives the averaged module in worker 0 at every checkpoint; where the checkpoint was of
+            the last step already, it does so once.
 
     Returns:
         The averaged module.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizers = build_optimizers(module, muon=muon, adam=rate)
-    state = TrainingState(module, optimizers, Average(module, average), checkpoint)
+    optimizers = build_optimizers(module, muon=recipe.rate, adam=recipe.rate_of_ends)
+    state = TrainingState(module, optimizers, Average(module, recipe.average), checkpoint)
     if state.resume() and rank() == 0:
         report(f"{name}: going on from step {state.step}")
+    steps = recipe.steps
+    if state.step >= steps and rank() == 0 and snapshot is not None:
+        snapshot(averaged(state))  # it was trained before, maybe for another folder
     started, seen, losses = time.monotonic(), 0, 0.0
     saved = started
     while state.step < steps:

@@ -168,15 +168,12 @@ def train_transformer(
         AmusedScheduler(mask_token_id=codebook).save_pretrained(out / "scheduler")
         write_amused_index(out, tokenizer)
 
-    trained = fit(
+    fit(
         "transformer",
         pair,
         loss_of,
-        steps=recipe.steps,
-        rate=recipe.rate_of_ends,
-        muon=recipe.rate,
-        average=recipe.average,
-        checkpoint=checkpoint,
+        recipe,
+        checkpoint,
         seed=seed,
         report=report,
         report_steps=50,
@@ -184,6 +181,4 @@ def train_transformer(
         snapshot=snapshot,
     )
     if rank() == 0:
-        if not (out / "model_index.json").is_file():  # trained before, for another folder
-            snapshot(trained)
         report(f"transformer: written to {out}")

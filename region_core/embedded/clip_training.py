@@ -191,21 +191,16 @@ def train_clip(
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         return _loss(model, _Batch(pictures, seeds, tokenizer, recipe, rng))
 
-    trained = fit(
+    fit(
         "clip",
         model,
         loss_of,
-        steps=recipe.steps,
-        rate=recipe.rate_of_ends,
-        muon=recipe.rate,
-        average=recipe.average,
-        checkpoint=checkpoint,
+        recipe,
+        checkpoint,
         seed=seed,
         report=report,
         save_steps=recipe.save_steps,
         snapshot=lambda trained: write_clip(trained, tokenizer_folder, out),
     )
     if rank() == 0:
-        if not (out / "config.json").is_file():  # trained before, for another folder
-            write_clip(trained, tokenizer_folder, out)
         report(f"clip: written to {out}")

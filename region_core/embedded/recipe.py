@@ -48,7 +48,7 @@ class VitRecipe:
         locals: small views of a picture, beside two large ones. batch: pictures in a step.
         scenes: how many of the training set's are used.
         rate, rate_of_ends: as in ``ClipRecipe``.
-        momentum: decay of the running average of the student, which is the teacher, and what is shipped.
+        average: decay of the running average of the student, which is the teacher, and what is shipped.
         temperature: of the student's guess at the picture that the teacher saw.
     """
 
@@ -67,7 +67,7 @@ class VitRecipe:
     batch: int = 32
     rate: float = 3e-3
     rate_of_ends: float = 1e-3
-    momentum: float = 0.99
+    average: float = 0.99
     temperature: float = 0.1
     save_steps: int = 100
 

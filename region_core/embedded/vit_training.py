@@ -146,21 +146,16 @@ def train_vit(
         loss = distillation_loss(students, teachers, recipe.temperature)
         return loss, f"right {right.item():.0%} of {len(nearest)}"
 
-    trained = fit(
+    fit(
         "vit",
         model,
         loss_of,
-        steps=recipe.steps,
-        rate=recipe.rate_of_ends,
-        muon=recipe.rate,
-        average=recipe.momentum,
-        checkpoint=checkpoint,
+        recipe,
+        checkpoint,
         seed=seed,
         report=report,
         save_steps=recipe.save_steps,
         snapshot=lambda trained: write_vit(trained.backbone, out),
     )
     if rank() == 0:
-        if not (out / "config.json").is_file():  # trained before, for another folder
-            write_vit(trained.backbone, out)
         report(f"vit: written to {out}")

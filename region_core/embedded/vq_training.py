@@ -134,15 +134,12 @@ def train_vq(
         figures = f"crop PSNR {psnr.item():.2f} quantizer {commitment.item():.4f}"
         return loss, f"{figures} codes in use {in_use}"
 
-    trained = fit(
+    fit(
         "vq",
         model,
         loss_of,
-        steps=recipe.steps,
-        rate=recipe.rate_of_ends,
-        muon=recipe.rate,
-        average=recipe.average,
-        checkpoint=checkpoint,
+        recipe,
+        checkpoint,
         seed=seed,
         report=report,
         report_steps=50,
@@ -150,8 +147,6 @@ def train_vq(
         snapshot=lambda trained: write_half(trained, out),
     )
     if rank() == 0:
-        if not (out / "config.json").is_file():  # trained before, for another folder
-            write_half(trained, out)
         report(f"vq: written to {out}")
 
 

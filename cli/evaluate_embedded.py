@@ -254,6 +254,8 @@ def _clip(args: argparse.Namespace, figures: dict[str, Any]) -> Rows:
         "scene": f"the caption's scene, among {_AMONG}",
         "swap": "caption over the one with another noun",
         "attribute": "caption over the one with another look",
+        "swap_score": "a true swap over the scene as it was, by S",
+        "attribute_score": "a true attribute edit over the scene as it was, by S",
         "phrase": f"a crop's phrase, among {_AMONG}",
         "crop": "a thing's crop, over eight poor ones",
     }

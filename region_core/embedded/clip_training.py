@@ -1,7 +1,8 @@
 """Training the embedded dual encoder: pictures and texts to one space, where what belongs together is near.
 
 Three contrasts in a step: scenes with captions, crops of things with phrases, and scenes with phrases. What
-reads the same, or is true as well, is left out of the negatives.
+says the same, or is true as well, is left out of the negatives. A share of the scenes are in the batch a
+second time, with one thing edited: a score of edits has to tell these two apart above all.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_clip
 from .recipe import ClipRecipe
 from .views import look, mirrored, softened, toned, uniform
-from .wording import numpy_generator, true_of_scene, true_of_thing, word_scene
+from .wording import numpy_generator, true_of_scene, true_of_thing, word_edited, word_scene
 
 __all__ = ["build_clip", "contrast", "embed_images", "embed_texts", "token_ids", "train_clip"]
 
@@ -101,17 +102,26 @@ class _Batch:
     def __init__(
         self,
         pictures: Tensor,
+        edited: Tensor,
         seeds: Sequence[int],
         tokenizer: CLIPTokenizer,
         recipe: ClipRecipe,
         rng: torch.Generator,
     ) -> None:
-        count = recipe.batch
-        rows = torch.randint(len(pictures), (count,), generator=rng)
-        words = numpy_generator(rng)
-        examples = [word_scene(seeds[row], words, size=pictures.shape[-1]) for row in rows.tolist()]
+        count, again = recipe.batch, recipe.pairs
+        rows = torch.randint(len(pictures), (count - 2 * again,), generator=rng)
+        twice = torch.randint(len(edited), (again,), generator=rng)
+        rows = torch.cat([rows, twice, len(pictures) + twice])  # the edited follow all others
+        words, size = numpy_generator(rng), pictures.shape[-1]
+        examples = [
+            word_scene(seeds[row], words, size=size)
+            if row < len(pictures)
+            else word_edited(seeds[row - len(pictures)], words, size=size)
+            for row in rows.tolist()
+        ]
         self.examples = examples
-        self.captions = [example.caption for example in examples] + [example.altered for example in examples]
+        self.contents = [example.content for example in examples]
+        self.contents += [example.altered_content for example in examples]
         self.names = [example.name for example in examples] + [example.altered_name for example in examples]
         whole = torch.tensor([0.0, 0.0, pictures.shape[-1], pictures.shape[-2]]).expand(count, -1)
         good = torch.tensor([example.window for example in examples])
@@ -123,19 +133,24 @@ class _Batch:
         parts, first = [], 0
         for windows, scenes in ((whole, rows), (good, rows), (poor, rows[::2])):
             mine = share(torch.arange(first, first + len(windows)))
-            seen = look(pictures[share(scenes)], share(windows), recipe.side)
+            shown = [
+                pictures[row] if row < len(pictures) else edited[row - len(pictures)]
+                for row in share(scenes).tolist()
+            ]
+            seen = look(torch.stack(shown), share(windows), recipe.side)
             parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
             first += len(windows)
         self.sizes = [len(part) for part in parts]
         self.images = torch.cat(parts)
-        self.caption_ids = share(token_ids(tokenizer, self.captions))
+        captions = [example.caption for example in examples] + [example.altered for example in examples]
+        self.caption_ids = share(token_ids(tokenizer, captions))
         phrases = [example.phrase for example in examples]
         phrases += [example.altered_phrase for example in examples]
         self.phrase_ids = share(token_ids(tokenizer, phrases))
 
 
-def _same(texts: Sequence[str], others: Sequence[str]) -> Tensor:
-    return torch.tensor([[text == other for other in others] for text in texts])
+def _same(contents: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> Tensor:
+    return torch.tensor([[content == other for other in others] for content in contents])
 
 
 def _loss(model: CLIPModel, batch: _Batch) -> tuple[Tensor, str]:
@@ -147,7 +162,7 @@ def _loss(model: CLIPModel, batch: _Batch) -> tuple[Tensor, str]:
     captions, phrases = gathered(captions), gathered(phrases)
     scale = model.logit_scale.clamp(max=_MOST_SCALE).exp()
 
-    same = _same(batch.captions[:count], batch.captions)
+    same = _same(batch.contents[:count], batch.contents)
     by_scene = scale * scenes @ captions.T
     whole = contrast(by_scene, same) + contrast(by_scene[:, :count].T, same[:, :count].T)
 
@@ -170,6 +185,7 @@ def _loss(model: CLIPModel, batch: _Batch) -> tuple[Tensor, str]:
 
 def train_clip(
     pictures: Tensor,
+    edited: Tensor,
     seeds: Sequence[int],
     tokenizer_folder: Path,
     recipe: ClipRecipe,
@@ -181,6 +197,7 @@ def train_clip(
 ) -> None:
     """Train on pictures (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
 
+    ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit (``edited_picture``).
     Worker 0 writes the averaged model, with the tokenizer, into ``out`` at every checkpoint.
     """
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
@@ -189,7 +206,7 @@ def train_clip(
     model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        return _loss(model, _Batch(pictures, seeds, tokenizer, recipe, rng))
+        return _loss(model, _Batch(pictures, edited, seeds, tokenizer, recipe, rng))
 
     fit(
         "clip",

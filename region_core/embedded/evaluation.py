@@ -25,7 +25,7 @@ from ...locinv_core.embedded.scenes_edits import sample_edit
 from ...locinv_core.metrics import psnr
 from ..anchors import dino_anchors, random_anchors
 from ..features import VisionFeatures
-from ..guidance import Guide
+from ..guidance import Guide, quality
 from .views import look
 from .vq_training import encode_codes, reconstructed
 from .wording import poor_window, thing_window
@@ -68,7 +68,8 @@ def text_picks(guide: Guide, seeds: Sequence[int], *, among: int = 32) -> dict[s
 
     ``caption``: a scene's own caption is nearest among ``among`` captions of scenes. ``scene``: a caption's
     own scene is, among the scenes. ``swap``, ``attribute``: a scene is nearer to its caption than to the
-    caption after an edit of that kind. ``phrase``: a crop of a thing has the thing's phrase nearest among
+    caption after an edit of that kind. ``swap_score``, ``attribute_score``: the true picture of such an edit
+    has a higher S (Eq. 7, towards the caption after the edit) than the scene as it was. ``phrase``: a crop of a thing has the thing's phrase nearest among
     those of the group (what reads the same counts as right). ``crop``: a thing's phrase is nearer to a good
     crop of it than to all of eight poor ones (IoU with the thing's box under 0.3) of the same scene.
     """
@@ -80,9 +81,14 @@ def text_picks(guide: Guide, seeds: Sequence[int], *, among: int = 32) -> dict[s
     caption_share, scene_share = picks(scenes, captions, among)
     shares = {"caption": caption_share, "scene": scene_share}
     for kind in ("swap", "attribute"):
-        edited = [caption(sample_edit(spec, 0, kind)[1]) for spec in specs]
-        wrong = guide.encode_texts(edited).cpu()
+        edited = [sample_edit(spec, 0, kind)[1] for spec in specs]
+        wrong = guide.encode_texts([caption(spec) for spec in edited]).cpu()
         shares[kind] = float(((scenes * captions).sum(1) > (scenes * wrong).sum(1)).float().mean())
+        with torch.no_grad():
+            after = guide.encode_images(scene_images(edited)).cpu()
+        left = quality((scenes * wrong).sum(1), torch.ones(len(scenes)))
+        done = quality((after * wrong).sum(1), (after * scenes).sum(1))
+        shares[f"{kind}_score"] = float((done > left).float().mean())
     shares["phrase"], shares["crop"] = _crop_picks(guide, specs, pictures, among)
     return shares
 

@@ -16,6 +16,8 @@ class ClipRecipe:
         width, layers, heads: of the vision tower. text_width, text_layers, text_heads: of the text tower.
         embedding: numbers that a picture or a text becomes.
         batch: scenes in a step; each also gives a crop, every second one a poor crop too.
+        pairs: how many of them are in the batch a second time, after an edit; at most half of it.
+        edited: scenes of the training set that are drawn after an edit, too.
         rate: peak of a one-cycle schedule, for Muon; rate_of_ends: for AdamW, which trains vectors and
             embeddings. average: decay of the running average.
     """
@@ -29,8 +31,10 @@ class ClipRecipe:
     text_layers: int = 3
     text_heads: int = 2
     embedding: int = 96
-    steps: int = 1700
+    steps: int = 3200
     batch: int = 48
+    pairs: int = 18
+    edited: int = 8000
     rate: float = 3e-3
     rate_of_ends: float = 1e-3
     average: float = 0.995
@@ -162,7 +166,16 @@ class RegionsRecipe:
             self,
             scenes=12,
             clip=replace(
-                self.clip, width=16, layers=1, text_width=16, text_layers=2, embedding=8, steps=3, batch=4
+                self.clip,
+                width=16,
+                layers=1,
+                text_width=16,
+                text_layers=2,
+                embedding=8,
+                steps=3,
+                batch=4,
+                pairs=1,
+                edited=3,
             ),
             vit=replace(
                 self.vit,

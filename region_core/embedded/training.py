@@ -25,6 +25,7 @@ from ...locinv_core.embedded.fitting import Report
 from ...locinv_core.embedded.training import encode_texts
 from .amused_training import train_transformer
 from .clip_training import train_clip
+from .edited import load_edited, write_edited
 from .grounds import load_parts, write_parts
 from .recipe import RegionsRecipe
 from .vit_training import train_vit
@@ -102,6 +103,10 @@ def train_regions(
         apart = min(recipe.vit.scenes, recipe.scenes)
         report(f"vit: taking {apart} scenes apart, unless they are already")
         write_parts(work / "regions", apart, seed=recipe.seed, workers=processes)
+    if "clip" in stages:
+        edited = min(recipe.clip.edited, recipe.scenes)
+        report(f"clip: drawing {edited} scenes after an edit, unless they are there")
+        write_edited(work / "regions", edited, seed=recipe.seed, workers=processes)
     for stage in (name for name in STAGES if name in stages):
         todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
         workers.run_workers(processes, todo, recipe, out, work, tokenizer, report)
@@ -110,6 +115,7 @@ def train_regions(
 def _clip_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
     train_clip(
         load_pictures(work / "scenes"),
+        load_edited(work / "regions"),
         training_seeds(recipe.scenes, first=recipe.seed),
         tokenizer,
         recipe.clip,

@@ -15,17 +15,27 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ...locinv_core.embedded.scenes import Box, SceneObject, SceneSpec, caption, sample_scene, with_article
+from ...locinv_core.embedded.scenes import (
+    Box,
+    SceneObject,
+    SceneSpec,
+    caption,
+    render,
+    sample_scene,
+    with_article,
+)
 from ...locinv_core.embedded.scenes_edits import sample_edit
 
 __all__ = [
     "Example",
+    "edited_picture",
     "numpy_generator",
     "overlap",
     "poor_window",
     "thing_window",
     "true_of_scene",
     "true_of_thing",
+    "word_edited",
     "word_scene",
 ]
 
@@ -47,6 +57,7 @@ class Example:
         altered_phrase, altered_name: the same for what that thing is not.
         window: (x0, y0, x1, y1), a crop that shows the thing; poor: one that does not, or hardly.
         thing: names that are true of the thing; scene: names that are true of some thing in the scene.
+        content: what the caption names, thing by thing; altered_content: what the altered one does.
     """
 
     caption: str
@@ -59,6 +70,8 @@ class Example:
     poor: tuple[float, float, float, float]
     thing: frozenset[str]
     scene: frozenset[str]
+    content: frozenset[str]
+    altered_content: frozenset[str]
 
 
 @lru_cache(maxsize=32768)
@@ -66,9 +79,27 @@ def _scene(seed: int) -> SceneSpec:
     return sample_scene(seed)
 
 
+@lru_cache(maxsize=32768)
+def _edited(seed: int) -> SceneSpec:
+    return sample_edit(_scene(seed), 0)[1]
+
+
 def word_scene(seed: int, rng: Generator, *, size: int = 128) -> Example:
     """An example from the scene of a training seed; wording, edit and windows come from ``rng``."""
-    spec = _scene(seed)
+    return _word(_scene(seed), rng, size)
+
+
+def word_edited(seed: int, rng: Generator, *, size: int = 128) -> Example:
+    """An example from what ``edited_picture`` draws: the scene of a training seed after its first edit."""
+    return _word(_edited(seed), rng, size)
+
+
+def edited_picture(seed: int) -> np.ndarray:
+    """The scene of a training seed after its first edit, uint8 (H, W, 3)."""
+    return render(_edited(seed))[0]
+
+
+def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
     edit, edited = sample_edit(spec, int(rng.integers(2**31)))
     thing = spec.objects[edit.index]
     wrong, fault = edited, rng.random()
@@ -93,7 +124,13 @@ def word_scene(seed: int, rng: Generator, *, size: int = 128) -> Example:
         poor=poor_window(thing.box, rng, size=size),
         thing=frozenset((thing.phrase, thing.noun)),
         scene=frozenset(text for other in spec.objects for text in (other.phrase, other.noun)),
+        content=_content(spec),
+        altered_content=_content(wrong),
     )
+
+
+def _content(spec: SceneSpec) -> frozenset[str]:
+    return frozenset(thing.phrase for thing in spec.objects)
 
 
 def _reworded(spec: SceneSpec, rng: Generator) -> SceneSpec:

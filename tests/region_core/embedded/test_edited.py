@@ -1,0 +1,49 @@
+"""The training scenes after an edit: what is drawn, kept and worded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pinpoint.locinv_core.embedded.scenes import NOUNS, render, sample_scene
+from pinpoint.locinv_core.embedded.scenes_edits import sample_edit
+from pinpoint.region_core.embedded.edited import load_edited, write_edited
+from pinpoint.region_core.embedded.wording import overlap, word_edited
+
+
+def test_the_edited_scenes_are_drawn_once_and_differ_where_the_edited_thing_is(tmp_path: Path) -> None:
+    write_edited(tmp_path, 2)
+    pictures = load_edited(tmp_path)
+    assert pictures.shape == (2, 3, 128, 128) and pictures.dtype == torch.uint8
+    for seed in (0, 1):
+        spec = sample_scene(seed)
+        edit, _ = sample_edit(spec, 0)
+        before = torch.from_numpy(render(spec)[0]).permute(2, 0, 1)
+        changed = (pictures[seed].int() - before.int()).abs().amax(dim=0) > 60
+        rows, columns = torch.nonzero(changed, as_tuple=True)
+        x0, y0, x1, y1 = spec.objects[edit.index].box
+        middle = float(columns.float().mean()), float(rows.float().mean())
+        assert x0 <= middle[0] <= x1 and y0 <= middle[1] <= y1
+    written = (tmp_path / "edited.npy").stat().st_mtime_ns
+    write_edited(tmp_path, 2)
+    assert (tmp_path / "edited.npy").stat().st_mtime_ns == written
+    write_edited(tmp_path, 3)
+    assert len(load_edited(tmp_path)) == 3
+
+
+def test_its_texts_name_what_is_there_after_the_edit() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(60):
+        edit, edited = sample_edit(sample_scene(seed), 0)
+        example = word_edited(seed, rng)
+        assert example.content == {thing.phrase for thing in edited.objects}
+        assert edit.target_phrase in example.content and edit.phrase not in example.content
+        assert all(thing.noun in example.caption for thing in edited.objects)
+        assert example.altered_content != example.content
+        said = f" {example.altered} ".replace(",", " ")
+        named = {noun for noun in NOUNS if f" {noun} " in said}
+        assert named == {phrase.split()[-1] for phrase in example.altered_content}
+        thing = next(thing for thing in edited.objects if thing.phrase in example.thing)
+        assert overlap(example.window, thing.box) > 0.35

@@ -91,10 +91,18 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--min-distance",
         type=float,
-        default=2.0,
+        default=3.5,
         metavar="D",
-        help="patches between any two dino anchors, at least (default 2; 0 as published, where all may lie on"
-        " one thing)",
+        help="patches between any two dino anchors, at least (default 3.5; 0 as published, where all may lie"
+        " on one thing)",
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=int,
+        default=5,
+        metavar="N",
+        help="side of the square of patches that attention is averaged over, so that anchors lie in"
+        " the middle of things (odd; default 5; 1 as published)",
     )
     parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs of learning (default 5)")
     parser.add_argument(
@@ -242,6 +250,7 @@ def _edit(
             k=args.k,
             m=args.m,
             min_distance=args.min_distance,
+            smoothing=args.smoothing,
             sizes=args.sizes,
             seed=args.seed,
         )

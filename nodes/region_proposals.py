@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
 ANCHORS = ["dino", "random"]
 SIZES = ["learned", "random"]
-DEFAULT_DISTANCE = 2.0
+DEFAULT_DISTANCE = 3.5
+DEFAULT_SMOOTHING = 5
 
 
 class ProposeAnchors(io.ComfyNode):
@@ -63,6 +64,16 @@ class ProposeAnchors(io.ComfyNode):
                     " an anchor, to compare.",
                 ),
                 seed_input("Draws what is random."),
+                io.Int.Input(
+                    "smoothing",
+                    default=DEFAULT_SMOOTHING,
+                    min=1,
+                    max=63,
+                    step=2,
+                    optional=True,
+                    tooltip="Side of the square of patches that attention is averaged over, so that anchors"
+                    " lie in the middle of things. 1 as published.",
+                ),
             ],
             outputs=[
                 sockets.Proposals.Output(
@@ -86,6 +97,7 @@ class ProposeAnchors(io.ComfyNode):
         min_distance: float,
         sizes: Literal["learned", "random"],
         seed: int,
+        smoothing: int = DEFAULT_SMOOTHING,
     ) -> io.NodeOutput:
         from dataclasses import replace
 
@@ -99,7 +111,14 @@ class ProposeAnchors(io.ComfyNode):
             seen = vision.look(picture)
             seen = replace(seen, attention=seen.attention.cpu(), features=seen.features.cpu())
             proposals = propose_regions(
-                seen, anchors=anchors, k=k, m=m, min_distance=min_distance, sizes=sizes, seed=seed
+                seen,
+                anchors=anchors,
+                k=k,
+                m=m,
+                min_distance=min_distance,
+                smoothing=smoothing,
+                sizes=sizes,
+                seed=seed,
             )
             shown = image_of(drawn(proposal_picture(picture, proposals)))
             mask = attention_mask(seen.attention, seen.patch, seen.size)

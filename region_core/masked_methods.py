@@ -9,7 +9,7 @@ from ..locinv_core.compared.instruct_pix2pix import with_article
 from ..locinv_core.edit_settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.model import EditModel
 from ..locinv_core.run import Run
-from .anchors import DEFAULT_DISTANCE
+from .anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from .blended import REGION_WINDOW, BlendedEditor
 from .editors import Editor, check_strength
 from .inpaint import InpaintEditor
@@ -74,6 +74,7 @@ class RegionSettings:
     k: int = 8
     m: int = 7
     min_distance: float = DEFAULT_DISTANCE
+    smoothing: int = DEFAULT_SMOOTHING
     epochs: int = 5
     lr: float = 3e-3
     estimator: str = "expected"
@@ -141,7 +142,12 @@ def edit_regions(
     with run.stage("features"):
         features = models.vit.look(task.image)
         proposals = propose_regions(
-            features, k=settings.k, m=settings.m, min_distance=settings.min_distance, seed=seed
+            features,
+            k=settings.k,
+            m=settings.m,
+            min_distance=settings.min_distance,
+            smoothing=settings.smoothing,
+            seed=seed,
         )
     scores = learn_regions(
         task.image,

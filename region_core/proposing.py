@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from .anchors import DEFAULT_DISTANCE, dino_anchors, random_anchors
+from .anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING, dino_anchors, random_anchors, smoothed
 from .features import PatchFeatures
 from .proposals import RegionProposals, Sizes, propose
 
@@ -19,18 +19,21 @@ def propose_regions(
     k: int = 8,
     m: int = 7,
     min_distance: float = DEFAULT_DISTANCE,
+    smoothing: int = DEFAULT_SMOOTHING,
     sizes: Sizes = "learned",
     seed: int = 0,
 ) -> RegionProposals:
     """M boxes around each of K anchors (paper §3.1): learned regions, or with "random" the paper's baselines.
 
-    min_distance: patches between any two "dino" anchors, at least. seed: draws what is random.
-    Raises ValueError as ``dino_anchors``, ``random_anchors`` and ``propose`` do.
+    min_distance: patches between any two "dino" anchors, at least; 0 as published. smoothing: side of the
+    square of patches that attention is averaged over for them; 1 as published. seed: draws what is random.
+    Raises ValueError as ``dino_anchors``, ``smoothed``, ``random_anchors`` and ``propose`` do.
     """
     if anchors not in ANCHORS:
         raise ValueError(f"anchors: got {anchors!r}, wants one of {', '.join(ANCHORS)}")
     if anchors == "dino":
-        points = dino_anchors(features.attention, k, min_distance=min_distance)
+        attention = smoothed(features.attention, smoothing)
+        points = dino_anchors(attention, k, min_distance=min_distance)
     else:
         points = random_anchors(features.grid, k, seed)
     return propose(points, features.grid, features.patch, features.size, m, sizes, seed)

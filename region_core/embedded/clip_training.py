@@ -2,7 +2,8 @@
 
 Three contrasts in a step: scenes with captions, crops of things with phrases, and scenes with phrases. What
 says the same, or is true as well, is left out of the negatives. A share of the scenes are in the batch a
-second time, with one thing edited: a score of edits has to tell these two apart above all.
+second time, with one thing edited, and a third time with the edit in the wrong place, which no caption is
+for: a score of edits has to tell these three apart above all.
 """
 
 from __future__ import annotations
@@ -22,11 +23,18 @@ from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_clip
 from .recipe import ClipRecipe
 from .views import look, mirrored, softened, toned, uniform
-from .wording import numpy_generator, true_of_scene, true_of_thing, word_edited, word_scene
+from .wording import (
+    Window,
+    botched_places,
+    numpy_generator,
+    true_of_scene,
+    true_of_thing,
+    word_edited,
+    word_scene,
+)
 
-__all__ = ["build_clip", "contrast", "embed_images", "embed_texts", "token_ids", "train_clip"]
+__all__ = ["botched", "build_clip", "contrast", "embed_images", "embed_texts", "token_ids", "train_clip"]
 
-_MOST_SCALE = math.log(100)
 _PHRASES_IN_SCENES = 0.5
 
 
@@ -126,7 +134,8 @@ class _Batch:
         whole = torch.tensor([0.0, 0.0, pictures.shape[-1], pictures.shape[-2]]).expand(count, -1)
         good = torch.tensor([example.window for example in examples])
         poor = torch.tensor([example.poor for example in examples[::2]])
-        views = count * 2 + len(poor)
+        places = [botched_places(seeds[row], words, size=size) for row in twice.tolist()]
+        views = count * 2 + len(poor) + again
         mirror = torch.rand(views, generator=rng) < 0.5
         soft = uniform((views,), -1, 1, rng).clamp(min=0)
         gains, shifts = uniform((views, 3), 0.92, 1.08, rng), uniform((views, 3), -0.03, 0.03, rng)
@@ -140,6 +149,11 @@ class _Batch:
             seen = look(torch.stack(shown), share(windows), recipe.side)
             parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
             first += len(windows)
+        mine = share(torch.arange(again))
+        spoilt = [botched(pictures[twice[k]], edited[twice[k]], *places[k]) for k in mine.tolist()]
+        mine += first
+        seen = torch.stack(spoilt)
+        parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
         self.sizes = [len(part) for part in parts]
         self.images = torch.cat(parts)
         captions = [example.caption for example in examples] + [example.altered for example in examples]
@@ -149,22 +163,33 @@ class _Batch:
         self.phrase_ids = share(token_ids(tokenizer, phrases))
 
 
+def botched(picture: Tensor, edited: Tensor, place: Window, window: Window) -> Tensor:
+    """A picture (3, H, W) uint8 with what a window of the edited one shows in one place of it: in [0, 1]."""
+    x0, y0, x1, y1 = (int(end) for end in place)
+    shown = look(edited[None], torch.tensor([window]), max(y1 - y0, x1 - x0))
+    made = picture.float() / 255
+    made[:, y0:y1, x0:x1] = F.interpolate(shown, size=(y1 - y0, x1 - x0), mode="bilinear")[0]
+    return made
+
+
 def _same(contents: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> Tensor:
     return torch.tensor([[content == other for other in others] for content in contents])
 
 
-def _loss(model: CLIPModel, batch: _Batch) -> tuple[Tensor, str]:
+def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, str]:
     examples, count = batch.examples, len(batch.examples)
     with torch.autocast("cpu", torch.bfloat16):
         images = embed_images(model, batch.images)
         captions, phrases = embed_texts(model, batch.caption_ids), embed_texts(model, batch.phrase_ids)
-    scenes, crops, poor = (gathered(part) for part in images.split(batch.sizes))
+    scenes, crops, poor, spoilt = (gathered(part) for part in images.split(batch.sizes))
     captions, phrases = gathered(captions), gathered(phrases)
-    scale = model.logit_scale.clamp(max=_MOST_SCALE).exp()
+    scale = model.logit_scale.clamp(max=math.log(most_scale)).exp()
 
     same = _same(batch.contents[:count], batch.contents)
     by_scene = scale * scenes @ captions.T
-    whole = contrast(by_scene, same) + contrast(by_scene[:, :count].T, same[:, :count].T)
+    by_caption = torch.cat([by_scene[:, :count].T, scale * captions[:count] @ spoilt.T], dim=1)
+    never = torch.zeros(count, len(spoilt), dtype=torch.bool)
+    whole = contrast(by_scene, same) + contrast(by_caption, torch.cat([same[:, :count].T, never], dim=1))
 
     of_thing, of_scene = true_of_thing(examples, batch.names), true_of_scene(examples, batch.names)
     by_crop, by_poor = scale * crops @ phrases.T, scale * poor @ phrases[:count].T
@@ -206,7 +231,7 @@ def train_clip(
     model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        return _loss(model, _Batch(pictures, edited, seeds, tokenizer, recipe, rng))
+        return _loss(model, _Batch(pictures, edited, seeds, tokenizer, recipe, rng), recipe.scale)
 
     fit(
         "clip",

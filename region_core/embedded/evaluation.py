@@ -69,9 +69,10 @@ def text_picks(guide: Guide, seeds: Sequence[int], *, among: int = 32) -> dict[s
     ``caption``: a scene's own caption is nearest among ``among`` captions of scenes. ``scene``: a caption's
     own scene is, among the scenes. ``swap``, ``attribute``: a scene is nearer to its caption than to the
     caption after an edit of that kind. ``swap_score``, ``attribute_score``: the true picture of such an edit
-    has a higher S (Eq. 7, towards the caption after the edit) than the scene as it was. ``phrase``: a crop of a thing has the thing's phrase nearest among
-    those of the group (what reads the same counts as right). ``crop``: a thing's phrase is nearer to a good
-    crop of it than to all of eight poor ones (IoU with the thing's box under 0.3) of the same scene.
+    has a higher S (Eq. 7, towards the caption after the edit) than the scene as it was. ``phrase``: a crop of
+    a thing has the thing's phrase nearest among those of the group (what reads the same counts as right).
+    ``crop``: a thing's phrase is nearer to a good crop of it than to all of eight poor ones (IoU with the
+    thing's box under 0.3) of the same scene.
     """
     specs = [sample_scene(seed) for seed in seeds]
     pictures = scene_images(specs)

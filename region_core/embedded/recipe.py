@@ -16,8 +16,11 @@ class ClipRecipe:
         width, layers, heads: of the vision tower. text_width, text_layers, text_heads: of the text tower.
         embedding: numbers that a picture or a text becomes.
         batch: scenes in a step; each also gives a crop, every second one a poor crop too.
-        pairs: how many of them are in the batch a second time, after an edit; at most half of it.
+        pairs: how many of them are in the batch a second time, after an edit, at most half of it, and a third
+            time, beside the batch, with the edit in the wrong place.
         edited: scenes of the training set that are drawn after an edit, too.
+        scale: the most that cosines are multiplied by for the contrast. A low one asks for cosines far apart,
+            which is what edits are scored by; OpenAI's may reach 100.
         rate: peak of a one-cycle schedule, for Muon; rate_of_ends: for AdamW, which trains vectors and
             embeddings. average: decay of the running average.
     """
@@ -31,10 +34,11 @@ class ClipRecipe:
     text_layers: int = 3
     text_heads: int = 2
     embedding: int = 96
-    steps: int = 3200
+    steps: int = 4200
     batch: int = 48
     pairs: int = 18
     edited: int = 8000
+    scale: float = 10.0
     rate: float = 3e-3
     rate_of_ends: float = 1e-3
     average: float = 0.995
@@ -174,7 +178,7 @@ class RegionsRecipe:
                 embedding=8,
                 steps=3,
                 batch=4,
-                pairs=1,
+                pairs=2,
                 edited=3,
             ),
             vit=replace(

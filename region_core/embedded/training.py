@@ -45,7 +45,11 @@ def check_recipe(recipe: RegionsRecipe, stages: tuple[str, ...], processes: int)
     """Raise ValueError for what a stage would stumble over only when its turn comes: numbers that the
     workers cannot share out evenly, and an autoencoder whose steps end before its codebook is made."""
     shared = {
-        "clip": {"scenes of a batch": recipe.clip.batch, "poor crops of a batch": -(-recipe.clip.batch // 2)},
+        "clip": {
+            "scenes of a batch": recipe.clip.batch,
+            "poor crops of a batch": -(-recipe.clip.batch // 2),
+            "pairs of a batch": recipe.clip.pairs,
+        },
         "vit": {"scenes of a batch": recipe.vit.batch},
         "amused": {
             "scenes of a batch": recipe.vq.batch,

@@ -28,6 +28,8 @@ from ...locinv_core.embedded.scenes_edits import sample_edit
 
 __all__ = [
     "Example",
+    "Window",
+    "botched_places",
     "edited_picture",
     "numpy_generator",
     "overlap",
@@ -43,7 +45,11 @@ _FORMS = ("{}", "{}", "a photo of {}", "a picture of {}")
 _BARE, _NOUN_ONLY = 0.25, 0.25
 _TRADED, _MISCOUNTED = 0.2, 0.4
 _POOR = 0.3
+_SPARED = 0.6  # of a thing; what an edit covers less of it is no edit of it
 _TEMPLATE_SCENES = 64  # whose templates other wordings take, and whose things are added
+
+
+Window = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ class Example:
     name: str
     altered_phrase: str
     altered_name: str
-    window: tuple[float, float, float, float]
-    poor: tuple[float, float, float, float]
+    window: Window
+    poor: Window
     thing: frozenset[str]
     scene: frozenset[str]
     content: frozenset[str]
@@ -97,6 +103,41 @@ def word_edited(seed: int, rng: Generator, *, size: int = 128) -> Example:
 def edited_picture(seed: int) -> np.ndarray:
     """The scene of a training seed after its first edit, uint8 (H, W, 3)."""
     return render(_edited(seed))[0]
+
+
+def botched_places(seed: int, rng: Generator, *, size: int = 128) -> tuple[Window, Window]:
+    """Where an edit of that scene goes wrong: a square of it, and what of the edited picture is shown there.
+
+    Half of the time it is the same place, which cuts the edited thing off; else it is the thing, all of it,
+    drawn a second time elsewhere. Both leave most of the thing as it was.
+    """
+    spec = _scene(seed)
+    index = sample_edit(spec, 0)[0].index
+    before, after = spec.objects[index].box, _edited(seed).objects[index].box
+    cut_off = rng.random() < 0.5
+    while True:
+        if cut_off:
+            square = _whole(poor_window(before, rng, size=size))
+            kept = _covered(before, square)
+            if 0.15 < kept < _SPARED:
+                return square, square
+        else:
+            x, y = rng.uniform(0.1 * size, 0.9 * size, 2)
+            square = _whole(_square(x, y, rng.uniform(0.15, 0.6) * size, size))
+            if _covered(before, square) < _SPARED:
+                return square, _whole(thing_window(after, rng, size=size))
+
+
+def _whole(window: Window) -> Window:
+    x0, y0, x1, y1 = (float(round(end)) for end in window)
+    return x0, y0, x1, y1
+
+
+def _covered(box: Sequence[float], window: Window) -> float:
+    """The share of a box that a window covers."""
+    across = min(box[2], window[2]) - max(box[0], window[0])
+    down = min(box[3], window[3]) - max(box[1], window[1])
+    return max(across, 0.0) * max(down, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
@@ -182,13 +223,13 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> float:
     return both / (areas - both)
 
 
-def _square(x: float, y: float, side: float, size: int) -> tuple[float, float, float, float]:
+def _square(x: float, y: float, side: float, size: int) -> Window:
     """A square around (x, y), cut off at the picture's edges as proposals are."""
     half = side / 2
     return max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(size)), min(y + half, float(size))
 
 
-def thing_window(box: Box, rng: Generator, *, size: int) -> tuple[float, float, float, float]:
+def thing_window(box: Box, rng: Generator, *, size: int) -> Window:
     """A square around a thing, a little too small to half as large again, a little off its middle."""
     x0, y0, x1, y1 = box
     longest = max(x1 - x0, y1 - y0)
@@ -197,7 +238,7 @@ def thing_window(box: Box, rng: Generator, *, size: int) -> tuple[float, float, 
     return _square((x0 + x1) / 2 + shift[0], (y0 + y1) / 2 + shift[1], side, size)
 
 
-def poor_window(box: Box, rng: Generator, *, size: int) -> tuple[float, float, float, float]:
+def poor_window(box: Box, rng: Generator, *, size: int) -> Window:
     """A square whose IoU with a thing's box is under 0.3: a part, the surroundings, another place."""
     x0, y0, x1, y1 = box
     while True:

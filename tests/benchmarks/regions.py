@@ -30,7 +30,7 @@ from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.anchors import DEFAULT_DISTANCE
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS, plan_named
 from pinpoint.region_core.choosing import RegionEdit, choose
@@ -113,6 +113,7 @@ def region_edit(
         k=args.k,
         m=args.m,
         min_distance=args.min_distance,
+        smoothing=args.smoothing,
         sizes=cast(Any, sizes),
         seed=seed,
     )
@@ -195,6 +196,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--m", type=int, default=7)
     parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)
+    parser.add_argument("--smoothing", type=int, default=DEFAULT_SMOOTHING)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", default="auto", help="of the editor and the model")
     parser.add_argument("--clip", default="embedded")

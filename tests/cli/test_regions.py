@@ -14,7 +14,7 @@ from pinpoint.__main__ import build_parser, main
 from pinpoint.cli import regions as regions_command
 from pinpoint.locinv_core.embedded.trials import held_out_trial
 from pinpoint.locinv_core.images import save_png
-from pinpoint.region_core.anchors import DEFAULT_DISTANCE
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.editor_loading import EDITORS
@@ -90,6 +90,7 @@ def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path,
     assert (report["caption"], report["prompt"], report["editor"]) == (CAPTION, PROMPT, "blended")
     assert report["k"] == len(report["anchors"]) == len(report["candidates"]) == 3
     assert report["m"] == 2 and len(report["loss_curve"]) == 10
+    assert report["min_distance"] == 3.5 and report["smoothing"] == 5 and report["window"] == 1.5
     candidates = report["candidates"]
     for candidate in candidates:
         wanted = 2 * candidate["s_t2i"] + candidate["s_i2i"]
@@ -290,3 +291,4 @@ def test_the_names_that_the_help_shows_are_those_of_the_core():
 def test_anchors_are_kept_as_far_apart_whatever_asks_for_them():
     args = build_parser().parse_args("regions a.png --caption a --prompt b --out c".split())
     assert args.min_distance == RegionSettings().min_distance == DEFAULT_DISTANCE
+    assert args.smoothing == RegionSettings().smoothing == DEFAULT_SMOOTHING

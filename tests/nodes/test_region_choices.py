@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pinpoint.region_core.anchors import DEFAULT_DISTANCE
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.estimators import ESTIMATORS
 from pinpoint.region_core.proposals import SIZES
@@ -16,5 +16,6 @@ def test_the_choices_are_those_of_the_core():
     assert sorted(constant("regions", "ESTIMATORS")) == sorted(ESTIMATORS)
     assert sorted(constant("region_proposals", "ANCHORS")) == sorted(ANCHORS)
     assert constant("region_proposals", "DEFAULT_DISTANCE") == DEFAULT_DISTANCE
+    assert constant("region_proposals", "DEFAULT_SMOOTHING") == DEFAULT_SMOOTHING
     assert sorted(constant("region_proposals", "SIZES")) == sorted(SIZES)
     assert sorted(constant("located_priors", "KEEPS")) == sorted(KEEPS)

@@ -16,14 +16,29 @@ def seen() -> PatchFeatures:
     return PatchFeatures(attention=attention, features=torch.zeros(2, 4, 6), patch=8, size=(32, 48))
 
 
-def test_boxes_stand_around_what_is_attended_to_two_patches_apart_unless_told() -> None:
-    assert propose_regions(seen(), k=2, m=1).anchors.tolist() == [[1, 1], [3, 4]]
-    assert propose_regions(seen(), k=2, m=1, min_distance=0).anchors.tolist() == [[1, 1], [1, 2]]
+def test_boxes_stand_around_what_is_attended_to_far_apart_unless_told() -> None:
+    assert propose_regions(seen(), k=2, m=1, smoothing=1).anchors.tolist() == [[1, 1], [3, 4]]
+    assert propose_regions(seen(), k=2, m=1, smoothing=1, min_distance=0).anchors.tolist() == [[1, 1], [1, 2]]
+
+
+def test_smoothed_attention_puts_an_anchor_in_the_middle() -> None:
+    # A ring around (2, 2), brightest in a corner of it: nothing in the middle, which the ring's mean is of.
+    ring = torch.zeros(5, 6)
+    ring[1:4, 1:4] = 0.1
+    ring[2, 2], ring[1, 1] = 0.0, 0.15
+    features = PatchFeatures(attention=ring, features=torch.zeros(2, 5, 6), patch=8, size=(40, 48))
+    assert propose_regions(features, k=1, m=1, smoothing=1).anchors.tolist() == [[1, 1]]
+    assert propose_regions(features, k=1, m=1, smoothing=3).anchors.tolist() == [[2, 2]]
+    with pytest.raises(ValueError, match="smoothing: got 4, wants an odd number"):
+        propose_regions(features, k=1, m=1, smoothing=4)
 
 
 def test_a_learned_box_is_the_anchors_patch_and_one_more_on_every_side() -> None:
     # Patch (3, 4) is x 32–40, y 24–32; one more on every side is 24–48 and 16–40; the picture ends at 32.
-    assert propose_regions(seen(), k=2, m=1).pixel_boxes() == [[(0, 0, 24, 24)], [(24, 16, 48, 32)]]
+    assert propose_regions(seen(), k=2, m=1, smoothing=1).pixel_boxes() == [
+        [(0, 0, 24, 24)],
+        [(24, 16, 48, 32)],
+    ]
 
 
 def test_random_sizes_are_one_box_an_anchor_and_follow_the_seed() -> None:

@@ -9,8 +9,9 @@ import torch
 
 from pinpoint.locinv_core.embedded.scenes import NOUNS, render, sample_scene
 from pinpoint.locinv_core.embedded.scenes_edits import sample_edit
+from pinpoint.region_core.embedded.clip_training import botched
 from pinpoint.region_core.embedded.edited import load_edited, write_edited
-from pinpoint.region_core.embedded.wording import overlap, word_edited
+from pinpoint.region_core.embedded.wording import botched_places, overlap, word_edited
 
 
 def test_the_edited_scenes_are_drawn_once_and_differ_where_the_edited_thing_is(tmp_path: Path) -> None:
@@ -47,3 +48,40 @@ def test_its_texts_name_what_is_there_after_the_edit() -> None:
         assert named == {phrase.split()[-1] for phrase in example.altered_content}
         thing = next(thing for thing in edited.objects if thing.phrase in example.thing)
         assert overlap(example.window, thing.box) > 0.35
+
+
+def test_an_edit_in_the_wrong_place_leaves_most_of_the_thing_as_it_was() -> None:
+    rng = np.random.default_rng(0)
+    same = 0
+    for seed in range(80):
+        spec = sample_scene(seed)
+        edit, edited = sample_edit(spec, 0)
+        place, window = botched_places(seed, rng)
+        x0, y0, x1, y1 = (int(end) for end in place)
+        assert 0 <= x0 < x1 <= 128 and 0 <= y0 < y1 <= 128
+        covered = np.zeros((128, 128), dtype=bool)
+        covered[y0:y1, x0:x1] = True
+        left, top, right, bottom = spec.objects[edit.index].box
+        share = covered[top:bottom, left:right].mean()
+        assert share < 0.6
+        if place == window:
+            same += 1
+            assert share > 0.15
+        else:  # all of the edited thing, drawn a second time
+            assert overlap(window, edited.objects[edit.index].box) > 0.35
+    assert 20 < same < 60
+
+
+def test_a_botched_picture_is_the_edited_one_inside_the_place_and_the_scene_outside() -> None:
+    picture = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    edited = torch.full((3, 128, 128), 255, dtype=torch.uint8)
+    edited[:, 40:80, 40:80] = 51
+    same = botched(picture, edited, (30.0, 20.0, 60.0, 100.0), (30.0, 20.0, 60.0, 100.0))
+    assert same.shape == (3, 128, 128)
+    assert same[:, :20].max() == 0 and same[:, :, 60:].max() == 0
+    assert torch.allclose(same[:, 25:35, 32:58], torch.ones(()))
+    assert torch.allclose(same[:, 45:75, 45:58], torch.tensor(0.2), atol=1e-5)
+    # All of the dark square, shrunk to a quarter of its side.
+    small = botched(picture, edited, (100.0, 100.0, 110.0, 110.0), (40.0, 40.0, 80.0, 80.0))
+    assert torch.allclose(small[:, 101:109, 101:109], torch.tensor(0.2), atol=1e-2)
+    assert small[:, :100].max() == 0

@@ -61,7 +61,13 @@ class BoxEdits:
     def edited(
         self, boxes: Sequence[PixelBox], steps: int | None = None, *, run: Run | None = None
     ) -> Tensor:
-        """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache."""
+        """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache.
+
+        A preview of as many `steps` as the editor's own number, or more, is the edit in full.
+        """
+        own = getattr(self.editor, "steps", None)
+        if steps is not None and own is not None and steps >= own:
+            steps = None
         missing = [box for box in dict.fromkeys(boxes) if (box, steps) not in self._edits]
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]

@@ -35,6 +35,17 @@ def test_a_box_is_edited_once_for_each_number_of_steps() -> None:
     assert edits.made() == {None: 3, 4: 1}
 
 
+def test_a_preview_never_takes_more_steps_than_the_edit_in_full() -> None:
+    editor = PaintingEditor(steps=4)
+    edits = BoxEdits(editor, IMAGE, "red")
+    edits.edited([A], 8)
+    edits.edited([A], 4)
+    edits.edited([A])
+    edits.edited([A], 3)
+    assert [steps for _, steps in editor.calls] == [None, 3]
+    assert edits.in_full(A)
+
+
 def test_one_unmasked_edit_stands_in_for_every_box() -> None:
     editor = PaintingEditor()
     edits = BoxEdits(editor, IMAGE, "red")

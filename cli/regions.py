@@ -26,7 +26,7 @@ EDITOR_NAMES = ("inpaint", "blended", "amused")
 ANCHOR_NAMES = ("dino", "random")
 SIZE_NAMES = ("learned", "random")
 ESTIMATOR_NAMES = ("expected", "straight-through")
-PLAN_NAMES = ("full", "preview", "stand-in", "halving", "screened")
+PLAN_NAMES = ("full", "preview", "shortlist", "stand-in", "halving", "screened")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -84,25 +84,25 @@ def add_parser(subparsers: Subparsers) -> None:
         "--finalists",
         type=int,
         metavar="N",
-        help="edit only the N anchors that promise most in full (default: all)",
+        help="edit only the N boxes of least loss in full (default: every anchor's; with shortlist 2)",
     )
     parser.add_argument("--k", type=int, default=8, metavar="K", help="anchors (default 8)")
     parser.add_argument("--m", type=int, default=7, metavar="M", help="boxes an anchor (default 7)")
     parser.add_argument(
         "--min-distance",
         type=float,
-        default=3.5,
+        default=2.0,
         metavar="D",
-        help="patches between any two dino anchors, at least (default 3.5; 0 as published, where all may lie"
-        " on one thing)",
+        help="patches between any two dino anchors, at least (default 2; 0 as published, where all may lie on"
+        " one thing)",
     )
     parser.add_argument(
         "--smoothing",
         type=int,
-        default=5,
+        default=1,
         metavar="N",
         help="side of the square of patches that attention is averaged over, so that anchors lie in"
-        " the middle of things (odd; default 5; 1 as published)",
+        " the middle of things (odd; default 1, as published)",
     )
     parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs of learning (default 5)")
     parser.add_argument(

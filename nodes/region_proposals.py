@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
 ANCHORS = ["dino", "random"]
 SIZES = ["learned", "random"]
-DEFAULT_DISTANCE = 3.5
-DEFAULT_SMOOTHING = 5
+DEFAULT_DISTANCE = 2.0
+DEFAULT_SMOOTHING = 1
 
 
 class ProposeAnchors(io.ComfyNode):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
 ESTIMATORS = ["expected", "straight-through"]
-PLANS = ["preview", "screened", "halving", "stand-in", "full"]
+PLANS = ["preview", "screened", "halving", "stand-in", "full", "shortlist"]
 
 
 class ScoreRegions(io.ComfyNode):
@@ -206,14 +206,15 @@ def _judging_inputs() -> list[io.Input]:
             default="preview",
             tooltip="How boxes are judged. 'full' edits in each; 'preview' with 3 steps; 'stand-in' sees one"
             " edit of the whole picture through each; 'halving' and 'screened' drop the worse half on the"
-            " way.",
+            " way; 'shortlist' previews, and edits only the two boxes of least loss in full.",
         ),
         io.Int.Input(
             "finalists",
             default=0,
             min=0,
             max=64,
-            tooltip="How many anchors are edited in full in the end: those that promise most. 0: all.",
+            tooltip="How many boxes are edited in full in the end: those of least loss. 0: every anchor's,"
+            " or 2 with the plan 'shortlist'.",
         ),
         io.Int.Input("batch", default=8, min=1, max=64, tooltip="Boxes judged at a time."),
     ]

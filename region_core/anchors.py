@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DEFAULT_DISTANCE, DEFAULT_SMOOTHING = 3.5, 5
-"""Patches between two anchors, and side of the square that attention is averaged over, as proposals are made
-by default. Closer ones often share one thing, and attention is highest at a thing's edge as often as in its
-middle, where the boxes around it would fit. The best of all boxes has an IoU of 0.72 with the box of a given
-thing on 80 embedded scenes, and 0.61 at a distance of 2 without smoothing."""
+DEFAULT_DISTANCE = 2.0
+"""Patches between two anchors, as proposals are made by default. Any closer, they often share one thing: of
+60 embedded scenes of two things 63 % had one of 8 anchors on a given thing, and all have at this distance."""
+DEFAULT_SMOOTHING = 1
+"""Side of the square that attention is averaged over. With 5, and anchors 3.5 apart, the best of all boxes
+has an IoU of 0.72 with a given thing on 80 embedded scenes (0.61 as it is), but more anchors are on the
+ground, where an editor adds a thing that S likes as well as one that has changed."""
 
 
 def dino_anchors(attention: Tensor, count: int, *, min_distance: float = 0.0) -> Tensor:

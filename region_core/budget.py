@@ -45,8 +45,8 @@ class Round:
 class EditPlan:
     """The rounds that boxes are judged in, and how many anchors' chosen boxes are then edited in full.
 
-    finalists: None edits every anchor's. With a number, the anchors whose edits so far score highest (Eq. 7)
-    are edited in full, and the others keep the edit that they were judged by.
+    finalists: None edits every anchor's. With a number, so many boxes are edited in full, those that were
+    judged to have the least loss, and the others keep the edit that they were judged by.
     """
 
     name: str
@@ -60,8 +60,8 @@ class EditPlan:
             raise ValueError(f"finalists: got {self.finalists}, wants 1 or more")
 
     def with_finalists(self, finalists: int | None) -> EditPlan:
-        """The same plan with another number of finalists."""
-        return replace(self, finalists=finalists)
+        """The same plan with another number of finalists; None leaves its own."""
+        return self if finalists is None else replace(self, finalists=finalists)
 
 
 PLANS: Mapping[str, EditPlan] = {
@@ -71,6 +71,8 @@ PLANS: Mapping[str, EditPlan] = {
         EditPlan("full", (Round(),)),
         # Every box with few steps.
         EditPlan("preview", (Round(steps=3),)),
+        # The same, and only the two boxes of least loss in full.
+        EditPlan("shortlist", (Round(steps=3),), finalists=2),
         # One unmasked edit stands in for every box.
         EditPlan("stand-in", (Round(stand_in=True),)),
         # Successive halving: half of the boxes, twice the steps.

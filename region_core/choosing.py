@@ -11,7 +11,7 @@ from torch import Tensor
 from ..locinv_core.run import Run
 from .guidance import Guide, quality
 from .learning import RegionScores
-from .proposals import pixel_box
+from .proposals import PixelBox, pixel_box
 
 CHOOSE_STAGE = "choosing"
 FINAL_STAGE = "final edits"
@@ -85,14 +85,8 @@ def choose(
             return (encoded @ prompt.T)[:, 0], (encoded @ source.T)[:, 0]
 
         final = list(range(len(boxes)))
-        wanted = scores.plan.finalists
-        previews = [edits.best(box) for box in boxes]
-        if wanted is not None and wanted < len(boxes) and all(p is not None for p in previews):
-            with run.stage(CHOOSE_STAGE):
-                seen = quality(
-                    *similarities(torch.stack([p for p in previews if p is not None])), alpha, beta
-                )
-                final = sorted(torch.argsort(seen, descending=True, stable=True)[:wanted].tolist())
+        if all(edits.best(box) is not None for box in boxes):
+            final = _finalists(boxes, scores)
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
         with run.stage(CHOOSE_STAGE):
@@ -115,6 +109,17 @@ def choose(
         for i in range(len(boxes))
     ]
     return RegionEdit(rank(candidates), scores)
+
+
+def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
+    """The anchors whose boxes are edited in full: as many boxes as the plan says, those of least loss."""
+    wanted = scores.plan.finalists
+    losses = scores.losses[torch.arange(len(boxes)), torch.tensor(scores.chosen)]
+    if wanted is None or bool(losses.isnan().any()):
+        return list(range(len(boxes)))
+    order = torch.argsort(losses, stable=True).tolist()
+    chosen = set(list(dict.fromkeys(boxes[i] for i in order))[:wanted])
+    return [i for i, box in enumerate(boxes) if box in chosen]
 
 
 def _four(box: Tensor) -> tuple[float, float, float, float]:

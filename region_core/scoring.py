@@ -37,9 +37,8 @@ def score_regions(
 
     The logits are −loss, and −inf for a box that the plan has dropped. caption: T_ROI, what the source shows
     where the edit belongs. prompt: T, what it is to become. The rest, `edit_prompt` too, is as in
-    `learn_regions`. With one box
-    an anchor there is nothing to choose, and nothing is edited. Raises ValueError, before any work, for texts
-    that CLIP would cut and proposals of another picture.
+    `learn_regions`. With one box an anchor there is nothing to choose, and nothing is edited. Raises
+    ValueError, before any work, for texts that CLIP would cut and proposals of another picture.
     """
     if tuple(image.shape) != (1, 3, *proposals.size):
         raise ValueError(

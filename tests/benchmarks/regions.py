@@ -127,7 +127,7 @@ def region_edit(
         prompt=texts[1],
         edit_prompt=told,
         seed=seed,
-        plan=plan_named(plan),
+        plan=plan_named(plan).with_finalists(args.finalists),
         run=run,
     )
     return choose(scores, networks.guide, run=run)
@@ -191,6 +191,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
     parser.add_argument("--window", type=float, default=REGION_WINDOW, help="of the blended editor; 0: none")
     parser.add_argument("--plan", choices=tuple(PLANS), default=DEFAULT_PLAN.name)
+    parser.add_argument("--finalists", type=int, help="boxes edited in full (default: every anchor's)")
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
     parser.add_argument("--texts", choices=TEXTS, default="both", help=TEXTS_HELP)
     parser.add_argument("--k", type=int, default=8)

@@ -90,7 +90,7 @@ def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path,
     assert (report["caption"], report["prompt"], report["editor"]) == (CAPTION, PROMPT, "blended")
     assert report["k"] == len(report["anchors"]) == len(report["candidates"]) == 3
     assert report["m"] == 2 and len(report["loss_curve"]) == 10
-    assert report["min_distance"] == 3.5 and report["smoothing"] == 5 and report["window"] == 1.5
+    assert report["min_distance"] == 2 and report["smoothing"] == 1 and report["window"] == 1.5
     candidates = report["candidates"]
     for candidate in candidates:
         wanted = 2 * candidate["s_t2i"] + candidate["s_i2i"]

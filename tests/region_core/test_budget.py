@@ -127,6 +127,7 @@ def test_the_cheap_plans_stay_under_900_forward_equivalents_and_full_takes_thous
     assert forecasts == {
         "full": 56 * 74,
         "preview": 56 * 4 + finalists,
+        "shortlist": 56 * 4 + 2 * 74,
         "stand-in": 74 + finalists,
         "halving": 56 * 2 + 32 * 6 + finalists,
         "screened": 74 + 32 * 6 + finalists,

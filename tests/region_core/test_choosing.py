@@ -122,6 +122,26 @@ def test_with_fewer_finalists_the_best_previews_are_edited_in_full_and_the_rest_
     assert min(c.score for c in found.candidates[:2]) >= max(c.score for c in found.candidates[2:])
 
 
+def test_the_finalists_are_the_boxes_of_least_loss_whatever_their_score() -> None:
+    case = Planted(anchor=2)
+    scores = learned(case, PLANS["preview"].with_finalists(1))
+    losses = torch.full_like(scores.losses, 0.9)
+    losses[1, scores.chosen[1]] = 0.1  # the planted one, anchor 2, has the highest score
+    found = choose(dataclasses.replace(scores, losses=losses), case.guide)
+    assert [one.index for one in found.candidates if one.final] == [1]
+    assert found.chosen.index == 1
+    assert max(found.candidates, key=lambda one: one.score).index == 2
+
+
+def test_the_shortlist_edits_two_boxes_in_full() -> None:
+    case, run = Planted(), Run()
+    found = choose(learned(case, PLANS["shortlist"], run=run), case.guide, run=run)
+    assert run.forward_equivalents["final edits"] == 2 * 74
+    assert sum(one.final for one in found.candidates) == 2 and len(found.candidates) == 4
+    assert PLANS["shortlist"].with_finalists(None).finalists == 2
+    assert PLANS["shortlist"].with_finalists(3).finalists == 3
+
+
 def test_edits_that_learning_made_in_full_are_no_previews_whoever_the_finalists_are() -> None:
     case = Planted(anchor=2)
     found = choose(learned(case, PLANS["full"].with_finalists(1)), case.guide)

@@ -45,7 +45,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--edit-prompt",
         metavar="TEXT",
-        help="what the editor should draw inside a box, best the new thing alone (default: the prompt)",
+        help="what the editor should draw in a box: best the new thing and its ground (default: the prompt)",
     )
     parser.add_argument(
         "--model",

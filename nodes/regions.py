@@ -198,7 +198,8 @@ def _judging_inputs() -> list[io.Input]:
             "edit_prompt",
             default="",
             optional=True,
-            tooltip="What the editor should draw inside a box: best the new thing alone. Empty: the prompt.",
+            tooltip="What the editor should draw inside a box: best the new thing and what it stands"
+            " on. Empty: the prompt.",
         ),
         io.Combo.Input(
             "plan",

@@ -55,9 +55,10 @@ ARMS: Mapping[str, tuple[str, str]] = {
 """Where boxes are proposed, and how large, as in the paper's user study (Table 2)."""
 
 
-TEXTS = ("phrases", "captions", "both")
+TEXTS = ("phrases", "captions", "both", "places")
 TEXTS_HELP = (
-    "what CLIP and the editor read: the thing's phrase, the caption, or CLIP that and the editor this"
+    "what CLIP and the editor read: the thing's phrase, the caption, the caption and the phrase, or the"
+    " caption and the phrase with the place that the scene is in"
 )
 
 
@@ -104,7 +105,7 @@ def region_edit(
     anchors_by, sizes = ARMS[arm]
     phrases = with_article(trial.edit.phrase), with_article(trial.edit.target_phrase)
     texts = phrases if args.texts == "phrases" else (trial.source, trial.target)
-    told = trial.target if args.texts == "captions" else phrases[1]
+    told = {"captions": trial.target, "places": trial.wish}.get(args.texts, phrases[1])
     features = networks.vision.look(trial.image)
     seed = args.seed + trial.number
     proposals = propose_regions(
@@ -193,7 +194,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plan", choices=tuple(PLANS), default=DEFAULT_PLAN.name)
     parser.add_argument("--finalists", type=int, help="boxes edited in full (default: every anchor's)")
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
-    parser.add_argument("--texts", choices=TEXTS, default="both", help=TEXTS_HELP)
+    parser.add_argument("--texts", choices=TEXTS, default="places", help=TEXTS_HELP)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--m", type=int, default=7)
     parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)

@@ -16,7 +16,7 @@ FOUND_BY = (
     " *openai/clip-vit-base-patch16* in *Load CLIP to Judge Edits*."
 )
 
-BLUE, WISH = "a yellow cat and a blue star in a meadow", "a blue star"
+BLUE, WISH = "a yellow cat and a blue star in a meadow", "a blue star in a meadow"
 """What the picture should show, for CLIP, and what the editor should draw."""
 
 

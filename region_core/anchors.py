@@ -52,6 +52,8 @@ def smoothed(attention: Tensor, side: int) -> Tensor:
     """
     if side < 1 or side % 2 == 0:
         raise ValueError(f"smoothing: got {side}, wants an odd number of patches, 1 or more")
+    if side == 1:
+        return attention
     return F.avg_pool2d(attention[None, None], side, stride=1, padding=side // 2)[0, 0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinpoint.region_core.anchors import dino_anchors, random_anchors
+from pinpoint.region_core.anchors import dino_anchors, random_anchors, smoothed
 
 ATTENTION = torch.tensor(
     [
@@ -72,3 +72,15 @@ def test_random_anchors_are_spread_evenly() -> None:
         hits[row, column] += 1
     # 50 expected each, deviation √(800·1/16·15/16) = 6.8.
     assert bool(((hits > 20) & (hits < 80)).all())
+
+
+def test_smoothed_attention_is_the_mean_of_what_lies_around() -> None:
+    attention = torch.arange(12.0).reshape(3, 4)
+    # Around (1, 1) lie 0 1 2, 4 5 6, 8 9 10; around the corner 0 1, 4 5 and five places beyond the edges.
+    means = smoothed(attention, 3)
+    assert means.shape == (3, 4)
+    assert means[1, 1].item() == pytest.approx(45 / 9) and means[0, 0].item() == pytest.approx(10 / 9)
+    assert torch.equal(smoothed(attention, 1), attention)
+    for side in (0, 2, -1):
+        with pytest.raises(ValueError, match=f"smoothing: got {side}, wants an odd number"):
+            smoothed(attention, side)

@@ -172,6 +172,10 @@ def test_every_option_reaches_what_it_is_for(image, models, tmp_path):
         "3",
         "--min-distance",
         "2",
+        "--smoothing",
+        "3",
+        "--steps",
+        "4",
         "--seed",
         "5",
     )
@@ -186,6 +190,9 @@ def test_every_option_reaches_what_it_is_for(image, models, tmp_path):
         "epochs": 2,
         "strength": 0.9,
         "guidance": 3.0,
+        "min_distance": 2.0,
+        "smoothing": 3,
+        "steps": 4,
         "seed": 5,
     }
     assert {key: report[key] for key in wanted} == wanted

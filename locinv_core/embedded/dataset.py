@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from .scenes import HELD_OUT_SEED, TRAINING_SEEDS, caption, render, sample_scene
 
 __all__ = [
     "caption_variants",
+    "draw_once",
     "held_out_seeds",
     "load_captions",
     "load_pictures",
@@ -62,6 +64,39 @@ def scene_picture(seed: int) -> tuple[np.ndarray, str]:
     """The picture of a training scene, uint8 (H, W, 3), and its caption with the training variations."""
     spec = sample_scene(seed)
     return render(spec)[0], caption(spec, vary=True)
+
+
+def draw_once(
+    folder: Path,
+    names: Sequence[str],
+    draw: Callable[[int], Sequence[np.ndarray]],
+    count: int,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+) -> None:
+    """Draw ``count`` training scenes into ``folder``, unless the same are there.
+
+    Args:
+        names: of the arrays that ``draw`` gives of a seed; each is stacked into its own ``NAME.npy``. The
+            first one's ``NAME.json`` says which seeds they are of, and is written last.
+        draw: a module's function, which can be sent to a process.
+    """
+    seeds = training_seeds(count, first=seed)
+    manifest = {"first": seeds.start, "count": count}
+    record = folder / f"{names[0]}.json"
+    if record.exists() and json.loads(record.read_text()) == manifest:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers) as pool:
+        drawn = list(pool.map(draw, seeds, chunksize=64) if workers > 1 else map(draw, seeds))
+    for name, arrays in zip(names, zip(*drawn, strict=True), strict=True):
+        partial = folder / f"{name}.partial.npy"
+        np.save(partial, np.stack(arrays))
+        partial.replace(folder / f"{name}.npy")
+    partial = folder / f"{names[0]}.partial.json"
+    partial.write_text(json.dumps(manifest))
+    os.replace(partial, record)
 
 
 def write_training_set(folder: Path, count: int, *, seed: int = 0, workers: int = 1) -> None:

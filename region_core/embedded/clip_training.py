@@ -9,7 +9,7 @@ for: a score of edits has to tell these three apart above all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -139,21 +139,26 @@ class _Batch:
         mirror = torch.rand(views, generator=rng) < 0.5
         soft = uniform((views,), -1, 1, rng).clamp(min=0)
         gains, shifts = uniform((views, 3), 0.92, 1.08, rng), uniform((views, 3), -0.03, 0.03, rng)
+
+        def scene(row: int) -> Tensor:
+            return pictures[row] if row < len(pictures) else edited[row - len(pictures)]
+
+        def spoilt(k: int) -> Tensor:
+            return botched(scene(int(twice[k])), scene(len(pictures) + int(twice[k])), *places[k])
+
+        groups: list[tuple[Tensor, Callable[[int], Tensor]]] = [
+            (whole, lambda k: scene(int(rows[k]))),
+            (good, lambda k: scene(int(rows[k]))),
+            (poor, lambda k: scene(int(rows[2 * k]))),
+            (whole[:again], spoilt),
+        ]
         parts, first = [], 0
-        for windows, scenes in ((whole, rows), (good, rows), (poor, rows[::2])):
-            mine = share(torch.arange(first, first + len(windows)))
-            shown = [
-                pictures[row] if row < len(pictures) else edited[row - len(pictures)]
-                for row in share(scenes).tolist()
-            ]
-            seen = look(torch.stack(shown), share(windows), recipe.side)
+        for windows, shown in groups:
+            mine = share(torch.arange(len(windows)))
+            seen = look(torch.stack([shown(k) for k in mine.tolist()]), windows[mine], recipe.side)
+            mine = first + mine
             parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
             first += len(windows)
-        mine = share(torch.arange(again))
-        spoilt = [botched(pictures[twice[k]], edited[twice[k]], *places[k]) for k in mine.tolist()]
-        mine += first
-        seen = torch.stack(spoilt)
-        parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
         self.sizes = [len(part) for part in parts]
         self.images = torch.cat(parts)
         captions = [example.caption for example in examples] + [example.altered for example in examples]
@@ -164,11 +169,12 @@ class _Batch:
 
 
 def botched(picture: Tensor, edited: Tensor, place: Window, window: Window) -> Tensor:
-    """A picture (3, H, W) uint8 with what a window of the edited one shows in one place of it: in [0, 1]."""
+    """A picture (3, H, W) uint8 with what a window of the edited one shows in one place of it, uint8 too."""
     x0, y0, x1, y1 = (int(end) for end in place)
     shown = look(edited[None], torch.tensor([window]), max(y1 - y0, x1 - x0))
-    made = picture.float() / 255
-    made[:, y0:y1, x0:x1] = F.interpolate(shown, size=(y1 - y0, x1 - x0), mode="bilinear")[0]
+    part = F.interpolate(shown, size=(y1 - y0, x1 - x0), mode="bilinear")[0]
+    made = picture.clone()
+    made[:, y0:y1, x0:x1] = (255 * part).round().to(torch.uint8)
     return made
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...locinv_core.embedded.dataset import training_seeds
+from ...locinv_core.embedded.dataset import draw_once
 from .wording import edited_picture
 
 __all__ = ["load_edited", "write_edited"]
@@ -22,21 +19,11 @@ def write_edited(folder: Path, count: int, *, seed: int = 0, workers: int = 1) -
 
     ``edited.npy`` (N, H, W, 3) uint8 and, written last, ``edited.json``.
     """
-    seeds = training_seeds(count, first=seed)
-    manifest = {"first": seeds.start, "count": count}
-    record = folder / "edited.json"
-    if record.exists() and json.loads(record.read_text()) == manifest:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        drawn = pool.map(edited_picture, seeds, chunksize=64) if workers > 1 else map(edited_picture, seeds)
-        pictures = np.stack(list(drawn))
-    partial = folder / "edited.partial.npy"
-    np.save(partial, pictures)
-    partial.replace(folder / "edited.npy")
-    part = folder / "edited.partial.json"
-    part.write_text(json.dumps(manifest))
-    os.replace(part, record)
+    draw_once(folder, ("edited",), _edited, count, seed=seed, workers=workers)
+
+
+def _edited(seed: int) -> tuple[np.ndarray]:
+    return (edited_picture(seed),)
 
 
 def load_edited(folder: Path) -> Tensor:

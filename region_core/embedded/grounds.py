@@ -5,9 +5,6 @@ With both, a scene's things can be shown on the ground of any other, which says 
 
 from __future__ import annotations
 
-import json
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...locinv_core.embedded.dataset import training_seeds
+from ...locinv_core.embedded.dataset import draw_once
 from ...locinv_core.embedded.scenes import render, sample_scene
 
 __all__ = ["SceneParts", "load_parts", "scene_parts", "write_parts"]
@@ -53,21 +50,7 @@ def write_parts(folder: Path, count: int, *, seed: int = 0, workers: int = 1) ->
 
     ``grounds.npy`` (N, H, W, 3) uint8, ``masks.npy`` (N, H, W) bool and, written last, ``grounds.json``.
     """
-    seeds = training_seeds(count, first=seed)
-    manifest = {"first": seeds.start, "count": count}
-    record = folder / "grounds.json"
-    if record.exists() and json.loads(record.read_text()) == manifest:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        parts = list(pool.map(scene_parts, seeds, chunksize=64) if workers > 1 else map(scene_parts, seeds))
-    for name, arrays in zip(("grounds", "masks"), zip(*parts, strict=True), strict=True):
-        partial = folder / f"{name}.partial.npy"
-        np.save(partial, np.stack(arrays))
-        partial.replace(folder / f"{name}.npy")
-    partial = folder / "grounds.partial.json"
-    partial.write_text(json.dumps(manifest))
-    os.replace(partial, record)
+    draw_once(folder, ("grounds", "masks"), scene_parts, count, seed=seed, workers=workers)
 
 
 def load_parts(folder: Path, pictures: Tensor) -> SceneParts:

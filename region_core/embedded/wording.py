@@ -117,18 +117,18 @@ def botched_places(seed: int, rng: Generator, *, size: int = 128) -> tuple[Windo
     cut_off = rng.random() < 0.5
     while True:
         if cut_off:
-            square = _whole(poor_window(before, rng, size=size))
+            square = _in_pixels(poor_window(before, rng, size=size))
             kept = _covered(before, square)
             if 0.15 < kept < _SPARED:
                 return square, square
         else:
             x, y = rng.uniform(0.1 * size, 0.9 * size, 2)
-            square = _whole(_square(x, y, rng.uniform(0.15, 0.6) * size, size))
+            square = _in_pixels(_square(x, y, rng.uniform(0.15, 0.6) * size, size))
             if _covered(before, square) < _SPARED:
-                return square, _whole(thing_window(after, rng, size=size))
+                return square, _in_pixels(thing_window(after, rng, size=size))
 
 
-def _whole(window: Window) -> Window:
+def _in_pixels(window: Window) -> Window:
     x0, y0, x1, y1 = (float(round(end)) for end in window)
     return x0, y0, x1, y1
 

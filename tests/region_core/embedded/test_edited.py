@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import CLIPModel
 
+from pinpoint.locinv_core.embedded.dataset import load_pictures, write_training_set
 from pinpoint.locinv_core.embedded.scenes import NOUNS, render, sample_scene
 from pinpoint.locinv_core.embedded.scenes_edits import sample_edit
-from pinpoint.region_core.embedded.clip_training import botched
+from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
+from pinpoint.region_core.embedded.clip_training import botched, train_clip
 from pinpoint.region_core.embedded.edited import load_edited, write_edited
+from pinpoint.region_core.embedded.recipe import RegionsRecipe
 from pinpoint.region_core.embedded.wording import botched_places, overlap, word_edited
 
 
@@ -77,11 +82,31 @@ def test_a_botched_picture_is_the_edited_one_inside_the_place_and_the_scene_outs
     edited = torch.full((3, 128, 128), 255, dtype=torch.uint8)
     edited[:, 40:80, 40:80] = 51
     same = botched(picture, edited, (30.0, 20.0, 60.0, 100.0), (30.0, 20.0, 60.0, 100.0))
-    assert same.shape == (3, 128, 128)
+    assert same.shape == (3, 128, 128) and same.dtype == torch.uint8
+    assert picture.max() == 0  # left as it was
     assert same[:, :20].max() == 0 and same[:, :, 60:].max() == 0
-    assert torch.allclose(same[:, 25:35, 32:58], torch.ones(()))
-    assert torch.allclose(same[:, 45:75, 45:58], torch.tensor(0.2), atol=1e-5)
+    assert (same[:, 25:35, 32:58] == 255).all()
+    assert (same[:, 45:75, 45:58] == 51).all()
     # All of the dark square, shrunk to a quarter of its side.
     small = botched(picture, edited, (100.0, 100.0, 110.0, 110.0), (40.0, 40.0, 80.0, 80.0))
-    assert torch.allclose(small[:, 101:109, 101:109], torch.tensor(0.2), atol=1e-2)
+    assert (small[:, 101:109, 101:109].int() - 51).abs().max() <= 2
     assert small[:, :100].max() == 0
+
+
+def test_an_encoder_of_smaller_pictures_than_the_scenes_trains_on_them_too(tmp_path: Path) -> None:
+    write_training_set(tmp_path / "scenes", 4)
+    write_edited(tmp_path, 3)
+    told: list[str] = []
+    train_clip(
+        load_pictures(tmp_path / "scenes"),
+        load_edited(tmp_path),
+        range(4),
+        EMBEDDED_FOLDER / "tokenizer",
+        replace(RegionsRecipe().smoke().clip, side=64),
+        tmp_path / "clip.safetensors",
+        tmp_path / "clip",
+        seed=0,
+        report=told.append,
+    )
+    assert CLIPModel.from_pretrained(tmp_path / "clip").config.vision_config.image_size == 64
+    assert any("step 3/3" in line for line in told)

@@ -116,9 +116,9 @@ def draw_timesteps(weights: Tensor, count: int, rng: torch.Generator) -> tuple[T
     return timesteps, weights[timesteps].sqrt()
 
 
-def draw_rows(things: Tensor, crowd: int, count: int, rng: torch.Generator) -> Tensor:
-    """``count`` of N pictures, each as likely as it shows ``things`` (N,), counted up to ``crowd``: int64."""
-    return torch.multinomial(things.clamp(max=crowd).double(), count, replacement=True, generator=rng)
+def draw_rows(things: Tensor, crowd: float, count: int, rng: torch.Generator) -> Tensor:
+    """``count`` of N pictures, each as likely as its number of ``things`` (N,) to this power: int64."""
+    return torch.multinomial(things.double() ** crowd, count, replacement=True, generator=rng)
 
 
 def noised(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -177,7 +177,8 @@ def train_diffusion(
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         nonlocal predict
-        predict = predict or compiled(unet, steps=recipe.steps - state.step)
+        if predict is None:
+            predict = compiled(unet, steps=recipe.steps - state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
         clean, noise, ids = _batch(latents, token_ids, empty_ids, things, recipe, rng)
         noisy = noised(clean, noise, alpha_bar[timesteps])

@@ -164,7 +164,8 @@ def _train(
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         nonlocal predict
-        predict = predict or compiled(unet, steps=recipe.steps - state.step)
+        if predict is None:
+            predict = compiled(unet, steps=recipe.steps - state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
         clean, beside, noise, ids = _batch(latents, token_ids, empty, scaling, recipe, rng)
         seen = torch.cat([noised(clean, noise, alpha_bar[timesteps]), beside], dim=1)

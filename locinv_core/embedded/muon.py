@@ -8,6 +8,7 @@ the workers of a training share the matrices out among them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -21,25 +22,21 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _FIRST_AND_LAST = ("conv_in", "conv_out", "embedding", "embeddings", "time_embedding")
 
 
-def orthogonalised(matrix: Tensor, *, iterations: int = 5) -> Tensor:
-    """U Vᵀ of a matrix U S Vᵀ, nearly: singular values end between about 0.7 and 1.2. Newton-Schulz.
+def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:
+    """U Vᵀ of matrices U S Vᵀ, (..., m, n), nearly: singular values end between about 0.7 and 1.2.
 
-    X ← (a + b G + c G²) X with G = X Xᵀ, written as a polynomial Q in the first G: iterated on the small
-    square matrix alone, in fp32, and applied to X once.
+    Newton-Schulz: X ← a X + (b G + c G²) X with G = X Xᵀ, in bf16 as the authors do. Many matrices in one
+    call take a fraction of the time that one call each would.
     """
     a, b, c = _COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    gram = x @ x.T
-    polynomial = torch.eye(len(gram)).to(gram)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).reshape(-1, *sorted(matrices.shape[-2:]))
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16().contiguous()
     for _ in range(iterations):
-        factor = b * gram + c * (gram @ gram)
-        factor.diagonal().add_(a)
-        polynomial = factor @ polynomial
-        gram = factor @ gram @ factor
-    made = polynomial @ x
-    return made.T if tall else made
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    made = x.to(matrices.dtype)
+    return (made.mT if tall else made).reshape(matrices.shape)
 
 
 def split_for_muon(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -86,17 +83,20 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             owners = _share_out([parameter.numel() for parameter in parameters], workers)
-            updates = []
-            for parameter, owner in zip(parameters, owners, strict=True):
+            updates = [torch.zeros_like(parameter) for parameter in parameters]
+            mine_by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for parameter, owner, update in zip(parameters, owners, updates, strict=True):
                 state = self.state[parameter]
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 if owner == mine:
                     ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
-                    updates.append(orthogonalised(ahead).reshape(parameter.shape))
-                else:
-                    updates.append(torch.zeros_like(parameter))
+                    mine_by_shape[ahead.shape].append((ahead, update))
+            for alike in mine_by_shape.values():
+                made = orthogonalised(torch.stack([ahead for ahead, _ in alike]))
+                for one, (_, update) in zip(made, alike, strict=True):
+                    update.copy_(one.view_as(update))
             _add_up(updates, workers)
             for parameter, update in zip(parameters, updates, strict=True):
                 size = 0.2 * max(update.flatten(1).shape) ** 0.5

@@ -61,8 +61,8 @@ class DiffusionRecipe:
         width, depth: of the text encoder. rate, rate_of_ends: as in ``VaeRecipe``.
         dropout: share of captions replaced by the empty one.
         weight_cap: the most that an epsilon error counts.
-        crowd: a picture is drawn as often as it shows things, counted up to this many: two are harder to
-            learn than one.
+        crowd: a picture with n things is drawn n^crowd times as often as one with one: several are harder
+            to learn.
     """
 
     channels: tuple[int, ...] = (96, 128)
@@ -76,8 +76,8 @@ class DiffusionRecipe:
     rate_of_ends: float = 1e-3
     average: float = 0.9985
     dropout: float = 0.12
-    weight_cap: float = 4.0
-    crowd: int = 2
+    weight_cap: float = 8.0
+    crowd: float = 1.5
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pinpoint.locinv_core.embedded import compiling
+from pinpoint.locinv_core.embedded import compiling, diffusion_training
 from pinpoint.locinv_core.embedded.compiling import STEPS_WORTH_COMPILING, compiled
 from pinpoint.locinv_core.embedded.recipe import Recipe
 from pinpoint.locinv_core.embedded.training import train
@@ -49,6 +50,38 @@ def test_a_compiled_module_computes_the_same_and_trains_the_same_parameters() ->
     for own, other in zip(net.parameters(), plain.parameters(), strict=True):
         assert own.grad is not None and other.grad is not None
         torch.testing.assert_close(own.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+class OfNoLength(torch.nn.Module):
+    """A module behind another, as ``torch.compile`` gives it: to say whether it is true, it wants a length."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self.module(*inputs, **named)
+
+    def __len__(self) -> int:
+        raise TypeError("no length")
+
+
+def test_a_training_calls_what_compiling_gave_it_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TypeError):
+        bool(torch.compile(torch.nn.Linear(1, 1)))  # so it is with the real thing
+
+    def compiled_by_nothing(module: torch.nn.Module, *, steps: int) -> torch.nn.Module:
+        calls.append(steps)
+        return OfNoLength(module)
+
+    calls: list[int] = []
+    monkeypatch.setattr(diffusion_training, "compiled", compiled_by_nothing)
+    lines: list[str] = []
+    train(Recipe().smoke(), tmp_path / "out", tmp_path, report=lines.append)
+    assert calls == [3]  # once, before the first of the smoke's three steps
+    assert any(line.startswith("unet: step 3/3") for line in lines)
 
 
 @needs_a_compiler

@@ -73,11 +73,11 @@ def test_timesteps_and_their_factors_together_follow_the_weights() -> None:
     assert torch.equal(factors, torch.tensor([1.0, 2.0, 4.0])[timesteps])
 
 
-def test_pictures_of_several_things_are_drawn_more_often_up_to_a_number() -> None:
+def test_pictures_of_several_things_are_drawn_more_often_by_a_power_of_their_number() -> None:
     things = torch.tensor([1, 2, 3])
-    rows = draw_rows(things, 2, 50_000, torch.Generator().manual_seed(0))
+    rows = draw_rows(things, 2.0, 50_000, torch.Generator().manual_seed(0))
     shares = torch.bincount(rows, minlength=3) / len(rows)
-    assert torch.allclose(shares, torch.tensor([0.2, 0.4, 0.4]), atol=0.01)
+    assert torch.allclose(shares, torch.tensor([1 / 14, 4 / 14, 9 / 14]), atol=0.01)
 
 
 def test_the_learning_rate_rises_in_a_twentieth_and_falls_along_a_cosine() -> None:

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.run import Run
-    from ..region_core.choosing import RegionEdit
     from ..region_core.editors import Editor
     from ..region_core.features import VisionFeatures
     from ..region_core.guidance import Guide
+    from ..region_core.locate import Located
+    from ..region_core.proposals import RegionProposals
+    from ..region_core.proposing import Anchoring
+    from .regions_report import FoundRegions
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -45,7 +48,16 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--edit-prompt",
         metavar="TEXT",
-        help="what the editor should draw in a box: best the new thing and its ground (default: the prompt)",
+        help="what the editor should draw in a box: best the new thing and its ground (default: the prompt;"
+        " where a word was found, without the things listed beside what it became)",
+    )
+    parser.add_argument(
+        "--word",
+        default="auto",
+        metavar="auto|none|WORD",
+        help="the caption's word that the edit is about: it is found, and only boxes near it are edited."
+        " auto: the one noun that the prompt changes, unless anchors or sizes are random; none: all boxes,"
+        " as published (default auto)",
     )
     parser.add_argument(
         "--model",
@@ -91,18 +103,16 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--min-distance",
         type=float,
-        default=2.0,
         metavar="D",
-        help="patches between any two dino anchors, at least (default 2; 0 as published, where all may lie on"
-        " one thing)",
+        help="patches between any two dino anchors, at least (default 2, or 3.5 where a word was found; 0 as"
+        " published, where all may lie on one thing)",
     )
     parser.add_argument(
         "--smoothing",
         type=int,
-        default=1,
         metavar="N",
         help="side of the square of patches that attention is averaged over, so that anchors lie in"
-        " the middle of things (odd; default 1, as published)",
+        " the middle of things (odd; default 1, as published, or 5 where a word was found)",
     )
     parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs of learning (default 5)")
     parser.add_argument(
@@ -191,9 +201,9 @@ def run(args: argparse.Namespace) -> int:
                 steps=args.steps,
                 window=window_of(args),
             )
-        edit = _edit(args, image, editor, vision, guide, books)
+        found = _edit(args, image, editor, vision, guide, books)
     with filled_folder(args.out) as folder:
-        report = write_regions(folder, args, image, editor, edit, books)
+        report = write_regions(folder, args, image, editor, found, books)
     print(regions_summary(report))
     print(f"pictures and report: {args.out}")
     return 0
@@ -224,9 +234,39 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
     LearningSettings(args.epochs, args.lr, estimator=args.estimator, temperature=args.temperature)
     plan_named(args.plan).with_finalists(args.finalists)
+    if not args.word.strip():
+        raise ValueError(f"word: got {args.word!r}, wants a word of the caption, auto or none")
+    if args.edit_prompt is not None and not args.edit_prompt.strip():
+        raise ValueError(f"edit prompt is empty: got {args.edit_prompt!r}, wants what to draw in a box")
     for name in ("k", "m"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}: got {getattr(args, name)}, wants 1 or more")
+
+
+def _located(
+    args: argparse.Namespace,
+    image: Tensor,
+    editor: Editor,
+    vision: VisionFeatures,
+    guide: Guide,
+    books: Run,
+) -> Located | None:
+    """Where the word of --word is; None for none, and for auto where there is no one word to find.
+
+    Raises ValueError for a word that the caption lacks, and for one that the editor's model cannot find.
+    """
+    from ..region_core.word_place import find_changed, reading_model
+
+    model, auto = reading_model(editor), args.word == "auto"
+    if args.word == "none" or (auto and (model is None or "random" in (args.anchors, args.sizes))):
+        return None
+    if model is None:
+        raise ValueError(
+            f"word: got {args.word!r}, and the editor {args.editor!r} has no attention to find it by, wants"
+            " auto or none; or the editor blended"
+        )
+    word = None if auto else args.word
+    return find_changed(model, vision, guide, image, args.caption, args.prompt, word=word, run=books)
 
 
 def _edit(
@@ -236,24 +276,38 @@ def _edit(
     vision: VisionFeatures,
     guide: Guide,
     books: Run,
-) -> RegionEdit:
+) -> FoundRegions:
     from ..region_core.budget import plan_named
     from ..region_core.choosing import choose
     from ..region_core.learning import learn_regions
-    from ..region_core.proposing import propose_regions
+    from ..region_core.proposing import anchoring, propose_regions
+    from ..region_core.word_place import edit_prompt_for, place_of
+    from .regions_report import FoundRegions
+
+    def proposed(placed: bool) -> tuple[RegionProposals, Anchoring]:
+        with books.stage("features"):
+            spacing = anchoring(features, args.k, args.min_distance, args.smoothing, placed=placed)
+            boxes = propose_regions(
+                features,
+                anchors=args.anchors,
+                k=args.k,
+                m=args.m,
+                min_distance=spacing[0],
+                smoothing=spacing[1],
+                sizes=args.sizes,
+                seed=args.seed,
+            )
+        return boxes, spacing
 
     with books.stage("features"):
         features = vision.look(image)
-        proposals = propose_regions(
-            features,
-            anchors=args.anchors,
-            k=args.k,
-            m=args.m,
-            min_distance=args.min_distance,
-            smoothing=args.smoothing,
-            sizes=args.sizes,
-            seed=args.seed,
-        )
+    proposals, spacing = proposed(placed=False)  # whatever is wrong with k or m is seen before any pass
+    located = _located(args, image, editor, vision, guide, books)
+    if located is not None:
+        proposals, spacing = proposed(placed=True)
+    told = args.edit_prompt or args.prompt
+    if located is not None and args.edit_prompt is None:
+        told = edit_prompt_for(editor, args.caption, args.prompt, located.word)
     scores = learn_regions(
         image,
         proposals,
@@ -262,7 +316,8 @@ def _edit(
         guide,
         caption=args.caption,
         prompt=args.prompt,
-        edit_prompt=args.edit_prompt,
+        edit_prompt=told,
+        place=None if located is None else place_of(located, proposals.size),
         epochs=args.epochs,
         lr=args.lr,
         estimator=args.estimator,
@@ -271,4 +326,4 @@ def _edit(
         plan=plan_named(args.plan).with_finalists(args.finalists),
         run=books,
     )
-    return choose(scores, guide, run=books)
+    return FoundRegions(choose(scores, guide, run=books), located, told, *spacing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,43 +17,67 @@ if TYPE_CHECKING:
     from ..locinv_core.run import Run
     from ..region_core.choosing import Candidate, RegionEdit
     from ..region_core.editors import Editor
+    from ..region_core.locate import Located
+
+
+@dataclass(frozen=True, eq=False)
+class FoundRegions:
+    """The edits, where the word that they are about was found, if one was looked for, what the editor was
+    told, and how far apart and how smoothed the anchors are."""
+
+    edit: RegionEdit
+    located: Located | None
+    edit_prompt: str
+    min_distance: float
+    smoothing: int
 
 
 def write_regions(
-    folder: Path, args: argparse.Namespace, image: Tensor, editor: Editor, edit: RegionEdit, books: Run
+    folder: Path,
+    args: argparse.Namespace,
+    image: Tensor,
+    editor: Editor,
+    found: FoundRegions,
+    books: Run,
 ) -> dict[str, Any]:
     """Write source, edited, boxes, candidates and loss as PNG, and report.json. Returns the report."""
     from ..region_core.pictures import boxes_picture, candidates_picture, loss_picture
 
-    scores = edit.scores
+    edit, scores = found.edit, found.edit.scores
     save_png(image, folder / "source.png")
     save_png(edit.image, folder / "edited.png")
     boxes = boxes_picture(image, scores.proposals, edit.candidates, scores.losses)
     save_png(boxes, folder / "boxes.png")
     save_png(candidates_picture(image, edit.candidates), folder / "candidates.png")
     save_png(loss_picture(scores.loss_curve, epochs=args.epochs), folder / "loss.png")
-    report = regions_report(args, image, editor, edit, books)
+    report = regions_report(args, image, editor, found, books)
     write_json(report, folder / "report.json")
     return report
 
 
 def regions_report(
-    args: argparse.Namespace, image: Tensor, editor: Editor, edit: RegionEdit, books: Run
+    args: argparse.Namespace,
+    image: Tensor,
+    editor: Editor,
+    found: FoundRegions,
+    books: Run,
 ) -> dict[str, Any]:
     """What report.json says: the request, where to edit was found to be, what it cost, how good it is."""
+    edit, located = found.edit, found.located
     scores, proposals = edit.scores, edit.scores.proposals
     costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
     return {
         "caption": args.caption,
         "prompt": args.prompt,
-        "edit_prompt": args.edit_prompt or args.prompt,
+        "edit_prompt": found.edit_prompt,
+        "word": None if located is None else {"word": located.word, "box": list(located.box)},
         "editor": editor.name,
         "model": str(args.model),
         "clip": args.clip,
         "vit": args.vit,
         "anchor_choice": args.anchors,
-        "min_distance": args.min_distance,
-        "smoothing": args.smoothing,
+        "min_distance": found.min_distance,
+        "smoothing": found.smoothing,
         "sizes": args.sizes,
         "estimator": args.estimator,
         "plan": scores.plan.name,
@@ -89,6 +114,7 @@ def regions_summary(report: dict[str, Any]) -> str:
     box = ", ".join(f"{side:g}" for side in report["box"])
     lines = [
         f"{report['editor']} on {report['k']} anchors: {report['caption']!r} -> {report['prompt']!r}",
+        f"  word    {_place(report['word'])}",
         f"  cost    {report['forward_equivalents']['total']:.0f} forward equivalents,"
         f" {sum(report['seconds'].values()):.1f} s",
         f"  box     {box}",
@@ -100,6 +126,14 @@ def regions_summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _place(word: dict[str, Any] | None) -> str:
+    """Which boxes were considered, as text."""
+    if word is None:
+        return "none: all boxes"
+    box = ", ".join(f"{side:g}" for side in word["box"])
+    return f"{word['word']}, found at {box}: boxes near it"
+
+
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "box": list(candidate.box),
@@ -109,6 +143,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "s_i2i": candidate.s_i2i,
         "score": candidate.score,
         "final": candidate.final,
+        "near": candidate.near,
     }
 
 

@@ -11,9 +11,11 @@ from comfy_api.latest import io, ui
 from . import sockets
 from .networks import CATEGORY
 from .shared_inputs import seed_input
-from .tensors import image_of
+from .tensors import image_of, mask_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..region_core.budget import EditPlan
     from ..region_core.editors import Editor
     from ..region_core.guidance import Guide
@@ -56,10 +58,11 @@ class ScoreRegions(io.ComfyNode):
         batch: int,
         seed: int,
         edit_prompt: str = "",
+        place: Tensor | None = None,
     ) -> io.NodeOutput:
         from ..region_core.scoring import score_regions
 
-        judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists))
+        judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists), _place(place))
         return judged.output(
             cls,
             lambda among, run: score_regions(
@@ -70,6 +73,7 @@ class ScoreRegions(io.ComfyNode):
                 caption=caption,
                 prompt=prompt,
                 edit_prompt=edit_prompt.strip() or None,
+                place=judged.place,
                 seed=seed,
                 plan=judged.plan,
                 batch=batch,
@@ -149,10 +153,11 @@ class LearnRegions(io.ComfyNode):
         exploration: float,
         seed: int,
         edit_prompt: str = "",
+        place: Tensor | None = None,
     ) -> io.NodeOutput:
         from ..region_core.learning import learn_regions
 
-        judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists))
+        judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists), _place(place))
         return judged.output(
             cls,
             lambda among, run: learn_regions(
@@ -164,6 +169,7 @@ class LearnRegions(io.ComfyNode):
                 caption=caption,
                 prompt=prompt,
                 edit_prompt=edit_prompt.strip() or None,
+                place=judged.place,
                 epochs=epochs,
                 lr=learning_rate,
                 estimator=estimator,
@@ -201,6 +207,12 @@ def _judging_inputs() -> list[io.Input]:
             tooltip="What the editor should draw inside a box: best the new thing and what it stands"
             " on. Empty: the prompt.",
         ),
+        io.Mask.Input(
+            "place",
+            optional=True,
+            tooltip="White where the thing to be edited is, of the picture's size, as from Find Word: boxes"
+            " that do not fit it are left out. Without it all boxes are judged, as published.",
+        ),
         io.Combo.Input(
             "plan",
             options=PLANS,
@@ -229,6 +241,11 @@ def _regions_outputs() -> list[io.Output]:
     ]
 
 
+def _place(mask: Tensor | None) -> Tensor | None:
+    """(H, W) from 0 to 1, the masks of a batch joined."""
+    return None if mask is None else mask_of(mask, "place")
+
+
 def _plan(name: str, finalists: int) -> EditPlan:
     from ..region_core.budget import plan_named
 
@@ -243,6 +260,8 @@ class JudgingWork:
     editor: ManagedEditor
     clip: Managed[Guide]
     plan: EditPlan
+    place: Tensor | None
+    """(H, W): where the thing to be edited is; None where that was not said."""
 
     def output(
         self, cls: type[io.ComfyNode], judge: Callable[[Editor, NodeRun], RegionScores]
@@ -281,11 +300,13 @@ class JudgingWork:
     def _run(self) -> NodeRun:
         """A run whose bar goes with the edits that the plan needs, without those of the finalists."""
         from ..region_core.budget import forecast
+        from ..region_core.places import before_edits
         from .region_progress import metered_run
 
         plan, boxes, editor = self.plan, self.proposals.proposals, self.editor
+        in_play = before_edits(boxes, self.place).in_play
         in_the_end = min(boxes.k, plan.finalists or boxes.k) * editor.cost(None)
-        expected = forecast(plan, boxes, editor.cost, learned=boxes.m > 1)
+        expected = forecast(plan, boxes, editor.cost, learned=boxes.m > 1, in_play=in_play)
         own = plan.rounds[-1]
         if own.steps is not None or own.stand_in or boxes.m == 1:
             expected -= in_the_end

@@ -95,7 +95,7 @@ class Judgement:
     """What the rounds found."""
 
     losses: Tensor
-    """(K, M) float32: each box's loss in the last round that it was in."""
+    """(K, M) float32: each box's loss in the last round that it was in; nan where it was in none."""
     in_play: Tensor
     """(K, M) bool: the boxes that every round has kept."""
 
@@ -106,48 +106,60 @@ def judge_boxes(
     edits: BoxEdits,
     loss: Callable[[Tensor], Tensor],
     *,
+    start: Judgement | None = None,
     run: Run | None = None,
 ) -> Judgement:
     """Go through the plan's rounds; `loss` maps pictures (B, 3, H, W) to (B,).
 
-    Boxes that clipping has made the same are edited and judged once.
+    start: boxes that are out of play from the beginning, and what is added to the others' losses; None has
+    all boxes in play and adds nothing. Boxes that clipping has made the same are edited and judged once.
     """
     run = run or Run()
     boxes = proposals.pixel_boxes()
     losses = torch.full((proposals.k, proposals.m), math.nan)
-    in_play = torch.ones_like(losses, dtype=torch.bool)
+    in_play = torch.ones_like(losses, dtype=torch.bool) if start is None else start.in_play.clone()
+    added = torch.zeros_like(losses) if start is None else start.losses
     for turn in plan.rounds:
         found: dict[PixelBox, float] = {}
         wanted = list(dict.fromkeys(boxes[i][j] for i, j in in_play.nonzero().tolist()))
-        for start in range(0, len(wanted), edits.batch):
-            part = wanted[start : start + edits.batch]
+        for first in range(0, len(wanted), edits.batch):
+            part = wanted[first : first + edits.batch]
             with run.stage(EDITS_STAGE):
                 make = edits.standing_in if turn.stand_in else edits.edited
                 images = make(part, turn.steps, run=run)
             with run.stage(JUDGE_STAGE), torch.no_grad():
                 found.update(zip(part, loss(images).tolist(), strict=True))
-                run.report(start + len(part), len(wanted))
+                run.report(first + len(part), len(wanted))
         for i, j in in_play.nonzero().tolist():
-            losses[i, j] = found[boxes[i][j]]
+            losses[i, j] = found[boxes[i][j]] + float(added[i, j])
         in_play = torch.stack([_kept(row, losses[i], in_play[i], turn.keep) for i, row in enumerate(boxes)])
     return Judgement(losses, in_play)
 
 
 def forecast(
-    plan: EditPlan, proposals: RegionProposals, cost: Callable[[int | None], float], *, learned: bool = True
+    plan: EditPlan,
+    proposals: RegionProposals,
+    cost: Callable[[int | None], float],
+    *,
+    learned: bool = True,
+    in_play: Tensor | None = None,
 ) -> float:
     """Forward equivalents that the plan and its finalists need at most; `cost` is of one edit, by steps.
 
-    learned: False leaves the rounds out, as for boxes that there is nothing to choose from.
+    learned: False leaves the rounds out, as for boxes that there is nothing to choose from. in_play: (K, M)
+    bool, the boxes that are considered at all; None is all of them.
     """
     boxes = proposals.pixel_boxes()
+    if in_play is not None:
+        rows = zip(boxes, in_play.tolist(), strict=True)
+        boxes = [[box for box, alive in zip(row, kept, strict=True) if alive] for row, kept in rows]
     distinct = len({box for row in boxes for box in row})
-    in_play = [len(set(row)) for row in boxes]
+    left = [len(set(row)) for row in boxes]
     edited: dict[int | None, int] = {}
     for turn in plan.rounds if learned else ():
-        count = 1 if turn.stand_in else min(distinct, sum(in_play))
+        count = 1 if turn.stand_in else min(distinct, sum(left))
         edited[turn.steps] = edited.get(turn.steps, 0) + count
-        in_play = [math.ceil(count * turn.keep) for count in in_play]
+        left = [math.ceil(count * turn.keep) for count in left]
     finalists = min(len(boxes), plan.finalists or len(boxes))
     own = plan.rounds[-1]
     if not (learned and own.steps is None and not own.stand_in):

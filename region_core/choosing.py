@@ -37,6 +37,8 @@ class Candidate:
     """(1, 3, H, W), float32 in [0, 1], on the CPU; the source outside the box."""
     final: bool = True
     """Whether it was edited in full; False where the plan's finalists were others and learning did less."""
+    near: bool = True
+    """Whether its anchor has boxes near the place that was given; True where none was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,9 @@ class RegionEdit:
 
 
 def rank(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Highest S first, edits in full before any other; equal ones stay in the order of their anchors."""
-    return tuple(sorted(candidates, key=lambda candidate: (not candidate.final, -candidate.score)))
+    """Highest S first; those near the place before any other, and then edits in full; equal ones stay in the
+    order of their anchors."""
+    return tuple(sorted(candidates, key=lambda one: (not one.near, not one.final, -one.score)))
 
 
 def choose(
@@ -67,6 +70,7 @@ def choose(
 ) -> RegionEdit:
     """Edit each anchor's chosen box in full (or those that the plan makes finalists), score and rank them.
 
+    Where a place was given, only boxes near it are finalists.
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more.
     """
@@ -105,6 +109,7 @@ def choose(
             score=float(total[i]),
             image=images[i : i + 1].cpu(),
             final=edits.in_full(boxes[i]),
+            near=scores.near is None or scores.near[i],
         )
         for i in range(len(boxes))
     ]
@@ -114,12 +119,13 @@ def choose(
 def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
     """The anchors whose boxes are edited in full: as many boxes as the plan says, those of least loss."""
     wanted = scores.plan.finalists
+    near = [i for i in range(len(boxes)) if scores.near is None or scores.near[i]]
     losses = scores.losses[torch.arange(len(boxes)), torch.tensor(scores.chosen)]
-    if wanted is None or bool(losses.isnan().any()):
-        return list(range(len(boxes)))
-    order = torch.argsort(losses, stable=True).tolist()
+    if wanted is None or bool(losses[near].isnan().any()):
+        return near
+    order = [i for i in torch.argsort(losses, stable=True).tolist() if i in near]
     chosen = set(list(dict.fromkeys(boxes[i] for i in order))[:wanted])
-    return [i for i, box in enumerate(boxes) if box in chosen]
+    return [i for i in near if boxes[i] in chosen]
 
 
 def _four(box: Tensor) -> tuple[float, float, float, float]:

@@ -94,8 +94,9 @@ class StraightThrough:
 
     The gradient is a linear guess at boxes that were not drawn, and a poor one at boxes much larger or
     smaller: a mask that paints a box half right says to paint everything. With `remember`, a box that has
-    been drawn before, and so judged, has its own loss in place of the guess. `lazy`: boxes are edited, with
-    `steps`, when they are drawn; otherwise `judged` has every box in play.
+    been drawn before, and so judged, has its own loss in place of the guess. `added` (K, M) is part of the
+    boxes' losses that their edits have no say in. `lazy`: boxes are edited, with `steps`, when they are
+    drawn; otherwise `judged` has every box in play.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class StraightThrough:
         edits: BoxEdits,
         loss: Callable[[Tensor], Tensor],
         judged: Judgement,
+        added: Tensor,
         *,
         temperature: float,
         remember: bool,
@@ -113,6 +115,7 @@ class StraightThrough:
         run: Run,
     ) -> None:
         self.boxes, self.edits, self.loss, self.judged = proposals.pixel_boxes(), edits, loss, judged
+        self.added = added
         self.temperature, self.remember, self.lazy, self.steps = temperature, remember, lazy, steps
         self.generator, self.run = torch.Generator().manual_seed(seed), run
 
@@ -131,6 +134,8 @@ class StraightThrough:
                 [self._pictures(row, box) for row, box in zip(self.boxes, boxes, strict=True)]
             )
             losses, guesses = straight_through_losses(drawn.to(pictures.device), pictures, self.loss)
+            losses = losses + self.added.gather(1, drawn[:, None])[:, 0].to(losses)
+            guesses = guesses + self.added.to(guesses)
             self._learn_of(boxes, losses.tolist())
             estimates = torch.where(known.isfinite(), known, guesses.cpu()) if self.remember else guesses
             loss = float(losses.mean())

@@ -17,6 +17,7 @@ from .edit_cache import BoxEdits
 from .estimators import ESTIMATORS, Estimator, Expected, Objective, StraightThrough, in_play_only
 from .features import PatchFeatures
 from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
+from .places import before_edits, near_anchors
 from .proposals import RegionProposals, roi_features
 from .region_network import RegionNetwork
 
@@ -76,7 +77,8 @@ class RegionScores:
     logits: Tensor
     """(K, M) π, float32; −inf for a box that the plan has dropped."""
     losses: Tensor
-    """(K, M) float32: each box's loss where it was last judged; nan where it never was."""
+    """(K, M) float32: each box's loss where it was last judged; nan where it never was. With a place, 1 − its
+    fit is in it."""
     loss_curve: tuple[float, ...]
     """The loss at each of Adam's steps, mean over anchors."""
     chosen: tuple[int, ...]
@@ -86,6 +88,8 @@ class RegionScores:
     plan: EditPlan
     edits: BoxEdits = field(repr=False)
     """The edits made so far, which choosing goes on with."""
+    near: tuple[bool, ...] | None = None
+    """For each anchor, whether it has boxes near the place that was given; None where none was."""
 
     @property
     def probabilities(self) -> Tensor:
@@ -108,6 +112,7 @@ def learn_regions(
     caption: str,
     prompt: str,
     edit_prompt: str | None = None,
+    place: Tensor | None = None,
     epochs: int = 5,
     lr: float = 3e-3,
     iterations: int = 10,
@@ -126,7 +131,9 @@ def learn_regions(
 
     caption: T_ROI, what the source shows where the edit belongs. prompt: T, what it is to become.
     edit_prompt: what the editor is told to draw in a box. None is T, as in the paper; where T names what
-    surrounds the thing too, an editor draws that into the box as well. The other arguments are those of
+    surrounds the thing too, an editor draws that into the box as well. place: (H, W) from 0 to 1, where the
+    thing to be edited is, if that is known: boxes far from it are not considered (`places.considered`), and a
+    box's loss has 1 − its fit (IoU) added. None considers all, as in the paper. The others are those of
     `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many boxes are edited at a
     time. With one box an anchor there is nothing to learn, and nothing is edited.
     Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another
@@ -134,6 +141,7 @@ def learn_regions(
     """
     settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, remember, seed)
     _check_picture(image, proposals, features)
+    start = before_edits(proposals, place)
     run = run or Run()
     with torch.inference_mode(False), torch.enable_grad():
         # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
@@ -143,13 +151,13 @@ def learn_regions(
         maps = standardised(features.features.detach().to(image).clone())
         pooled = roi_features(maps, proposals.boxes, proposals.patch)  # Eq. 1
         network = RegionNetwork(maps.shape[0], proposals.m, seed=seed).to(image.device)
-        judged = _unjudged(proposals)
+        judged = Judgement(torch.full_like(start.losses, math.nan), start.in_play)
         curve: list[float] = []
         if proposals.m > 1:
             # Straight-through edits only in the boxes that it draws, unless the plan has to see all of them.
             lazy = estimator == "straight-through" and plan.rounds[1:] == () and not plan.rounds[0].stand_in
             if not lazy:
-                judged = judge_boxes(plan, proposals, edits, loss, run=run)
+                judged = judge_boxes(plan, proposals, edits, loss, start=start, run=run)
             objective: Objective
             if estimator == "expected":
                 objective = Expected(judged, exploration)
@@ -159,6 +167,7 @@ def learn_regions(
                     edits,
                     loss,
                     judged,
+                    start.losses,
                     temperature=temperature,
                     remember=remember,
                     lazy=lazy,
@@ -178,6 +187,7 @@ def learn_regions(
         network={name: weight.detach().cpu() for name, weight in network.state_dict().items()},
         plan=plan,
         edits=edits,
+        near=near_anchors(proposals, place),
     )
 
 
@@ -211,11 +221,6 @@ def standardised(features: Tensor) -> Tensor:
     """Features (d, h, w) with mean 0 and deviation 1 over the picture, channel by channel."""
     centred = features - features.mean(dim=(1, 2), keepdim=True)
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-
-
-def _unjudged(proposals: RegionProposals) -> Judgement:
-    losses = torch.full((proposals.k, proposals.m), math.nan)
-    return Judgement(losses, torch.ones_like(losses, dtype=torch.bool))
 
 
 def _check_picture(image: Tensor, proposals: RegionProposals, features: PatchFeatures) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from .anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING, dino_anchors, random_anchors, smoothed
+from .anchors import (
+    DEFAULT_DISTANCE,
+    DEFAULT_SMOOTHING,
+    PLACE_DISTANCE,
+    PLACE_SMOOTHING,
+    dino_anchors,
+    random_anchors,
+    smoothed,
+)
 from .features import PatchFeatures
 from .proposals import RegionProposals, Sizes, propose
+
+Anchoring = tuple[float, int]
+"""min_distance and smoothing, as `propose_regions` takes them."""
 
 Anchors = Literal["dino", "random"]
 ANCHORS: tuple[str, ...] = get_args(Anchors)
@@ -37,3 +48,25 @@ def propose_regions(
     else:
         points = random_anchors(features.grid, k, seed)
     return propose(points, features.grid, features.patch, features.size, m, sizes, seed)
+
+
+def anchoring(
+    features: PatchFeatures, k: int, min_distance: float | None, smoothing: int | None, *, placed: bool
+) -> Anchoring:
+    """The distance and smoothing of `k` "dino" anchors, with defaults for what is None.
+
+    placed: the place of the thing to be edited is known. Then anchors are far apart in the middle of things,
+    if the grid has room for that many; else they are as published but for a distance.
+    """
+    if placed:
+        made = (
+            PLACE_DISTANCE if min_distance is None else min_distance,
+            PLACE_SMOOTHING if smoothing is None else smoothing,
+        )
+        try:
+            dino_anchors(smoothed(features.attention, made[1]), k, min_distance=made[0])
+        except ValueError:
+            return anchoring(features, k, min_distance, smoothing, placed=False)
+        return made
+    distance = DEFAULT_DISTANCE if min_distance is None else min_distance
+    return distance, DEFAULT_SMOOTHING if smoothing is None else smoothing

@@ -15,6 +15,7 @@ from .edit_cache import BoxEdits
 from .editors import Editor
 from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
 from .learning import DEFAULT_PLAN, RegionScores
+from .places import before_edits, near_anchors
 from .proposals import RegionProposals
 
 
@@ -27,6 +28,7 @@ def score_regions(
     caption: str,
     prompt: str,
     edit_prompt: str | None = None,
+    place: Tensor | None = None,
     seed: int = 0,
     plan: EditPlan = DEFAULT_PLAN,
     weights: GuidanceWeights | None = None,
@@ -36,15 +38,17 @@ def score_regions(
     """Judge the boxes on `image` (1, 3, H, W) by the loss of Eq. 3 and take each anchor's box of the least.
 
     The logits are −loss, and −inf for a box that the plan has dropped. caption: T_ROI, what the source shows
-    where the edit belongs. prompt: T, what it is to become. The rest, `edit_prompt` too, is as in
-    `learn_regions`. With one box an anchor there is nothing to choose, and nothing is edited. Raises
-    ValueError, before any work, for texts that CLIP would cut and proposals of another picture.
+    where the edit belongs. prompt: T, what it is to become. The rest, `edit_prompt` and
+    `place` too, is as in `learn_regions`. With one box an anchor there is nothing to choose, and nothing is
+    edited. Raises ValueError, before any work, for texts that CLIP would cut and proposals of another
+    picture.
     """
     if tuple(image.shape) != (1, 3, *proposals.size):
         raise ValueError(
             f"image: got the shape {tuple(image.shape)}, wants {(1, 3, *proposals.size)} like the"
             " proposals' picture"
         )
+    start = before_edits(proposals, place)
     with torch.inference_mode(False), torch.no_grad():
         image = image.detach().to(guide.device, torch.float32).clone()
         loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), Crops())
@@ -52,7 +56,7 @@ def score_regions(
         losses = torch.full((proposals.k, proposals.m), torch.nan)
         logits = torch.zeros(proposals.k, proposals.m)
         if proposals.m > 1:
-            judged = judge_boxes(plan, proposals, edits, loss, run=run)
+            judged = judge_boxes(plan, proposals, edits, loss, start=start, run=run)
             losses = judged.losses
             logits = torch.where(judged.in_play, -losses, -torch.inf)
     return RegionScores(
@@ -64,4 +68,5 @@ def score_regions(
         network={},
         plan=plan,
         edits=edits,
+        near=near_anchors(proposals, place),
     )

@@ -30,7 +30,6 @@ from pinpoint.locinv_core.model import EditModel
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS, plan_named
 from pinpoint.region_core.choosing import RegionEdit, choose
@@ -41,8 +40,9 @@ from pinpoint.region_core.features import VisionFeatures, load_vit
 from pinpoint.region_core.guidance import Guide, load_clip
 from pinpoint.region_core.learning import DEFAULT_PLAN, learn_regions
 from pinpoint.region_core.locate import detection_prior, locate_words
-from pinpoint.region_core.proposing import propose_regions
+from pinpoint.region_core.proposing import anchoring, propose_regions
 from pinpoint.region_core.word_boxes import Box
+from pinpoint.region_core.word_place import find_changed, place_of
 from pinpoint.tests.benchmarks.scene_figures import measured
 
 Figures = dict[str, float]
@@ -108,13 +108,19 @@ def region_edit(
     told = {"captions": trial.target, "places": trial.wish}.get(args.texts, phrases[1])
     features = networks.vision.look(trial.image)
     seed = args.seed + trial.number
+    place = None
+    if args.word == "auto" and arm == "learned":
+        where = (networks.model, networks.vision, networks.guide, trial.image, trial.source, trial.target)
+        located = find_changed(*where, run=run)
+        place = None if located is None else place_of(located, features.size)
+    spacing = anchoring(features, args.k, args.min_distance, args.smoothing, placed=place is not None)
     proposals = propose_regions(
         features,
         anchors=cast(Any, anchors_by),
         k=args.k,
         m=args.m,
-        min_distance=args.min_distance,
-        smoothing=args.smoothing,
+        min_distance=spacing[0],
+        smoothing=spacing[1],
         sizes=cast(Any, sizes),
         seed=seed,
     )
@@ -127,6 +133,7 @@ def region_edit(
         caption=texts[0],
         prompt=texts[1],
         edit_prompt=told,
+        place=place,
         seed=seed,
         plan=plan_named(plan).with_finalists(args.finalists),
         run=run,
@@ -192,13 +199,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
     parser.add_argument("--window", type=float, default=REGION_WINDOW, help="of the blended editor; 0: none")
     parser.add_argument("--plan", choices=tuple(PLANS), default=DEFAULT_PLAN.name)
+    parser.add_argument(
+        "--word", choices=("auto", "none"), default="auto", help="boxes near the changed word"
+    )
     parser.add_argument("--finalists", type=int, help="boxes edited in full (default: every anchor's)")
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
     parser.add_argument("--texts", choices=TEXTS, default="places", help=TEXTS_HELP)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--m", type=int, default=7)
-    parser.add_argument("--min-distance", type=float, default=DEFAULT_DISTANCE)
-    parser.add_argument("--smoothing", type=int, default=DEFAULT_SMOOTHING)
+    parser.add_argument("--min-distance", type=float, help="default: as the regions command has it")
+    parser.add_argument("--smoothing", type=int, help="default: as the regions command has it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", default="auto", help="of the editor and the model")
     parser.add_argument("--clip", default="embedded")

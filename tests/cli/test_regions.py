@@ -18,10 +18,11 @@ from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.editor_loading import EDITORS
+from pinpoint.region_core.features import PatchFeatures
 from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
 from pinpoint.region_core.masked_methods import RegionSettings
 from pinpoint.region_core.proposals import SIZES
-from pinpoint.region_core.proposing import ANCHORS
+from pinpoint.region_core.proposing import ANCHORS, anchoring
 from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
 from pinpoint.tests.region_core.tiny_editors import write_amused_folder, write_inpaint_folder
 from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
@@ -81,7 +82,7 @@ def pixels_of(path):
 
 def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path, capsys):
     out = tmp_path / "regions"
-    more = ("--plan", "full", "--k", "3", "--strength", "0.5", "--steps", "4")
+    more = ("--word", "none", "--plan", "full", "--k", "3", "--strength", "0.5", "--steps", "4")
     assert pinpoint_regions(image, models, out, *more) == 0
     assert {file.name for file in out.iterdir()} == FILES
     for name in ("source.png", "edited.png"):
@@ -90,6 +91,7 @@ def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path,
     assert (report["caption"], report["prompt"], report["editor"]) == (CAPTION, PROMPT, "blended")
     assert report["k"] == len(report["anchors"]) == len(report["candidates"]) == 3
     assert report["m"] == 2 and len(report["loss_curve"]) == 10
+    assert report["word"] is None
     assert report["min_distance"] == 2 and report["smoothing"] == 1 and report["window"] == 1.5
     candidates = report["candidates"]
     for candidate in candidates:
@@ -174,6 +176,8 @@ def test_every_option_reaches_what_it_is_for(image, models, tmp_path):
         "2",
         "--smoothing",
         "3",
+        "--word",
+        "none",
         "--steps",
         "4",
         "--seed",
@@ -202,6 +206,51 @@ def test_every_option_reaches_what_it_is_for(image, models, tmp_path):
     assert ((r0 - r1) ** 2 + (c0 - c1) ** 2) ** 0.5 >= 2
 
 
+def test_only_boxes_near_the_changed_word_are_edited_unless_all_are_asked_for(
+    image, models, tmp_path, capsys
+):
+    more = ("--k", "4", "--m", "5", "--steps", "5")  # more than a preview's three
+    for name, word in (("auto", "auto"), ("cat", "cat"), ("none", "none")):
+        assert pinpoint_regions(image, models, tmp_path / name, *more, "--word", word) == 0
+    auto, cat, none = (report_of(tmp_path / name) for name in ("auto", "cat", "none"))
+    assert "cat, found at" in capsys.readouterr().out
+    assert auto["word"] == cat["word"] and auto["word"]["word"] == "cat" and none["word"] is None
+    assert auto["box"] == cat["box"] and len(auto["candidates"]) == 4
+    place = torch.zeros(70, 90)
+    x0, y0, x1, y1 = (round(side) for side in auto["word"]["box"])
+    place[y0:y1, x0:x1] = 1
+    fits = {}
+    for row in auto["boxes"]:
+        for box in row:
+            mask = torch.zeros(70, 90)
+            mask[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = 1
+            fits[tuple(box)] = float((mask * place).sum() / (mask + place).clamp(max=1).sum())
+    assert fits[tuple(auto["box"])] >= 0.5 * max(fits.values())
+    for candidate in auto["candidates"]:
+        assert candidate["final"] == (fits[tuple(candidate["box"])] >= 0.5 * max(fits.values()))
+    judged, all_judged = (
+        sum(loss is not None for row in report["losses"] for loss in row) for report in (auto, none)
+    )
+    assert judged < all_judged == 20
+    assert auto["forward_equivalents"]["locate"] < 6
+
+
+def test_where_a_word_was_found_the_editor_is_not_told_of_the_things_beside_it(image, models, tmp_path):
+    more = ("--caption", "a red cat and a dog", "--prompt", "a red cat and a fox")
+    assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
+    assert pinpoint_regions(image, models, tmp_path / "b", *more, "--word", "none") == 0
+    assert report_of(tmp_path / "a")["edit_prompt"] == "a fox"
+    assert report_of(tmp_path / "b")["edit_prompt"] == "a red cat and a fox"
+
+
+def test_random_boxes_are_not_kept_to_a_word_unless_one_is_named(image, models, tmp_path):
+    more = ("--anchors", "random", "--k", "3")
+    assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
+    assert report_of(tmp_path / "a")["word"] is None
+    assert pinpoint_regions(image, models, tmp_path / "b", *more, "--word", "cat") == 0
+    assert report_of(tmp_path / "b")["word"]["word"] == "cat"
+
+
 def test_a_seed_makes_a_run_repeatable(image, models, tmp_path):
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         assert pinpoint_regions(image, models, tmp_path / name, "--seed", seed) == 0
@@ -218,6 +267,12 @@ BAD = {
     "a caption that CLIP would cut": (["--caption", "cat " * 90], "caption is too long"),
     "a prompt that CLIP would cut": (["--prompt", "fox " * 90], "prompt is too long"),
     "an empty prompt": (["--prompt", " "], "prompt is empty"),
+    "an empty word": (["--word", ""], "word: got ''"),
+    "a word that the caption lacks": (["--word", "dog"], "'dog' is not in the prompt"),
+    "a word for an editor that cannot find it": (
+        ["--editor", "inpaint", "--model", "{inpaint}", "--word", "cat"],
+        "word: got 'cat', and the editor 'inpaint'",
+    ),
     "an empty edit prompt": (["--edit-prompt", " "], "edit prompt is empty"),
     "a prompt that is the caption": (["--prompt", CAPTION], "caption"),
     "an editor that needs another UNet": (["--editor", "inpaint"], "reads 4 channels, wants 9"),
@@ -247,6 +302,7 @@ def test_bad_input_ends_with_status_2_and_one_line_and_leaves_nothing(case, imag
     more, message = BAD[case]
     if not more[0].startswith("--"):
         image, more = more[0], more[1:]
+    more = [option.format(**models) for option in more]
     assert pinpoint_regions(image, models, tmp_path / "out", *more) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pinpoint: error: ")]
     assert len(errors) == 1 and re.search(message, errors[0])
@@ -297,5 +353,8 @@ def test_the_names_that_the_help_shows_are_those_of_the_core():
 
 def test_anchors_are_kept_as_far_apart_whatever_asks_for_them():
     args = build_parser().parse_args("regions a.png --caption a --prompt b --out c".split())
-    assert args.min_distance == RegionSettings().min_distance == DEFAULT_DISTANCE
-    assert args.smoothing == RegionSettings().smoothing == DEFAULT_SMOOTHING
+    assert args.min_distance is None and args.smoothing is None
+    features = PatchFeatures(torch.rand(16, 16), torch.rand(3, 16, 16), 8, (128, 128))
+    usual = anchoring(features, 8, args.min_distance, args.smoothing, placed=False)
+    assert usual == (RegionSettings().min_distance, RegionSettings().smoothing)
+    assert usual == (DEFAULT_DISTANCE, DEFAULT_SMOOTHING)

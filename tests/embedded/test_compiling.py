@@ -53,7 +53,7 @@ def test_a_compiled_module_computes_the_same_and_trains_the_same_parameters() ->
 
 
 class OfNoLength(torch.nn.Module):
-    """A module behind another, as ``torch.compile`` gives it: to say whether it is true, it wants a length."""
+    """A module behind another, as ``torch.compile`` gives it: asked for its truth, it wants a length."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.budget import PLANS, EditPlan, Round, forecast, judge_boxes, plan_named
+from pinpoint.region_core.budget import (
+    PLANS,
+    EditPlan,
+    Judgement,
+    Round,
+    forecast,
+    judge_boxes,
+    plan_named,
+)
 from pinpoint.region_core.edit_cache import BoxEdits
 from pinpoint.region_core.proposals import RegionProposals, propose
 from pinpoint.tests.region_core.tiny_guides import PaintingEditor
@@ -138,6 +146,20 @@ def test_the_cheap_plans_stay_under_900_forward_equivalents_and_full_takes_thous
 def test_a_forecast_without_learning_is_of_the_finalists_alone() -> None:
     assert forecast(PLANS["screened"], eight_anchors(1), cost, learned=False) == 8 * 74
     assert forecast(PLANS["screened"].with_finalists(3), eight_anchors(), cost) == 74 + 32 * 6 + 3 * 74
+
+
+def test_boxes_that_are_not_considered_cost_nothing() -> None:
+    proposals = eight_anchors()
+    in_play = torch.zeros(8, 7, dtype=torch.bool)
+    in_play[:, 2] = True
+    in_play[0, 3] = True
+    assert forecast(PLANS["preview"], proposals, cost, in_play=in_play) == 9 * 4 + 8 * 74
+    edits, run = BoxEdits(PaintingEditor(), IMAGE, "red"), Run()
+    start = Judgement(torch.full((8, 7), 0.5), in_play)
+    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, start=start, run=run)
+    assert run.total == 9 * 74 and torch.equal(judged.in_play, in_play)
+    torch.testing.assert_close(judged.losses[in_play], areas(proposals)[in_play] + 0.5)
+    assert bool(judged.losses[~in_play].isnan().all())
 
 
 def test_rounds_and_plans_out_of_bounds_are_refused() -> None:

@@ -47,6 +47,12 @@ def test_edits_in_full_come_before_previews() -> None:
     assert [c.index for c in ranked] == [2, 1, 0]
 
 
+def test_what_is_near_the_place_comes_before_what_is_not() -> None:
+    far = dataclasses.replace(candidate(0, 3.0), near=False)
+    ranked = rank([far, candidate(1, 1.0, final=False), candidate(2, 0.5)])
+    assert [c.index for c in ranked] == [2, 1, 0]
+
+
 def test_the_planted_edit_is_chosen_and_scored_by_hand() -> None:
     case = Planted(anchor=1, box=2)
     found = choose(learned(case), case.guide)
@@ -213,3 +219,64 @@ def test_edits_are_judged_by_the_prompt_whatever_the_editor_is_told(judge: str) 
         )
     torch.testing.assert_close(choose(scores, case.guide).image, case.right_edit)
     assert set(told) == {"red"}
+
+
+def square_place(x0: int, y0: int, x1: int, y1: int) -> Tensor:
+    place = torch.zeros(128, 128)
+    place[y0:y1, x0:x1] = 1
+    return place
+
+
+@pytest.mark.parametrize("estimator", ["expected", "straight-through"])
+def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> None:
+    # Anchor 3 in patch (12, 12), whose boxes are centred on (100, 100): its second box is 40 pixels wide.
+    case, run = Planted(anchor=2), Run()
+    place = square_place(80, 80, 120, 120)
+    scores = learned(case, PLANS["preview"], place=place, estimator=estimator, run=run)
+    assert scores.near == (False, False, True, False)
+    # Sides of 24, 40, 56, 68 and 76 (the last two clipped) on a place of 40 fit it by 576/1600, 1, 1600/3136,
+    # 1600/4624 and 1600/5776. Near are those of half or more.
+    assert scores.probabilities[2].gt(0).tolist() == [False, True, True, False, False]
+    assert all(int(row.gt(0).sum()) == 1 for row in scores.probabilities[[0, 1, 3]])
+    found = choose(scores, case.guide, run=run)
+    assert run.forward_equivalents["final edits"] == 74
+    assert [one.final for one in found.candidates] == [True, False, False, False]
+    assert found.chosen.index == 2 and sorted(one.index for one in found.candidates) == [0, 1, 2, 3]
+    # A preview of each box in play: two of anchor 3, and one of every other.
+    assert run.forward_equivalents["edits for learning"] == 5 * 4
+
+
+def test_among_boxes_near_a_place_the_plan_says_how_many_are_edited_in_full() -> None:
+    case, run = Planted(anchors=((11, 11), (12, 12), (13, 12), (0, 0)), anchor=1), Run()
+    place = square_place(80, 80, 120, 120)
+    scores = learned(case, PLANS["shortlist"], place=place, run=run)
+    assert scores.near == (True, True, True, False)
+    found = choose(scores, case.guide, run=run)
+    assert run.forward_equivalents["final edits"] == 2 * 74
+    assert [one.final for one in found.candidates] == [True, True, False, False]
+    assert {one.index for one in found.candidates[:2]} <= {0, 1, 2}
+
+
+def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:
+    case = Planted(anchor=2)
+    place = square_place(80, 80, 120, 120)
+    plain = learned(case).losses
+    both = learned(case, place=place).losses
+    scored = score_regions(
+        case.image, case.proposals, case.editor, case.guide, caption=CAPTION, prompt=PROMPT, place=place,
+        plan=PLANS["full"],
+    )  # fmt: skip
+    torch.testing.assert_close((both - plain)[2, 1:3], torch.tensor([0.0, 1 - 1600 / 3136]))
+    assert bool(both[2, [0, 3, 4]].isnan().all())
+    torch.testing.assert_close(scored.losses, both, equal_nan=True)
+    assert scored.near == (False, False, True, False)
+    torch.testing.assert_close(scored.logits.isinf(), both.isnan())
+
+
+def test_a_place_of_another_picture_is_refused_before_any_edit() -> None:
+    case, run = Planted(), Run()
+    with pytest.raises(ValueError, match="place: got the shape"):
+        learned(case, place=torch.ones(64, 64), run=run)
+    with pytest.raises(ValueError, match="place: got an empty mask"):
+        learned(case, place=torch.zeros(128, 128), run=run)
+    assert run.total == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pinpoint.region_core.features import PatchFeatures
-from pinpoint.region_core.proposing import propose_regions
+from pinpoint.region_core.proposing import anchoring, propose_regions
 
 
 def seen() -> PatchFeatures:
@@ -58,3 +58,13 @@ def test_random_anchors_follow_the_seed_and_not_the_attention() -> None:
 def test_anchors_of_no_known_kind_are_refused() -> None:
     with pytest.raises(ValueError, match="anchors: got 'middle', wants one of dino, random"):
         propose_regions(seen(), anchors="middle")  # type: ignore[arg-type]
+
+
+def test_anchors_are_in_the_middle_of_things_where_a_place_is_known_and_there_is_room() -> None:
+    wide = PatchFeatures(torch.rand(16, 16), torch.rand(3, 16, 16), 8, (128, 128))
+    assert anchoring(wide, 8, None, None, placed=False) == (2.0, 1)
+    assert anchoring(wide, 8, None, None, placed=True) == (3.5, 5)
+    assert anchoring(wide, 8, 1.0, None, placed=True) == (1.0, 5)
+    assert anchoring(wide, 8, None, 3, placed=True) == (3.5, 3)
+    small = PatchFeatures(torch.rand(6, 6), torch.rand(3, 6, 6), 8, (48, 48))
+    assert anchoring(small, 8, None, None, placed=True) == (2.0, 1)  # 3.5 apart there is room for four

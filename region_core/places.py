@@ -1,0 +1,59 @@
+"""A place that an edit should keep to: how well boxes fit it, and which of them are considered at all."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .budget import Judgement
+from .proposals import RegionProposals
+from .word_boxes import soft_iou
+
+NEAR = 0.5
+"""A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
+
+
+def place_fits(proposals: RegionProposals, place: Tensor) -> Tensor:
+    """How well each box fits a place (H, W) from 0 to 1, by IoU: (K, M) float32.
+
+    Raises ValueError for a place of another size than the proposals' picture, and one that is empty.
+    """
+    if tuple(place.shape) != tuple(proposals.size):
+        got, wanted = tuple(place.shape), tuple(proposals.size)
+        raise ValueError(f"place: got the shape {got}, wants {wanted} like the picture")
+    if not bool((place > 0).any()):
+        raise ValueError("place: got an empty mask, wants at least one pixel")
+    boxes = torch.tensor(proposals.pixel_boxes()).flatten(0, 1)
+    return soft_iou(place.cpu().float().clamp(0, 1), boxes).float().view(proposals.k, proposals.m)
+
+
+def anchors_near(fits: Tensor) -> Tensor:
+    """Which anchors have a box near the place, (K,) bool, by how well the boxes fit it (K, M)."""
+    return fits.amax(dim=1) >= NEAR * fits.max()
+
+
+def considered(fits: Tensor) -> Tensor:
+    """Which boxes are in play, (K, M) bool: those near the place, and of an anchor without any, its best.
+
+    Of boxes that fit equally, not at all for instance, that is the first, the smallest.
+    """
+    best = F.one_hot(fits.argmax(dim=1), fits.shape[1]).bool()
+    return torch.where(anchors_near(fits)[:, None], fits >= NEAR * fits.max(), best)
+
+
+def before_edits(proposals: RegionProposals, place: Tensor | None) -> Judgement:
+    """What is known of boxes before any edit: which are in play, and what is added to their losses, 1 − fit.
+
+    Without a place all are in play and nothing is added. Raises ValueError as `place_fits` does.
+    """
+    if place is None:
+        losses = torch.zeros(proposals.k, proposals.m)
+        return Judgement(losses, torch.ones_like(losses, dtype=torch.bool))
+    fits = place_fits(proposals, place)
+    return Judgement(1 - fits, considered(fits))
+
+
+def near_anchors(proposals: RegionProposals, place: Tensor | None) -> tuple[bool, ...] | None:
+    """For each anchor, whether it has a box near the place; None without a place."""
+    return None if place is None else tuple(anchors_near(place_fits(proposals, place)).tolist())

@@ -1,0 +1,65 @@
+"""Places that an edit keeps to: fits by hand, and which boxes are considered."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from pinpoint.region_core.places import anchors_near, before_edits, considered, near_anchors, place_fits
+from pinpoint.region_core.proposals import RegionProposals
+
+BOXES = [[(0, 0, 4, 4), (0, 0, 8, 8)], [(8, 8, 16, 16), (4, 4, 16, 16)], [(2, 0, 6, 4), (0, 0, 16, 16)]]
+
+
+def proposals() -> RegionProposals:
+    anchors = torch.tensor([(0, 0), (2, 2), (0, 1)])
+    return RegionProposals(anchors, torch.tensor(BOXES).float(), (4, 4), 4, (16, 16))
+
+
+def place(x0: int, y0: int, x1: int, y1: int) -> Tensor:
+    mask = torch.zeros(16, 16)
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def test_a_box_fits_a_place_by_intersection_over_union() -> None:
+    fits = place_fits(proposals(), place(0, 0, 4, 4))
+    # 16 of 16, 16 of 64; nothing of 64 and of 144; 8 of 16 + 16 - 8, 16 of 256
+    expected = torch.tensor([[1, 1 / 4], [0, 0], [1 / 3, 1 / 16]])
+    torch.testing.assert_close(fits, expected)
+
+
+def test_a_soft_place_counts_by_its_weight() -> None:
+    fits = place_fits(proposals(), 0.5 * place(0, 0, 4, 4))
+    assert float(fits[0, 0]) == pytest.approx(8 / 16)  # 8 inside, of 8 + 16 - 8
+
+
+def test_boxes_half_as_near_as_the_best_are_considered_and_the_best_of_every_other_anchor() -> None:
+    fits = torch.tensor([[0.6, 0.29, 0.31], [0.1, 0.2, 0.0], [0.29, 0.3, 0.1]])
+    assert anchors_near(fits).tolist() == [True, False, True]
+    assert considered(fits).tolist() == [
+        [True, False, True],
+        [False, True, False],
+        [False, True, False],
+    ]
+
+
+def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
+    known = before_edits(proposals(), place(0, 0, 4, 4))
+    torch.testing.assert_close(known.losses, torch.tensor([[0, 3 / 4], [1, 1], [2 / 3, 15 / 16]]))
+    assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
+    assert near_anchors(proposals(), place(0, 0, 4, 4)) == (True, False, False)
+
+
+def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:
+    known = before_edits(proposals(), None)
+    assert bool(known.in_play.all()) and not bool(known.losses.any())
+    assert near_anchors(proposals(), None) is None
+
+
+def test_a_place_that_is_empty_or_of_another_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="place: got an empty mask"):
+        place_fits(proposals(), torch.zeros(16, 16))
+    with pytest.raises(ValueError, match=r"place: got the shape \(8, 16\), wants \(16, 16\)"):
+        place_fits(proposals(), torch.ones(8, 16))

@@ -144,6 +144,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "score": candidate.score,
         "final": candidate.final,
         "near": candidate.near,
+        "take": candidate.take,
     }
 
 

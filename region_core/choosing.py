@@ -38,7 +38,9 @@ class Candidate:
     final: bool = True
     """Whether it was edited in full; False where the plan's finalists were others and learning did less."""
     near: bool = True
-    """Whether its anchor has boxes near the place that was given; True where none was."""
+    """Whether the box is near the place that was given; True where none was."""
+    take: int = 0
+    """Another take, so much further from the seed, in a box that another anchor has chosen; 0 is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +72,9 @@ def choose(
 ) -> RegionEdit:
     """Edit each anchor's chosen box in full (or those that the plan makes finalists), score and rank them.
 
-    Where a place was given, only boxes near it are finalists.
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
-    chosen, cost nothing more.
+    chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
+    has another take in one of those, from noise of its own, unless the plan wants fewer edits in full.
     """
     run = run or Run()
     edits, size = scores.edits, scores.proposals.size
@@ -91,27 +93,35 @@ def choose(
         final = list(range(len(boxes)))
         if all(edits.best(box) is not None for box in boxes):
             final = _finalists(boxes, scores)
+        retaken = _retaken(boxes, scores, final)
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
+            takes = {}
+            for take in sorted({take for _, take in retaken.values()}):
+                alike = {i: boxes[of] for i, (of, its) in retaken.items() if its == take}
+                made = edits.edited(list(alike.values()), take=take, run=run)
+                takes |= dict(zip(alike, made, strict=True))
         with run.stage(CHOOSE_STAGE):
-            pictures = [edits.best(box) for box in boxes]
+            pictures = [takes.get(i, edits.best(box)) for i, box in enumerate(boxes)]
             images = torch.stack([picture for picture in pictures if picture is not None])
             t2i, i2i = similarities(images)
             total = quality(t2i, i2i, alpha, beta)  # Eq. 7
             run.report(1, 1)
+    own = [retaken.get(i, (i, 0)) for i in range(len(boxes))]
     candidates = [
         Candidate(
-            box=_four(scores.boxes[i]),
-            anchor=_two(scores.proposals.anchors[i]),
+            box=_four(scores.boxes[of]),
+            anchor=_two(scores.proposals.anchors[of]),
             index=i,
             s_t2i=float(t2i[i]),
             s_i2i=float(i2i[i]),
             score=float(total[i]),
             image=images[i : i + 1].cpu(),
-            final=edits.in_full(boxes[i]),
-            near=scores.near is None or scores.near[i],
+            final=take > 0 or edits.in_full(boxes[of]),
+            near=scores.near is None or scores.near[of],
+            take=take,
         )
-        for i in range(len(boxes))
+        for i, (of, take) in enumerate(own)
     ]
     return RegionEdit(rank(candidates), scores)
 
@@ -126,6 +136,18 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
     order = [i for i in torch.argsort(losses, stable=True).tolist() if i in near]
     chosen = set(list(dict.fromkeys(boxes[i] for i in order))[:wanted])
     return [i for i in near if boxes[i] in chosen]
+
+
+def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, tuple[int, int]]:
+    """For each anchor that has another take in place of its own edit: whose box it is in, and which take."""
+    near = scores.near
+    if near is None or any(not near[i] for i in final):
+        return {}
+    first = list({boxes[i]: i for i in reversed(final)}.values())[::-1]  # one anchor of each box
+    far = [i for i in range(len(near)) if not near[i]]
+    wanted = scores.plan.finalists
+    most = len(far) if wanted is None else max(0, wanted - len(first))
+    return {i: (first[n % len(first)], 1 + n // len(first)) for n, i in enumerate(far[:most])}
 
 
 def _four(box: Tensor) -> tuple[float, float, float, float]:

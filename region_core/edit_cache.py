@@ -19,8 +19,9 @@ class BoxEdits:
     """What an editor makes of `image` (1, 3, H, W) in boxes, by box and number of steps.
 
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
-    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid.
-    `prompt` is T, which the picture is judged by; `edit_prompt` is what the editor is told (None: T too).
+    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. Further
+    takes of an edit are from other noise, that of `seed` + take. `prompt` is T, which the picture is judged
+    by; `edit_prompt` is what the editor is told (None: T too).
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class BoxEdits:
             raise ValueError(f"edit prompt is empty: got {edit_prompt!r}, wants what is to be drawn in a box")
         self.editor, self.image, self.prompt, self.seed, self.batch = editor, image, prompt, seed, batch
         self.edit_prompt = prompt if edit_prompt is None else edit_prompt
-        self._edits: dict[tuple[PixelBox, int | None], Tensor] = {}
+        self._edits: dict[tuple[PixelBox, int | None, int], Tensor] = {}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -54,12 +55,12 @@ class BoxEdits:
     def made(self) -> dict[int | None, int]:
         """How many edits the editor has made, by steps (None: as many as the editor's own)."""
         counts: dict[int | None, int] = {}
-        for _, steps in self._edits:
+        for _, steps, _ in self._edits:
             counts[steps] = counts.get(steps, 0) + 1
         return counts
 
     def edited(
-        self, boxes: Sequence[PixelBox], steps: int | None = None, *, run: Run | None = None
+        self, boxes: Sequence[PixelBox], steps: int | None = None, *, take: int = 0, run: Run | None = None
     ) -> Tensor:
         """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache.
 
@@ -68,13 +69,13 @@ class BoxEdits:
         own = getattr(self.editor, "steps", None)
         if steps is not None and own is not None and steps >= own:
             steps = None
-        missing = [box for box in dict.fromkeys(boxes) if (box, steps) not in self._edits]
+        missing = [box for box in dict.fromkeys(boxes) if (box, steps, take) not in self._edits]
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
             masks = box_masks(part, self.size).to(self.image)
             with torch.no_grad():
                 images = self.editor.edit(
-                    self.image, masks, self.edit_prompt, self.seed, steps=steps, run=run
+                    self.image, masks, self.edit_prompt, (self.seed + take) % 2**64, steps=steps, run=run
                 )
             if tuple(images.shape) != (len(part), *self.image.shape[1:]):
                 raise ValueError(
@@ -82,8 +83,9 @@ class BoxEdits:
                     f" wants {(len(part), *self.image.shape[1:])}"
                 )
             composites = torch.where(masks > 0, images.detach().to(self.image), self.image)
-            self._edits.update({(box, steps): image for box, image in zip(part, composites, strict=True)})
-        return torch.stack([self._edits[box, steps] for box in boxes])
+            pairs = zip(part, composites, strict=True)
+            self._edits.update({(box, steps, take): image for box, image in pairs})
+        return torch.stack([self._edits[box, steps, take] for box in boxes])
 
     def standing_in(
         self, boxes: Sequence[PixelBox], steps: int | None = None, *, run: Run | None = None
@@ -94,7 +96,7 @@ class BoxEdits:
 
     def in_full(self, box: PixelBox) -> bool:
         """Whether the editor has edited in `box` with its own number of steps; `best` is that edit then."""
-        return (box, None) in self._edits
+        return (box, None, 0) in self._edits
 
     def best(self, box: PixelBox) -> Tensor | None:
         """The best that is known of the edit in `box`, (3, H, W), without an editor's help.
@@ -123,8 +125,8 @@ class BoxEdits:
         return copy
 
     def _longest(self, box: PixelBox) -> Tensor | None:
-        lengths = [steps for made, steps in self._edits if made == box]
+        lengths = [steps for made, steps, take in self._edits if made == box and take == 0]
         if not lengths:
             return None
         longest = None if None in lengths else max(steps for steps in lengths if steps is not None)
-        return self._edits[box, longest]
+        return self._edits[box, longest, 0]

@@ -227,7 +227,9 @@ def test_only_boxes_near_the_changed_word_are_edited_unless_all_are_asked_for(
             fits[tuple(box)] = float((mask * place).sum() / (mask + place).clamp(max=1).sum())
     assert fits[tuple(auto["box"])] >= 0.5 * max(fits.values())
     for candidate in auto["candidates"]:
-        assert candidate["final"] == (fits[tuple(candidate["box"])] >= 0.5 * max(fits.values()))
+        assert fits[tuple(candidate["box"])] >= 0.5 * max(fits.values())
+        assert candidate["final"] and candidate["near"]
+        assert (candidate["take"] == 0) == (candidate["box"] in auto["boxes"][candidate["index"]])
     judged, all_judged = (
         sum(loss is not None for row in report["losses"] for loss in row) for report in (auto, none)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
@@ -239,9 +240,11 @@ def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> N
     assert scores.probabilities[2].gt(0).tolist() == [False, True, True, False, False]
     assert all(int(row.gt(0).sum()) == 1 for row in scores.probabilities[[0, 1, 3]])
     found = choose(scores, case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 74
-    assert [one.final for one in found.candidates] == [True, False, False, False]
-    assert found.chosen.index == 2 and sorted(one.index for one in found.candidates) == [0, 1, 2, 3]
+    # Anchor 3's edit, and three more takes in the same box in place of the other anchors' edits.
+    assert run.forward_equivalents["final edits"] == 4 * 74
+    assert sorted((one.index, one.take) for one in found.candidates) == [(0, 1), (1, 2), (2, 0), (3, 3)]
+    assert all(one.final and one.near for one in found.candidates)
+    assert len({(one.box, one.anchor) for one in found.candidates}) == 1
     # A preview of each box in play: two of anchor 3, and one of every other.
     assert run.forward_equivalents["edits for learning"] == 5 * 4
 
@@ -255,6 +258,31 @@ def test_among_boxes_near_a_place_the_plan_says_how_many_are_edited_in_full() ->
     assert run.forward_equivalents["final edits"] == 2 * 74
     assert [one.final for one in found.candidates] == [True, True, False, False]
     assert {one.index for one in found.candidates[:2]} <= {0, 1, 2}
+    assert [one.take for one in found.candidates] == [0] * 4 and not found.candidates[3].near
+
+
+class NoisyEditor(PaintingEditor):
+    """Paints as `PaintingEditor` does, red of a strength that the seed decides."""
+
+    seen: ClassVar[list[int]] = []
+
+    def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+        self.seen.append(seed)
+        return super().edit(image, masks, prompt, seed, steps=steps, run=run) * (1 - 0.1 * (seed % 7))
+
+
+def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None:
+    case = Planted(anchors=((12, 12), (11, 12), (0, 0), (0, 15), (15, 0)), anchor=0, editor=NoisyEditor())
+    scores = learned(case, PLANS["preview"], place=square_place(80, 80, 120, 120), seed=2**64 - 1)
+    assert scores.near == (True, True, False, False, False)
+    boxes = [tuple(box) for box in scores.boxes.tolist()]
+    NoisyEditor.seen.clear()
+    found = choose(scores, case.guide)
+    assert sorted(NoisyEditor.seen) == [0, 1, 2**64 - 1]  # seeds go round
+    by_index = {one.index: one for one in found.candidates}
+    assert [by_index[i].take for i in range(5)] == [0, 0, 1, 1, 2]
+    assert [by_index[i].box for i in range(5)] == [boxes[0], boxes[1], boxes[0], boxes[1], boxes[0]]
+    assert bool((by_index[0].image != by_index[2].image).any())
 
 
 def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:

@@ -19,7 +19,7 @@ class BoxEdits:
     """What an editor makes of `image` (1, 3, H, W) in boxes, by box and number of steps.
 
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
-    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. Further
+    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. More
     takes of an edit are from other noise, that of `seed` + take. `prompt` is T, which the picture is judged
     by; `edit_prompt` is what the editor is told (None: T too).
     """

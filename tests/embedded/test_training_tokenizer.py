@@ -46,7 +46,8 @@ def test_a_word_kept_in_pieces_takes_two_tokens_and_the_others_one(trained: CLIP
     assert [len(trained.tokenize(noun)) for noun in NOUNS if noun != "cat"] == [1] * (len(NOUNS) - 1)
 
 
-@given(text=st.text(max_size=20))
+# The end mark, written out, is the mark itself, which unknown text would be, too.
+@given(text=st.text(max_size=20).filter(lambda text: "<|endoftext|>" not in text))
 def test_any_text_can_be_written_in_tokens(text: str) -> None:
     tokenizer = CLIPTokenizerFast.from_pretrained(WEIGHTS / "tokenizer")
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

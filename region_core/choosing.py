@@ -96,7 +96,7 @@ def choose(
         retaken = _retaken(boxes, scores, final)
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
-            takes = {}
+            takes: dict[int, Tensor] = {}
             for take in sorted({take for _, take in retaken.values()}):
                 alike = {i: boxes[of] for i, (of, its) in retaken.items() if its == take}
                 made = edits.edited(list(alike.values()), take=take, run=run)

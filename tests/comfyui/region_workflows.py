@@ -26,45 +26,20 @@ def learnable_regions(canvas: Canvas) -> None:
     canvas.note(
         "# Learnable Regions\n\nNo mask, no box: say what is there and what should be. Boxes around what"
         " stands out are tried, a small network learns which one the edit should use, and CLIP ranks the"
-        " edits. Click a box of *Learn Regions* to choose it yourself: the next run uses it.\n\n*Find Word*"
-        " looks where the thing that changes is, so that only boxes near it are tried. Without it, as"
-        " published, all are: then set *min_distance* 2 and *smoothing* 1 in *Propose Anchors*.\n\n"
+        " edits. Click a box of *Learn Regions* to choose it yourself: the next run uses it.\n\n"
         + OWN_PICTURE
         + "\n\n"
         + FOUND_BY
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
-    vit = canvas.add("PinpointLoadViT")
-    clip = canvas.add("PinpointLoadCLIP")
     canvas.column("2  Where it could go")
-    prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
-    found = canvas.add(
-        "PinpointFindWord",
-        model=(model, 0),
-        image=(sample, 0),
-        prompt=(prompt, 0),
-        vit=(vit, 0),
-        clip=(clip, 0),
-        words="star",
-    )
-    proposals = canvas.add(
-        "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
-    )
+    proposals = _anchors(canvas, (sample, 0))
     canvas.column("3  Learn where it goes")
     editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
-    learned = canvas.add(
-        "PinpointLearnRegions",
-        proposals=(proposals, 0),
-        editor=(editor, 0),
-        clip=(clip, 0),
-        caption=SAMPLE,
-        prompt=BLUE,
-        edit_prompt=WISH,
-        place=(found, 1),
-    )
+    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, BLUE, WISH)
     canvas.column("4  The best edit")
-    picked = canvas.add("PinpointPickBestEdit", regions=(learned, 0))
+    picked = canvas.add("PinpointPickBestEdit", regions=regions)
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(picked, 0), mask=(picked, 1))
     canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/learned_region")

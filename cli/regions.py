@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..region_core.guidance import Guide
     from ..region_core.locate import Located
     from ..region_core.proposals import RegionProposals
-    from ..region_core.proposing import Anchoring
     from .regions_report import FoundRegions
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -30,6 +30,15 @@ ANCHOR_NAMES = ("dino", "random")
 SIZE_NAMES = ("learned", "random")
 ESTIMATOR_NAMES = ("expected", "straight-through")
 PLAN_NAMES = ("full", "preview", "shortlist", "stand-in", "halving", "screened")
+
+
+@dataclass(frozen=True, eq=False)
+class _Networks:
+    """What a run looks at the picture, edits it and judges it with."""
+
+    editor: Editor
+    vision: VisionFeatures
+    guide: Guide
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -201,7 +210,7 @@ def run(args: argparse.Namespace) -> int:
                 steps=args.steps,
                 window=window_of(args),
             )
-        found = _edit(args, image, editor, vision, guide, books)
+        found = _edit(args, image, _Networks(editor, vision, guide), books)
     with filled_folder(args.out) as folder:
         report = write_regions(folder, args, image, editor, found, books)
     print(regions_summary(report))
@@ -246,9 +255,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 def _located(
     args: argparse.Namespace,
     image: Tensor,
-    editor: Editor,
-    vision: VisionFeatures,
-    guide: Guide,
+    networks: _Networks,
     books: Run,
 ) -> Located | None:
     """Where the word of --word is; None for none, and for auto where there is no one word to find.
@@ -257,7 +264,7 @@ def _located(
     """
     from ..region_core.word_place import find_changed, reading_model
 
-    model, auto = reading_model(editor), args.word == "auto"
+    model, auto = reading_model(networks.editor), args.word == "auto"
     if args.word == "none" or (auto and (model is None or "random" in (args.anchors, args.sizes))):
         return None
     if model is None:
@@ -266,15 +273,15 @@ def _located(
             " auto or none; or the editor blended"
         )
     word = None if auto else args.word
-    return find_changed(model, vision, guide, image, args.caption, args.prompt, word=word, run=books)
+    return find_changed(
+        model, networks.vision, networks.guide, image, args.caption, args.prompt, word=word, run=books
+    )
 
 
 def _edit(
     args: argparse.Namespace,
     image: Tensor,
-    editor: Editor,
-    vision: VisionFeatures,
-    guide: Guide,
+    networks: _Networks,
     books: Run,
 ) -> FoundRegions:
     from ..region_core.budget import plan_named
@@ -284,7 +291,7 @@ def _edit(
     from ..region_core.word_place import edit_prompt_for, place_of
     from .regions_report import FoundRegions
 
-    def proposed(placed: bool) -> tuple[RegionProposals, Anchoring]:
+    def proposed(placed: bool) -> tuple[RegionProposals, tuple[float, int]]:
         with books.stage("features"):
             spacing = anchoring(features, args.k, args.min_distance, args.smoothing, placed=placed)
             boxes = propose_regions(
@@ -300,20 +307,20 @@ def _edit(
         return boxes, spacing
 
     with books.stage("features"):
-        features = vision.look(image)
+        features = networks.vision.look(image)
     proposals, spacing = proposed(placed=False)  # whatever is wrong with k or m is seen before any pass
-    located = _located(args, image, editor, vision, guide, books)
+    located = _located(args, image, networks, books)
     if located is not None:
         proposals, spacing = proposed(placed=True)
     told = args.edit_prompt or args.prompt
     if located is not None and args.edit_prompt is None:
-        told = edit_prompt_for(editor, args.caption, args.prompt, located.word)
+        told = edit_prompt_for(networks.editor, args.caption, args.prompt, located.word)
     scores = learn_regions(
         image,
         proposals,
         features,
-        editor,
-        guide,
+        networks.editor,
+        networks.guide,
         caption=args.caption,
         prompt=args.prompt,
         edit_prompt=told,
@@ -326,4 +333,4 @@ def _edit(
         plan=plan_named(args.plan).with_finalists(args.finalists),
         run=books,
     )
-    return FoundRegions(choose(scores, guide, run=books), located, told, *spacing)
+    return FoundRegions(choose(scores, networks.guide, run=books), located, told, *spacing)

@@ -300,11 +300,11 @@ class JudgingWork:
     def _run(self) -> NodeRun:
         """A run whose bar goes with the edits that the plan needs, without those of the finalists."""
         from ..region_core.budget import forecast
-        from ..region_core.places import before_edits
+        from ..region_core.places import outset
         from .region_progress import metered_run
 
         plan, boxes, editor = self.plan, self.proposals.proposals, self.editor
-        in_play = before_edits(boxes, self.place).in_play
+        in_play = outset(boxes, self.place).in_play
         in_the_end = min(boxes.k, plan.finalists or boxes.k) * editor.cost(None)
         expected = forecast(plan, boxes, editor.cost, learned=boxes.m > 1, in_play=in_play)
         own = plan.rounds[-1]

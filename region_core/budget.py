@@ -91,6 +91,24 @@ def plan_named(name: str) -> EditPlan:
 
 
 @dataclass(frozen=True, eq=False)
+class Outset:
+    """What is known of the boxes before any edit."""
+
+    in_play: Tensor
+    """(K, M) bool: the boxes that are considered at all."""
+    added: Tensor
+    """(K, M) float32: what is added to each box's loss."""
+    near: tuple[bool, ...] | None = None
+    """For each anchor, whether it has boxes near the place that was given; None where none was."""
+
+    @classmethod
+    def open(cls, proposals: RegionProposals) -> Outset:
+        """All boxes in play, and nothing added to their losses."""
+        added = torch.zeros(proposals.k, proposals.m)
+        return cls(torch.ones_like(added, dtype=torch.bool), added)
+
+
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """What the rounds found."""
 
@@ -106,19 +124,19 @@ def judge_boxes(
     edits: BoxEdits,
     loss: Callable[[Tensor], Tensor],
     *,
-    start: Judgement | None = None,
+    outset: Outset | None = None,
     run: Run | None = None,
 ) -> Judgement:
     """Go through the plan's rounds; `loss` maps pictures (B, 3, H, W) to (B,).
 
-    start: boxes that are out of play from the beginning, and what is added to the others' losses; None has
-    all boxes in play and adds nothing. Boxes that clipping has made the same are edited and judged once.
+    outset: None has all boxes in play and adds nothing to their losses. Boxes that clipping has made the
+    same are edited and judged once.
     """
     run = run or Run()
     boxes = proposals.pixel_boxes()
     losses = torch.full((proposals.k, proposals.m), math.nan)
-    in_play = torch.ones_like(losses, dtype=torch.bool) if start is None else start.in_play.clone()
-    added = torch.zeros_like(losses) if start is None else start.losses
+    outset = outset or Outset.open(proposals)
+    in_play = outset.in_play
     for turn in plan.rounds:
         found: dict[PixelBox, float] = {}
         wanted = list(dict.fromkeys(boxes[i][j] for i, j in in_play.nonzero().tolist()))
@@ -131,7 +149,7 @@ def judge_boxes(
                 found.update(zip(part, loss(images).tolist(), strict=True))
                 run.report(first + len(part), len(wanted))
         for i, j in in_play.nonzero().tolist():
-            losses[i, j] = found[boxes[i][j]] + float(added[i, j])
+            losses[i, j] = found[boxes[i][j]] + float(outset.added[i, j])
         in_play = torch.stack([_kept(row, losses[i], in_play[i], turn.keep) for i, row in enumerate(boxes)])
     return Judgement(losses, in_play)
 

@@ -17,7 +17,7 @@ from .edit_cache import BoxEdits
 from .estimators import ESTIMATORS, Estimator, Expected, Objective, StraightThrough, in_play_only
 from .features import PatchFeatures
 from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
-from .places import before_edits, near_anchors
+from .places import outset
 from .proposals import RegionProposals, roi_features
 from .region_network import RegionNetwork
 
@@ -141,7 +141,7 @@ def learn_regions(
     """
     settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, remember, seed)
     _check_picture(image, proposals, features)
-    start = before_edits(proposals, place)
+    known = outset(proposals, place)
     run = run or Run()
     with torch.inference_mode(False), torch.enable_grad():
         # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
@@ -151,13 +151,13 @@ def learn_regions(
         maps = standardised(features.features.detach().to(image).clone())
         pooled = roi_features(maps, proposals.boxes, proposals.patch)  # Eq. 1
         network = RegionNetwork(maps.shape[0], proposals.m, seed=seed).to(image.device)
-        judged = Judgement(torch.full_like(start.losses, math.nan), start.in_play)
+        judged = Judgement(torch.full_like(known.added, math.nan), known.in_play)
         curve: list[float] = []
         if proposals.m > 1:
             # Straight-through edits only in the boxes that it draws, unless the plan has to see all of them.
             lazy = estimator == "straight-through" and plan.rounds[1:] == () and not plan.rounds[0].stand_in
             if not lazy:
-                judged = judge_boxes(plan, proposals, edits, loss, start=start, run=run)
+                judged = judge_boxes(plan, proposals, edits, loss, outset=known, run=run)
             objective: Objective
             if estimator == "expected":
                 objective = Expected(judged, exploration)
@@ -167,7 +167,7 @@ def learn_regions(
                     edits,
                     loss,
                     judged,
-                    start.losses,
+                    known.added,
                     temperature=temperature,
                     remember=remember,
                     lazy=lazy,
@@ -187,7 +187,7 @@ def learn_regions(
         network={name: weight.detach().cpu() for name, weight in network.state_dict().items()},
         plan=plan,
         edits=edits,
-        near=near_anchors(proposals, place),
+        near=known.near,
     )
 
 

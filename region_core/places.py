@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .budget import Judgement
+from .budget import Outset
 from .proposals import RegionProposals
 from .word_boxes import soft_iou
 
-NEAR = 0.5
+NEAR = 2 / 3
 """A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
 
 
@@ -42,18 +42,12 @@ def considered(fits: Tensor) -> Tensor:
     return torch.where(anchors_near(fits)[:, None], fits >= NEAR * fits.max(), best)
 
 
-def before_edits(proposals: RegionProposals, place: Tensor | None) -> Judgement:
-    """What is known of boxes before any edit: which are in play, and what is added to their losses, 1 − fit.
+def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
+    """What a place says of boxes before any edit: which are in play, and their losses have 1 − fit added.
 
     Without a place all are in play and nothing is added. Raises ValueError as `place_fits` does.
     """
     if place is None:
-        losses = torch.zeros(proposals.k, proposals.m)
-        return Judgement(losses, torch.ones_like(losses, dtype=torch.bool))
+        return Outset.open(proposals)
     fits = place_fits(proposals, place)
-    return Judgement(1 - fits, considered(fits))
-
-
-def near_anchors(proposals: RegionProposals, place: Tensor | None) -> tuple[bool, ...] | None:
-    """For each anchor, whether it has a box near the place; None without a place."""
-    return None if place is None else tuple(anchors_near(place_fits(proposals, place)).tolist())
+    return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()))

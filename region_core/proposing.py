@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal, get_args
 
 from .anchors import (
@@ -15,9 +16,6 @@ from .anchors import (
 )
 from .features import PatchFeatures
 from .proposals import RegionProposals, Sizes, propose
-
-Anchoring = tuple[float, int]
-"""min_distance and smoothing, as `propose_regions` takes them."""
 
 Anchors = Literal["dino", "random"]
 ANCHORS: tuple[str, ...] = get_args(Anchors)
@@ -52,21 +50,21 @@ def propose_regions(
 
 def anchoring(
     features: PatchFeatures, k: int, min_distance: float | None, smoothing: int | None, *, placed: bool
-) -> Anchoring:
-    """The distance and smoothing of `k` "dino" anchors, with defaults for what is None.
+) -> tuple[float, int]:
+    """min_distance and smoothing of `k` "dino" anchors for `propose_regions`, with defaults for what is None.
 
     placed: the place of the thing to be edited is known. Then anchors are far apart in the middle of things,
     if the grid has room for that many; else they are as published but for a distance.
     """
     if placed:
-        made = (
-            PLACE_DISTANCE if min_distance is None else min_distance,
-            PLACE_SMOOTHING if smoothing is None else smoothing,
-        )
-        try:
+        made = _or_default(min_distance, smoothing, PLACE_DISTANCE, PLACE_SMOOTHING)
+        with suppress(ValueError):
             dino_anchors(smoothed(features.attention, made[1]), k, min_distance=made[0])
-        except ValueError:
-            return anchoring(features, k, min_distance, smoothing, placed=False)
-        return made
-    distance = DEFAULT_DISTANCE if min_distance is None else min_distance
-    return distance, DEFAULT_SMOOTHING if smoothing is None else smoothing
+            return made
+    return _or_default(min_distance, smoothing, DEFAULT_DISTANCE, DEFAULT_SMOOTHING)
+
+
+def _or_default(
+    min_distance: float | None, smoothing: int | None, distance: float, side: int
+) -> tuple[float, int]:
+    return distance if min_distance is None else min_distance, side if smoothing is None else smoothing

@@ -15,7 +15,7 @@ from .edit_cache import BoxEdits
 from .editors import Editor
 from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
 from .learning import DEFAULT_PLAN, RegionScores
-from .places import before_edits, near_anchors
+from .places import outset
 from .proposals import RegionProposals
 
 
@@ -48,7 +48,7 @@ def score_regions(
             f"image: got the shape {tuple(image.shape)}, wants {(1, 3, *proposals.size)} like the"
             " proposals' picture"
         )
-    start = before_edits(proposals, place)
+    known = outset(proposals, place)
     with torch.inference_mode(False), torch.no_grad():
         image = image.detach().to(guide.device, torch.float32).clone()
         loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), Crops())
@@ -56,7 +56,7 @@ def score_regions(
         losses = torch.full((proposals.k, proposals.m), torch.nan)
         logits = torch.zeros(proposals.k, proposals.m)
         if proposals.m > 1:
-            judged = judge_boxes(plan, proposals, edits, loss, start=start, run=run)
+            judged = judge_boxes(plan, proposals, edits, loss, outset=known, run=run)
             losses = judged.losses
             logits = torch.where(judged.in_play, -losses, -torch.inf)
     return RegionScores(
@@ -68,5 +68,5 @@ def score_regions(
         network={},
         plan=plan,
         edits=edits,
-        near=near_anchors(proposals, place),
+        near=known.near,
     )

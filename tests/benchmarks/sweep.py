@@ -169,9 +169,10 @@ def main() -> None:
     parser.add_argument("--edits", action="store_true", help="edit too, not only look at maps")
     parser.add_argument("--only", help="names of tunings, separated by ;")
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--dtype", default="auto", help="of the model")
     parser.add_argument("--out", type=Path, help="keep the figures of every scene, and go on from them")
     args = parser.parse_args()
-    model = load_edit_model(args.model)
+    model = load_edit_model(args.model, dtype=args.dtype)
     measure = measurement(model, args)
 
     def measure_scene(number: int) -> Rows:

@@ -12,7 +12,7 @@ from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.budget import (
     PLANS,
     EditPlan,
-    Judgement,
+    Outset,
     Round,
     forecast,
     judge_boxes,
@@ -155,8 +155,8 @@ def test_boxes_that_are_not_considered_cost_nothing() -> None:
     in_play[0, 3] = True
     assert forecast(PLANS["preview"], proposals, cost, in_play=in_play) == 9 * 4 + 8 * 74
     edits, run = BoxEdits(PaintingEditor(), IMAGE, "red"), Run()
-    start = Judgement(torch.full((8, 7), 0.5), in_play)
-    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, start=start, run=run)
+    outset = Outset(in_play, torch.full((8, 7), 0.5))
+    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, outset=outset, run=run)
     assert run.total == 9 * 74 and torch.equal(judged.in_play, in_play)
     torch.testing.assert_close(judged.losses[in_play], areas(proposals)[in_play] + 0.5)
     assert bool(judged.losses[~in_play].isnan().all())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.region_core.places import anchors_near, before_edits, considered, near_anchors, place_fits
+from pinpoint.region_core.places import anchors_near, considered, outset, place_fits
 from pinpoint.region_core.proposals import RegionProposals
 
 BOXES = [[(0, 0, 4, 4), (0, 0, 8, 8)], [(8, 8, 16, 16), (4, 4, 16, 16)], [(2, 0, 6, 4), (0, 0, 16, 16)]]
@@ -35,8 +35,8 @@ def test_a_soft_place_counts_by_its_weight() -> None:
     assert float(fits[0, 0]) == pytest.approx(8 / 16)  # 8 inside, of 8 + 16 - 8
 
 
-def test_boxes_half_as_near_as_the_best_are_considered_and_the_best_of_every_other_anchor() -> None:
-    fits = torch.tensor([[0.6, 0.29, 0.31], [0.1, 0.2, 0.0], [0.29, 0.3, 0.1]])
+def test_boxes_two_thirds_as_near_as_the_best_are_considered_and_the_best_of_every_other_anchor() -> None:
+    fits = torch.tensor([[0.6, 0.39, 0.41], [0.1, 0.2, 0.0], [0.39, 0.405, 0.1]])
     assert anchors_near(fits).tolist() == [True, False, True]
     assert considered(fits).tolist() == [
         [True, False, True],
@@ -46,16 +46,15 @@ def test_boxes_half_as_near_as_the_best_are_considered_and_the_best_of_every_oth
 
 
 def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
-    known = before_edits(proposals(), place(0, 0, 4, 4))
-    torch.testing.assert_close(known.losses, torch.tensor([[0, 3 / 4], [1, 1], [2 / 3, 15 / 16]]))
+    known = outset(proposals(), place(0, 0, 4, 4))
+    torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 4], [1, 1], [2 / 3, 15 / 16]]))
     assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
-    assert near_anchors(proposals(), place(0, 0, 4, 4)) == (True, False, False)
+    assert known.near == (True, False, False)
 
 
 def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:
-    known = before_edits(proposals(), None)
-    assert bool(known.in_play.all()) and not bool(known.losses.any())
-    assert near_anchors(proposals(), None) is None
+    known = outset(proposals(), None)
+    assert bool(known.in_play.all()) and not bool(known.added.any()) and known.near is None
 
 
 def test_a_place_that_is_empty_or_of_another_picture_is_refused() -> None:

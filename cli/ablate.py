@@ -73,7 +73,10 @@ def add_parser(subparsers: Subparsers) -> None:
         help=f"of {REGIONS}, generation (default {REGIONS})",
     )
     regions.add_argument(
-        "--editor", choices=EDITOR_NAMES, default="blended", help="what edits inside a box (default blended)"
+        "--editor",
+        choices=[name for name in EDITOR_NAMES if name != "locinv"],  # it is of one picture's caption
+        default="blended",
+        help="what edits inside a box (default blended)",
     )
     regions.add_argument(
         "--plan", choices=PLAN_NAMES, default="preview", help="how boxes are judged (default preview)"

@@ -76,7 +76,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="block of held-out scenes, and the noise (default 0)"
     )
-    parser.add_argument("--judge-steps", type=int, default=1500, metavar="N", help="training of the judge")
+    parser.add_argument(
+        "--judge-steps",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="training of the judge (default 4000)",
+    )
     parser.add_argument(
         "--work", type=Path, default=Path("training"), metavar="DIR", help="where the judge is kept"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 # Written out, so that --help needs no torch; a test keeps them in step with region_core.
-EDITOR_NAMES = ("inpaint", "blended", "amused")
+EDITOR_NAMES = ("inpaint", "blended", "amused", "locinv")
 ANCHOR_NAMES = ("dino", "random")
 SIZE_NAMES = ("learned", "random")
 ESTIMATOR_NAMES = ("expected", "straight-through")
@@ -78,7 +78,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "--editor",
         choices=EDITOR_NAMES,
         default="blended",
-        help="what edits inside a box (default blended, which works with any text-to-image model)",
+        help="what edits inside a box (default blended, which works with any text-to-image model; so does"
+        " locinv, which changes the thing in the shape that it has)",
     )
     parser.add_argument(
         "--anchors", choices=ANCHOR_NAMES, default="dino", help="where boxes are proposed (default dino)"
@@ -205,10 +206,9 @@ def run(args: argparse.Namespace) -> int:
                 args.model,
                 device=args.device,
                 dtype=args.dtype,
-                strength=args.strength,
                 guidance=args.guidance,
                 steps=args.steps,
-                window=window_of(args),
+                **_settings_of(args),
             )
         found = _edit(args, image, _Networks(editor, vision, guide), books)
     with filled_folder(args.out) as folder:
@@ -234,10 +234,21 @@ def window_of(args: argparse.Namespace) -> float | None:
     return float(window)
 
 
+def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that not every editor has."""
+    if args.editor == "locinv":
+        return {"source": args.caption, "word": None if args.word in ("auto", "none") else args.word}
+    return {"strength": args.strength, "window": window_of(args)}
+
+
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raise ValueError for what needs no model to be seen as wrong."""
     check_seed(args.seed)
     window_of(args)
+    if args.editor == "locinv" and args.strength is not None:
+        raise ValueError(
+            f"strength: got {args.strength}, but the editor 'locinv' inverts the picture; the others have one"
+        )
     from ..region_core.budget import plan_named
     from ..region_core.learning import LearningSettings
 
@@ -287,6 +298,7 @@ def _edit(
     from ..region_core.budget import plan_named
     from ..region_core.choosing import choose
     from ..region_core.learning import learn_regions
+    from ..region_core.locinv_editor import LocInvEditor
     from ..region_core.proposing import anchoring, propose_regions
     from ..region_core.word_place import edit_prompt_for, place_of
     from .regions_report import FoundRegions
@@ -306,14 +318,17 @@ def _edit(
             )
         return boxes, spacing
 
+    told = args.edit_prompt or args.prompt
+    if isinstance(networks.editor, LocInvEditor):
+        networks.editor.word_of(told)
     with books.stage("features"):
         features = networks.vision.look(image)
     proposals, spacing = proposed(placed=False)  # whatever is wrong with k or m is seen before any pass
     located = _located(args, image, networks, books)
     if located is not None:
         proposals, spacing = proposed(placed=True)
-    told = args.edit_prompt or args.prompt
-    if located is not None and args.edit_prompt is None:
+    whole = isinstance(networks.editor, LocInvEditor)  # it edits the whole caption into the whole prompt
+    if located is not None and args.edit_prompt is None and not whole:
         told = edit_prompt_for(networks.editor, args.caption, args.prompt, located.word)
     scores = learn_regions(
         image,

@@ -74,7 +74,8 @@ def choose(
 
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
-    has another take in one of those, from noise of its own, unless the plan wants fewer edits in full.
+    has another take in one of those, from noise of its own, unless the plan wants fewer edits in full or the
+    editor draws nothing at random.
     """
     run = run or Run()
     edits, size = scores.edits, scores.proposals.size
@@ -141,7 +142,8 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
 def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, tuple[int, int]]:
     """For each anchor that has another take in place of its own edit: whose box it is in, and which take."""
     near = scores.near
-    if near is None or any(not near[i] for i in final):
+    seeded = getattr(scores.edits.editor, "seeded", True)
+    if near is None or not seeded or any(not near[i] for i in final):
         return {}
     first = list({boxes[i]: i for i in reversed(final)}.values())[::-1]  # one anchor of each box
     far = [i for i in range(len(near)) if not near[i]]

@@ -10,8 +10,9 @@ from .amused import load_amused_editor
 from .blended import BlendedEditor
 from .editors import Editor
 from .inpaint import load_inpaint_editor
+from .locinv_editor import LocInvEditor
 
-EDITORS = ("inpaint", "blended", "amused")
+EDITORS = ("inpaint", "blended", "amused", "locinv")
 
 
 def load_editor(
@@ -19,13 +20,16 @@ def load_editor(
 ) -> Editor:
     """The editor called `name`, one of EDITORS, with the model called `model`.
 
-    blended: "embedded", a diffusers folder or a .safetensors file. amused: "embedded" or an aMUSEd folder.
-    inpaint: the diffusers folder of an inpainting model. settings: fields of the editor; one that is None is
-    left to the editor. Raises ValueError for another name and for a model that does not fit the editor.
+    blended, locinv: "embedded", a diffusers folder or a .safetensors file. amused: "embedded" or an aMUSEd
+    folder. inpaint: the diffusers folder of an inpainting model. settings: fields of the editor (locinv wants
+    the source); one that is None is left to the editor. Raises ValueError for another name and for a model
+    that does not fit the editor.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if name == "blended":
         return BlendedEditor(load_edit_model(model, device=device, dtype=dtype), **given)
+    if name == "locinv":
+        return LocInvEditor(load_edit_model(model, device=device, dtype=dtype), **given)
     if name == "inpaint":
         return load_inpaint_editor(model, device=device, dtype=dtype, **given)
     if name == "amused":

@@ -23,7 +23,7 @@ class Editor(Protocol):
     """An image editor that takes masks; where they come from is not its business.
 
     An editor reports its steps and counts its passes under the stage that is under way: who calls it names
-    what the edits are for.
+    what the edits are for. One whose edits are the same by every seed says so: its `seeded` is False.
     """
 
     @property

@@ -24,6 +24,8 @@ __all__ = ["JUDGE_SEEDS", "LOOKS", "PATTERNS", "Finding", "Judge", "cell_labels"
 LOOKS = (*COLOURS, "wooden")
 PATTERNS = ("plain", "striped", "dotted")
 JUDGE_SEEDS = range(500_000, 600_000)
+_COARSENESSES = 4
+"""So many parts of a batch are made coarser, each by a factor of its own."""
 _CELL = 8
 _LEAST_CELLS = 4
 _IGNORED = -100
@@ -120,11 +122,15 @@ def cell_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _softened(images: Tensor, rng: torch.Generator) -> Tensor:
     """The pictures as a decoder might give them: some coarser, all a little off in tone, with faint noise."""
-    scale = float(torch.rand(1, generator=rng))
-    if scale < 0.6:
-        side = images.shape[-1]
-        small = F.interpolate(images, size=int(side * (0.35 + scale)), mode="area")
-        images = F.interpolate(small, size=side, mode="bilinear")
+    parts = []
+    for part in images.chunk(_COARSENESSES):
+        scale = float(torch.rand(1, generator=rng))
+        if scale < 0.6:
+            side = part.shape[-1]
+            small = F.interpolate(part, size=int(side * (0.35 + scale)), mode="area")
+            part = F.interpolate(small, size=side, mode="bilinear")
+        parts.append(part)
+    images = torch.cat(parts)
     tone = 1 + 0.12 * (torch.rand(len(images), 3, 1, 1, generator=rng) - 0.5)
     shift = 0.06 * (torch.rand(len(images), 3, 1, 1, generator=rng) - 0.5)
     grain = 0.02 * torch.randn(images.shape, generator=rng)
@@ -132,7 +138,7 @@ def _softened(images: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def train_judge(
-    checkpoint: Path, *, steps: int = 1500, batch: int = 32, scenes: int = 6000, report: Callable[[str], None]
+    checkpoint: Path, *, steps: int, batch: int = 32, scenes: int = 16_000, report: Callable[[str], None]
 ) -> Judge:
     """A judge trained on ``scenes`` drawings, going on from ``checkpoint`` when it exists.
 

@@ -142,6 +142,19 @@ def test_the_other_editors_work_with_models_of_their_own(image, models, tmp_path
     assert (report["strength"], report["guidance"]) == ((0.75, 7.5) if editor == "inpaint" else (1.0, 10.0))
 
 
+def test_locinv_edits_the_caption_into_the_prompt_in_every_box(image, models, tmp_path):
+    more = ("--editor", "locinv", "--prompt", "a red fox", "--steps", "4")
+    assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
+    report = report_of(tmp_path / "a")
+    assert (report["editor"], report["edit_prompt"], report["strength"]) == ("locinv", "a red fox", None)
+    assert report["word"]["word"] == "cat"
+    assert all(candidate["take"] == 0 for candidate in report["candidates"])  # they would be the same
+    assert report["forward_equivalents"]["inversion"] == 4 + 3  # in full, and of previews
+    # The word may be named where the texts change several.
+    several = ("--editor", "locinv", "--word", "cat", "--prompt", "a blue fox and a car")
+    assert pinpoint_regions(image, models, tmp_path / "b", *several) == 0
+
+
 def test_the_papers_baselines_are_choices(image, models, tmp_path):
     more = ("--anchors", "random", "--sizes", "random", "--k", "3")
     assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
@@ -294,6 +307,18 @@ BAD = {
     "a window where the mask is seen": (
         ["--editor", "inpaint", "--window", "2"],
         "window: the editor 'inpaint'",
+    ),
+    "strength where the picture is inverted": (
+        ["--editor", "locinv", "--strength", "0.5"],
+        "strength: got 0.5, but the editor 'locinv'",
+    ),
+    "a window where the word's place is seen": (
+        ["--editor", "locinv", "--window", "2"],
+        "window: the editor 'locinv'",
+    ),
+    "an editor of one word, and a prompt that changes none": (
+        ["--editor", "locinv", "--prompt", "a red cat, yes"],
+        "wants one that changes one noun of 'a red cat'",
     ),
     "a device that there is not": (["--device", "abacus"], "abacus"),
 }

@@ -129,6 +129,56 @@ class EditorBlended(io.ComfyNode):
         return io.NodeOutput(_diffusion(editor, model.patcher))
 
 
+class EditorLocInv(io.ComfyNode):
+    """Edits with LocInv: the thing changes in the shape that it has."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditorLocInv",
+            display_name="Editor: LocInv",
+            category=CATEGORY,
+            description="Edits inside a box with any edit model, by LocInv: the picture is inverted once, and"
+            " the thing in the box keeps its place, its size and its pose.",
+            inputs=[
+                sockets.Model.Input(
+                    "model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."
+                ),
+                io.String.Input(
+                    "source",
+                    multiline=True,
+                    default="a yellow cat and a red star in a meadow",
+                    tooltip="What the picture shows, for the edit model. The prompt of Learn Regions, or its"
+                    " edit_prompt, should say the same but for one thing.",
+                ),
+                _guidance_input("guidance", 7.5),
+                _steps_input(50),
+                io.String.Input(
+                    "word",
+                    default="",
+                    optional=True,
+                    tooltip="The word of the source whose place a box is. Empty: the one noun that the prompt"
+                    " changes.",
+                ),
+            ],
+            outputs=[_editor_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ManagedModel, source: str, guidance: float, steps: int, word: str = ""
+    ) -> io.NodeOutput:
+        from ..region_core.locinv_editor import LocInvEditor
+        from .managed_networks import ManagedEditor
+        from .previews import latent_preview
+
+        editor = LocInvEditor(model.model, source, word.strip() or None, guidance, steps)
+        handle = (model.patcher,)
+        return io.NodeOutput(
+            ManagedEditor(editor, handle, editor.cost, lambda image: latent_preview(editor.model, image))
+        )
+
+
 class EditorInpaint(io.ComfyNode):
     """Edits with a Stable Diffusion inpainting model."""
 

@@ -6,7 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .compared_edits import DiffEdit, MasaCtrlEdit, Pix2PixZeroEdit, PlugAndPlayEdit
 from .edit import PromptToPromptEdit
-from .editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint
+from .editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint, EditorLocInv
 from .find_word import FindWord
 from .instructed_edit import InstructPix2PixEdit, LoadInstructPix2Pix
 from .inversion import DDIMInvert, NullTextInversion
@@ -60,6 +60,7 @@ NODES: list[type[io.ComfyNode]] = [
     LearnRegions,
     PickBestEdit,
     EditorBlended,
+    EditorLocInv,
     EditorInpaint,
     EditorAmused,
     EditorComfyUISampler,

@@ -64,6 +64,11 @@ class EditorAmong:
         """The editor's."""
         return self._editor.boxes_only
 
+    @property
+    def seeded(self) -> bool:
+        """Whether the editor's edits are others by another seed."""
+        return getattr(self._editor, "seeded", True)
+
     def edit(
         self,
         image: Tensor,

@@ -133,7 +133,7 @@ def learn_regions(
     edit_prompt: what the editor is told to draw in a box. None is T, as in the paper; where T names what
     surrounds the thing too, an editor draws that into the box as well. place: (H, W) from 0 to 1, where the
     thing to be edited is, if that is known: boxes far from it are not considered (`places.considered`), and a
-    box's loss has 1 − its fit (IoU) added. None considers all, as in the paper. The others are those of
+    box's loss has 1 − its fit added. None considers all, as in the paper. The others are those of
     `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many boxes are edited at a
     time. With one box an anchor there is nothing to learn, and nothing is edited.
     Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another

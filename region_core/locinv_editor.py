@@ -27,6 +27,26 @@ from .word_place import changed_noun
 _METHOD = METHODS["locinv"]
 
 
+@dataclass
+class _Within(Run):
+    """One of several edits, whose passes and steps belong to the stage that another run is in."""
+
+    outer: Run = field(default_factory=Run)
+    edit: int = 0
+    edits: int = 1
+
+    def count_forward(self, samples: int, share: float = 1.0) -> None:
+        self.outer.count_forward(samples, share)
+
+    def count_backward(self, samples: int, share: float = 1.0, stage: str | None = None) -> None:
+        self.outer.count_backward(samples, share)
+
+    def report(self, step: int, steps: int, preview_latents: Tensor | None = None) -> None:
+        """An edit's steps go by twice: its words are tuned, then it is sampled."""
+        sampled = steps if self.current == "edit" else 0
+        self.outer.report(2 * steps * self.edit + sampled + step, 2 * steps * self.edits, preview_latents)
+
+
 @dataclass(frozen=True)
 class LocInvEditor:
     """LocInv, with a mask as the place of one word of `source`, which says what the picture shows.
@@ -71,6 +91,12 @@ class LocInvEditor:
             )
         return word
 
+    def cost(self, steps: int | None = None) -> float:
+        """Forward equivalents of an edit, the inversion apart, in a picture of the native size."""
+        side = self.model.native_size // self.model.latent_factor
+        queries = self.model.share(self.model.read_sites[-1], side, side)
+        return (self.steps if steps is None else steps) * (3 + queries)
+
     def edit(
         self,
         image: Tensor,
@@ -87,7 +113,7 @@ class LocInvEditor:
         word = prior_word(self.word_of(prompt))
         inversion = self._inversion(image, steps, run)
         edited = []
-        for number, mask in enumerate(masks[:, 0].cpu().float(), start=1):
+        for number, mask in enumerate(masks[:, 0].cpu().float()):
             request = EditRequest(
                 image,
                 self.source,
@@ -96,11 +122,8 @@ class LocInvEditor:
                 steps=steps,
                 settings=_METHOD.settings(guidance=self.guidance),
             )
-            # An edit's passes belong to the stage under way, not to stages of its own.
-            own = Run()
-            edited.append(localized_edit(self.model, request, inversion=inversion, run=own).edited)
-            run.count_forward(1, own.total)
-            run.report(number, len(masks))
+            within = _Within(outer=run, edit=number, edits=len(masks))
+            edited.append(localized_edit(self.model, request, inversion=inversion, run=within).edited)
         return keep_outside(image.cpu(), torch.cat(edited), masks.cpu(), self.feather)
 
     def _inversion(self, image: Tensor, steps: int, run: Run) -> Inversion:

@@ -40,6 +40,7 @@ from pinpoint.region_core.features import VisionFeatures, load_vit
 from pinpoint.region_core.guidance import Guide, load_clip
 from pinpoint.region_core.learning import DEFAULT_PLAN, learn_regions
 from pinpoint.region_core.locate import detection_prior, locate_words
+from pinpoint.region_core.locinv_editor import LocInvEditor
 from pinpoint.region_core.proposing import anchoring, propose_regions
 from pinpoint.region_core.word_boxes import Box
 from pinpoint.region_core.word_place import find_changed, place_of
@@ -67,7 +68,8 @@ class Networks:
     """What every measurement shares."""
 
     model: EditModel
-    editor: Editor
+    editor: Editor | None
+    """None is LocInv's, which is of one scene's caption."""
     vision: VisionFeatures
     guide: Guide
 
@@ -106,6 +108,10 @@ def region_edit(
     phrases = with_article(trial.edit.phrase), with_article(trial.edit.target_phrase)
     texts = phrases if args.texts == "phrases" else (trial.source, trial.target)
     told = {"captions": trial.target, "places": trial.wish}.get(args.texts, phrases[1])
+    editor = networks.editor
+    if editor is None:
+        editor = LocInvEditor(networks.model, trial.source, trial.noun, steps=args.steps or 50)
+        told = trial.target
     features = networks.vision.look(trial.image)
     seed = args.seed + trial.number
     place = None
@@ -128,7 +134,7 @@ def region_edit(
         trial.image,
         proposals,
         features,
-        networks.editor,
+        editor,
         networks.guide,
         caption=texts[0],
         prompt=texts[1],
@@ -195,7 +201,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, choices=(1, 2, 3), help="things in a scene (default: mixed)")
     parser.add_argument("--kind", choices=("swap", "attribute"), help="of edit (default: mixed)")
     parser.add_argument("--edits", action="store_true", help="words: also edit, with found and true boxes")
-    parser.add_argument("--editor", choices=("blended", "amused"), default="blended")
+    parser.add_argument("--editor", choices=("blended", "amused", "locinv"), default="blended")
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
     parser.add_argument("--window", type=float, default=REGION_WINDOW, help="of the blended editor; 0: none")
     parser.add_argument("--plan", choices=tuple(PLANS), default=DEFAULT_PLAN.name)
@@ -223,9 +229,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     args = parse(argv)
     windowed: dict[str, Any] = {"window": args.window or None} if args.editor == "blended" else {}
+    named: dict[str, Any] = {"dtype": args.dtype, "steps": args.steps}
     networks = Networks(
         load_edit_model("embedded", dtype=args.dtype),
-        load_editor(args.editor, "embedded", dtype=args.dtype, steps=args.steps, **windowed),
+        None if args.editor == "locinv" else load_editor(args.editor, "embedded", **named, **windowed),
         load_vit(args.vit, torch.device("cpu")),
         load_clip(args.clip, torch.device("cpu")),
     )

@@ -45,6 +45,39 @@ def learnable_regions(canvas: Canvas) -> None:
     canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/learned_region")
 
 
+def learnable_regions_with_locinv(canvas: Canvas) -> None:
+    """Only boxes near the thing, and LocInv as the editor: the thing changes in the shape that it has."""
+    canvas.column("1  Picture and networks")
+    canvas.note(
+        "# Learnable Regions with LocInv\n\nThe other editors draw a new thing somewhere in the box; *Editor:"
+        " LocInv* changes the one that is there, in its place, size and pose. It wants the text of the whole"
+        " picture as *source*, and a prompt that says the same but for one thing.\n\n*Find Word* looks where"
+        " that thing is, and only boxes near it are tried. Without its *place*, as published, all are.\n\n"
+        + OWN_PICTURE
+        + "\n\n"
+        + FOUND_BY
+    )
+    model = canvas.add("PinpointLoadEditModel")
+    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    boxes, place, clip = _near(canvas, model, sample, "cat")
+    canvas.column("3  Learn where it goes")
+    editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SAMPLE, steps=30)
+    learned = canvas.add(
+        "PinpointLearnRegions",
+        proposals=boxes,
+        editor=(editor, 0),
+        clip=clip,
+        caption=SAMPLE,
+        prompt=FOX,
+        place=place,
+    )
+    canvas.column("4  The best edit")
+    picked = canvas.add("PinpointPickBestEdit", regions=(learned, 0))
+    canvas.column("5  Look")
+    canvas.add("PinpointCompare", before=(sample, 0), after=(picked, 0), mask=(picked, 1))
+    canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/region_by_locinv")
+
+
 def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool = False) -> None:
     """Regions edited by any MODEL; `embedded`: by the model that comes with Pinpoint."""
     canvas.column("1  Your checkpoint")
@@ -130,6 +163,27 @@ def no_mask_at_all(canvas: Canvas) -> None:
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(found, 1))
     canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
     canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/no_mask")
+
+
+def _near(canvas: Canvas, model: int, sample: int, word: str) -> tuple[Link, Link, Link]:
+    """Boxes, the place of a word that they should be near, and the CLIP that found it."""
+    vit = canvas.add("PinpointLoadViT")
+    clip = canvas.add("PinpointLoadCLIP")
+    canvas.column("2  Where it could go")
+    prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
+    found = canvas.add(
+        "PinpointFindWord",
+        model=(model, 0),
+        image=(sample, 0),
+        prompt=(prompt, 0),
+        vit=(vit, 0),
+        clip=(clip, 0),
+        words=word,
+    )
+    proposals = canvas.add(
+        "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
+    )
+    return (proposals, 0), (found, 1), (clip, 0)
 
 
 def _anchors(canvas: Canvas, picture: Link) -> Link:

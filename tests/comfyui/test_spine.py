@@ -46,6 +46,7 @@ NODES = {
     "PinpointLearnRegions",
     "PinpointPickBestEdit",
     "PinpointEditorBlended",
+    "PinpointEditorLocInv",
     "PinpointEditorInpaint",
     "PinpointEditorAmused",
     "PinpointEditorComfyUISampler",

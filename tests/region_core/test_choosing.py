@@ -235,9 +235,10 @@ def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> N
     place = square_place(76, 76, 124, 124)
     scores = learned(case, PLANS["preview"], place=place, estimator=estimator, run=run)
     assert scores.near == (False, False, True, False)
-    # Sides of 24, 40, 56, 64 and 72 (the last two clipped) on a place of 48 fit it by 576/2304, 1600/2304,
-    # 2304/3136, 2304/4096 and 2304/5184. Near are those of two thirds of 2304/3136 = 0.735 or more, 0.490.
-    assert scores.probabilities[2].gt(0).tolist() == [False, True, True, True, False]
+    # Sides of 24, 40, 56, 64 and 72 (the last two clipped) on a place of 48 cover 576, 1600 and all 2304
+    # pixels of it, and the last three have 832, 1792 and 2880 beyond: they fit by 0.143, 0.532, 0.917, 0.837
+    # and 0.762. Near are those of 0.85 * 0.917 = 0.780 or more.
+    assert scores.probabilities[2].gt(0).tolist() == [False, False, True, True, False]
     assert all(int(row.gt(0).sum()) == 1 for row in scores.probabilities[[0, 1, 3]])
     found = choose(scores, case.guide, run=run)
     # Anchor 3's edit, and three more takes in the same box in place of the other anchors' edits.
@@ -245,13 +246,13 @@ def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> N
     assert sorted((one.index, one.take) for one in found.candidates) == [(0, 1), (1, 2), (2, 0), (3, 3)]
     assert all(one.final and one.near for one in found.candidates)
     assert len({(one.box, one.anchor) for one in found.candidates}) == 1
-    # A preview of each box in play: three of anchor 3, and one of every other.
-    assert run.forward_equivalents["edits for learning"] == 6 * 4
+    # A preview of each box in play: two of anchor 3, and one of every other.
+    assert run.forward_equivalents["edits for learning"] == 5 * 4
 
 
 def test_among_boxes_near_a_place_the_plan_says_how_many_are_edited_in_full() -> None:
     case, run = Planted(anchors=((11, 11), (12, 12), (13, 12), (0, 0)), anchor=1), Run()
-    place = square_place(76, 76, 124, 124)
+    place = square_place(72, 72, 120, 120)
     scores = learned(case, PLANS["shortlist"], place=place, run=run)
     assert scores.near == (True, True, True, False)
     found = choose(scores, case.guide, run=run)
@@ -294,9 +295,9 @@ def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:
         case.image, case.proposals, case.editor, case.guide, caption=CAPTION, prompt=PROMPT, place=place,
         plan=PLANS["full"],
     )  # fmt: skip
-    added = torch.tensor([1 - 1600 / 2304, 1 - 2304 / 3136, 1 - 2304 / 4096])
-    torch.testing.assert_close((both - plain)[2, 1:4], added)
-    assert bool(both[2, [0, 4]].isnan().all())
+    added = torch.tensor([1 - 2304 / (2304 + 832 / 4), 1 - 2304 / (2304 + 1792 / 4)])
+    torch.testing.assert_close((both - plain)[2, 2:4], added)
+    assert bool(both[2, [0, 1, 4]].isnan().all())
     torch.testing.assert_close(scored.losses, both, equal_nan=True)
     assert scored.near == (False, False, True, False)
     torch.testing.assert_close(scored.logits.isinf(), both.isnan())

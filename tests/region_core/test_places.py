@@ -23,20 +23,20 @@ def place(x0: int, y0: int, x1: int, y1: int) -> Tensor:
     return mask
 
 
-def test_a_box_fits_a_place_by_intersection_over_union() -> None:
+def test_a_box_fits_a_place_by_what_it_covers_misses_and_has_beyond() -> None:
     fits = place_fits(proposals(), place(0, 0, 4, 4))
-    # 16 of 16, 16 of 64; nothing of 64 and of 144; 8 of 16 + 16 - 8, 16 of 256
-    expected = torch.tensor([[1, 1 / 4], [0, 0], [1 / 3, 1 / 16]])
+    # all 16 and no more, 48 more; nothing; 8, with 8 missed and 8 more; all, and 240 more
+    expected = torch.tensor([[1, 16 / (16 + 48 / 4)], [0, 0], [8 / (8 + 2 * 8 + 8 / 4), 16 / (16 + 240 / 4)]])
     torch.testing.assert_close(fits, expected)
 
 
 def test_a_soft_place_counts_by_its_weight() -> None:
     fits = place_fits(proposals(), 0.5 * place(0, 0, 4, 4))
-    assert float(fits[0, 0]) == pytest.approx(8 / 16)  # 8 inside, of 8 + 16 - 8
+    assert float(fits[0, 0]) == pytest.approx(8 / (8 + 8 / 4))  # 8 inside; 16 - 8 beyond
 
 
-def test_boxes_two_thirds_as_near_as_the_best_are_considered_and_the_best_of_every_other_anchor() -> None:
-    fits = torch.tensor([[0.6, 0.39, 0.41], [0.1, 0.2, 0.0], [0.39, 0.405, 0.1]])
+def test_boxes_nearly_as_near_as_the_best_are_considered_and_the_best_of_every_other_anchor() -> None:
+    fits = torch.tensor([[0.6, 0.5, 0.52], [0.1, 0.2, 0.0], [0.5, 0.515, 0.1]])
     assert anchors_near(fits).tolist() == [True, False, True]
     assert considered(fits).tolist() == [
         [True, False, True],
@@ -47,7 +47,7 @@ def test_boxes_two_thirds_as_near_as_the_best_are_considered_and_the_best_of_eve
 
 def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
     known = outset(proposals(), place(0, 0, 4, 4))
-    torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 4], [1, 1], [2 / 3, 15 / 16]]))
+    torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 7], [1, 1], [9 / 13, 15 / 19]]))
     assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
     assert known.near == (True, False, False)
 

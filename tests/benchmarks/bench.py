@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=("swap", "attribute"))
     parser.add_argument("--methods", default=",".join(variants()), help="comma-separated")
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--dtype", default="auto", help="of the model")
     parser.add_argument("--out", type=Path, help="keep the figures of every scene, and go on from them")
     args = parser.parse_args()
     rows = variants()
@@ -120,7 +121,7 @@ def main() -> None:
     unknown = [name for name in names if name not in rows]
     if unknown:
         parser.error(f"methods: there is no {', '.join(unknown)}; there are {', '.join(rows)}")
-    model = load_edit_model(args.model)
+    model = load_edit_model(args.model, dtype=args.dtype)
 
     def measure_scene(number: int) -> dict[str, dict[str, float]]:
         trial = held_out_trial(number, objects=args.objects, kind=args.kind)
@@ -134,6 +135,7 @@ def main() -> None:
             "methods": names,
             "objects": args.objects,
             "kind": args.kind,
+            "dtype": args.dtype,
             "weights": model.fingerprint,
         },
     )

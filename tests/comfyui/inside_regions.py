@@ -17,7 +17,7 @@ import comfy.model_management
 import folder_paths
 import torch
 
-from pinpoint.nodes.editors import EditorBlended, EditorComfyUISampler
+from pinpoint.nodes.editors import EditorBlended, EditorComfyUISampler, EditorLocInv
 from pinpoint.nodes.managed_model import manage
 from pinpoint.nodes.managed_networks import Managed, ManagedEditor, patcher_of
 from pinpoint.nodes.pick_edit import PickBestEdit
@@ -186,6 +186,19 @@ def regions() -> dict[str, Any]:
         edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
         told["blended"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
         told["cost of blended"] = [blended.cost(None), blended.cost(8)]
+
+        with torch.inference_mode(False):  # as Load Edit Model loads: words are tuned by gradients
+            own = manage(small_model())
+        locinv = EditorLocInv.execute(own, "a yellow cat", 5.0, 4)[0]
+        corner = torch.zeros(1, 64, 64)
+        corner[:, :24, :24] = 1
+        wanted = judging(locinv, found, clip, prompt="a yellow star", place=corner)
+        result = LearnRegions.execute(**wanted, **LEARNING)[0]
+        edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
+        told["locinv"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
+        told["near"] = sum(result.scores.near)
+        told["in full"] = sum(candidate["final"] for candidate in json.loads(edit[4]))
+        told["steps of locinv"] = locinv.cost(8) / locinv.cost(4)
 
         sampling, _ = sampler_node(sampler_name="euler", steps=2)
         result = LearnRegions.execute(**judging(sampling, found, clip, plan="stand-in"), **LEARNING)[0]

@@ -238,6 +238,11 @@ class RememberingEditor:
         """The editor's."""
         return self.editor.boxes_only
 
+    @property
+    def seeded(self) -> bool:
+        """The editor's."""
+        return self.editor.seeded
+
     def edit(
         self,
         image: Tensor,

@@ -66,8 +66,8 @@ class EditorAmong:
 
     @property
     def seeded(self) -> bool:
-        """Whether the editor's edits are others by another seed."""
-        return getattr(self._editor, "seeded", True)
+        """The editor's."""
+        return self._editor.seeded
 
     def edit(
         self,

@@ -102,7 +102,7 @@ class Outset:
     """For each anchor, whether it has boxes near the place that was given; None where none was."""
 
     @classmethod
-    def open(cls, proposals: RegionProposals) -> Outset:
+    def unplaced(cls, proposals: RegionProposals) -> Outset:
         """All boxes in play, and nothing added to their losses."""
         added = torch.zeros(proposals.k, proposals.m)
         return cls(torch.ones_like(added, dtype=torch.bool), added)
@@ -135,7 +135,7 @@ def judge_boxes(
     run = run or Run()
     boxes = proposals.pixel_boxes()
     losses = torch.full((proposals.k, proposals.m), math.nan)
-    outset = outset or Outset.open(proposals)
+    outset = outset or Outset.unplaced(proposals)
     in_play = outset.in_play
     for turn in plan.rounds:
         found: dict[PixelBox, float] = {}

@@ -142,8 +142,7 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
 def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, tuple[int, int]]:
     """For each anchor that has another take in place of its own edit: whose box it is in, and which take."""
     near = scores.near
-    seeded = getattr(scores.edits.editor, "seeded", True)
-    if near is None or not seeded or any(not near[i] for i in final):
+    if near is None or not scores.edits.editor.seeded or any(not near[i] for i in final):
         return {}
     first = list({boxes[i]: i for i in reversed(final)}.values())[::-1]  # one anchor of each box
     far = [i for i in range(len(near)) if not near[i]]

@@ -23,7 +23,7 @@ class Editor(Protocol):
     """An image editor that takes masks; where they come from is not its business.
 
     An editor reports its steps and counts its passes under the stage that is under way: who calls it names
-    what the edits are for. One whose edits are the same by every seed says so: its `seeded` is False.
+    what the edits are for.
     """
 
     @property
@@ -34,6 +34,11 @@ class Editor(Protocol):
     @property
     def boxes_only(self) -> bool:
         """True where the model's cells are so coarse that a mask is no better than the box around it."""
+        ...
+
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed gives other edits."""
         ...
 
     def edit(

@@ -128,12 +128,13 @@ class LocInvEditor:
 
     def _inversion(self, image: Tensor, steps: int, run: Run) -> Inversion:
         """The picture's inversion with so many steps, made once."""
+        picture = image.cpu()  # it comes from another device where edits were kept
         known = self._inverted.get(steps)
-        if known is not None and known[0].shape == image.shape and torch.equal(known[0], image):
+        if known is not None and torch.equal(known[0], picture):
             return known[1]
         framing = Framing.of(image.shape[-2], image.shape[-1], self.model.size_multiple)
         source = parse_prompt(self.source, self.model.tokenizer)
         latents = self.model.encode(framing.pad_image(image))
         inversion = ddim_invert(self.model, latents, source, steps, run=run)
-        self._inverted[steps] = image, inversion
+        self._inverted[steps] = picture, inversion
         return inversion

@@ -11,8 +11,6 @@ from .proposals import RegionProposals, box_masks
 
 NEAR = 0.85
 """A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
-
-
 BEYOND, MISSED = 0.25, 2.0
 """What a box has beyond its place counts so much against it, and what it misses of the place so much."""
 
@@ -57,6 +55,6 @@ def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
     Without a place all are in play and nothing is added. Raises ValueError as `place_fits` does.
     """
     if place is None:
-        return Outset.open(proposals)
+        return Outset.unplaced(proposals)
     fits = place_fits(proposals, place)
     return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()))

@@ -59,17 +59,20 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
-    boxes, place, clip = _near(canvas, model, sample, "cat")
+    found, _, vit, clip = _cat_found(canvas, model, sample)
+    proposals = canvas.add(
+        "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
+    )
     canvas.column("3  Learn where it goes")
     editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SAMPLE, steps=30)
     learned = canvas.add(
         "PinpointLearnRegions",
-        proposals=boxes,
+        proposals=(proposals, 0),
         editor=(editor, 0),
-        clip=clip,
+        clip=(clip, 0),
         caption=SAMPLE,
         prompt=FOX,
-        place=place,
+        place=(found, 1),
     )
     canvas.column("4  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=(learned, 0))
@@ -140,6 +143,21 @@ def no_mask_at_all(canvas: Canvas) -> None:
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    found, prompt, _, _ = _cat_found(canvas, model, sample)
+    canvas.column("3  Invert and tune")
+    ready = canvas.add(
+        "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0)
+    )
+    canvas.column("4  The edit")
+    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0))
+    canvas.column("5  Look")
+    canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(found, 1))
+    canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
+    canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/no_mask")
+
+
+def _cat_found(canvas: Canvas, model: int, sample: int) -> tuple[int, int, int, int]:
+    """Find Word for the cat, Parse Prompt, Load ViT and Load CLIP, the first two in a column of their own."""
     vit = canvas.add("PinpointLoadViT")
     clip = canvas.add("PinpointLoadCLIP")
     canvas.column("2  What it shows, and where")
@@ -153,37 +171,7 @@ def no_mask_at_all(canvas: Canvas) -> None:
         clip=(clip, 0),
         words="cat",
     )
-    canvas.column("3  Invert and tune")
-    ready = canvas.add(
-        "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0)
-    )
-    canvas.column("4  The edit")
-    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0))
-    canvas.column("5  Look")
-    canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(found, 1))
-    canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
-    canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/no_mask")
-
-
-def _near(canvas: Canvas, model: int, sample: int, word: str) -> tuple[Link, Link, Link]:
-    """Boxes, the place of a word that they should be near, and the CLIP that found it."""
-    vit = canvas.add("PinpointLoadViT")
-    clip = canvas.add("PinpointLoadCLIP")
-    canvas.column("2  Where it could go")
-    prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
-    found = canvas.add(
-        "PinpointFindWord",
-        model=(model, 0),
-        image=(sample, 0),
-        prompt=(prompt, 0),
-        vit=(vit, 0),
-        clip=(clip, 0),
-        words=word,
-    )
-    proposals = canvas.add(
-        "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
-    )
-    return (proposals, 0), (found, 1), (clip, 0)
+    return found, prompt, vit, clip
 
 
 def _anchors(canvas: Canvas, picture: Link) -> Link:

@@ -181,6 +181,7 @@ class CountingEditor:
 
     name = "counting"
     boxes_only = True
+    seeded = True
     model: Any = None
 
     def __init__(self) -> None:

@@ -286,6 +286,17 @@ def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None
     assert bool((by_index[0].image != by_index[2].image).any())
 
 
+def test_an_editor_with_nothing_at_random_makes_no_further_takes() -> None:
+    case, run = Planted(anchor=2, editor=PaintingEditor(seeded=False)), Run()
+    scores = learned(case, PLANS["preview"], place=square_place(76, 76, 124, 124), run=run)
+    found = choose(scores, case.guide, run=run)
+    assert run.forward_equivalents["final edits"] == 74  # of the one anchor near the place
+    assert [(one.near, one.final, one.take) for one in found.candidates] == [
+        (True, True, 0),
+        *[(False, False, 0)] * 3,
+    ]
+
+
 def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:
     case = Planted(anchor=2)
     place = square_place(76, 76, 124, 124)

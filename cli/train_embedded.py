@@ -12,6 +12,7 @@ _WEIGHTS = _PACKAGE / "locinv_core" / "embedded" / "weights"
 _REGIONS = _PACKAGE / "region_core" / "embedded" / "weights"
 _STEPS = {
     "vae": "the autoencoder",
+    "decoder": "the autoencoder's decoder alone",
     "unet": "UNet and text encoder",
     "clip": "the dual encoder",
     "vit": "the vision transformer",
@@ -36,8 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--stages",
-        default="tokenizer,vae,diffusion,clip,vit,amused",
-        help="what to train, separated by commas (default: tokenizer,vae,diffusion,clip,vit,amused);"
+        default="tokenizer,vae,decoder,diffusion,clip,vit,amused",
+        help="what to train, separated by commas (default: tokenizer,vae,decoder,diffusion,clip,vit,amused);"
         " instruct trains an InstructPix2Pix from the text-to-image model into its own folder instruct, in"
         " --out or else in --work",
     )
@@ -51,7 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--processes", type=int, default=2, help="workers that share each batch, a thread each"
     )
     parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="train the UNet and text encoder of this folder further"
+        "--start",
+        type=Path,
+        metavar="DIR",
+        help="train what this folder holds further: UNet and text encoder, or clip for the stage clip",
     )
     parser.add_argument("--restart", action="store_true", help="forget the stages' checkpoints in --work")
     parser.add_argument(
@@ -65,6 +69,19 @@ def report(line: str) -> None:
     print(line, flush=True)
 
 
+def _check_start(start: Path | None, stages: tuple[str, ...]) -> None:
+    """Raise ValueError where a stage that goes on from a folder would not find its model in it."""
+    if start is None:
+        return
+    wanted = {"diffusion": "unet", "instruct": "unet", "clip": "clip"}
+    folders = dict.fromkeys(wanted[stage] for stage in stages if stage in wanted)
+    if not folders:
+        raise ValueError(f"--start: got {start}, but --stages has none of {', '.join(wanted)}")
+    for folder in folders:
+        if not (start / folder).is_dir():
+            raise ValueError(f"--start: {start} has no folder {folder}; needs a folder of models")
+
+
 def run(args: argparse.Namespace) -> int:
     """Train; the exit status.
 
@@ -75,8 +92,6 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {value}, needs 1 or more")
-    if args.start is not None and not (args.start / "unet").is_dir():
-        raise ValueError(f"--start: {args.start} has no folder unet; needs a folder of models")
     if args.seed < 0:
         raise ValueError(f"--seed: got {args.seed}, needs 0 or more")
 
@@ -95,18 +110,19 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--stages: got {', '.join(unknown) or 'none'}, needs some of {', '.join(known)}")
     first = tuple(stage for stage in stages if stage in STAGES)
     then = tuple(stage for stage in stages if stage in regions.STAGES)
+    _check_start(args.start, stages)
     recipe, of_regions = Recipe(seed=args.seed), RegionsRecipe(seed=args.seed)
     if args.smoke:
         recipe, of_regions = recipe.smoke(), of_regions.smoke()
     if args.scenes is not None:
         recipe, of_regions = replace(recipe, scenes=args.scenes), replace(of_regions, scenes=args.scenes)
-    recipe = with_steps(recipe, vae=args.steps_vae, unet=args.steps_unet)
+    recipe = with_steps(recipe, vae=args.steps_vae, decoder=args.steps_decoder, unet=args.steps_unet)
     of_regions = of_regions.with_steps(
         clip=args.steps_clip, vit=args.steps_vit, vq=args.steps_vq, transformer=args.steps_transformer
     )
     regions.check_recipe(of_regions, then, args.processes)
     if args.restart:
-        forgotten = [*CHECKPOINTS] if first else []
+        forgotten = [name for stage in first for name in CHECKPOINTS[stage]]
         forgotten += [instruct.CHECKPOINT] if instruct.STAGE in stages else []
         for name in forgotten + [name for stage in then for name in regions.CHECKPOINTS[stage]]:
             (args.work / name).unlink(missing_ok=True)
@@ -123,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
             stages=then,
             processes=args.processes,
             report=report,
+            start=args.start if "clip" in then else None,
         )
     if instruct.STAGE in stages:
         of_pairs = instruct.InstructRecipe(seed=args.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-__all__ = ["DiffusionRecipe", "Recipe", "TokenizerRecipe", "VaeRecipe"]
+__all__ = ["DecoderRecipe", "DiffusionRecipe", "Recipe", "TokenizerRecipe", "VaeRecipe"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,25 @@ class VaeRecipe:
 
 
 @dataclass(frozen=True)
+class DecoderRecipe:
+    """The autoencoder's decoder, trained further while the encoder, and with it every latent, stays.
+
+    Attributes:
+        noise: standard deviation, in scaled latents, of the most noise that is added to a picture's latents:
+            latents that a UNet made are not quite those of a picture.
+        rate, rate_of_ends, average, edges: as in ``VaeRecipe``.
+    """
+
+    steps: int = 3000
+    batch: int = 8
+    noise: float = 0.2
+    rate: float = 2e-3
+    rate_of_ends: float = 1e-3
+    average: float = 0.998
+    edges: float = 0.5
+
+
+@dataclass(frozen=True)
 class DiffusionRecipe:
     """UNet and text encoder, trained together to predict the noise.
 
@@ -94,6 +113,7 @@ class Recipe:
     seed: int = 0
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     vae: VaeRecipe = field(default_factory=VaeRecipe)
+    decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
     diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
 
     def smoke(self) -> Recipe:
@@ -102,6 +122,7 @@ class Recipe:
             self,
             scenes=12,
             vae=replace(self.vae, channels=(8, 8, 16, 16), groups=4, steps=3, batch=2, crop=32),
+            decoder=replace(self.decoder, steps=3, batch=2),
             diffusion=replace(
                 self.diffusion, channels=(8, 16), groups=4, width=16, depth=1, steps=3, batch=4
             ),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -22,12 +23,17 @@ from .diffusion_training import export_diffusion, train_diffusion
 from .recipe import Recipe
 from .scenes import sample_scene
 from .tokenizer_training import export_tokenizer, train_merges
-from .vae_training import encode_set, export_vae, standardise_latents, train_vae
+from .vae_training import encode_set, export_vae, standardise_latents, train_decoder, train_vae
 
 __all__ = ["CHECKPOINTS", "STAGES", "encode_captions", "train", "with_steps"]
 
-STAGES = ("tokenizer", "vae", "diffusion")
-CHECKPOINTS = ("vae.safetensors", "diffusion.safetensors")
+STAGES = ("tokenizer", "vae", "decoder", "diffusion")
+CHECKPOINTS = {
+    "tokenizer": (),
+    "vae": ("vae.safetensors",),
+    "decoder": ("decoder.safetensors",),
+    "diffusion": ("diffusion.safetensors",),
+}
 Report = Callable[[str], None]
 
 
@@ -62,6 +68,10 @@ def train(
         report(f"tokenizer: written to {out / 'tokenizer'}")
     if "vae" in stages:
         workers.run_workers(processes, _vae_stage, recipe, out, work, report)
+    if "decoder" in stages:
+        if not (out / "vae" / "config.json").exists():
+            raise ValueError(f"stages: decoder needs {out / 'vae/config.json'}; train the stage vae first")
+        workers.run_workers(processes, _decoder_stage, recipe, out, work, report)
     if "diffusion" in stages:
         for needed in ("tokenizer/vocab.json", "vae/config.json"):
             if not (out / needed).exists():
@@ -77,6 +87,31 @@ def _vae_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
         deviation = standardise_latents(vae, encode_set(vae, some))
         export_vae(vae, out / "vae", 1 / deviation)
         report(f"vae: written to {out / 'vae'}, scaling factor {1 / deviation:.4f}")
+
+
+def _decoder_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
+    """A decoder begun with another encoder's latents is forgotten: these would mean nothing to it."""
+    latents, vae = _latents(recipe, out, work, report), _load_vae(out)
+    begun, digest = work / "decoder.json", _encoder_digest(out / "vae")
+    if workers.rank() == 0:
+        if begun.exists() and json.loads(begun.read_text()) != digest:
+            (work / "decoder.safetensors").unlink(missing_ok=True)
+        begun.write_text(json.dumps(digest))
+    workers.meet()
+    train_decoder(
+        vae,
+        latents,
+        load_pictures(work / "scenes"),
+        recipe.decoder,
+        work / "decoder.safetensors",
+        seed=recipe.seed,
+        report=report,
+        snapshot=partial(export_vae, vae, out / "vae", vae.config.scaling_factor),
+    )
+
+
+def _load_vae(out: Path) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).eval()
 
 
 def _diffusion_stage(recipe: Recipe, out: Path, work: Path, report: Report, start: Path | None) -> None:
@@ -124,14 +159,13 @@ def _seeds(recipe: Recipe) -> range:
 
 
 def _latents(recipe: Recipe, out: Path, work: Path, report: Report) -> Tensor:
-    """Scaled latents of the training set (N, C, h, w), fp16, encoded once per autoencoder by all workers."""
-    weights = (out / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
-    key = {"vae": hashlib.sha256(weights).hexdigest(), "count": recipe.scenes, "first": recipe.seed}
+    """Scaled latents of the training set (N, C, h, w), fp16, encoded once per encoder by all workers."""
+    key = {"vae": _encoder_digest(out / "vae"), "count": recipe.scenes, "first": recipe.seed}
     record, rows = work / "latents.json", work / "latents.npy"
     known = record.exists() and json.loads(record.read_text()) == key
     if not known:
         report("latents: encoding the training set")
-        vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).eval()
+        vae = _load_vae(out)
         pictures = load_pictures(work / "scenes")
         mine = encode_set(vae, workers.share(pictures)) * vae.config.scaling_factor
         part = work / f"latents.{workers.rank()}.npy"
@@ -148,10 +182,21 @@ def _latents(recipe: Recipe, out: Path, work: Path, report: Report) -> Tensor:
     return torch.from_numpy(np.load(rows))
 
 
-def with_steps(recipe: Recipe, *, vae: int | None, unet: int | None) -> Recipe:
+def _encoder_digest(folder: Path) -> str:
+    """Of what makes latents: a decoder trained further leaves them what they are."""
+    digest = hashlib.sha256(str(AutoencoderKL.load_config(folder)["scaling_factor"]).encode())
+    for name, tensor in sorted(load_file(folder / "diffusion_pytorch_model.safetensors").items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def with_steps(recipe: Recipe, *, vae: int | None, decoder: int | None, unet: int | None) -> Recipe:
     """The recipe with other numbers of steps, where given."""
     if vae is not None:
         recipe = replace(recipe, vae=replace(recipe.vae, steps=vae))
+    if decoder is not None:
+        recipe = replace(recipe, decoder=replace(recipe.decoder, steps=decoder))
     if unet is not None:
         recipe = replace(recipe, diffusion=replace(recipe.diffusion, steps=unet))
     return recipe

@@ -1,28 +1,33 @@
 """Training the embedded autoencoder: pictures to latents at an eighth of the side, and back.
 
-The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a faint KL term.
+The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a faint KL term. The decoder
+alone may be trained further at any time: the latents stay what they are, and what a UNet has learned of them.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
 from .fitting import Report, fit
-from .recipe import VaeRecipe
+from .recipe import DecoderRecipe, VaeRecipe
 from .training_state import TrainingState
 from .training_workers import share
 
 __all__ = [
     "build_vae",
+    "decoding_loss",
     "encode_set",
     "export_vae",
     "reconstruction_psnr",
     "standardise_latents",
+    "train_decoder",
     "train_vae",
     "vae_loss",
 ]
@@ -52,10 +57,15 @@ def vae_loss(decoded: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, reci
     ``decoded``, ``target``: (B, 3, H, W) in [-1, 1]; ``mean``, ``logvar``: (B, C, h, w). The KL is summed
     over a latent and averaged over the batch.
     """
-    error = decoded - target
-    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
-    return error.abs().mean() + error.square().mean() + recipe.edges * edges + recipe.kl * divergence
+    return decoding_loss(decoded, target, recipe.edges) + recipe.kl * divergence
+
+
+def decoding_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
+    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences) of (B, 3, H, W) in [-1, 1]."""
+    error = decoded - target
+    of_edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    return error.abs().mean() + error.square().mean() + edges * of_edges
 
 
 def random_crops(pictures: Tensor, count: int, side: int, rng: torch.Generator) -> Tensor:
@@ -98,8 +108,7 @@ def train_vae(
             logvar = logvar.clamp(-30, 20)
             latents = mean + (0.5 * logvar).exp() * share(noise)
             decoded = vae.decoder(vae.post_quant_conv(latents)).float()
-        psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), batch) / 4).item()
-        return vae_loss(decoded, batch, mean, logvar, recipe), f"crop PSNR {psnr:.2f}"
+        return vae_loss(decoded, batch, mean, logvar, recipe), f"crop PSNR {_psnr(decoded, batch):.2f}"
 
     trained = fit(
         "vae",
@@ -114,6 +123,54 @@ def train_vae(
     )
     assert isinstance(trained, AutoencoderKL)
     return trained
+
+
+def train_decoder(
+    vae: AutoencoderKL,
+    latents: Tensor,
+    pictures: Tensor,
+    recipe: DecoderRecipe,
+    checkpoint: Path,
+    *,
+    seed: int,
+    report: Report,
+    snapshot: Callable[[], None] | None = None,
+) -> None:
+    """Train the decoder of ``vae`` on, in place: scaled latents (N, C, h, w) to pictures (N, 3, H, W) uint8.
+
+    It goes on from ``checkpoint`` if that exists. ``snapshot`` is called at every checkpoint, with the
+    averaged decoder in ``vae``.
+    """
+    half = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
+    half = copy.deepcopy(half).float().train().requires_grad_(True)
+    half.to(memory_format=torch.channels_last)
+    decode = nn.Sequential(half["post_quant_conv"], half["decoder"])
+    factor = vae.config.scaling_factor
+
+    def loss_of(_: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        rows = torch.randint(len(pictures), (recipe.batch,), generator=rng)
+        amounts = recipe.noise * torch.rand(recipe.batch, 1, 1, 1, generator=rng)
+        noise = amounts * torch.randn(recipe.batch, *latents.shape[1:], generator=rng)
+        batch = share(pictures[rows]).float() / 127.5 - 1
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = decode((share(latents[rows]).float() + share(noise)) / factor).float()
+        return decoding_loss(decoded, batch, recipe.edges), f"PSNR {_psnr(decoded, batch):.2f}"
+
+    def take_over(trained: nn.Module) -> None:
+        vae.post_quant_conv.load_state_dict(trained.get_submodule("post_quant_conv").state_dict())
+        vae.decoder.load_state_dict(trained.get_submodule("decoder").state_dict())
+
+    def keep(trained: nn.Module) -> None:
+        take_over(trained)
+        if snapshot is not None:
+            snapshot()
+
+    take_over(fit("decoder", half, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=keep))
+
+
+def _psnr(decoded: Tensor, target: Tensor) -> float:
+    """In dB, of pictures in [-1, 1]."""
+    return float(-10 * torch.log10(F.mse_loss(decoded.detach(), target) / 4))
 
 
 @torch.no_grad()

@@ -3,7 +3,10 @@
 Three contrasts in a step: scenes with captions, crops of things with phrases, and scenes with phrases. What
 says the same, or is true as well, is left out of the negatives. A share of the scenes are in the batch a
 second time, with one thing edited, and a third time with the edit in the wrong place, which no caption is
-for: a score of edits has to tell these three apart above all.
+for: a score of edits has to tell these three apart above all, so it is learned, too.
+
+A contrast asks only that what belongs together is nearer than the rest. A score adds up cosines with texts
+and with pictures, so what belongs together is also drawn to the cosine 1.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from ...locinv_core.diffusers_folder import quiet_loading
 from ...locinv_core.embedded.fitting import Report, fit, gathered
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
@@ -33,9 +37,19 @@ from .wording import (
     word_scene,
 )
 
-__all__ = ["botched", "build_clip", "contrast", "embed_images", "embed_texts", "token_ids", "train_clip"]
+__all__ = [
+    "botched",
+    "build_clip",
+    "contrast",
+    "edit_loss",
+    "embed_images",
+    "embed_texts",
+    "token_ids",
+    "train_clip",
+]
 
 _PHRASES_IN_SCENES = 0.5
+_TOGETHER = 2.0
 
 
 def build_clip(recipe: ClipRecipe, *, vocabulary: int, length: int) -> CLIPModel:
@@ -182,6 +196,14 @@ def _same(contents: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) 
     return torch.tensor([[content == other for other in others] for content in contents])
 
 
+def edit_loss(sources: Tensor, edits: Tensor, spoilt: Tensor, captions: Tensor, scale: Tensor) -> Tensor:
+    """Cross-entropy of the true edit for the highest ``scale`` · S, S = 2·S_t2i + S_i2i (Learnable Regions,
+    Eq. 7), among the source itself, the true edit and the one gone wrong: unit vectors (P, e) each."""
+    shown = torch.stack([edits, sources, spoilt], dim=1)
+    score = 2 * (shown @ captions[:, :, None]) + shown @ sources[:, :, None]
+    return F.cross_entropy(scale * score[..., 0], torch.zeros(len(edits), dtype=torch.long))
+
+
 def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, str]:
     examples, count = batch.examples, len(batch.examples)
     with torch.autocast("cpu", torch.bfloat16):
@@ -207,10 +229,16 @@ def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, s
 
     inside = scale * scenes @ phrases.T
     found = contrast(inside, of_scene) + contrast(inside[:, :count].T, of_scene[:, :count].T)
-    loss = (whole + parts + _PHRASES_IN_SCENES * found) / 2
+    together = (1 - (scenes * captions[:count]).sum(1)).mean() + (1 - (crops * phrases[:count]).sum(1)).mean()
+    first = count - len(spoilt)  # the edited scenes are the last of the batch, their sources come before them
+    edits = edit_loss(
+        scenes[first - len(spoilt) : first], scenes[first:count], spoilt, captions[first:count], scale
+    )
+    loss = (whole + parts + _PHRASES_IN_SCENES * found) / 2 + _TOGETHER * together + edits
     with torch.no_grad():
         right = (by_scene[:, :count].argmax(1) == torch.arange(count)).float().mean()
         figures = f"scenes {whole.item() / 2:.3f} crops {parts.item() / 2:.3f} phrases {found.item() / 2:.3f}"
+        figures += f" together {1 - together.item() / 2:.3f} edits {edits.item():.3f}"
     return loss, f"{figures} right {right.item():.1%} of {count} scale {scale.item():.1f}"
 
 
@@ -225,15 +253,21 @@ def train_clip(
     *,
     seed: int,
     report: Report,
+    start: Path | None = None,
 ) -> None:
     """Train on pictures (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
 
     ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit (``edited_picture``).
+    ``start``: a folder that ``write_clip`` has written, to go on from in place of random weights.
     Worker 0 writes the averaged model, with the tokenizer, into ``out`` at every checkpoint.
     """
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     torch.manual_seed(seed)
-    model = build_clip(recipe, vocabulary=len(tokenizer), length=tokenizer.model_max_length).train()
+    model = build_clip(recipe, vocabulary=len(tokenizer), length=tokenizer.model_max_length)
+    if start is not None:
+        with quiet_loading():
+            model = CLIPModel.from_pretrained(start, local_files_only=True).float()
+    model.train().requires_grad_(True)
     model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:

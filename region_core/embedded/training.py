@@ -78,12 +78,14 @@ def train_regions(
     stages: tuple[str, ...] = STAGES,
     processes: int = 1,
     report: Report,
+    start: Path | None = None,
 ) -> None:
     """Train the named stages into ``out``/clip, vit and amused, with checkpoints in ``work``/regions.
 
     The scenes are those of ``work``/scenes, drawn there when there are none.
 
     Args:
+        start: a folder whose dual encoder (its folder clip) is trained further, in place of random weights.
         tokenizer: folder of the CLIP tokenizer that both text encoders read with; it is copied beside them.
         processes: how many single-threaded workers share a batch. report: receives progress lines; a module's
             function or another thing that can be sent to a process.
@@ -113,10 +115,18 @@ def train_regions(
         write_edited(work / "regions", edited, seed=recipe.seed, workers=processes)
     for stage in (name for name in STAGES if name in stages):
         todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
-        workers.run_workers(processes, todo, recipe, out, work, tokenizer, report)
+        further = (start / "clip",) if stage == "clip" and start is not None else ()
+        workers.run_workers(processes, todo, recipe, out, work, tokenizer, report, *further)
 
 
-def _clip_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
+def _clip_stage(
+    recipe: RegionsRecipe,
+    out: Path,
+    work: Path,
+    tokenizer: Path,
+    report: Report,
+    start: Path | None = None,
+) -> None:
     train_clip(
         load_pictures(work / "scenes"),
         load_edited(work / "regions"),
@@ -127,6 +137,7 @@ def _clip_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, r
         out / "clip",
         seed=recipe.seed,
         report=report,
+        start=start,
     )
 
 

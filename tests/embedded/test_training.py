@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+from torch import Tensor
 
 from pinpoint.cli import train_embedded
 from pinpoint.locinv_core.embedded.dataset import (
@@ -28,7 +30,7 @@ from pinpoint.locinv_core.embedded.diffusion_training import (
     noise_weights,
     noised,
 )
-from pinpoint.locinv_core.embedded.recipe import Recipe, VaeRecipe
+from pinpoint.locinv_core.embedded.recipe import DecoderRecipe, Recipe, VaeRecipe
 from pinpoint.locinv_core.embedded.scenes import render, sample_scene
 from pinpoint.locinv_core.embedded.training import train
 from pinpoint.locinv_core.embedded.training_state import Average, one_cycle
@@ -36,7 +38,9 @@ from pinpoint.locinv_core.embedded.training_workers import run_workers
 from pinpoint.locinv_core.embedded.vae_training import (
     build_vae,
     encode_set,
+    reconstruction_psnr,
     standardise_latents,
+    train_decoder,
     train_vae,
     vae_loss,
 )
@@ -129,6 +133,31 @@ def test_standardised_latents_have_no_mean_and_one_deviation_and_decode_to_the_s
     torch.testing.assert_close(decoded_after, decoded_before, rtol=1e-4, atol=1e-5)
 
 
+def test_a_decoder_trained_further_draws_better_from_the_same_latents(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = build_vae(TINY).eval().requires_grad_(False)
+    pictures = torch.stack([torch.full((3, 32, 32), value, dtype=torch.uint8) for value in (20, 120, 230)])
+    latents = encode_set(vae, pictures)
+    encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
+    before = reconstruction_psnr(vae, pictures)
+    kept: list[Tensor] = []
+    recipe = DecoderRecipe(steps=100, batch=2, rate=5e-3, rate_of_ends=5e-3)
+    train_decoder(
+        vae,
+        latents,
+        pictures,
+        recipe,
+        tmp_path / "decoder.safetensors",
+        seed=0,
+        report=quiet,
+        snapshot=lambda: kept.append(reconstruction_psnr(vae, pictures)),
+    )
+    after = reconstruction_psnr(vae, pictures)
+    assert (after > before + 3).all()
+    assert torch.equal(kept[-1], after)
+    assert all(torch.equal(value, encoder[name]) for name, value in vae.encoder.state_dict().items())
+
+
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     pictures = noise_pictures()
     whole = train_vae(pictures, TINY, tmp_path / "whole.safetensors", seed=3, report=quiet)
@@ -217,6 +246,31 @@ def test_models_can_be_trained_further_from_their_shipped_weights(
     assert f"starting from the weights in {out}" in capsys.readouterr().out
 
 
+def test_the_decoder_stage_leaves_latents_and_what_was_trained_on_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, work = tmp_path / "weights", tmp_path / "work"
+    words = ["--smoke", "--processes", "1", "--out", str(out), "--work", str(work)]
+    assert command(*words, "--stages", "tokenizer,vae") == 0
+    file = out / "vae" / "diffusion_pytorch_model.safetensors"
+    before = load_file(file)
+    assert command(*words, "--stages", "decoder") == 0
+    after = load_file(file)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "decoder" in changed
+    assert changed <= {"decoder", "post_quant_conv"}
+    capsys.readouterr()
+    assert command(*words, "--stages", "decoder,diffusion", "--steps-decoder", "4", "--steps-unet", "1") == 0
+    printed = capsys.readouterr().out
+    assert "decoder: going on from step 3" in printed and "decoder: step 4/4" in printed
+    assert "encoding the training set" not in printed
+    # Another encoder's latents: the decoder that was begun is no use to them.
+    assert command(*words, "--stages", "vae,decoder", "--steps-vae", "4") == 0
+    printed = capsys.readouterr().out
+    assert "encoding the training set" in printed
+    assert "decoder: going on" not in printed and "decoder: step 3/3" in printed
+
+
 @pytest.mark.slow
 def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
     recipe = replace(Recipe().smoke(), scenes=4)
@@ -225,8 +279,6 @@ def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
         train(recipe, folder / "out", folder, stages=("tokenizer", "vae"), processes=processes, report=print)
     alone = build_vae(recipe.vae)
     shared = build_vae(recipe.vae)
-    from safetensors.torch import load_file
-
     alone.load_state_dict(load_file(tmp_path / "1/out/vae/diffusion_pytorch_model.safetensors"))
     shared.load_state_dict(load_file(tmp_path / "2/out/vae/diffusion_pytorch_model.safetensors"))
     pictures = load_pictures(tmp_path / "1/scenes")
@@ -246,6 +298,12 @@ def test_the_diffusion_stage_says_what_it_needs_first(tmp_path: Path) -> None:
         train(recipe, tmp_path / "out", tmp_path, stages=("diffusion",), report=quiet)
 
 
+def test_the_decoder_stage_says_what_it_needs_first(tmp_path: Path) -> None:
+    recipe = replace(Recipe().smoke(), scenes=1)
+    with pytest.raises(ValueError, match=r"decoder needs .*vae.config\.json"):
+        train(recipe, tmp_path / "out", tmp_path, stages=("decoder",), report=quiet)
+
+
 def test_bad_numbers_and_unknown_stages_are_refused(tmp_path: Path) -> None:
     folders = ["--work", str(tmp_path), "--out", str(tmp_path)]
     with pytest.raises(ValueError, match="stages: got gan"):
@@ -254,6 +312,8 @@ def test_bad_numbers_and_unknown_stages_are_refused(tmp_path: Path) -> None:
         command("--steps-unet", "0", *folders)
     with pytest.raises(ValueError, match=r"--start: .* has no folder unet"):
         command("--start", str(tmp_path / "nowhere"), *folders)
+    with pytest.raises(ValueError, match=r"--start: .*, but --stages has none of diffusion, instruct, clip"):
+        command("--stages", "vae", "--start", str(tmp_path), *folders)
     with pytest.raises(ValueError, match="--seed: got -1"):
         command("--seed", "-1", *folders)
     assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
 from pinpoint.region_core.embedded.clip_training import (
     build_clip,
     contrast,
+    edit_loss,
     embed_images,
     embed_texts,
     token_ids,
@@ -48,6 +49,15 @@ def test_the_contrast_agrees_with_a_hand_calculation() -> None:
     first = -math.log(math.exp(2) / (math.exp(2) + 1 + math.e))
     second = -math.log(math.exp(3) / (1 + math.exp(3)))
     assert contrast(logits, ignored).item() == pytest.approx((first + second) / 2)
+
+
+def test_the_loss_of_edits_agrees_with_a_hand_calculation() -> None:
+    source, caption = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    edit, spoilt = torch.tensor([[0.6, 0.8]]), torch.tensor([[0.8, 0.6]])
+    # S: edit 2 * 0.8 + 0.6 = 2.2, source 0 + 1 = 1, spoilt 2 * 0.6 + 0.8 = 2; times 3.
+    expected = -math.log(math.exp(6.6) / (math.exp(6.6) + math.exp(3.0) + math.exp(6.0)))
+    loss = edit_loss(source, edit, spoilt, caption, torch.tensor(3.0))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_overlap_is_torchvisions() -> None:

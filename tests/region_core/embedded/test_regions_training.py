@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,26 @@ def test_what_was_trained_before_is_written_into_another_folder_too(trained: Pat
     assert {"clip/model.safetensors", "vit/model.safetensors", "amused/model_index.json"} <= set(first)
     own = trained / "out" / "amused" / "transformer" / "diffusion_pytorch_model.safetensors"
     assert first["amused/transformer/diffusion_pytorch_model.safetensors"] == own.read_bytes()
+
+
+def test_a_dual_encoder_is_trained_further_from_a_folder(trained: Path, tmp_path: Path) -> None:
+    """At a rate too small to move it, what comes out is what it was begun with, not random weights."""
+    recipe = RegionsRecipe().smoke()
+    still = replace(recipe, clip=replace(recipe.clip, rate=1e-9, rate_of_ends=1e-9))
+    train_regions(
+        still,
+        tmp_path / "out",
+        tmp_path / "work",
+        tokenizer=EMBEDDED_FOLDER / "tokenizer",
+        stages=("clip",),
+        report=lambda line: None,
+        start=trained / "out",
+    )
+    begun, done = (
+        load_file(folder / "clip" / "model.safetensors") for folder in (trained / "out", tmp_path / "out")
+    )
+    for name, value in begun.items():
+        torch.testing.assert_close(done[name], value, rtol=0, atol=1e-3)
 
 
 def test_no_more_scenes_are_taken_apart_than_there_are(tmp_path: Path) -> None:

@@ -199,7 +199,8 @@ def reconstruction_psnr(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 16
 
 def export_vae(vae: AutoencoderKL, folder: Path, scaling_factor: float) -> None:
     """Write the autoencoder in fp16, diffusers layout, with the factor that gives latents unit deviation."""
-    half = AutoencoderKL.from_config(dict(vae.config) | {"scaling_factor": round(scaling_factor, 5)})
+    shape = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    half = AutoencoderKL.from_config(shape | {"scaling_factor": round(scaling_factor, 5)})
     half.load_state_dict(vae.state_dict())
     half.half().save_pretrained(folder, safe_serialization=True)
 

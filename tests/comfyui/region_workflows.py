@@ -191,5 +191,6 @@ def _learned(canvas: Canvas, proposals: Link, editor: Link, caption: str, prompt
         caption=caption,
         prompt=prompt,
         edit_prompt=wish,
+        seed=1,
     )
     return learned, 0

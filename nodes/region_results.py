@@ -129,6 +129,15 @@ def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
 
 
 def expected_cost(scores: RegionScores, cost: Callable[[int | None], float]) -> float:
-    """Forward equivalents that choosing among the anchors' edits needs at most."""
-    finalists = min(scores.proposals.k, scores.plan.finalists or scores.proposals.k)
-    return finalists * cost(None)
+    """Forward equivalents that choosing among the anchors' edits needs at most.
+
+    Where a place was given and the editor draws nothing at random, these are the boxes near it: there are no
+    further takes.
+    """
+    from ..region_core.proposals import pixel_box
+
+    most = scores.proposals.k
+    if scores.near is not None and any(scores.near) and not scores.edits.editor.seeded:
+        near = [box for box, is_near in zip(scores.boxes, scores.near, strict=True) if is_near]
+        most = len({pixel_box(box, scores.proposals.size) for box in near})
+    return min(most, scores.plan.finalists or most) * cost(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -143,6 +144,17 @@ def test_the_expected_cost_is_that_of_the_finalists():
     case = Planted()
     assert expected_cost(judged(case, finalists=3).scores, lambda steps: 10.0) == 30.0
     assert expected_cost(judged(case).scores, lambda steps: 10.0) == 40.0
+
+
+def test_an_editor_that_draws_nothing_at_random_is_expected_to_edit_boxes_near_the_place_alone():
+    case = Planted()
+    scores = judged(case).scores
+    placed = replace(scores, near=(True, True, True, False))
+    assert expected_cost(placed, lambda steps: 10.0) == 40.0  # it has another take for the anchor that is far
+    object.__setattr__(case.editor, "seeded", False)
+    assert expected_cost(placed, lambda steps: 10.0) == 30.0
+    assert expected_cost(replace(placed, plan=PLANS["preview"].with_finalists(2)), lambda steps: 10.0) == 20.0
+    assert expected_cost(replace(placed, near=None), lambda steps: 10.0) == 40.0
 
 
 def test_a_box_in_comfyui_s_terms():

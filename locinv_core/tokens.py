@@ -6,6 +6,7 @@ from; `fast` takes those layers' queries once and tunes against them, with no gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -81,7 +82,8 @@ class TokenTuner:
     def tune(self, latents: Tensor, timestep: int, step: int, vectors: Tensor, run: Run) -> Tensor:
         """V_t from V_{t+1} at z_t: `latents` (1, C, h, w), `vectors` (K, D); the while loop of Algorithm 1.
 
-        Stops as soon as every active loss is under its threshold of this step.
+        Stops as soon as every active loss is under its threshold of this step. `fast`, whose long steps may
+        overshoot, returns the vectors of the least loss that it met; `exact` the last ones, as published.
         """
         with torch.inference_mode(False), torch.enable_grad():
             latents = latents.detach().clone()
@@ -91,16 +93,24 @@ class TokenTuner:
             maps_of = self._frozen if self.settings.solver == "fast" else self._through_unet
             parts = 1 + self.settings.refreshes
             queries: dict[str, Tensor] = {}
+            best, least = tuned.detach().clone(), math.inf
             for k in range(self.settings.inner_steps):
                 if self.settings.solver == "fast" and k * parts % self.settings.inner_steps < parts:
                     queries = self._queries(latents, timestep, tuned, run)
+                    least = math.inf  # losses on other queries do not compare
                 objective = self.objective(maps_of(latents, timestep, tuned, queries, run), step)
                 if objective.satisfied:
-                    break
+                    return tuned.detach()
+                if (loss := objective.total.item()) < least:
+                    best, least = tuned.detach().clone(), loss
                 optimizer.zero_grad()
                 objective.total.backward()
                 optimizer.step()
-            return tuned.detach()
+            if self.settings.solver == "exact":
+                return tuned.detach()
+            with torch.no_grad():
+                last = self.objective(maps_of(latents, timestep, tuned, queries, run), step).total.item()
+            return tuned.detach() if last < least else best
 
     def context(self, vectors: Tensor) -> Tensor:
         """The source prompt with `vectors` (K, D) in it, encoded to (1, L, D)."""

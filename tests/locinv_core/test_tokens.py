@@ -93,6 +93,38 @@ def test_a_satisfied_objective_leaves_the_vectors_alone(tiny_model, inversion, p
     assert torch.equal(tuned.token_vectors, expected.expand(STEPS, 2, -1))
 
 
+class Scripted:
+    """An objective whose values are told beforehand: what it was given is kept, to look at afterwards."""
+
+    def __init__(self, values):
+        self.values, self.calls = values, 0
+
+    def __call__(self, maps, step):
+        value = self.values[self.calls]
+        self.calls += 1
+        return Objective(maps.sum() * 0 + value + (maps - maps.detach()).max(), {}, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [((5.0, 2.0, 3.0, 4.0), 1), ((1.0, 2.0, 3.0, 4.0), 0), ((5.0, 4.0, 3.0, 2.0), 3)],
+)
+def test_fast_tuning_keeps_the_vectors_of_the_least_loss(tiny_model, inversion, prompt, values, kept):
+    """Long steps overshoot. Three inner steps go through four sets of vectors, the last one judged too."""
+
+    def tuned(inner_steps, script):
+        settings = TuningSettings("fast", inner_steps=inner_steps)
+        tuner = TokenTuner(tiny_model, prompt, (3,), Scripted(script), settings)
+        start = tuner.initial_vectors()
+        return start, tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, start, Run())
+
+    start, found = tuned(3, values)
+    # What so many inner steps come to, each one better than the last.
+    expected = tuned(kept, range(kept + 1, 0, -1))[1] if kept else start
+    torch.testing.assert_close(found, expected)
+    assert kept == 0 or not torch.equal(found, start)
+
+
 def test_only_the_first_share_of_the_timesteps_is_tuned(tiny_model, inversion):
     settings = TuningSettings("fast", inner_steps=2, share=0.5)
     vectors = optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings).token_vectors

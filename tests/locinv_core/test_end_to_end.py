@@ -116,6 +116,19 @@ def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for(model):
         assert trial.succeeds(done.edited)
 
 
+def test_half_of_the_things_become_what_was_asked_for(edits):
+    assert sum(succeeded(edits)) >= COUNT // 2
+
+
+@pytest.mark.xfail(reason="3 of 4 on one processor, 2 of 4 on another: one star turned, one apple too small")
+def test_three_of_four_things_are_past_half_way_to_the_true_picture(edits):
+    assert sum(succeeded(edits)) >= COUNT - 1
+
+
+def succeeded(edits):
+    return [trial.succeeds(edit.edited) for trial, edit in zip(trials(), edits["locinv"], strict=True)]
+
+
 def test_a_thing_becomes_the_thing_that_was_asked_for(edits):
     """In every scene, to a CLIP that was trained apart: what stands there is called by its new name, and what
     stood there by its old one."""

@@ -32,14 +32,17 @@ class TuningSettings:
     """How the vectors are tuned.
 
     `inner_steps` of Adam at most at each timestep, 31 at the most. `learning_rate` is in units of the root
-    mean square of the text encoder's embeddings, so that it means the same to every model. `fast` takes the
+    mean square of the text encoder's embeddings, so that it means the same to every model. With `anneal` it
+    falls along half a cosine over the inner steps of a timestep, step k of n at ½(1 + cos πk/n) of it: long
+    steps find where the vectors should point, and short ones settle there. `fast` takes the
     queries 1 + `refreshes` times a timestep, at even spaces among the inner steps. Only the first `share` of
     the timesteps is tuned; later ones keep the last vectors.
     """
 
     solver: Solver = "fast"
-    inner_steps: int = 10
-    learning_rate: float = 5.0
+    inner_steps: int = 16
+    learning_rate: float = 40.0
+    anneal: bool = True
     refreshes: int = 0
     share: float = 1.0
 
@@ -58,11 +61,19 @@ class TuningSettings:
     @classmethod
     def for_solver(cls, solver: Solver) -> TuningSettings:
         """A solver's defaults: `exact` as published, `fast` as measured."""
-        return cls(solver, inner_steps=MOST_INNER_STEPS) if solver == "exact" else cls(solver)
+        if solver == "exact":
+            return cls(solver, inner_steps=MOST_INNER_STEPS, learning_rate=5.0, anneal=False)
+        return cls(solver)
 
     def tuned_steps(self, steps: int) -> int:
         """How many of `steps` timesteps are tuned."""
         return max(1, round(self.share * steps))
+
+    def rate(self, inner_step: int) -> float:
+        """The learning rate of an inner step, counted from 0."""
+        if not self.anneal:
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * inner_step / self.inner_steps)) / 2
 
 
 @dataclass(frozen=True)
@@ -88,8 +99,8 @@ class TokenTuner:
         with torch.inference_mode(False), torch.enable_grad():
             latents = latents.detach().clone()
             tuned = vectors.detach().float().clone().requires_grad_(True)
-            rate = self.settings.learning_rate * self.model.embedding_scale
-            optimizer = torch.optim.Adam([tuned], lr=rate)
+            unit = self.model.embedding_scale
+            optimizer = torch.optim.Adam([tuned], lr=self.settings.learning_rate * unit)
             maps_of = self._frozen if self.settings.solver == "fast" else self._through_unet
             parts = 1 + self.settings.refreshes
             queries: dict[str, Tensor] = {}
@@ -103,6 +114,7 @@ class TokenTuner:
                     return tuned.detach()
                 if (loss := objective.total.item()) < least:
                     best, least = tuned.detach().clone(), loss
+                optimizer.param_groups[0]["lr"] = self.settings.rate(k) * unit
                 optimizer.zero_grad()
                 objective.total.backward()
                 optimizer.step()

@@ -42,7 +42,7 @@ def _inner_steps_input() -> io.Input:
         min=0,
         max=31,
         tooltip="Tuning steps at each timestep, at most; it stops early when the words are in place. 0 is the"
-        " solver's own: 10 for fast, 31 for exact.",
+        " solver's own: 16 for fast, 31 for exact.",
     )
 
 
@@ -86,11 +86,12 @@ class OptimizeTokens(io.ComfyNode):
                 _inner_steps_input(),
                 io.Float.Input(
                     "learning_rate",
-                    default=5.0,
-                    min=0.01,
+                    default=0.0,
+                    min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How far a tuning step goes, in units of the model's own word vectors.",
+                    tooltip="How far a tuning step goes, in units of the model's own word vectors. 0 is the"
+                    " solver's own: 40 for fast, whose steps grow shorter at each timestep, 5 for exact.",
                 ),
                 io.Float.Input(
                     "share",
@@ -127,7 +128,7 @@ class OptimizeTokens(io.ComfyNode):
         settings = replace(
             settings,
             inner_steps=inner_steps or settings.inner_steps,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate or settings.learning_rate,
             share=share,
         )
         if objective == "locinv" and prior is None:

@@ -44,15 +44,17 @@ Rows = dict[str, dict[str, float]]
 """Figures by what they are of."""
 
 FAST = TuningSettings()
+FLAT = replace(FAST, anneal=False, inner_steps=10, learning_rate=5.0)
 TUNINGS: dict[str, TuningSettings] = {
-    "10 x 5": FAST,
-    "10 x 1.5": replace(FAST, learning_rate=1.5),
-    "10 x 0.5": replace(FAST, learning_rate=0.5),
-    "31 x 0.5": replace(FAST, learning_rate=0.5, inner_steps=31),
-    "5 x 5": replace(FAST, inner_steps=5),
-    "10 x 5, 1 refresh": replace(FAST, refreshes=1),
-    "10 x 5, first half": replace(FAST, share=0.5),
-    "10 x 5, first third": replace(FAST, share=1 / 3),
+    "16 x 40": FAST,
+    "16 x 20": replace(FAST, learning_rate=20.0),
+    "16 x 80": replace(FAST, learning_rate=80.0),
+    "10 x 40": replace(FAST, inner_steps=10),
+    "31 x 40": replace(FAST, inner_steps=31),
+    "16 x 40, 1 refresh": replace(FAST, refreshes=1),
+    "16 x 40, first half": replace(FAST, share=0.5),
+    "10 x 5, not annealed": FLAT,
+    "16 x 40, not annealed": replace(FAST, anneal=False),
 }
 EDITS: dict[str, EditSettings] = {
     f"{carry}, {blend}": EditSettings(carry=carry, blend=blend)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -113,7 +115,7 @@ def test_fast_tuning_keeps_the_vectors_of_the_least_loss(tiny_model, inversion, 
     """Long steps overshoot. Three inner steps go through four sets of vectors, the last one judged too."""
 
     def tuned(inner_steps, script):
-        settings = TuningSettings("fast", inner_steps=inner_steps)
+        settings = TuningSettings("fast", inner_steps=inner_steps, learning_rate=5.0, anneal=False)
         tuner = TokenTuner(tiny_model, prompt, (3,), Scripted(script), settings)
         start = tuner.initial_vectors()
         return start, tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, start, Run())
@@ -123,6 +125,34 @@ def test_fast_tuning_keeps_the_vectors_of_the_least_loss(tiny_model, inversion, 
     expected = tuned(kept, range(kept + 1, 0, -1))[1] if kept else start
     torch.testing.assert_close(found, expected)
     assert kept == 0 or not torch.equal(found, start)
+
+
+@pytest.mark.parametrize(("anneal", "shares"), [(True, (1.0, 0.75, 0.25)), (False, (1.0, 1.0, 1.0))])
+def test_steps_grow_shorter_along_half_a_cosine(tiny_model, inversion, prompt, anneal, shares):
+    """Of three inner steps: cos 0, cos 60° and cos 120° are 1, 1/2 and −1/2. Adam under a constant slope
+    moves every coordinate by the rate itself."""
+    settings = TuningSettings("fast", inner_steps=3, learning_rate=2.0, anneal=anneal)
+
+    seen = []
+
+    def watched(latents, timestep, tuned, queries, run):
+        seen.append(tuned)
+        values.append(tuned.detach().clone())
+        return maps_of(latents, timestep, tuned, queries, run)
+
+    class Slope:
+        """The loss falls as the vectors do, and each time is the least so far."""
+
+        def __call__(self, maps, step):
+            return Objective((seen[-1] - seen[-1].detach()).sum() - len(seen), {}, False)
+
+    values = []
+    tuner = TokenTuner(tiny_model, prompt, (3,), Slope(), settings)
+    maps_of = tuner._frozen
+    object.__setattr__(tuner, "_frozen", watched)
+    tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, tuner.initial_vectors(), Run())
+    steps = [float((before - after).mean()) for before, after in pairwise(values)]
+    assert steps == pytest.approx([2.0 * tiny_model.embedding_scale * share for share in shares], rel=1e-4)
 
 
 def test_only_the_first_share_of_the_timesteps_is_tuned(tiny_model, inversion):
@@ -292,7 +322,7 @@ def test_average_maps_are_the_mean_over_steps_of_each_steps_maps(tiny_model, inv
         {"inner_steps": 0},
         {"learning_rate": 0.0},
         {"inner_steps": 32},
-        {"refreshes": 10},
+        {"refreshes": 16},
         {"share": 0.0},
     ],
 )

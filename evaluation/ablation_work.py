@@ -239,9 +239,9 @@ class RememberingEditor:
         return self.editor.boxes_only
 
     @property
-    def seeded(self) -> bool:
+    def takes(self) -> int | None:
         """The editor's."""
-        return self.editor.seeded
+        return self.editor.takes
 
     def edit(
         self,

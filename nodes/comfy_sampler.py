@@ -45,7 +45,7 @@ class ComfyUISampler:
     denoise: float = 0.8
     name: str = field(default="ComfyUI sampler", init=False)
     boxes_only: bool = field(default=False, init=False)
-    seeded: bool = field(default=True, init=False)
+    takes: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         from ..region_core.editors import check_strength

@@ -65,9 +65,9 @@ class EditorAmong:
         return self._editor.boxes_only
 
     @property
-    def seeded(self) -> bool:
+    def takes(self) -> int | None:
         """The editor's."""
-        return self._editor.seeded
+        return self._editor.takes
 
     def edit(
         self,

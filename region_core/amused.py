@@ -126,7 +126,7 @@ class AmusedEditor:
     batch: int = 8
     name: str = field(default="amused", init=False)
     boxes_only: bool = field(default=True, init=False)
-    seeded: bool = field(default=True, init=False)
+    takes: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_strength(self.strength)

@@ -61,7 +61,7 @@ class BlendedEditor:
     window: float | None = None
     name: str = field(default="blended", init=False)
     boxes_only: bool = field(default=False, init=False)
-    seeded: bool = field(default=True, init=False)
+    takes: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_strength(self.strength)

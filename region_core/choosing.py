@@ -40,7 +40,7 @@ class Candidate:
     near: bool = True
     """Whether the box is near the place that was given; True where none was."""
     take: int = 0
-    """Another take, so much further from the seed, in a box that another anchor has chosen; 0 is none."""
+    """1 for a second take in the box that another anchor has chosen, 2 for a third …; 0 is the box's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,8 @@ def choose(
 
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
-    has another take in one of those, from noise of its own, unless the plan wants fewer edits in full or the
-    editor draws nothing at random.
+    has another take in one of those, from noise of its own or with other settings of the editor, as long as
+    the editor has any, unless the plan wants fewer edits in full.
     """
     run = run or Run()
     edits, size = scores.edits, scores.proposals.size
@@ -141,13 +141,15 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
 
 def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, tuple[int, int]]:
     """For each anchor that has another take in place of its own edit: whose box it is in, and which take."""
-    near = scores.near
-    if near is None or not scores.edits.editor.seeded or any(not near[i] for i in final):
+    near, takes = scores.near, scores.edits.editor.takes
+    if near is None or any(not near[i] for i in final):
         return {}
     first = list({boxes[i]: i for i in reversed(final)}.values())[::-1]  # one anchor of each box
     far = [i for i in range(len(near)) if not near[i]]
     wanted = scores.plan.finalists
     most = len(far) if wanted is None else max(0, wanted - len(first))
+    if takes is not None:
+        most = min(most, len(first) * (takes - 1))
     return {i: (first[n % len(first)], 1 + n // len(first)) for n, i in enumerate(far[:most])}
 
 

@@ -20,7 +20,8 @@ class BoxEdits:
 
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
     the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. More
-    takes of an edit are from other noise, that of `seed` + take. `prompt` is T, which the picture is judged
+    takes of an edit are from other noise, that of `seed` + take, or where the editor draws nothing at random,
+    with other settings of its own. `prompt` is T, which the picture is judged
     by; `edit_prompt` is what the editor is told (None: T too).
     """
 
@@ -73,10 +74,9 @@ class BoxEdits:
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
             masks = box_masks(part, self.size).to(self.image)
+            seed = take if self.editor.takes is not None else (self.seed + take) % 2**64
             with torch.no_grad():
-                images = self.editor.edit(
-                    self.image, masks, self.edit_prompt, (self.seed + take) % 2**64, steps=steps, run=run
-                )
+                images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, run=run)
             if tuple(images.shape) != (len(part), *self.image.shape[1:]):
                 raise ValueError(
                     f"editor {self.editor.name!r}: got images {tuple(images.shape)} for {len(part)} masks,"

@@ -37,8 +37,12 @@ class Editor(Protocol):
         ...
 
     @property
-    def seeded(self) -> bool:
-        """Whether another seed gives other edits."""
+    def takes(self) -> int | None:
+        """How many edits of a box there are to choose from: None where every seed gives another.
+
+        With a number nothing is drawn at random: seeds 0 to takes − 1 are edits with different settings, the
+        editor's own at 0, and then they come round again.
+        """
         ...
 
     def edit(

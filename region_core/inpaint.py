@@ -47,7 +47,7 @@ class InpaintEditor:
     batch: int = 8
     name: str = field(default="inpaint", init=False)
     boxes_only: bool = field(default=False, init=False)
-    seeded: bool = field(default=True, init=False)
+    takes: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         unet, vae = self.model.unet.config, self.model.vae.config

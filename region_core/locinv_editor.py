@@ -7,11 +7,12 @@ place, the size and the pose of the old one. Neither paper has this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from ..locinv_core.edit_settings import EditSettings
 from ..locinv_core.images import Framing
 from ..locinv_core.inversion import Inversion, ddim_invert
 from ..locinv_core.localized_edit import EditRequest, localized_edit
@@ -25,6 +26,40 @@ from .editors import check_request, keep_outside
 from .word_place import changed_noun
 
 _METHOD = METHODS["locinv"]
+
+
+@dataclass(frozen=True)
+class Take:
+    """How a take differs from the editor's own settings.
+
+    The guidance scale w becomes 1 + pull·(w − 1), and the shares of the steps in which attention follows the
+    source's are `follow` times as large.
+    """
+
+    pull: float = 1.0
+    follow: float = 1.0
+
+    def settings(self, guidance: float) -> EditSettings:
+        """The settings of an edit at this guidance scale."""
+        own = EditSettings(guidance=guidance, blend=_METHOD.blend)
+        return replace(
+            own,
+            guidance=guidance if guidance < 1 else 1 + self.pull * (guidance - 1),
+            cross_replace=self.follow * own.cross_replace,
+            self_replace=self.follow * own.self_replace,
+        )
+
+
+TAKES = (Take(), Take(pull=0.6), Take(follow=0.5), Take(follow=0.25))
+"""The editor's own settings; nearer to the source; and with more and still more freedom of shape."""
+
+
+@dataclass(frozen=True)
+class _Inverted:
+    """A picture's inversion, and the same with the words tuned to masks, by mask, word and prompt."""
+
+    plain: Inversion
+    tuned: dict[tuple[bytes, str, str], Inversion] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,8 +87,9 @@ class LocInvEditor:
     """LocInv, with a mask as the place of one word of `source`, which says what the picture shows.
 
     word: None takes the one noun that the prompt changes. A picture is inverted once for each number of
-    steps; a mask then costs 3 passes a step and a query pass. Nothing is drawn at random: every seed gives
-    the same edit. The seam is softened over `feather` pixels inside the mask.
+    steps; a mask then costs 3 passes a step and a query pass, and another take in it 3 passes a step. Nothing
+    is drawn at random: seeds 0 to 3 are takes with the settings of `TAKES`, and then they come round again.
+    The seam is softened over `feather` pixels inside the mask.
     """
 
     model: EditModel
@@ -64,8 +100,8 @@ class LocInvEditor:
     feather: float = 2.0
     name: str = field(default="locinv", init=False)
     boxes_only: bool = field(default=False, init=False)
-    seeded: bool = field(default=False, init=False)
-    _inverted: dict[int, tuple[Tensor, Inversion]] = field(
+    takes: int = field(default=len(TAKES), init=False)
+    _inverted: dict[int, tuple[Tensor, _Inverted]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -111,22 +147,27 @@ class LocInvEditor:
         check_request(image, masks)
         run, steps = run or Run(), self.steps if steps is None else steps
         word = prior_word(self.word_of(prompt))
-        inversion = self._inversion(image, steps, run)
+        known = self._inversion(image, steps, run)
+        settings = TAKES[seed % self.takes].settings(self.guidance)
         edited = []
         for number, mask in enumerate(masks[:, 0].cpu().float()):
+            key = mask.bool().numpy().tobytes(), word, prompt
             request = EditRequest(
                 image,
                 self.source,
                 prompt,
                 LocalizationPrior({word: mask}, {word: "detection"}),
                 steps=steps,
-                settings=_METHOD.settings(guidance=self.guidance),
+                settings=settings,
             )
             within = _Within(outer=run, edit=number, edits=len(masks))
-            edited.append(localized_edit(self.model, request, inversion=inversion, run=within).edited)
+            inversion = known.tuned.get(key, known.plain)
+            made = localized_edit(self.model, request, inversion=inversion, run=within)
+            known.tuned[key] = made.inversion
+            edited.append(made.edited)
         return keep_outside(image.cpu(), torch.cat(edited), masks.cpu(), self.feather)
 
-    def _inversion(self, image: Tensor, steps: int, run: Run) -> Inversion:
+    def _inversion(self, image: Tensor, steps: int, run: Run) -> _Inverted:
         """The picture's inversion with so many steps, made once."""
         picture = image.cpu()  # it comes from another device where edits were kept
         known = self._inverted.get(steps)
@@ -135,6 +176,6 @@ class LocInvEditor:
         framing = Framing.of(image.shape[-2], image.shape[-1], self.model.size_multiple)
         source = parse_prompt(self.source, self.model.tokenizer)
         latents = self.model.encode(framing.pad_image(image))
-        inversion = ddim_invert(self.model, latents, source, steps, run=run)
-        self._inverted[steps] = picture, inversion
-        return inversion
+        inverted = _Inverted(ddim_invert(self.model, latents, source, steps, run=run))
+        self._inverted[steps] = picture, inverted
+        return inverted

@@ -181,7 +181,7 @@ class CountingEditor:
 
     name = "counting"
     boxes_only = True
-    seeded = True
+    takes = None
     model: Any = None
 
     def __init__(self) -> None:

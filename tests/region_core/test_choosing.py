@@ -286,8 +286,26 @@ def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None
     assert bool((by_index[0].image != by_index[2].image).any())
 
 
-def test_an_editor_with_nothing_at_random_makes_no_further_takes() -> None:
-    case, run = Planted(anchor=2, editor=PaintingEditor(seeded=False)), Run()
+def test_an_editor_with_nothing_at_random_makes_as_many_takes_of_a_box_as_it_has() -> None:
+    case = Planted(anchors=((12, 12), (0, 0), (0, 15), (15, 0)), anchor=0, editor=NoisyEditor(takes=3))
+    scores = learned(case, PLANS["preview"], place=square_place(76, 76, 124, 124), seed=11)
+    assert scores.near == (True, False, False, False)
+    NoisyEditor.seen.clear()
+    run = Run()
+    found = choose(scores, case.guide, run=run)
+    assert NoisyEditor.seen == [0, 1, 2]  # its takes by number, whatever the seed
+    by_index = {one.index: one for one in found.candidates}
+    assert [(by_index[i].take, by_index[i].near, by_index[i].final) for i in range(4)] == [
+        (0, True, True),
+        (1, True, True),
+        (2, True, True),
+        (0, False, False),
+    ]
+    assert run.forward_equivalents["final edits"] == 3 * 74
+
+
+def test_an_editor_with_a_single_take_makes_no_further_ones() -> None:
+    case, run = Planted(anchor=2, editor=PaintingEditor(takes=1)), Run()
     scores = learned(case, PLANS["preview"], place=square_place(76, 76, 124, 124), run=run)
     found = choose(scores, case.guide, run=run)
     assert run.forward_equivalents["final edits"] == 74  # of the one anchor near the place

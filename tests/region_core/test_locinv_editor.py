@@ -10,7 +10,7 @@ from pinpoint.locinv_core.localized_edit import EditRequest, localized_edit
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.priors import from_boxes
 from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.locinv_editor import LocInvEditor
+from pinpoint.region_core.locinv_editor import TAKES, LocInvEditor
 from pinpoint.tests.region_core.tiny_editors import box_masks, small_model, smooth_picture
 
 SOURCE, TARGET = "a red fox in the snow", "a red cat in the snow"
@@ -51,8 +51,10 @@ def test_the_picture_is_inverted_once_for_each_number_of_steps(model, image):
         return run.forward_equivalents.get("inversion", 0), run.forward_equivalents["edits"]
 
     # A query pass a step, and three branches: the source's, and the target's two.
-    assert cost(masks) == pytest.approx((4, 2 * (4 * queries + 3 * 4)))
-    assert cost(masks[:1]) == pytest.approx((0, 4 * queries + 3 * 4))
+    assert cost(masks[:1]) == pytest.approx((4, 4 * queries + 3 * 4))
+    assert cost(masks[1:]) == pytest.approx((0, 4 * queries + 3 * 4))
+    # The words are tuned to a mask once.
+    assert cost(masks) == pytest.approx((0, 2 * 3 * 4))
     assert cost(masks[:1], 2) == pytest.approx((2, 2 * queries + 3 * 2))
     assert cost(masks[1:], 2) == pytest.approx((0, 2 * queries + 3 * 2))
     other = 1 - image
@@ -61,10 +63,29 @@ def test_the_picture_is_inverted_once_for_each_number_of_steps(model, image):
     assert run.total == pytest.approx(4 + 4 * queries + 3 * 4)
 
 
-def test_every_seed_gives_the_same_edit_and_reports_say_so(model, image):
-    editor, masks = LocInvEditor(model, SOURCE, steps=2), box_masks(BOXES[0])
-    assert torch.equal(*(editor.edit(image, masks, TARGET, seed) for seed in (0, 1)))
-    assert not editor.seeded
+def test_seeds_are_takes_with_other_settings_and_come_round_again(model, image):
+    editor, masks = LocInvEditor(model, SOURCE, guidance=6, steps=5), box_masks(BOXES[0])
+    takes = [editor.edit(image, masks, TARGET, seed) for seed in range(editor.takes)]
+    assert torch.equal(editor.edit(image, masks, TARGET, editor.takes), takes[0])
+    by_hand = [
+        {"guidance": 6.0, "cross_replace": 0.8, "self_replace": 0.4},
+        {"guidance": 4.0, "cross_replace": 0.8, "self_replace": 0.4},
+        {"guidance": 6.0, "cross_replace": 0.4, "self_replace": 0.2},
+        {"guidance": 6.0, "cross_replace": 0.2, "self_replace": 0.1},
+    ]
+    prior = from_boxes({"fox": BOXES[0]}, (64, 64))
+    for made, settings in zip(takes, by_hand, strict=True):
+        request = EditRequest(
+            image, SOURCE, TARGET, prior, steps=5, settings=METHODS["locinv"].settings(**settings)
+        )
+        theirs = composite(image, localized_edit(model, request).edited, prior.mask("fox"), 2.0)
+        torch.testing.assert_close(made, theirs, atol=1e-5, rtol=0)
+    assert len({take.numpy().tobytes() for take in takes}) == 4
+
+
+def test_no_guidance_is_no_guidance_in_every_take(model, image):
+    assert [take.settings(1.0).guidance for take in TAKES] == [1.0] * 4
+    assert [take.settings(0.0).guidance for take in TAKES] == [0.0] * 4
 
 
 def test_a_word_may_be_named_where_the_texts_do_not_tell(model, image):

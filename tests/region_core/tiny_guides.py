@@ -149,7 +149,7 @@ class PaintingEditor:
     steps: int = 50
     name: str = "painting"
     boxes_only: bool = False
-    seeded: bool = True
+    takes: int | None = None
     calls: list[tuple[Tensor, int | None]] = field(default_factory=list)
 
     def edit(

@@ -42,7 +42,7 @@ def _inner_steps_input() -> io.Input:
         min=0,
         max=31,
         tooltip="Tuning steps at each timestep, at most; it stops early when the words are in place. 0 is the"
-        " solver's own: 16 for fast, 31 for exact.",
+        " solver's own, 31.",
     )
 
 
@@ -91,7 +91,7 @@ class OptimizeTokens(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     tooltip="How far a tuning step goes, in units of the model's own word vectors. 0 is the"
-                    " solver's own: 40 for fast, whose steps grow shorter at each timestep, 5 for exact.",
+                    " solver's own: 20 for fast, whose steps grow shorter at each timestep, 5 for exact.",
                 ),
                 io.Float.Input(
                     "share",

@@ -40,7 +40,7 @@ class TuningSettings:
     """
 
     solver: Solver = "fast"
-    inner_steps: int = MOST_INNER_STEPS
+    inner_steps: int = 16
     learning_rate: float = 20.0
     anneal: bool = True
     refreshes: int = 0
@@ -62,7 +62,7 @@ class TuningSettings:
     def for_solver(cls, solver: Solver) -> TuningSettings:
         """A solver's defaults: `exact` as published, `fast` as measured."""
         if solver == "exact":
-            return cls(solver, learning_rate=5.0, anneal=False)
+            return cls(solver, inner_steps=MOST_INNER_STEPS, learning_rate=5.0, anneal=False)
         return cls(solver)
 
     def tuned_steps(self, steps: int) -> int:

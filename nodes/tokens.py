@@ -42,7 +42,7 @@ def _inner_steps_input() -> io.Input:
         min=0,
         max=31,
         tooltip="Tuning steps at each timestep, at most; it stops early when the words are in place. 0 is the"
-        " solver's own, 31.",
+        " solver's own: 16 for fast, 31 for exact.",
     )
 
 

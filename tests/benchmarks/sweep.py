@@ -46,15 +46,15 @@ Rows = dict[str, dict[str, float]]
 FAST = TuningSettings()
 FLAT = replace(FAST, anneal=False, inner_steps=10, learning_rate=5.0)
 TUNINGS: dict[str, TuningSettings] = {
-    "31 x 20": FAST,
-    "31 x 10": replace(FAST, learning_rate=10.0),
-    "31 x 40": replace(FAST, learning_rate=40.0),
-    "16 x 20": replace(FAST, inner_steps=16),
-    "16 x 40": replace(FAST, inner_steps=16, learning_rate=40.0),
-    "31 x 20, 1 refresh": replace(FAST, refreshes=1),
-    "31 x 20, first half": replace(FAST, share=0.5),
+    "16 x 20": FAST,
+    "16 x 10": replace(FAST, learning_rate=10.0),
+    "16 x 40": replace(FAST, learning_rate=40.0),
+    "31 x 20": replace(FAST, inner_steps=31),
+    "31 x 40": replace(FAST, inner_steps=31, learning_rate=40.0),
+    "16 x 20, 1 refresh": replace(FAST, refreshes=1),
+    "16 x 20, first half": replace(FAST, share=0.5),
     "10 x 5, not annealed": FLAT,
-    "31 x 20, not annealed": replace(FAST, anneal=False),
+    "16 x 20, not annealed": replace(FAST, anneal=False),
 }
 EDITS: dict[str, EditSettings] = {
     f"{carry}, {blend}": EditSettings(carry=carry, blend=blend)

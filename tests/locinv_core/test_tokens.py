@@ -322,7 +322,7 @@ def test_average_maps_are_the_mean_over_steps_of_each_steps_maps(tiny_model, inv
         {"inner_steps": 0},
         {"learning_rate": 0.0},
         {"inner_steps": 32},
-        {"refreshes": 31},
+        {"refreshes": 16},
         {"share": 0.0},
     ],
 )

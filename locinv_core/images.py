@@ -67,7 +67,7 @@ def _read_file(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # remarks on damage that did not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with _opened(name, path) as opened:
                 # Pillow would hand these to an outside interpreter.
                 if opened.format in ("EPS", "WMF"):
                     raise ValueError(
@@ -83,6 +83,16 @@ def _read_file(path: Path) -> np.ndarray:
         raise ValueError(f"{name} is not in a picture format that can be read") from error
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _opened(name: str, path: Path) -> Image.Image:
+    """The file with its head read, and nothing more."""
+    try:
+        return Image.open(path)
+    except (OSError, Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # as in `_decode`
+        raise ValueError(f"{name} is corrupt or cut short: {error}") from error
 
 
 def _decode(name: str, image: Image.Image) -> np.ndarray:

@@ -194,6 +194,7 @@ def jpeg_bytes() -> bytes:
         (jpeg_bytes()[:400], "Truncated"),
         (jpeg_bytes()[:-500], "cut short"),
         (png_16_bit(np.ones((64, 64, 3)), 2)[:80], "cut short"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\x04IHDR\x00\x00\x00\x00\xf2\x0e\xe9\x60", "cut short"),
         (png_16_bit(np.ones((64, 64, 3)), 2).replace(b"IDAT", b"IDAX"), "format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n", "EPS"),
     ],

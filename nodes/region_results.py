@@ -129,16 +129,8 @@ def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
 
 
 def expected_cost(scores: RegionScores, cost: Callable[[int | None], float]) -> float:
-    """Forward equivalents that choosing among the anchors' edits needs at most.
+    """Forward equivalents that choosing among the anchors' edits needs at most, where an edit of so many
+    steps (None: the editor's own) costs `cost`."""
+    from ..region_core.choosing import edits_to_choose_among
 
-    Where a place was given and the editor has so many takes and no more, these are the boxes near it and
-    their takes.
-    """
-    from ..region_core.proposals import pixel_box
-
-    most, takes = scores.proposals.k, scores.edits.editor.takes
-    if scores.near is not None and any(scores.near) and takes is not None:
-        near = [box for box, is_near in zip(scores.boxes, scores.near, strict=True) if is_near]
-        boxes = len({pixel_box(box, scores.proposals.size) for box in near})
-        most = boxes + min(most - len(near), boxes * (takes - 1))
-    return min(most, scores.plan.finalists or most) * cost(None)
+    return edits_to_choose_among(scores) * cost(None)

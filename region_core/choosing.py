@@ -91,10 +91,7 @@ def choose(
             encoded = torch.cat(parts)
             return (encoded @ prompt.T)[:, 0], (encoded @ source.T)[:, 0]
 
-        final = list(range(len(boxes)))
-        if all(edits.best(box) is not None for box in boxes):
-            final = _finalists(boxes, scores)
-        retaken = _retaken(boxes, scores, final)
+        final, retaken = _planned(boxes, scores)
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
             takes: dict[int, Tensor] = {}
@@ -125,6 +122,23 @@ def choose(
         for i, (of, take) in enumerate(own)
     ]
     return RegionEdit(rank(candidates), scores)
+
+
+def edits_to_choose_among(scores: RegionScores) -> int:
+    """How many edits in full `choose` makes, those that learning has made already among them."""
+    boxes = [pixel_box(box, scores.proposals.size) for box in scores.boxes]
+    final, retaken = _planned(boxes, scores)
+    return len({boxes[i] for i in final}) + len(retaken)
+
+
+def _planned(
+    boxes: Sequence[PixelBox], scores: RegionScores
+) -> tuple[list[int], dict[int, tuple[int, int]]]:
+    """The anchors whose boxes are edited in full, and those that have another take (see `_retaken`)."""
+    final = list(range(len(boxes)))
+    if all(scores.edits.best(box) is not None for box in boxes):
+        final = _finalists(boxes, scores)
+    return final, _retaken(boxes, scores, final)
 
 
 def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:

@@ -13,8 +13,12 @@ Blend = Literal["auto", "off", "prior", "prior+map", "map"]
 Carry = Literal["original", "tuned", "keys"]
 """What a target prompt takes of the tuned vectors of the words that it shares with the source."""
 
+InPlace = Literal["original", "tuned"]
+"""How words that the source and a target share attend in their own place, where the prior gives them one."""
+
 BLENDS: tuple[str, ...] = get_args(Blend)
 CARRIES: tuple[str, ...] = get_args(Carry)
+IN_PLACE: tuple[str, ...] = get_args(InPlace)
 HIGHEST_GUIDANCE = 100.0
 HIGHEST_FACTOR = 100.0
 
@@ -47,6 +51,10 @@ class EditSettings:
     """By how many cells of the word maps' grid a blended place grows on every side."""
     carry: Carry = "original"
     """`original`: none, `tuned`: as they are, `keys`: for attention's keys, with the original's values."""
+    in_place: InPlace = "original"
+    """`original`: a tuned word that the target keeps attends in its place as before it was tuned, and
+    elsewhere as tuned; `tuned`: as tuned everywhere, which is so, too, for words without a place in the prior
+    and where the target carries tuned vectors."""
     proximal_quantile: float = 0.7
     """Proximal guidance drops the part of the guidance difference below this quantile of its magnitude."""
     proximal_pull: float = 0.1
@@ -70,6 +78,8 @@ class EditSettings:
             raise ValueError(f"blend: got {self.blend!r}, wants one of {', '.join(BLENDS)}")
         if self.carry not in CARRIES:
             raise ValueError(f"carry: got {self.carry!r}, wants one of {', '.join(CARRIES)}")
+        if self.in_place not in IN_PLACE:
+            raise ValueError(f"in_place: got {self.in_place!r}, wants one of {', '.join(IN_PLACE)}")
         for name in ("word_ranges", "reweight"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wants a value for each of some words")

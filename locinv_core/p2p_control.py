@@ -14,6 +14,7 @@ from torch import Tensor
 from .alignment import Alignment
 from .attention import AttentionControl, AttentionSite
 from .edit_settings import EditSettings, step_of
+from .kept_places import KeptPlaces
 from .prompts import Prompt
 
 
@@ -75,6 +76,7 @@ def plan_attention(
 class PromptToPromptControl(AttentionControl):
     """Step `step` of a plan, in a batch with the source's conditional row and the targets' conditional rows.
 
+    With `kept` the attention that targets take from the source is as that says, and else the source's own.
     It also keeps the word maps: `maps()` is (1 + n, N, L), the source's and then the targets' after the
     control, averaged over the heads and over the layers `read_sites`.
     """
@@ -88,6 +90,7 @@ class PromptToPromptControl(AttentionControl):
         target_rows: slice,
         read_sites: Sequence[AttentionSite],
         device: torch.device,
+        kept: KeptPlaces | None = None,
     ) -> None:
         self._mapper = plan.mapper.to(device)
         self._weights = plan.weights[step].to(device)
@@ -97,6 +100,8 @@ class PromptToPromptControl(AttentionControl):
         self._source_row = source_row
         self._target_rows = target_rows
         self._read = {site.name for site in read_sites}
+        self._kept = kept
+        self._source: Tensor | None = None
         self._maps: list[Tensor] = []
 
     def wants(self, site: AttentionSite) -> bool:
@@ -108,13 +113,16 @@ class PromptToPromptControl(AttentionControl):
         if site.name in self._self_sites:
             # The source's queries and keys give its probabilities, and leave the fused kernel in use.
             query, key = self._from_source(query), self._from_source(key)
+        if self._kept is not None and self._changes_cross and site.kind == "cross":
+            self._source = self._kept.probabilities(site, query[self._source_row], key[self._source_row])
         return query, key, value
 
     def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
         if self._changes_cross:
             probabilities = probabilities.clone()
             own = probabilities[self._target_rows]
-            probabilities[self._target_rows] = self._mixed(probabilities[self._source_row], own)
+            source = probabilities[self._source_row][None] if self._source is None else self._source.to(own)
+            probabilities[self._target_rows] = self._mixed(source, own)
         if site.name in self._read:
             kept = torch.cat([probabilities[self._source_row][None], probabilities[self._target_rows]])
             self._maps.append(kept.float().mean(dim=1))
@@ -127,9 +135,9 @@ class PromptToPromptControl(AttentionControl):
         return torch.stack(self._maps).mean(dim=0)
 
     def _mixed(self, source: Tensor, own: Tensor) -> Tensor:
-        """source (heads, N, L) and own (n, heads, N, L) to (n, heads, N, L)."""
+        """source (1 or n, heads, N, L) and own (n, heads, N, L) to (n, heads, N, L)."""
         weights = self._weights[:, None, None].to(own.dtype)
-        mapped = source[None] @ self._mapper[:, None].to(own.dtype)
+        mapped = source @ self._mapper[:, None].to(own.dtype)
         mixed = weights * mapped + (1 - weights) * own
         return mixed * self._factors[:, None, None].to(own.dtype)
 

@@ -88,7 +88,9 @@ class Method:
                     f"{name}: the method {self.name!r} has no such setting, only {', '.join(has)}"
                 )
         if self.settings_type is EditSettings:
-            choices = {"blend": self.blend, **choices}
+            # DPL knows no places, even where the words that it tunes are told by a prior.
+            in_place = "tuned" if self.objective == "dpl" else "original"
+            choices = {"blend": self.blend, "in_place": in_place, **choices}
         return self.settings_type(**choices)
 
     def check_settings(self, settings: MethodSettings) -> None:

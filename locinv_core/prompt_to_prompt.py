@@ -15,6 +15,7 @@ from .alignment import Alignment, align
 from .edit_settings import EditSettings, step_of
 from .guidance import guided_noise, proximal_step, reconstruction_step
 from .inversion import Inversion
+from .kept_places import kept_places
 from .local_blend import BlendPlan, kept_words, plan_blend, words_in
 from .model import EditModel
 from .p2p_control import PromptToPromptControl, plan_attention
@@ -60,7 +61,7 @@ def edit(
     A step costs 1 + 2n passes with Direct Inversion, null-text and both kinds of negative prompt, 2 + 2n
     without any; at guidance 1 (proximal aside) 1 + n. Null text is used with any guidance, though it
     reconstructs at the one that it was fitted for; the source branch replays what it was then.
-    prior: places of source words at the picture's size, for the local blend.
+    prior: places of source words at the picture's size, for the local blend and `EditSettings.in_place`.
     Raises ValueError for an inversion of another model, no targets or ones of another tokenizer, words of the
     settings that no target has, a prior of another size than the picture, and a blend without its prior.
     """
@@ -72,6 +73,7 @@ def edit(
     alignments = [align(source, target) for target in targets]
     plan = plan_attention(targets, alignments, settings, steps, model.sites, model.read_sites[0].level)
     height, width = inversion.latents.shape[-2:]
+    kept = kept_places(model, inversion, targets, alignments, settings, prior)
     blends = _blend_plans(model, source, targets, alignments, settings, prior, (height, width))
 
     with run.stage("edit"):
@@ -93,6 +95,7 @@ def edit(
                 target_rows=slice(len(latents) - n, None),
                 read_sites=model.read_sites,
                 device=model.device,
+                kept=kept,
             )
             noise = model.predict_noise(
                 latents, timestep, row.keys, run=run, control=control, value_context=row.values

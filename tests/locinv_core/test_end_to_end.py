@@ -7,6 +7,7 @@ was measured over more scenes, so that a regression of that size is caught.
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -107,13 +108,20 @@ def test_the_background_of_a_localized_edit_beats_plain_ddim(edits):
     assert background("locinv", edits) > background("ddim", edits) + 3
 
 
-def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for(model):
+def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for_in_its_own_size(model):
+    """It attends in its place as before its word was tuned; where it attends as tuned there, it shrinks."""
+    in_place = {"original": [], "tuned": []}
     for number in range(FIRST, FIRST + 3):
         trial = held_out_trial(number, objects=2, kind="attribute")
         request = EditRequest(trial.image, trial.source, trial.target, trial.prior())
         done = localized_edit(model, request)
         assert done.bindings == ((trial.edit.source_word, trial.noun),)
         assert trial.succeeds(done.edited)
+        as_tuned = replace(request, settings=METHODS["locinv"].settings(in_place="tuned"))
+        other = localized_edit(model, as_tuned, inversion=done.inversion)
+        for name, edited in (("original", done.edited), ("tuned", other.edited)):
+            in_place[name].append(psnr(edited, trial.truth, trial.changed))
+    assert statistics.fmean(in_place["original"]) > statistics.fmean(in_place["tuned"]) + 1
 
 
 def test_half_of_the_things_become_what_was_asked_for(edits):

@@ -310,6 +310,7 @@ def test_a_prior_of_another_size_or_word_is_refused(tiny_model, parse, inverted)
         ("blend_grow", -1),
         ("blend_grow", 1.5),
         ("carry", "values"),
+        ("in_place", "keys"),
         ("proximal_quantile", 1.01),
         ("proximal_pull", None),
         ("proximal_until", -0.5),

@@ -1,0 +1,96 @@
+"""Words that keep their attention in their own place while they are tuned out of every other.
+
+Tuning draws a word's attention together in its place and takes a good part of it away, there too: what
+targets then attend with makes things smaller and paler. A word that a target keeps has its place already, so
+there it attends as it did; what tuning has taken from other places stays taken. No paper has this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .alignment import Alignment
+from .attention import AttentionSite
+from .edit_settings import EditSettings
+from .inversion import Inversion
+from .local_blend import kept_words
+from .model import EditModel
+from .priors import LocalizationPrior
+from .prompts import Prompt
+
+
+@dataclass(frozen=True)
+class KeptPlaces:
+    """Where P words of the source, as P token positions, attend as before tuning in the maps of n targets."""
+
+    positions: tuple[int, ...]
+    keys: Mapping[str, Tensor]
+    """(heads, P, d) by cross-attention layer: the words' keys before they were tuned."""
+    scales: Mapping[str, float]
+    inside: Mapping[str, Tensor]
+    """(n, N, P) bool by layer: whether a cell is in the place of a word that the target keeps."""
+
+    def probabilities(self, site: AttentionSite, query: Tensor, key: Tensor) -> Tensor:
+        """What each target takes for the source's attention, (n, heads, N, L) in the query's dtype.
+
+        query (heads, N, d) and key (heads, L, d) are the source's own. The scores of the words in their
+        places are replaced before the softmax, so that every cell's attention still sums to 1.
+        """
+        scale, query = self.scales[site.name], query.float()
+        before = (query @ self.keys[site.name].transpose(-1, -2)) * scale
+        scores = (query @ key.float().transpose(-1, -2)) * scale
+        inside = self.inside[site.name][:, None]
+        scores = scores.expand(len(inside), *scores.shape).clone()
+        positions = list(self.positions)
+        scores[..., positions] = torch.where(inside, before, scores[..., positions])
+        return scores.softmax(dim=-1)
+
+
+def kept_places(
+    model: EditModel,
+    inversion: Inversion,
+    targets: Sequence[Prompt],
+    alignments: Sequence[Alignment],
+    settings: EditSettings,
+    prior: LocalizationPrior | None,
+) -> KeptPlaces | None:
+    """The places that the targets keep; None where `settings` want none or there is nothing to keep."""
+    if (
+        prior is None
+        or inversion.token_vectors is None
+        or settings.in_place != "original"
+        or settings.carry != "original"
+    ):
+        return None
+    source = inversion.prompt
+    kept = [
+        {position for i, _ in kept_words(source, target, alignment) for position in source.words[i].tokens}
+        for target, alignment in zip(targets, alignments, strict=True)
+    ]
+    words = {
+        name: [p for p in word.tokens if p in inversion.token_positions]
+        for name, word in prior.check_against(source).items()
+    }
+    placed = [(name, p) for name, positions in words.items() for p in positions if any(p in k for k in kept)]
+    if not placed:
+        return None
+    keeps = torch.tensor([[p in k for _, p in placed] for k in kept])
+    context = model.encode_prompt(source.token_ids)[0, [p for _, p in placed]]
+    height, width = inversion.latents.shape[-2:]
+    keys, scales, inside = {}, {}, {}
+    for site in model.sites:
+        if site.kind != "cross":
+            continue
+        layer = model.attention_layers[site.name]
+        keys[site.name] = (
+            layer.to_k(context.to(model.dtype)).float().unflatten(-1, (layer.heads, -1)).transpose(0, 1)
+        )
+        scales[site.name] = layer.scale
+        grid = site.grid(height, width)
+        cells = torch.stack([prior.resample(name, grid).flatten() > 0 for name, _ in placed], dim=-1)
+        inside[site.name] = (cells & keeps[:, None]).to(model.device)
+    return KeptPlaces(tuple(p for _, p in placed), keys, scales, inside)

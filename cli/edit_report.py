@@ -72,6 +72,7 @@ def edit_report(
         "null": outcome.inversion.null_method,
         "blend": getattr(request.edit_settings, "blend", None),
         "carry": getattr(request.edit_settings, "carry", None),
+        "in_place": getattr(request.edit_settings, "in_place", None),
         "source": request.source,
         "target": request.target,
         "bindings": [list(binding) for binding in outcome.bindings],

@@ -60,6 +60,9 @@ EDITS: dict[str, EditSettings] = {
     f"{carry}, {blend}": EditSettings(carry=carry, blend=blend)
     for blend in ("off", "prior", "prior+map")
     for carry in ("tuned", "keys", "original")
+} | {
+    f"original, tuned in place, {blend}": EditSettings(in_place="tuned", blend=blend)
+    for blend in ("off", "prior", "prior+map")
 }
 
 

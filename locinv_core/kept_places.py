@@ -68,18 +68,16 @@ def kept_places(
         return None
     source = inversion.prompt
     kept = [
-        {position for i, _ in kept_words(source, target, alignment) for position in source.words[i].tokens}
+        {i for i, _ in kept_words(source, target, alignment)}
         for target, alignment in zip(targets, alignments, strict=True)
     ]
-    words = {
-        name: [p for p in word.tokens if p in inversion.token_positions]
-        for name, word in prior.check_against(source).items()
-    }
-    placed = [(name, p) for name, positions in words.items() for p in positions if any(p in k for k in kept)]
-    if not placed:
+    owners = {position: i for i, word in enumerate(source.words) for position in word.tokens}
+    places = {p: name for name, word in prior.check_against(source).items() for p in word.tokens}
+    positions = sorted(set(inversion.token_positions) & set(places))
+    keeps = torch.tensor([[owners[p] in words for p in positions] for words in kept])
+    if not keeps.any():
         return None
-    keeps = torch.tensor([[p in k for _, p in placed] for k in kept])
-    context = model.encode_prompt(source.token_ids)[0, [p for _, p in placed]]
+    context = model.encode_prompt(source.token_ids)[0, positions]
     height, width = inversion.latents.shape[-2:]
     keys, scales, inside = {}, {}, {}
     for site in model.sites:
@@ -91,6 +89,6 @@ def kept_places(
         )
         scales[site.name] = layer.scale
         grid = site.grid(height, width)
-        cells = torch.stack([prior.resample(name, grid).flatten() > 0 for name, _ in placed], dim=-1)
+        cells = torch.stack([prior.resample(places[p], grid).flatten() > 0 for p in positions], dim=-1)
         inside[site.name] = (cells & keeps[:, None]).to(model.device)
-    return KeptPlaces(tuple(p for _, p in placed), keys, scales, inside)
+    return KeptPlaces(tuple(positions), keys, scales, inside)

@@ -53,7 +53,7 @@ def softmax(scores: list[float]) -> list[float]:
 
 def test_scores_in_the_place_are_those_before_tuning_as_worked_out_by_hand(tiny_model):
     site = next(site for site in tiny_model.sites if site.kind == "cross")
-    # One head, two cells, three words of which the last is kept in the second cell, by the first target alone.
+    # One head, two cells, three words: the last is kept in the second cell, by the first target alone.
     query = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
     key = torch.tensor([[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]])
     inside = torch.zeros(2, 2, 1, dtype=torch.bool)
@@ -123,6 +123,20 @@ def test_each_target_keeps_its_own_words(tiny_model, places):
     assert found.positions == (2, 5)
     name = tiny_model.read_sites[0].name
     assert found.inside[name].any(dim=1).tolist() == [[False, True], [True, False], [True, True]]
+
+
+def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
+    """tokens: 2 red, 3 cat; both were tuned as one phrase."""
+    side = SIDE * tiny_model.latent_factor
+    prior = from_boxes({"red cat": (0, 0, side // 2, side)}, (side, side))
+    inversion = tuned(inverted(text="a red cat and a dog"), (2, 3))
+    target = parse("a blue cat and a dog")
+    found = kept_places(
+        tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior
+    )
+    red, cat = found.inside[tiny_model.read_sites[0].name][0].T
+    assert found.positions == (2, 3) and not bool(red.any())
+    assert bool(cat.any()) and not bool(cat.all())
 
 
 @pytest.mark.parametrize(

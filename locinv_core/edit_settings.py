@@ -14,7 +14,7 @@ Carry = Literal["original", "tuned", "keys"]
 """What a target prompt takes of the tuned vectors of the words that it shares with the source."""
 
 InPlace = Literal["original", "tuned"]
-"""How words that the source and a target share attend in their own place, where the prior gives them one."""
+"""How the word of a thing that changes its look alone attends in its own place."""
 
 BLENDS: tuple[str, ...] = get_args(Blend)
 CARRIES: tuple[str, ...] = get_args(Carry)
@@ -52,9 +52,9 @@ class EditSettings:
     carry: Carry = "original"
     """`original`: none, `tuned`: as they are, `keys`: for attention's keys, with the original's values."""
     in_place: InPlace = "original"
-    """`original`: a tuned word that the target keeps attends in its place as before it was tuned, and
-    elsewhere as tuned; `tuned`: as tuned everywhere, which is so, too, for words without a place in the prior
-    and where the target carries tuned vectors."""
+    """`original`: the tuned word of a thing that the target keeps but for its look attends in its place as
+    before it was tuned, and elsewhere as tuned; `tuned`: as tuned everywhere. That is so, too, for words
+    without a place in the prior and where the target carries tuned vectors."""
     proximal_quantile: float = 0.7
     """Proximal guidance drops the part of the guidance difference below this quantile of its magnitude."""
     proximal_pull: float = 0.1

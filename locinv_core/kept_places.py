@@ -1,8 +1,9 @@
-"""Words that keep their attention in their own place while they are tuned out of every other.
+"""Things whose look changes keep their word's attention in their own place.
 
 Tuning draws a word's attention together in its place and takes a good part of it away, there too: what
-targets then attend with makes things smaller and paler. A word that a target keeps has its place already, so
-there it attends as it did; what tuning has taken from other places stays taken. No paper has this.
+targets then attend with makes things smaller and paler. A thing that changes its colour alone has its place
+already, so there its word attends as it did; what tuning has taken from other places stays taken. In a swap
+the tuned map stays, which holds the new thing in the place of the old one. No paper has this.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .alignment import Alignment
 from .attention import AttentionSite
 from .edit_settings import EditSettings
 from .inversion import Inversion
-from .local_blend import kept_words
+from .local_blend import edited_things, kept_words, words_in
 from .model import EditModel
 from .priors import LocalizationPrior
 from .prompts import Prompt
@@ -25,14 +26,14 @@ from .prompts import Prompt
 
 @dataclass(frozen=True)
 class KeptPlaces:
-    """Where P words of the source, as P token positions, attend as before tuning in the maps of n targets."""
+    """Where P tokens of the source attend as before tuning in the maps of n targets."""
 
     positions: tuple[int, ...]
     keys: Mapping[str, Tensor]
     """(heads, P, d) by cross-attention layer: the words' keys before they were tuned."""
     scales: Mapping[str, float]
     inside: Mapping[str, Tensor]
-    """(n, N, P) bool by layer: whether a cell is in the place of a word that the target keeps."""
+    """(n, N, P) bool by layer: whether a cell is in the place of a thing that changes its look."""
 
     def probabilities(self, site: AttentionSite, query: Tensor, key: Tensor) -> Tensor:
         """What each target takes for the source's attention, (n, heads, N, L) in the query's dtype.
@@ -68,7 +69,7 @@ def kept_places(
         return None
     source = inversion.prompt
     kept = [
-        {i for i, _ in kept_words(source, target, alignment)}
+        _changed_in_look(source, target, alignment, settings, prior)
         for target, alignment in zip(targets, alignments, strict=True)
     ]
     owners = {position: i for i, word in enumerate(source.words) for position in word.tokens}
@@ -92,3 +93,12 @@ def kept_places(
         cells = torch.stack([prior.resample(places[p], grid).flatten() > 0 for p in positions], dim=-1)
         inside[site.name] = (cells & keeps[:, None]).to(model.device)
     return KeptPlaces(tuple(positions), keys, scales, inside)
+
+
+def _changed_in_look(
+    source: Prompt, target: Prompt, alignment: Alignment, settings: EditSettings, prior: LocalizationPrior
+) -> set[int]:
+    """Indices of the source's words that the target keeps, of things that it changes."""
+    emphasised = words_in(target, settings.reweight)
+    things = edited_things(source, target, alignment, prior=prior, emphasised=emphasised)
+    return {i for i, _ in kept_words(source, target, alignment)} & set(things.source)

@@ -131,9 +131,7 @@ def edits_to_choose_among(scores: RegionScores) -> int:
     return len({boxes[i] for i in final}) + len(retaken)
 
 
-def _planned(
-    boxes: Sequence[PixelBox], scores: RegionScores
-) -> tuple[list[int], dict[int, tuple[int, int]]]:
+def _planned(boxes: Sequence[PixelBox], scores: RegionScores) -> tuple[list[int], dict[int, tuple[int, int]]]:
     """The anchors whose boxes are edited in full, and those that have another take (see `_retaken`)."""
     final = list(range(len(boxes)))
     if all(scores.edits.best(box) is not None for box in boxes):

@@ -1,9 +1,10 @@
-"""A word that the target keeps attends in its place as before it was tuned, and elsewhere as tuned."""
+"""The word of a thing whose look changes attends in its place as before it was tuned, elsewhere as tuned."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,11 +16,25 @@ from pinpoint.locinv_core.kept_places import KeptPlaces, kept_places
 from pinpoint.locinv_core.presets import METHODS
 from pinpoint.locinv_core.priors import from_boxes
 from pinpoint.locinv_core.prompt_to_prompt import EditSettings, edit
+from pinpoint.locinv_core.prompts import Prompt, parse_prompt
 from pinpoint.tests.locinv_core.prompt_to_prompt.setting import FREE, SIDE
 from pinpoint.tests.locinv_core.prompt_to_prompt.test_carry import tuned
 
 TEXT = "a cat and a dog"  # tokens: 2 cat, 5 dog
 FOLLOWING = EditSettings(cross_replace=1.0, self_replace=0.0, blend="off")
+
+
+@pytest.fixture(name="parse")
+def _parse(tiny_model):
+    """Colours go with the thing behind them."""
+
+    def parse(text: str) -> Prompt:
+        words = text.split()
+        pairs = [(a, b) for a, b in pairwise(words) if a in ("red", "blue")]
+        nouns = [word for word in words if word in ("cat", "dog", "fox", "bird")]
+        return parse_prompt(text, tiny_model.tokenizer, nouns=nouns, bindings=pairs)
+
+    return parse
 
 
 @pytest.fixture(name="prior")
@@ -90,7 +105,7 @@ class Watching(AttentionControl):
 @torch.no_grad()
 def test_every_layer_has_the_words_own_keys_and_its_own_grid(tiny_model, parse, places, inverted, prior):
     """With the whole picture as the places and no word tuned, it is the plain attention of the layer."""
-    found = places("a red cat and a dog")
+    found = places("a red cat and a blue dog")
     context = tiny_model.encode_prompt(parse(TEXT).token_ids)
     plain = Watching()
     z = inverted(text=TEXT).latents[:1]
@@ -118,11 +133,23 @@ def test_every_layer_has_the_words_own_keys_and_its_own_grid(tiny_model, parse, 
         assert other.shape == (site.heads, rows * columns, tokens)
 
 
-def test_each_target_keeps_its_own_words(tiny_model, places):
-    found = places("a fox and a dog", "a cat and a fox", "a red cat and a dog")
+def test_each_target_keeps_the_things_whose_look_it_changes(tiny_model, places):
+    found = places(
+        "a fox and a blue dog", "a cat and a blue fox", "a red cat and a dog", "a red cat and a blue dog"
+    )
     assert found.positions == (2, 5)
     name = tiny_model.read_sites[0].name
-    assert found.inside[name].any(dim=1).tolist() == [[False, True], [True, False], [True, True]]
+    assert found.inside[name].any(dim=1).tolist() == [
+        [False, True],
+        [False, False],
+        [True, False],
+        [True, True],
+    ]
+
+
+def test_a_reweighted_thing_is_kept(tiny_model, places):
+    found = places("a cat and a dog", reweight={"cat": 2.0})
+    assert found.inside[tiny_model.read_sites[0].name].any(dim=1).tolist() == [[True, False]]
 
 
 def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
@@ -143,6 +170,7 @@ def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
     ("targets", "settings"),
     [
         (["a fox and a bird"], {}),
+        (["a fox and a dog"], {}),
         (["a red cat and a dog"], {"prior": None}),
         (["a red cat and a dog"], {"in_place": "tuned"}),
         (["a red cat and a dog"], {"carry": "tuned"}),
@@ -155,7 +183,8 @@ def test_there_is_nothing_to_keep(places, targets, settings):
 
 def test_words_that_were_not_tuned_have_nothing_to_keep(tiny_model, parse, inverted, prior):
     target = parse("a red cat and a dog")
-    for inversion, kept in ((inverted(text=TEXT), None), (tuned(inverted(text=TEXT), (5,)), (5,))):
+    plain = inverted(text=TEXT)
+    for inversion, kept in ((plain, None), (tuned(plain, (5,)), None), (tuned(plain, (2,)), (2,))):
         found = kept_places(
             tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior
         )

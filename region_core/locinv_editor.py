@@ -50,8 +50,8 @@ class Take:
         )
 
 
-TAKES = (Take(), Take(pull=0.6), Take(follow=0.5), Take(follow=0.25))
-"""The editor's own settings; nearer to the source; and with more and still more freedom of shape."""
+TAKES = (Take(), Take(pull=0.5), Take(pull=0.2), Take(pull=0.3, follow=0.5))
+"""The editor's own settings; nearer and still nearer to the source; and freer in shape, but near it."""
 
 
 @dataclass(frozen=True)

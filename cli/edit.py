@@ -120,6 +120,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "--composite", action="store_true", help="keep every pixel outside the priors exactly as it was"
     )
     parser.add_argument(
+        "--composite-grow",
+        type=float,
+        metavar="PX",
+        help="composite, and let the edit show so far around the priors, for a thing that changes its shape",
+    )
+    parser.add_argument(
         "--save-inversion", type=Path, metavar="FILE", help="keep the inversion as safetensors"
     )
     parser.add_argument("--inversion", type=Path, metavar="FILE", help="use an inversion kept before")
@@ -320,7 +326,8 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
         bindings=None if args.bind is None else [_binding(text) for text in args.bind],
         steps=args.steps,
         settings=method.settings(**settings, **_more_settings(args.set, settings)),
-        composite_pixels=args.composite,
+        composite_pixels=args.composite or args.composite_grow is not None,
+        composite_grow=args.composite_grow or 0.0,
     )
 
 

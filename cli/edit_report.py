@@ -85,6 +85,7 @@ def edit_report(
         "guidance": request.edit_settings.guidance,
         "seed": seed,
         "composite": request.composite_pixels,
+        "composite_grow": request.composite_grow if request.composite_pixels else None,
         "seconds": {stage: round(seconds, 3) for stage, seconds in books.seconds.items()},
         "forward_equivalents": {**costs, "total": books.total},
         "words": {

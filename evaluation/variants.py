@@ -79,7 +79,8 @@ def resolved(method: AnyMethod, choices: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(made, PresetSettings):
         return {name: _plain(getattr(made, name)) for name in _init_fields(made)}
     settings = {name: _plain(getattr(made.settings, name)) for name in _init_fields(made.settings)}
-    settings |= {"steps": made.steps, "composite": made.composite, "feather": made.feather}
+    settings["steps"] = made.steps
+    settings |= {name: getattr(made, name) for name in ("composite", "feather", "composite_grow")}
     if "tokens" in choices or made.method.tokens != "off":
         settings |= {"tokens": made.method.tokens, "interleaved": made.interleaved}
     if made.method.tokens != "off":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .alignment import align
-from .composite import composite
+from .composite import composite, grow
 from .framed import framed_prior, map_on_picture
 from .images import Framing
 from .inversion import Inversion, ddim_invert
@@ -37,7 +37,8 @@ class EditRequest:
 
     `bindings` None binds what the edit itself shows to be an attribute edit; () binds nothing.
     `settings` None takes the method's, `tuning` None the defaults of its solver.
-    `feather` is in pixels, for `composite_pixels`.
+    `feather` and `composite_grow` are in pixels, for `composite_pixels`: the edit is put over the picture in
+    the edited place, grown so far on every side, for things that change their shape.
     """
 
     image: Tensor
@@ -54,6 +55,7 @@ class EditRequest:
     interleaved: bool = True
     composite_pixels: bool = False
     feather: float = 2.0
+    composite_grow: float = 0.0
 
     @property
     def edit_settings(self) -> MethodSettings:
@@ -126,8 +128,9 @@ def localized_edit(
         method.check_choices(model, source, [target], request.edit_settings, prior)
     if request.composite_pixels and prior is None:
         raise ValueError("composite: it keeps what is outside the prior, wants a mask or a box for a word")
-    if not 0 <= request.feather < math.inf:
-        raise ValueError(f"feather: got {request.feather}, wants a number of pixels, 0 or more")
+    for name in ("feather", "composite_grow"):
+        if not 0 <= (pixels := getattr(request, name)) < math.inf:
+            raise ValueError(f"{name}: got {pixels}, wants a number of pixels, 0 or more")
 
     with run.stage("encode"):
         latents = model.encode(framing.pad_image(request.image))
@@ -145,6 +148,7 @@ def localized_edit(
     if request.composite_pixels and request.prior is not None:
         reweighted = getattr(request.edit_settings, "reweight", ())
         place = edited_place(source, target, request.prior, reweighted=reweighted)
+        place = grow(place, request.composite_grow) if request.composite_grow else place
         edited = composite(request.image, edited, place, request.feather)
     return LocalizedEdit(edited, reconstruction, inversion, result, bindings)
 

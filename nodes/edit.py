@@ -110,6 +110,16 @@ class PromptToPromptEdit(io.ComfyNode):
                     tooltip="Words that attend as in the source only in a part of the steps, as"
                     " word=start-end, for example fox=0-0.5.",
                 ),
+                io.Float.Input(
+                    "composite_grow",
+                    default=0.0,
+                    min=0.0,
+                    max=256.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip="Only for 'composite': by how many pixels the place of the edit grows on every"
+                    " side. A thing that changes its shape needs some, or the old one's rim stays around it.",
+                ),
             ],
             outputs=edit_outputs(),
         )
@@ -132,8 +142,10 @@ class PromptToPromptEdit(io.ComfyNode):
         prior: LocalizationPrior | None = None,
         reweight: str = "",
         word_ranges: str = "",
+        composite_grow: float = 0.0,
     ) -> io.NodeOutput:
         from ..locinv_core.composite import composite as composed
+        from ..locinv_core.composite import grow
         from ..locinv_core.local_blend import edited_place
         from ..locinv_core.prompt_to_prompt import edit
         from ..locinv_core.prompts import parse_prompt
@@ -159,6 +171,7 @@ class PromptToPromptEdit(io.ComfyNode):
             asked = parse_prompt(target, inversion.model.model.tokenizer)
             with torch.inference_mode(False):
                 place = edited_place(inversion.inversion.prompt, asked, prior, reweighted=settings.reweight)
+                place = grow(place, composite_grow) if composite_grow else place
         result = edited_by(edit, inversion, target, settings, prior)
         if place is not None:
             with torch.inference_mode(False):

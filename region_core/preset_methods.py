@@ -13,7 +13,10 @@ from ..locinv_core.run import Run
 from ..locinv_core.tokens import TuningSettings
 from .method_types import EditTask, MethodModels, MethodOutcome, as_tuple, on_cpu
 
-REQUEST_SETTINGS = ("steps", "tokens", "null", "tuning", "null_text", "interleaved", "composite", "feather")
+REQUEST_SETTINGS = (
+    *("steps", "tokens", "null", "tuning", "null_text", "interleaved"),
+    *("composite", "feather", "composite_grow"),
+)
 """What a preset takes beside the fields of its own settings (those of `EditSettings`, say)."""
 
 
@@ -29,6 +32,7 @@ class PresetSettings:
     interleaved: bool = True
     composite: bool = False
     feather: float = 2.0
+    composite_grow: float = 0.0
 
 
 def preset_settings(method: Method) -> Callable[..., PresetSettings]:
@@ -76,6 +80,7 @@ def edit_by_preset(
         interleaved=settings.interleaved,
         composite_pixels=settings.composite,
         feather=settings.feather,
+        composite_grow=settings.composite_grow,
     )
     made = localized_edit(models.model, request, inversion=task.inversion, run=run)
     return MethodOutcome(

@@ -70,6 +70,18 @@ def test_a_composite_leaves_the_background_bit_for_bit(image, model, tmp_path):
     assert (source[~outside] != edited[~outside]).any()
 
 
+def test_a_composite_may_grow_beyond_the_prior_and_no_farther(image, model, tmp_path):
+    assert pinpoint_edit(image, model, tmp_path, "--prior", "cat=10,10,50,50", "--composite-grow", "6") == 0
+    source, edited = (np.asarray(Image.open(path)) for path in (image, tmp_path / "edited.png"))
+    y, x = np.mgrid[: source.shape[0], : source.shape[1]]
+    away = np.hypot(np.maximum(0, np.maximum(10 - x, x - 49)), np.maximum(0, np.maximum(10 - y, y - 49)))
+    changed = (source != edited).any(axis=-1)
+    assert not changed[away > 6].any()
+    assert changed[(away > 0) & (away <= 4)].any()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["composite"], report["composite_grow"]) == (True, 6.0)
+
+
 def test_an_inversion_kept_and_used_again_gives_the_same_picture_for_the_edit_alone(image, model, tmp_path):
     kept = tmp_path / "cat.safetensors"
     prior = ("--prior", "cat=10,10,50,50")
@@ -129,6 +141,11 @@ BAD = {
     "a bound word that is not there": (["--bind", "green:cat"], "green"),
     "LocInv without a place": (["--method", "locinv"], "wants a mask or a box"),
     "a composite without a place": (["--composite"], "wants a mask or a box"),
+    "a composite to grow without a place": (["--composite-grow", "2"], "wants a mask or a box"),
+    "a composite that shrinks": (
+        ["--prior", "cat=1,1,9,9", "--composite-grow", "-2"],
+        "composite_grow: got -2.0, wants a number of pixels",
+    ),
 }
 
 

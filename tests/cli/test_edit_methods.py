@@ -134,6 +134,10 @@ BAD = {
     "a preset's option": (["--method", "imagic", "--tokens", "fast"], "tokens: the method 'imagic'"),
     "a kept inversion": (["--method", "imagic", "--inversion", "x"], "inversion: the method 'imagic'"),
     "an unknown setting": (["--method", "imagic", "--set", "noises=3"], "no such setting, only"),
+    "a composite to grow": (
+        ["--method", "inpaint", "--composite-grow", "3"],
+        "composite-grow: the method",
+    ),
     "a composite that there is not": (["--method", "imagic", "--composite"], "composite: the method"),
     "a setting that is none": (["--method", "imagic", "--set", "noises"], "wants NAME=VALUE"),
     "a setting twice": (["--method", "imagic", "--set", "x=1", "--set", "x=2"], "given twice"),

@@ -130,6 +130,12 @@ def test_a_word_swap_changes_the_picture_inside_the_prior_and_nothing_outside(co
     kept = shown(comfyui, composited, "edit_shown").astype(int)
     assert np.array_equal(kept[~inside], before[~inside])
     assert np.abs(kept[inside] - before[inside]).mean() > 1
+    grown = comfyui.run(word_swap(composite=True, composite_grow=8.0))
+    assert grown.status == "success", grown.error
+    wider = shown(comfyui, grown, "edit_shown").astype(int) != before
+    near = np.zeros_like(inside)
+    near[y0 - 8 : y1 + 8, x0 - 8 : x1 + 8] = True
+    assert wider[near & ~inside].any() and not wider[~near].any()
     # Without the composite the background is the source's own latents through the VAE.
     assert np.abs(after - before)[~inside].mean() < np.abs(after - before)[inside].mean()
 

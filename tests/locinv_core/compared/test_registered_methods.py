@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,6 +134,9 @@ def test_dpl_without_a_noun_and_a_seam_of_less_than_nothing_are_refused_before_a
     seamless = EditRequest(image, "a cat", "a fox", prior, steps=2, composite_pixels=True, feather=-1.0)
     with pytest.raises(ValueError, match=r"feather: got -1\.0, wants a number of pixels, 0 or more"):
         localized_edit(tiny_model, seamless, run=run)
+    nowhere = replace(seamless, feather=2.0, composite_grow=math.nan)
+    with pytest.raises(ValueError, match=r"composite_grow: got nan, wants a number of pixels, 0 or more"):
+        localized_edit(tiny_model, nowhere, run=run)
     assert run.forward_equivalents == {}
 
 

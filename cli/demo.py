@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent.parent / "locinv_core" / "embedded" / "samples"
 GROWN = 8
-"""Pixels by which the composite's place grows, a cell of the word maps: a fox has another shape than a cat."""
+"""Pixels by which the composite's place grows, one cell of the word maps: foxes are not shaped like cats."""
 
 
 def add_parser(subparsers: Subparsers) -> None:

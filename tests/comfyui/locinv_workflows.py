@@ -6,6 +6,8 @@ comes with Pinpoint in the place of those weights, for the thumbnail.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pinpoint.tests.comfyui.workflow_files import Canvas
 
 SAMPLE = "a yellow cat and a red star in a meadow"
@@ -18,6 +20,8 @@ OWN_PICTURE = (
     "**With your own picture:** choose a Stable Diffusion 1.5 checkpoint in *Load Edit Model*, put *Load"
     " Image* in the place of *Sample Picture*, and say what it shows in *Parse Prompt*."
 )
+KEPT: dict[str, Any] = {"composite": True, "composite_grow": 8.0}
+"""Every pixel away from the cat stays; there is room for a fox's ears and tail around it."""
 
 
 def word_swap_with_a_mask(canvas: Canvas) -> None:
@@ -25,7 +29,9 @@ def word_swap_with_a_mask(canvas: Canvas) -> None:
     canvas.column("1  Picture and model")
     canvas.note(
         "# Word swap with a mask\n\nThe cat becomes a fox, and nothing else changes. Press Run: the small"
-        " model and the picture come with Pinpoint.\n\n" + OWN_PICTURE + " The mask: right-click the picture,"
+        " model and the picture come with Pinpoint. *composite* keeps every pixel away from the cat as it is;"
+        " *composite_grow* leaves room for the fox's tail: 8 pixels here, about a 16th of your own"
+        " picture.\n\n" + OWN_PICTURE + " The mask: right-click the picture,"
         " *Open in MaskEditor*, and wire *Load Image*'s mask."
     )
     model = canvas.add("PinpointLoadEditModel")
@@ -39,7 +45,9 @@ def word_swap_with_a_mask(canvas: Canvas) -> None:
     canvas.add("PinpointCrossAttentionMaps", source=(tuned, 0), prior=(prior, 0))
     canvas.column("4  The edit")
     ready = canvas.add("PinpointNullTextInversion", inversion=(tuned, 0))
-    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0))
+    edit = canvas.add(
+        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT
+    )
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
     canvas.add(
@@ -68,7 +76,9 @@ def word_swap_with_a_box(canvas: Canvas) -> None:
         "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0)
     )
     canvas.column("4  The edit")
-    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0))
+    edit = canvas.add(
+        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT
+    )
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(edit, 2))
     canvas.add("PinpointCrossAttentionMaps", source=(edit, 4), words="fox, star")
@@ -100,7 +110,12 @@ def attribute_edit(canvas: Canvas) -> None:
     canvas.column("4  The edit")
     ready = canvas.add("PinpointNullTextInversion", inversion=(tuned, 0))
     edit = canvas.add(
-        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=BLUE, prior=(prior, 0), self_replace=0.8
+        "PinpointPromptToPromptEdit",
+        inversion=(ready, 0),
+        target=BLUE,
+        prior=(prior, 0),
+        self_replace=0.8,
+        composite=True,
     )
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
@@ -224,7 +239,9 @@ def text_prior(canvas: Canvas, *, embedded: bool = False) -> None:
         "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0)
     )
     canvas.column("4  The edit")
-    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0))
+    edit = canvas.add(
+        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT
+    )
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(prior, 1))
     canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/text_prior")
@@ -270,7 +287,14 @@ def from_your_own_checkpoint(canvas: Canvas, *, embedded: bool = False) -> None:
         "PinpointLocInv", model=(model, 0), image=picture, prompt=(prompt, 0), prior=(prior, 0)
     )
     canvas.column("5  The edit")
-    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0))
+    edit = canvas.add(
+        "PinpointPromptToPromptEdit",
+        inversion=(ready, 0),
+        target=FOX,
+        prior=(prior, 0),
+        composite=True,
+        composite_grow=8 * scale,
+    )
     canvas.column("6  Look")
     canvas.add("PinpointCompare", before=picture, after=(edit, 0), mask=(edit, 2))
     canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/own_checkpoint")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pinpoint.tests.comfyui.locinv_workflows import (
     CHECKPOINT,
     FOX,
+    KEPT,
     NATIVE_SIDE,
     OWN_PICTURE,
     SAMPLE,
@@ -149,7 +150,9 @@ def no_mask_at_all(canvas: Canvas) -> None:
         "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0)
     )
     canvas.column("4  The edit")
-    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0))
+    edit = canvas.add(
+        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0), **KEPT
+    )
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(found, 1))
     canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1))

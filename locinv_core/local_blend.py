@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import Alignment, align
+from .composite import grow
 from .edit_settings import Blend
 from .priors import LocalizationPrior
 from .prompts import Prompt, Word
@@ -161,17 +162,24 @@ def edited_things(
 
 
 def edited_place(
-    source: Prompt, target: Prompt, prior: LocalizationPrior, *, reweighted: Iterable[str] = ()
+    source: Prompt,
+    target: Prompt,
+    prior: LocalizationPrior,
+    *,
+    reweighted: Iterable[str] = (),
+    grown: float = 0.0,
 ) -> Tensor:
     """The places of the things that the edit touches as one mask, (H, W), at the prior's size.
 
     reweighted: words that the edit weighs, as `Prompt.find` takes them. It is the place of all the prior's
-    words if one of those things has no place of its own. Raises as `edited_things`.
+    words if one of those things has no place of its own. grown: by how many pixels it reaches beyond that on
+    every side; 0 leaves soft masks soft. Raises as `edited_things` and `composite.grow`.
     """
     emphasised = words_in(target, reweighted)
     things = edited_things(source, target, align(source, target), prior=prior, emphasised=emphasised)
     words = prior.words if things.unplaced or not things.placed else things.placed
-    return torch.stack([prior.mask(word) for word in words]).amax(dim=0)
+    place = torch.stack([prior.mask(word) for word in words]).amax(dim=0)
+    return grow(place, grown) if grown else place
 
 
 def words_in(prompt: Prompt, names: Iterable[str]) -> list[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .alignment import align
-from .composite import composite, grow
+from .composite import composite
 from .framed import framed_prior, map_on_picture
 from .images import Framing
 from .inversion import Inversion, ddim_invert
@@ -147,8 +147,9 @@ def localized_edit(
         )
     if request.composite_pixels and request.prior is not None:
         reweighted = getattr(request.edit_settings, "reweight", ())
-        place = edited_place(source, target, request.prior, reweighted=reweighted)
-        place = grow(place, request.composite_grow) if request.composite_grow else place
+        place = edited_place(
+            source, target, request.prior, reweighted=reweighted, grown=request.composite_grow
+        )
         edited = composite(request.image, edited, place, request.feather)
     return LocalizedEdit(edited, reconstruction, inversion, result, bindings)
 

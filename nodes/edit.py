@@ -145,7 +145,6 @@ class PromptToPromptEdit(io.ComfyNode):
         composite_grow: float = 0.0,
     ) -> io.NodeOutput:
         from ..locinv_core.composite import composite as composed
-        from ..locinv_core.composite import grow
         from ..locinv_core.local_blend import edited_place
         from ..locinv_core.prompt_to_prompt import edit
         from ..locinv_core.prompts import parse_prompt
@@ -170,8 +169,13 @@ class PromptToPromptEdit(io.ComfyNode):
                 )
             asked = parse_prompt(target, inversion.model.model.tokenizer)
             with torch.inference_mode(False):
-                place = edited_place(inversion.inversion.prompt, asked, prior, reweighted=settings.reweight)
-                place = grow(place, composite_grow) if composite_grow else place
+                place = edited_place(
+                    inversion.inversion.prompt,
+                    asked,
+                    prior,
+                    reweighted=settings.reweight,
+                    grown=composite_grow,
+                )
         result = edited_by(edit, inversion, target, settings, prior)
         if place is not None:
             with torch.inference_mode(False):

@@ -49,6 +49,8 @@ TUNINGS: dict[str, TuningSettings] = {
     "16 x 20": FAST,
     "16 x 10": replace(FAST, learning_rate=10.0),
     "16 x 40": replace(FAST, learning_rate=40.0),
+    "16 x 28": replace(FAST, learning_rate=28.0),
+    "24 x 20": replace(FAST, inner_steps=24),
     "31 x 20": replace(FAST, inner_steps=31),
     "31 x 40": replace(FAST, inner_steps=31, learning_rate=40.0),
     "16 x 20, 1 refresh": replace(FAST, refreshes=1),

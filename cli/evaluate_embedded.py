@@ -310,7 +310,11 @@ def _amused(
     from ..locinv_core.embedded.scenes import caption
     from ..locinv_core.images import save_png
     from ..locinv_core.pictures import contact_sheet
-    from ..region_core.embedded.evaluation import codes_and_reconstructions, draw_with_amused
+    from ..region_core.embedded.evaluation import (
+        codes_and_reconstructions,
+        draw_with_amused,
+        edit_with_amused,
+    )
 
     folder = _regions_model(args, "amused")
     made, values, used = codes_and_reconstructions(folder / "vqvae", images)
@@ -321,6 +325,8 @@ def _amused(
     judge = train_judge(args.work / "judge.safetensors", steps=args.judge_steps, report=report)
     rebuilt, _ = judge_pictures(judge, made, specs)
     shares, verdicts = judge_pictures(judge, drawn, specs)
+    edited, wanted = edit_with_amused(folder, [spec.seed for spec in specs], seed=args.seed, report=report)
+    edit_shares, edit_verdicts = judge_pictures(judge, edited, wanted)
     mean = sum(values) / len(values)
     figures["amused"] = {
         "guidance": args.guidance,
@@ -329,6 +335,7 @@ def _amused(
         "codes_in_use": used,
         "judge_on_reconstructions": rebuilt,
         "text_to_image": shares,
+        "edits": edit_shares,
     }
     cells = [("" if ok else "WRONG: ") + text for text, ok in zip(texts, verdicts, strict=True)]
     save_png(
@@ -336,10 +343,18 @@ def _amused(
     )
     pairs = [cell for i in range(min(8, len(texts))) for cell in (("scene", images[i]), ("codes", made[i]))]
     save_png(contact_sheet(pairs, columns=8), args.out / "amused_reconstructions.png")
+    told = zip([caption(spec) for spec in wanted[:16]], edit_verdicts, strict=False)
+    edits = [
+        cell
+        for i, (text, ok) in enumerate(told)
+        for cell in (("scene", images[i]), (("" if ok else "WRONG: ") + text, edited[i]))
+    ]
+    save_png(contact_sheet(edits, columns=8), args.out / "amused_edits.png")
     return [
         ("aMUSEd's codes: PSNR, mean", f"{mean:.2f} dB"),
         ("aMUSEd's codes: PSNR, worst", f"{min(values):.2f} dB"),
         ("aMUSEd's codes in use", str(used)),
         (f"aMUSEd's codes, judge: {_JUDGED['all']}", f"{rebuilt['all']:.1%}"),
         *_text_rows("aMUSEd text to image", shares),
+        *_text_rows("aMUSEd's edits in the thing's box", edit_shares),
     ]

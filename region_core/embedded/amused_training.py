@@ -1,12 +1,14 @@
 """Training the embedded masked-token transformer (MaskGIT, Muse; aMUSEd in diffusers) and its text encoder.
 
-It learns to name the masked codes of a picture from the others and the caption. A share of the pictures has
-only a box masked, which is what editing inside a box asks for; a share of the captions is the empty one.
+It learns to name the masked codes of a picture from the others and the caption. Of most pictures one thing is
+masked, which is what editing inside a box asks for, half of them under a caption that names nothing else; a
+share of the captions is the empty one.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,10 +24,46 @@ from ...locinv_core.embedded.training_workers import rank, share
 from .exporting import write_amused_index, write_half
 from .recipe import TransformerRecipe
 
-__all__ = ["MICRO_CONDITIONS", "build_transformer", "draw_masks", "text_tower", "train_transformer"]
+__all__ = [
+    "MICRO_CONDITIONS",
+    "Captions",
+    "build_transformer",
+    "draw_masks",
+    "text_tower",
+    "thing_masks",
+    "train_transformer",
+]
 
 MICRO_CONDITIONS = (128.0, 128.0, 0.0, 0.0, 6.0)  # width, height, crop's corner, aesthetic score: as aMUSEd's
 _ENCODED = 2  # numbers that each of them becomes
+_MARGIN = 2  # most codes around a thing that are masked with it
+
+
+@dataclass(frozen=True, eq=False)
+class Captions:
+    """What the pictures of a training set show, in tokens.
+
+    Attributes:
+        whole: (N, V, L), V wordings of everything that a picture shows. empty: (L,), the empty caption.
+        alone: (N, T, L), of each of up to T things, in its place, without the others.
+        boxes: (N, T, 4), x0, y0, x1, y1 of the things, as shares of the sides. things: (N,), how many.
+    """
+
+    whole: Tensor
+    empty: Tensor
+    alone: Tensor
+    boxes: Tensor
+    things: Tensor
+
+    def draw(self, rows: Tensor, alone: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) and the box (B, 4) of one of its things for each of ``rows`` (B,).
+
+        alone: (B,) bool, whose tokens are of that thing alone.
+        """
+        thing = (torch.rand(len(rows), generator=rng) * self.things[rows]).long()
+        wording = torch.randint(self.whole.shape[1], (len(rows),), generator=rng)
+        ids = torch.where(alone[:, None], self.alone[rows, thing], self.whole[rows, wording])
+        return ids, self.boxes[rows, thing]
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModelWithProjection:
@@ -72,15 +110,36 @@ def draw_masks(count: int, grid: int, boxes: float, rng: torch.Generator) -> Ten
     sides = torch.randint(least, grid + 1, (count, 2), generator=rng)
     start = (torch.rand(count, 2, generator=rng) * (grid - sides + 1)).long()
     whole = torch.rand(count, generator=rng) >= boxes
+    return _masked(_windows(start, start + sides, grid) | whole.view(-1, 1, 1), shares, rng)
+
+
+def thing_masks(boxes: Tensor, grid: int, rng: torch.Generator) -> Tensor:
+    """As ``draw_masks``, each inside a box (B, 4) in shares of the sides: (B, grid, grid) bool.
+
+    The codes that a box touches, and on each side by chance up to two more; of half of them all codes, which
+    is how an editor begins, of the others a share by MaskGIT's schedule.
+    """
+    margins = torch.randint(_MARGIN + 1, boxes.shape, generator=rng)
+    start = (boxes[:, :2] * grid).floor().long() - margins[:, :2]
+    end = (boxes[:, 2:] * grid).ceil().long() + margins[:, 2:]
+    shares = torch.cos(torch.rand(len(boxes), generator=rng) * math.pi / 2)
+    shares[torch.rand(len(boxes), generator=rng) < 0.5] = 1.0
+    return _masked(_windows(start, end, grid), shares, rng)
+
+
+def _windows(start: Tensor, end: Tensor, grid: int) -> Tensor:
+    """Boxes from ``start`` to ``end``, (B, 2) each, x and y, the ends exclusive: (B, grid, grid) bool."""
     places = torch.arange(grid)
-    inside = [
-        (places >= start[:, k, None]) & (places < start[:, k, None] + sides[:, k, None]) for k in (0, 1)
-    ]
-    window = (inside[0][:, :, None] & inside[1][:, None, :]) | whole.view(-1, 1, 1)
-    order = torch.rand(count, grid, grid, generator=rng).masked_fill(~window, 2.0).flatten(1)
-    masked = (shares * window.flatten(1).sum(1)).ceil().long().clamp(min=1)
+    across, down = ((places >= start[:, k, None]) & (places < end[:, k, None]) for k in (0, 1))
+    return down[:, :, None] & across[:, None, :]
+
+
+def _masked(windows: Tensor, shares: Tensor, rng: torch.Generator) -> Tensor:
+    """A share (B,) of the codes inside each window (B, h, w), at least one: (B, h, w) bool."""
+    order = torch.rand(windows.shape, generator=rng).masked_fill(~windows, 2.0).flatten(1)
+    masked = (shares * windows.flatten(1).sum(1)).ceil().long().clamp(min=1)
     ranks = order.argsort(dim=1).argsort(dim=1)
-    return (ranks < masked[:, None]).view(count, grid, grid)
+    return (ranks < masked[:, None]).view_as(windows)
 
 
 class _Pair(nn.Module):
@@ -110,8 +169,7 @@ def _micro_conditions(count: int, rng: torch.Generator) -> Tensor:
 
 def train_transformer(
     codes: Tensor,
-    token_ids: Tensor,
-    empty_ids: Tensor,
+    captions: Captions,
     clip: CLIPModel,
     recipe: TransformerRecipe,
     checkpoint: Path,
@@ -125,8 +183,8 @@ def train_transformer(
     """Train, going on from ``checkpoint`` when it exists; worker 0 writes into ``out`` at every checkpoint.
 
     Args:
-        codes: (N, h, h) of the training pictures. token_ids: (N, V, L), V captions a picture.
-        empty_ids: (L,), of the empty caption. clip: whose text tower the text encoder starts as.
+        codes: (N, h, h) of the training pictures. captions: theirs.
+        clip: whose text tower the text encoder starts as.
         codebook: how many codes there are. tokenizer: the folder to copy it from.
     """
     torch.manual_seed(seed)
@@ -146,11 +204,16 @@ def train_transformer(
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         count = recipe.batch
         rows = torch.randint(len(codes), (count,), generator=rng)
-        which = torch.randint(token_ids.shape[1], (count,), generator=rng)
-        masks = draw_masks(count, codes.shape[-1], recipe.boxes, rng)
+        grid, of_thing = codes.shape[-1], torch.rand(count, generator=rng) < recipe.things
+        alone = of_thing & (torch.rand(count, generator=rng) < 0.5)
+        ids, boxes = captions.draw(rows, alone, rng)
+        ids[torch.rand(count, generator=rng) < recipe.dropout] = captions.empty
+        masks = torch.where(
+            of_thing.view(-1, 1, 1),
+            thing_masks(boxes, grid, rng),
+            draw_masks(count, grid, recipe.boxes, rng),
+        )
         micro = _micro_conditions(count, rng)
-        ids = token_ids[rows, which]
-        ids[torch.rand(count, generator=rng) < recipe.dropout] = empty_ids
         rows, masks, micro, ids = share(rows), share(masks), share(micro), share(ids)
         truth = codes[rows].long()
         tokens = torch.where(masks, codebook, truth)

@@ -1,7 +1,8 @@
 """Measuring the regions' models on scenes that none of them was trained on.
 
 The dual encoder by whether it picks the right text, the vision transformer by where its attention lies,
-aMUSEd by what its codes keep of a picture and by whether the pictures it draws show what their captions name.
+aMUSEd by what its codes keep of a picture, and by whether the pictures it draws show what their captions name
+and those it edits what they should become.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from diffusers import AmusedPipeline, VQModel
 from torch import Tensor
 
 from ...locinv_core.diffusers_folder import quiet_loading
+from ...locinv_core.embedded.backgrounds import place_phrase
 from ...locinv_core.embedded.evaluation import scene_images
 from ...locinv_core.embedded.fitting import Report
 from ...locinv_core.embedded.scenes import SceneSpec, caption, render, sample_scene, with_article
 from ...locinv_core.embedded.scenes_edits import sample_edit
 from ...locinv_core.metrics import psnr
+from ..amused import load_amused_editor
 from ..anchors import dino_anchors, random_anchors
 from ..features import VisionFeatures
 from ..guidance import Guide, quality
@@ -36,6 +39,7 @@ __all__ = [
     "attention_anchors",
     "codes_and_reconstructions",
     "draw_with_amused",
+    "edit_with_amused",
     "picks",
     "text_picks",
 ]
@@ -226,3 +230,28 @@ def draw_with_amused(
         )
         report(f"aMUSEd: {first + len(part)}/{len(texts)}")
     return torch.cat(pictures).float()
+
+
+def edit_with_amused(
+    folder: Path, seeds: Sequence[int], *, seed: int = 0, report: Report = lambda line: None
+) -> tuple[Tensor, list[SceneSpec]]:
+    """A thing of each scene changed inside its true box: pictures (N, 3, H, W), and what they should show.
+
+    The editor is told of the new thing alone, as ``regions`` tells it where it has found the thing.
+    """
+    editor = load_amused_editor(folder, device="cpu", dtype="float32", composite=True)
+    pictures, wanted = [], []
+    for number, scene_seed in enumerate(seeds, start=1):
+        spec = sample_scene(scene_seed)
+        edit, after = sample_edit(spec, 0)
+        picture, _ = render(spec)
+        image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+        x0, y0, x1, y1 = spec.objects[edit.index].box
+        mask = torch.zeros(1, 1, *image.shape[-2:])
+        mask[:, :, y0:y1, x0:x1] = 1
+        wish = f"{with_article(edit.target_phrase)} {place_phrase(spec.background)}"
+        pictures.append(editor.edit(image, mask, wish, seed))
+        wanted.append(after)
+        if number % 20 == 0:
+            report(f"aMUSEd's edits: {number}/{len(seeds)}")
+    return torch.cat(pictures), wanted

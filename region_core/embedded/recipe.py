@@ -19,6 +19,8 @@ class ClipRecipe:
         pairs: how many of them are in the batch a second time, after an edit, at most half of it, and a third
             time, beside the batch, with the edit in the wrong place.
         edited: scenes of the training set that are drawn after an edit, too.
+        attempted: how many of these an edit model edits as well, in ``attempt_steps`` steps, in right and in
+            wrong places. tried: how many of them are among a step's ``pairs``.
         scale: the most that cosines are multiplied by for the contrast. A low one asks for cosines far apart,
             which is what edits are scored by; OpenAI's may reach 100.
         rate: peak of a one-cycle schedule, for Muon; rate_of_ends: for AdamW, which trains vectors and
@@ -38,6 +40,9 @@ class ClipRecipe:
     batch: int = 48
     pairs: int = 18
     edited: int = 8000
+    attempted: int = 300
+    attempt_steps: int = 12
+    tried: int = 6
     scale: float = 10.0
     rate: float = 3e-3
     rate_of_ends: float = 1e-3
@@ -127,22 +132,25 @@ class TransformerRecipe:
         blocks: of convolution, before the transformer and after it. Nothing else tells places apart, by how
             far the picture's edge is: as many in all as half of the transformer's grid is wide (4 of 8), or
             the middle of a picture with all codes masked is one place.
-        boxes: share of pictures of which only a box is masked.
+        things: share of pictures of which one thing is masked, with its surroundings, which is what an editor
+            asks for; half of them under a caption of that thing alone.
+        boxes: share of the others of which only a box is masked, wherever it lies.
         rate, rate_of_ends: as in ``ClipRecipe``.
     """
 
-    width: int = 96
+    width: int = 112
     layers: int = 4
     heads: int = 4
-    inner: int = 144
+    inner: int = 192
     channels: int = 64
     blocks: int = 2
-    steps: int = 2400
+    steps: int = 14000
     batch: int = 32
     rate: float = 4e-3
     rate_of_ends: float = 1e-3
     average: float = 0.998
     dropout: float = 0.12
+    things: float = 0.6
     boxes: float = 0.4
     save_steps: int = 250
 
@@ -180,6 +188,9 @@ class RegionsRecipe:
                 batch=4,
                 pairs=2,
                 edited=3,
+                attempted=2,
+                attempt_steps=2,
+                tried=2,
             ),
             vit=replace(
                 self.vit,

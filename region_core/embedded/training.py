@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from ...locinv_core.embedded.dataset import (
     write_training_set,
 )
 from ...locinv_core.embedded.fitting import Report
+from ...locinv_core.embedded.scenes import SIDE, TRAINING_SEEDS, caption, sample_scene
 from ...locinv_core.embedded.training import encode_texts
-from .amused_training import train_transformer
+from .amused_training import Captions, train_transformer
+from .attempts import load_attempts, write_attempts
 from .clip_training import train_clip
 from .edited import load_edited, write_edited
 from .grounds import load_parts, write_parts
@@ -49,6 +52,7 @@ def check_recipe(recipe: RegionsRecipe, stages: tuple[str, ...], processes: int)
             "scenes of a batch": recipe.clip.batch,
             "poor crops of a batch": -(-recipe.clip.batch // 2),
             "pairs of a batch": recipe.clip.pairs,
+            "edited pairs of a batch": recipe.clip.tried,
         },
         "vit": {"scenes of a batch": recipe.vit.batch},
         "amused": {
@@ -113,10 +117,23 @@ def train_regions(
         edited = min(recipe.clip.edited, recipe.scenes)
         report(f"clip: drawing {edited} scenes after an edit, unless they are there")
         write_edited(work / "regions", edited, seed=recipe.seed, workers=processes)
+        workers.run_workers(processes, _attempt, recipe, out, work, report)
     for stage in (name for name in STAGES if name in stages):
         todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
         further = (start / "clip",) if stage == "clip" and start is not None else ()
         workers.run_workers(processes, todo, recipe, out, work, tokenizer, report, *further)
+
+
+def _attempted(recipe: RegionsRecipe) -> range:
+    """The training scenes that an edit model edits."""
+    return training_seeds(min(recipe.clip.attempted, recipe.clip.edited, recipe.scenes), first=recipe.seed)
+
+
+def _attempt(recipe: RegionsRecipe, out: Path, work: Path, report: Report) -> None:
+    """Edit this worker's share of them, by the edit model in ``out`` if it has one, else the package's."""
+    seeds = workers.share_unevenly(_attempted(recipe))
+    name = out if (out / "unet").is_dir() else "embedded"
+    write_attempts(work / "regions" / "attempts", seeds, name, steps=recipe.clip.attempt_steps, report=report)
 
 
 def _clip_stage(
@@ -130,6 +147,7 @@ def _clip_stage(
     train_clip(
         load_pictures(work / "scenes"),
         load_edited(work / "regions"),
+        load_attempts(work / "regions" / "attempts", _attempted(recipe)),
         training_seeds(recipe.scenes, first=recipe.seed),
         tokenizer,
         recipe.clip,
@@ -156,11 +174,9 @@ def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path,
     with quiet_loading():
         reader, clip = CLIPTokenizer.from_pretrained(tokenizer), CLIPModel.from_pretrained(out / "clip")
     seeds = training_seeds(recipe.scenes, first=recipe.seed)
-    texts = [text for seed in seeds for text in caption_variants(seed, recipe.captions)]
     train_transformer(
         codes,
-        encode_texts(reader, texts).view(len(seeds), recipe.captions, -1),
-        encode_texts(reader, [""])[0],
+        _captions(recipe, seeds, reader),
         clip,
         recipe.transformer,
         work / "regions" / "transformer.safetensors",
@@ -169,6 +185,27 @@ def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path,
         tokenizer=tokenizer,
         seed=recipe.seed,
         report=report,
+    )
+
+
+def _captions(recipe: RegionsRecipe, seeds: range, reader: CLIPTokenizer) -> Captions:
+    """What the scenes of the seeds show, all together and thing by thing."""
+    scenes = [sample_scene(seed) for seed in seeds]
+    most = max(len(scene.objects) for scene in scenes)
+    texts = [text for seed in seeds for text in caption_variants(seed, recipe.captions)]
+    alone, boxes = [], torch.zeros(len(scenes), most, 4)
+    for row, scene in enumerate(scenes):
+        for number in range(most):
+            thing = scene.objects[min(number, len(scene.objects) - 1)]
+            worded = sample_scene(scene.seed + (number + 1) * TRAINING_SEEDS.stop)
+            alone.append(caption(replace(worded, objects=(thing,), background=scene.background), vary=True))
+            boxes[row, number] = torch.tensor(thing.box) / SIDE
+    return Captions(
+        whole=encode_texts(reader, texts).view(len(scenes), recipe.captions, -1),
+        empty=encode_texts(reader, [""])[0],
+        alone=encode_texts(reader, alone).view(len(scenes), most, -1),
+        boxes=boxes,
+        things=torch.tensor([len(scene.objects) for scene in scenes]),
     )
 
 

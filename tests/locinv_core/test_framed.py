@@ -55,6 +55,9 @@ def test_an_edit_has_its_things_places_or_all_places_if_one_of_its_things_has_no
     prior = from_boxes({"cat": (0, 0, 8, 8), "star": (20, 20, 30, 30)}, (66, 70))
     assert torch.equal(edited_place(source, swap, prior), prior.mask("cat"))
     assert torch.equal(edited_place(source, other, prior), prior.union())
+    grown = edited_place(source, swap, prior, grown=2)
+    assert grown[:8, :10].all() and grown[:10, :8].all()  # two pixels more where the picture goes on
+    assert not grown[10:].any() and not grown[:, 10:].any()
 
 
 def test_an_edit_that_weighs_a_word_has_its_things_place_too():

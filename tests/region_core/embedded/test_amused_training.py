@@ -17,9 +17,11 @@ from transformers import CLIPTextModelWithProjection
 from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
 from pinpoint.region_core.embedded.amused_training import (
     MICRO_CONDITIONS,
+    Captions,
     build_transformer,
     draw_masks,
     text_tower,
+    thing_masks,
     train_transformer,
 )
 from pinpoint.region_core.embedded.clip_training import build_clip
@@ -86,6 +88,53 @@ def test_masks_in_boxes_leave_the_rest_of_the_picture() -> None:
     assert max(spans) <= 1
     # Sides are even in 3 to 16, so a box covers (9.5 / 16)^2 of the picture on average.
     assert sum(spans) / len(spans) == pytest.approx((9.5 / 16) ** 2, abs=0.06)
+
+
+def test_masks_of_things_cover_the_codes_that_a_thing_touches_and_a_few_around_it() -> None:
+    # From pixel 40 to 70 and 16 to 48 of 128: columns 5 to 8 and rows 2 to 5 of 16; up to two more a side.
+    boxes = torch.tensor([[40.0, 16.0, 70.0, 48.0]]).expand(2000, 4) / 128
+    masks = thing_masks(boxes, 16, torch.Generator().manual_seed(0))
+    most = torch.zeros(16, 16, dtype=torch.bool)
+    most[0:8, 3:11] = True
+    assert not bool((masks & ~most).any())
+    counts = masks.flatten(1).sum(1)
+    assert counts.min().item() >= 1 and counts.max().item() == 64
+    # A margin is 0, 1 or 2: a side has 4 + 2 codes in the mean, a window 36. Half are masked whole, of the
+    # others 2/π in the mean.
+    assert counts.float().mean().item() == pytest.approx(36 * (0.5 + 1 / math.pi), rel=0.03)
+    whole = masks[:, 2:6, 5:9].flatten(1).all(1).float().mean()
+    # All 16 codes of the thing: the half, and of the others the mean of cos(u π/2)^16, by Wallis 15!!/16!!.
+    assert whole.item() == pytest.approx(0.5 + 0.5 * 0.196, abs=0.03)
+
+
+def two_scenes() -> Captions:
+    """The first picture shows one thing, the second two: wordings 1x, what a thing is alone 2x, empty 0."""
+    return Captions(
+        whole=torch.tensor([[[10], [11]], [[15], [16]]]),
+        empty=torch.tensor([0]),
+        alone=torch.tensor([[[20], [20]], [[25], [26]]]),
+        boxes=torch.tensor([[[0.0] * 4, [0.0] * 4], [[0.5] * 4, [0.6] * 4]]),
+        things=torch.tensor([1, 2]),
+    )
+
+
+def test_a_thing_alone_has_its_own_caption_and_box() -> None:
+    rows = torch.tensor([0, 1]).repeat(200)
+    alone = torch.tensor([True, True, False, False]).repeat(100)
+    ids, boxes = two_scenes().draw(rows, alone, torch.Generator().manual_seed(0))
+    seen = {
+        (int(row), bool(one), int(token), round(float(box[0]), 1))
+        for row, one, token, box in zip(rows, alone, ids[:, 0], boxes, strict=True)
+    }
+    of_the_second = {(1, False, token, box) for token in (15, 16) for box in (0.5, 0.6)}
+    assert seen == {
+        (0, True, 20, 0.0),
+        (0, False, 10, 0.0),
+        (0, False, 11, 0.0),
+        (1, True, 25, 0.5),
+        (1, True, 26, 0.6),
+        *of_the_second,
+    }
 
 
 def test_codes_and_their_pictures_are_those_of_diffusers_aMUSEd() -> None:
@@ -199,8 +248,13 @@ def test_what_is_certain_is_predicted_with_certainty_as_the_pipelines_ask(tmp_pa
     ids = torch.tensor([632, 320, 539, *[633] * 37])
     train_transformer(
         torch.full((3, 8, 8), 5, dtype=torch.int16),
-        ids.expand(3, 1, -1),
-        torch.tensor([632, *[633] * 39]),
+        Captions(
+            whole=ids.expand(3, 1, -1),
+            empty=torch.tensor([632, *[633] * 39]),
+            alone=ids.expand(3, 1, -1),
+            boxes=torch.tensor([0.2, 0.2, 0.8, 0.8]).expand(3, 1, -1),
+            things=torch.ones(3, dtype=torch.long),
+        ),
         build_clip(SMOKE.clip, vocabulary=634, length=40),
         recipe,
         tmp_path / "transformer.safetensors",
@@ -240,4 +294,4 @@ def test_aMUSEds_models_keep_to_their_size(tmp_path: Path) -> None:
     for name, model in (("vqvae", vq), ("text", text_tower(clip)), ("transformer", transformer)):
         write_half(model, tmp_path / name)
     size = sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors"))
-    assert size < 4_500_000  # of 24 MiB for everything, the other models have 20.3 million bytes
+    assert size < 4_800_000  # of 24 MiB for everything, the other models have 20.3 million bytes

@@ -14,6 +14,7 @@ from .run_options import check_seed
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..locinv_core.model import EditModel
     from ..locinv_core.run import Run
     from ..region_core.editors import Editor
     from ..region_core.features import VisionFeatures
@@ -37,6 +38,8 @@ class _Networks:
     """What a run looks at the picture, edits it and judges it with."""
 
     editor: Editor
+    reader: EditModel | None
+    """Whose attention tells where the word is."""
     vision: VisionFeatures
     guide: Guide
 
@@ -67,6 +70,12 @@ def add_parser(subparsers: Subparsers) -> None:
         help="the caption's word that the edit is about: it is found, and only boxes near it are edited."
         " auto: the one noun that the prompt changes, unless anchors or sizes are random; none: all boxes,"
         " as published (default auto)",
+    )
+    parser.add_argument(
+        "--reader",
+        metavar="embedded|DIR|FILE",
+        help="a text-to-image model to look for the word with (default: the editor's own; inpaint and amused"
+        " have none, and look for nothing unless --model is embedded, too)",
     )
     parser.add_argument(
         "--model",
@@ -210,7 +219,8 @@ def run(args: argparse.Namespace) -> int:
                 steps=args.steps,
                 **_settings_of(args),
             )
-        found = _edit(args, image, _Networks(editor, vision, guide), books)
+            networks = _Networks(editor, _reader(args, editor), vision, guide)
+        found = _edit(args, image, networks, books)
     with filled_folder(args.out) as folder:
         report = write_regions(folder, args, image, editor, found, books)
     print(regions_summary(report))
@@ -232,6 +242,23 @@ def window_of(args: argparse.Namespace) -> float | None:
         return None
     check_window(window)
     return float(window)
+
+
+def _reader(args: argparse.Namespace, editor: Editor) -> EditModel | None:
+    """The text-to-image model that looks for the word, if there is one."""
+    from ..locinv_core.loading import load_edit_model
+    from ..region_core.word_place import reading_model
+
+    own = reading_model(editor)
+    if args.reader is None and (own is not None or args.model != "embedded" or not _looks(args)):
+        return own
+    return load_edit_model(args.reader or "embedded", device=args.device, dtype=args.dtype)
+
+
+def _looks(args: argparse.Namespace) -> bool:
+    """Whether the word is looked for."""
+    random = "random" in (args.anchors, args.sizes)
+    return bool(args.word != "none" and not (args.word == "auto" and random))
 
 
 def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -256,6 +283,10 @@ def _check_numbers(args: argparse.Namespace) -> None:
     plan_named(args.plan).with_finalists(args.finalists)
     if not args.word.strip():
         raise ValueError(f"word: got {args.word!r}, wants a word of the caption, auto or none")
+    if args.reader is not None and not _looks(args):
+        raise ValueError(
+            f"reader: got {args.reader!r}, but nothing is looked for: --word none, or random boxes"
+        )
     if args.edit_prompt is not None and not args.edit_prompt.strip():
         raise ValueError(f"edit prompt is empty: got {args.edit_prompt!r}, wants what to draw in a box")
     for name in ("k", "m"):
@@ -271,17 +302,17 @@ def _located(
 ) -> Located | None:
     """Where the word of --word is; None for none, and for auto where there is no one word to find.
 
-    Raises ValueError for a word that the caption lacks, and for one that the editor's model cannot find.
+    Raises ValueError for a word that the caption lacks, and for one that no model is there to find.
     """
-    from ..region_core.word_place import find_changed, reading_model
+    from ..region_core.word_place import find_changed
 
-    model, auto = reading_model(networks.editor), args.word == "auto"
-    if args.word == "none" or (auto and (model is None or "random" in (args.anchors, args.sizes))):
+    auto, model = args.word == "auto", networks.reader
+    if not _looks(args) or (auto and model is None):
         return None
     if model is None:
         raise ValueError(
             f"word: got {args.word!r}, and the editor {args.editor!r} has no attention to find it by, wants"
-            " auto or none; or the editor blended"
+            " auto or none; or --reader, a text-to-image model"
         )
     word = None if auto else args.word
     return find_changed(
@@ -328,8 +359,8 @@ def _edit(
     if located is not None:
         proposals, spacing = proposed(placed=True)
     whole = isinstance(networks.editor, LocInvEditor)  # it edits the whole caption into the whole prompt
-    if located is not None and args.edit_prompt is None and not whole:
-        told = edit_prompt_for(networks.editor, args.caption, args.prompt, located.word)
+    if located is not None and networks.reader is not None and args.edit_prompt is None and not whole:
+        told = edit_prompt_for(networks.reader, args.caption, args.prompt, located.word)
     scores = learn_regions(
         image,
         proposals,

@@ -110,14 +110,11 @@ def find_changed(
     return locate_word(model, vision, guide, image, reading, word, run=run)
 
 
-def edit_prompt_for(editor: Editor, caption: str, prompt: str, word: str) -> str:
+def edit_prompt_for(model: EditModel, caption: str, prompt: str, word: str) -> str:
     """What an editor should be told of an edit about the caption's `word`: see `without_company`.
 
-    The prompt as it is, where the editor has no model that reads words, or one that would cut it.
+    model: what has found the word. The prompt as it is, where it would cut that.
     """
-    model = reading_model(editor)
-    if model is None:
-        return prompt
     try:
         wanted = parse_prompt(prompt, model.tokenizer)
     except ValueError:

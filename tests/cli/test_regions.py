@@ -142,6 +142,16 @@ def test_the_other_editors_work_with_models_of_their_own(image, models, tmp_path
     assert (report["strength"], report["guidance"]) == ((0.75, 7.5) if editor == "inpaint" else (1.0, 10.0))
 
 
+@pytest.mark.parametrize("editor", ["inpaint", "amused"])
+def test_another_model_may_look_for_the_word_where_the_editor_cannot(image, models, tmp_path, editor):
+    words = ("--editor", editor, "--model", str(models[editor]), "--reader", str(models["plain"]))
+    texts = ("--caption", "a red cat and a dog", "--prompt", "a red cat and a fox")
+    assert pinpoint_regions(image, models, tmp_path, *words, *texts) == 0
+    report = report_of(tmp_path)
+    assert (report["word"]["word"], report["edit_prompt"]) == ("dog", "a fox")
+    assert 0 < report["forward_equivalents"]["locate"] < 6
+
+
 def test_locinv_edits_the_caption_into_the_prompt_in_every_box(image, models, tmp_path):
     more = ("--editor", "locinv", "--prompt", "a red fox", "--steps", "4")
     assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
@@ -290,6 +300,11 @@ BAD = {
         ["--editor", "inpaint", "--model", "{inpaint}", "--word", "cat"],
         "word: got 'cat', and the editor 'inpaint'",
     ),
+    "a reader with nothing to look for": (
+        ["--reader", "embedded", "--word", "none"],
+        "reader: got 'embedded'",
+    ),
+    "a reader that is no model": (["--reader", "nothing"], "nothing"),
     "an empty edit prompt": (["--edit-prompt", " "], "edit prompt is empty"),
     "a prompt that is the caption": (["--prompt", CAPTION], "caption"),
     "an editor that needs another UNet": (["--editor", "inpaint"], "reads 4 channels, wants 9"),

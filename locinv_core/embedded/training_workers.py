@@ -7,17 +7,15 @@ not once an operation.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "meet", "rank", "run_workers", "share", "share_unevenly"]
-
-Item = TypeVar("Item")
+__all__ = ["average_gradients", "meet", "rank", "run_workers", "share"]
 
 
 def rank() -> int:
@@ -43,11 +41,6 @@ def share(batch: Tensor) -> Tensor:
     if len(batch) % workers:
         raise ValueError(f"batch: got {len(batch)} rows, needs a multiple of the {workers} workers")
     return batch[rank() :: workers]
-
-
-def share_unevenly(items: Sequence[Item]) -> Sequence[Item]:
-    """This worker's items, every ``workers``-th; some workers may have one more than others."""
-    return items[rank() :: dist.get_world_size()] if dist.is_initialized() else items
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

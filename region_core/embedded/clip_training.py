@@ -6,8 +6,7 @@ second time, with one thing edited, and a third time with the edit in the wrong 
 for: a score of edits has to tell these three apart above all, so it is learned, too.
 
 A contrast asks only that what belongs together is nearer than the rest. A score adds up cosines with texts
-and with pictures, so what belongs together is also drawn to the cosine 1. And of what an edit model made of
-some of the scenes, in right and in wrong places, the score is to prefer what is nearer to the true edit.
+and with pictures, so what belongs together is also drawn to the cosine 1.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from ...locinv_core.diffusers_folder import quiet_loading
 from ...locinv_core.embedded.fitting import Report, fit, gathered
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
-from .attempts import ATTEMPTS, in_part
 from .exporting import write_clip
 from .recipe import ClipRecipe
 from .views import look, mirrored, softened, toned, uniform
@@ -40,7 +38,6 @@ from .wording import (
 )
 
 __all__ = [
-    "attempt_loss",
     "botched",
     "build_clip",
     "contrast",
@@ -53,7 +50,6 @@ __all__ = [
 
 _PHRASES_IN_SCENES = 0.5
 _TOGETHER = 2.0
-_NEARER = 1.25  # one of two edits is to have the higher score if the other's error is so many times its own
 
 
 def build_clip(recipe: ClipRecipe, *, vocabulary: int, length: int) -> CLIPModel:
@@ -129,7 +125,6 @@ class _Batch:
         self,
         pictures: Tensor,
         edited: Tensor,
-        attempts: Tensor,
         seeds: Sequence[int],
         tokenizer: CLIPTokenizer,
         recipe: ClipRecipe,
@@ -138,8 +133,6 @@ class _Batch:
         count, again = recipe.batch, recipe.pairs
         rows = torch.randint(len(pictures), (count - 2 * again,), generator=rng)
         twice = torch.randint(len(edited), (again,), generator=rng)
-        tried = torch.randint(len(attempts), (recipe.tried,), generator=rng)
-        twice[: len(tried)] = tried
         rows = torch.cat([rows, twice, len(pictures) + twice])  # the edited follow all others
         words, size = numpy_generator(rng), pictures.shape[-1]
         examples = [
@@ -156,14 +149,10 @@ class _Batch:
         good = torch.tensor([example.window for example in examples])
         poor = torch.tensor([example.poor for example in examples[::2]])
         places = [botched_places(seeds[row], words, size=size) for row in twice.tolist()]
-        views = count * 2 + len(poor) + again + ATTEMPTS * len(tried)
+        views = count * 2 + len(poor) + again
         mirror = torch.rand(views, generator=rng) < 0.5
         soft = uniform((views,), -1, 1, rng).clamp(min=0)
         gains, shifts = uniform((views, 3), 0.92, 1.08, rng), uniform((views, 3), -0.03, 0.03, rng)
-
-        shown = [
-            in_part(pictures[row], attempt, words) for row in tried.tolist() for attempt in attempts[row]
-        ]
 
         def scene(row: int) -> Tensor:
             return pictures[row] if row < len(pictures) else edited[row - len(pictures)]
@@ -176,21 +165,14 @@ class _Batch:
             (good, lambda k: scene(int(rows[k]))),
             (poor, lambda k: scene(int(rows[2 * k]))),
             (whole[:again], spoilt),
-            (whole[:1].expand(len(shown), -1), lambda k: shown[k]),
         ]
         parts, first = [], 0
-        for windows, picture in groups:
+        for windows, shown in groups:
             mine = share(torch.arange(len(windows)))
-            seen = look(torch.stack([picture(k) for k in mine.tolist()]), windows[mine], recipe.side)
+            seen = look(torch.stack([shown(k) for k in mine.tolist()]), windows[mine], recipe.side)
             mine = first + mine
             parts.append(toned(softened(mirrored(seen, mirror[mine]), soft[mine]), gains[mine], shifts[mine]))
             first += len(windows)
-        away = (
-            torch.stack(shown).float().view(len(tried), ATTEMPTS, *edited.shape[1:])
-            - edited[tried, None].float()
-        )
-        source = pictures[tried].float() - edited[tried].float()
-        self.errors = torch.cat([source[:, None], away], dim=1).square().flatten(2).mean(dim=2)
         self.sizes = [len(part) for part in parts]
         self.images = torch.cat(parts)
         captions = [example.caption for example in examples] + [example.altered for example in examples]
@@ -222,28 +204,12 @@ def edit_loss(sources: Tensor, edits: Tensor, spoilt: Tensor, captions: Tensor, 
     return F.cross_entropy(scale * score[..., 0], torch.zeros(len(edits), dtype=torch.long))
 
 
-def attempt_loss(
-    sources: Tensor, attempts: Tensor, captions: Tensor, errors: Tensor, scale: Tensor
-) -> Tensor:
-    """How likely ``scale`` · S takes the worse of two edits for the better one: mean of −log σ over the pairs
-    of which one's error is 1.25 times the other's or more.
-
-    sources, captions: unit vectors (P, e). attempts: (P, A, e). errors: (P, 1 + A), to the true edit, first
-    the source's own.
-    """
-    shown = torch.cat([sources[:, None], attempts], dim=1)
-    score = (2 * (shown @ captions[:, :, None]) + shown @ sources[:, :, None])[..., 0]
-    lead = score[:, :, None] - score[:, None, :]
-    nearer = _NEARER * errors[:, :, None] <= errors[:, None, :]
-    return F.softplus(-scale * lead)[nearer].sum() / nearer.sum().clamp(min=1)
-
-
 def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, str]:
     examples, count = batch.examples, len(batch.examples)
     with torch.autocast("cpu", torch.bfloat16):
         images = embed_images(model, batch.images)
         captions, phrases = embed_texts(model, batch.caption_ids), embed_texts(model, batch.phrase_ids)
-    scenes, crops, poor, spoilt, tried = (gathered(part) for part in images.split(batch.sizes))
+    scenes, crops, poor, spoilt = (gathered(part) for part in images.split(batch.sizes))
     captions, phrases = gathered(captions), gathered(phrases)
     scale = model.logit_scale.clamp(max=math.log(most_scale)).exp()
 
@@ -265,26 +231,20 @@ def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, s
     found = contrast(inside, of_scene) + contrast(inside[:, :count].T, of_scene[:, :count].T)
     together = (1 - (scenes * captions[:count]).sum(1)).mean() + (1 - (crops * phrases[:count]).sum(1)).mean()
     first = count - len(spoilt)  # the edited scenes are the last of the batch, their sources come before them
-    sources, wanted = scenes[first - len(spoilt) : first], captions[first:count]
-    edits = edit_loss(sources, scenes[first:count], spoilt, wanted, scale)
-    tries = len(batch.errors)
-    attempts = attempt_loss(
-        sources[:tries], tried.view(tries, ATTEMPTS, -1), wanted[:tries], batch.errors, scale
+    edits = edit_loss(
+        scenes[first - len(spoilt) : first], scenes[first:count], spoilt, captions[first:count], scale
     )
-    loss = (whole + parts + _PHRASES_IN_SCENES * found) / 2 + _TOGETHER * together + edits + attempts
+    loss = (whole + parts + _PHRASES_IN_SCENES * found) / 2 + _TOGETHER * together + edits
     with torch.no_grad():
         right = (by_scene[:, :count].argmax(1) == torch.arange(count)).float().mean()
         figures = f"scenes {whole.item() / 2:.3f} crops {parts.item() / 2:.3f} phrases {found.item() / 2:.3f}"
-        figures += (
-            f" together {1 - together.item() / 2:.3f} edits {edits.item():.3f} attempts {attempts.item():.3f}"
-        )
+        figures += f" together {1 - together.item() / 2:.3f} edits {edits.item():.3f}"
     return loss, f"{figures} right {right.item():.1%} of {count} scale {scale.item():.1f}"
 
 
 def train_clip(
     pictures: Tensor,
     edited: Tensor,
-    attempts: Tensor,
     seeds: Sequence[int],
     tokenizer_folder: Path,
     recipe: ClipRecipe,
@@ -297,8 +257,7 @@ def train_clip(
 ) -> None:
     """Train on pictures (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
 
-    ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit (``edited_picture``),
-    ``attempts`` (A, ATTEMPTS, 3, H, W), A at most E, what an edit model made of the first of these edits.
+    ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit (``edited_picture``).
     ``start``: a folder that ``write_clip`` has written, to go on from in place of random weights.
     Worker 0 writes the averaged model, with the tokenizer, into ``out`` at every checkpoint.
     """
@@ -312,7 +271,7 @@ def train_clip(
     model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        return _loss(model, _Batch(pictures, edited, attempts, seeds, tokenizer, recipe, rng), recipe.scale)
+        return _loss(model, _Batch(pictures, edited, seeds, tokenizer, recipe, rng), recipe.scale)
 
     fit(
         "clip",

@@ -19,8 +19,6 @@ class ClipRecipe:
         pairs: how many of them are in the batch a second time, after an edit, at most half of it, and a third
             time, beside the batch, with the edit in the wrong place.
         edited: scenes of the training set that are drawn after an edit, too.
-        attempted: how many of these an edit model edits as well, in ``attempt_steps`` steps, in right and in
-            wrong places. tried: how many of them are among a step's ``pairs``.
         scale: the most that cosines are multiplied by for the contrast. A low one asks for cosines far apart,
             which is what edits are scored by; OpenAI's may reach 100.
         rate: peak of a one-cycle schedule, for Muon; rate_of_ends: for AdamW, which trains vectors and
@@ -40,9 +38,6 @@ class ClipRecipe:
     batch: int = 48
     pairs: int = 18
     edited: int = 8000
-    attempted: int = 300
-    attempt_steps: int = 12
-    tried: int = 6
     scale: float = 10.0
     rate: float = 3e-3
     rate_of_ends: float = 1e-3
@@ -188,9 +183,6 @@ class RegionsRecipe:
                 batch=4,
                 pairs=2,
                 edited=3,
-                attempted=2,
-                attempt_steps=2,
-                tried=2,
             ),
             vit=replace(
                 self.vit,

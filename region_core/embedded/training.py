@@ -26,7 +26,6 @@ from ...locinv_core.embedded.fitting import Report
 from ...locinv_core.embedded.scenes import SIDE, TRAINING_SEEDS, caption, sample_scene
 from ...locinv_core.embedded.training import encode_texts
 from .amused_training import Captions, train_transformer
-from .attempts import load_attempts, write_attempts
 from .clip_training import train_clip
 from .edited import load_edited, write_edited
 from .grounds import load_parts, write_parts
@@ -52,7 +51,6 @@ def check_recipe(recipe: RegionsRecipe, stages: tuple[str, ...], processes: int)
             "scenes of a batch": recipe.clip.batch,
             "poor crops of a batch": -(-recipe.clip.batch // 2),
             "pairs of a batch": recipe.clip.pairs,
-            "edited pairs of a batch": recipe.clip.tried,
         },
         "vit": {"scenes of a batch": recipe.vit.batch},
         "amused": {
@@ -117,23 +115,10 @@ def train_regions(
         edited = min(recipe.clip.edited, recipe.scenes)
         report(f"clip: drawing {edited} scenes after an edit, unless they are there")
         write_edited(work / "regions", edited, seed=recipe.seed, workers=processes)
-        workers.run_workers(processes, _attempt, recipe, out, work, report)
     for stage in (name for name in STAGES if name in stages):
         todo = {"clip": _clip_stage, "vit": _vit_stage, "amused": _amused_stage}[stage]
         further = (start / "clip",) if stage == "clip" and start is not None else ()
         workers.run_workers(processes, todo, recipe, out, work, tokenizer, report, *further)
-
-
-def _attempted(recipe: RegionsRecipe) -> range:
-    """The training scenes that an edit model edits."""
-    return training_seeds(min(recipe.clip.attempted, recipe.clip.edited, recipe.scenes), first=recipe.seed)
-
-
-def _attempt(recipe: RegionsRecipe, out: Path, work: Path, report: Report) -> None:
-    """Edit this worker's share of them, by the edit model in ``out`` if it has one, else the package's."""
-    seeds = workers.share_unevenly(_attempted(recipe))
-    name = out if (out / "unet").is_dir() else "embedded"
-    write_attempts(work / "regions" / "attempts", seeds, name, steps=recipe.clip.attempt_steps, report=report)
 
 
 def _clip_stage(
@@ -147,7 +132,6 @@ def _clip_stage(
     train_clip(
         load_pictures(work / "scenes"),
         load_edited(work / "regions"),
-        load_attempts(work / "regions" / "attempts", _attempted(recipe)),
         training_seeds(recipe.scenes, first=recipe.seed),
         tokenizer,
         recipe.clip,

@@ -15,7 +15,6 @@ from pinpoint.locinv_core.embedded.palette import COLOURS
 from pinpoint.locinv_core.embedded.scenes import NOUNS, sample_scene
 from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
 from pinpoint.region_core.embedded.clip_training import (
-    attempt_loss,
     build_clip,
     contrast,
     edit_loss,
@@ -59,23 +58,6 @@ def test_the_loss_of_edits_agrees_with_a_hand_calculation() -> None:
     expected = -math.log(math.exp(6.6) / (math.exp(6.6) + math.exp(3.0) + math.exp(6.0)))
     loss = edit_loss(source, edit, spoilt, caption, torch.tensor(3.0))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_worse_of_two_attempts_is_to_have_the_lower_score() -> None:
-    source, caption = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    attempts = torch.tensor([[[0.6, 0.8], [0.8, 0.6]]])
-    errors = torch.tensor([[0.03, 0.01, 0.012]])
-    # S: source 1, attempts 2.2 and 2; times 3. Both attempts are nearer to the truth than the source; their
-    # own errors are too near each other to tell them apart.
-    expected = (math.log(1 + math.exp(-3.6)) + math.log(1 + math.exp(-3.0))) / 2
-    loss = attempt_loss(source, attempts, caption, errors, torch.tensor(3.0))
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
-    turned = attempt_loss(source, attempts, caption, torch.tensor([[0.01, 0.02, 0.01]]), torch.tensor(3.0))
-    # The first attempt is worse than the source and than the second.
-    expected = (math.log(1 + math.exp(3.6)) + math.log(1 + math.exp(0.6))) / 2
-    assert turned.item() == pytest.approx(expected, rel=1e-5)
-    alike = attempt_loss(source, attempts, caption, torch.full((1, 3), 0.01), torch.tensor(3.0))
-    assert alike.item() == 0.0
 
 
 def test_overlap_is_torchvisions() -> None:

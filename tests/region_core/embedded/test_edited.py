@@ -13,7 +13,6 @@ from pinpoint.locinv_core.embedded.dataset import load_pictures, write_training_
 from pinpoint.locinv_core.embedded.scenes import NOUNS, render, sample_scene
 from pinpoint.locinv_core.embedded.scenes_edits import sample_edit
 from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
-from pinpoint.region_core.embedded.attempts import ATTEMPTS
 from pinpoint.region_core.embedded.clip_training import botched, train_clip
 from pinpoint.region_core.embedded.edited import load_edited, write_edited
 from pinpoint.region_core.embedded.recipe import RegionsRecipe
@@ -101,7 +100,6 @@ def test_an_encoder_of_smaller_pictures_than_the_scenes_trains_on_them_too(tmp_p
     train_clip(
         load_pictures(tmp_path / "scenes"),
         load_edited(tmp_path),
-        torch.zeros(2, ATTEMPTS, 3, 128, 128, dtype=torch.uint8),
         range(4),
         EMBEDDED_FOLDER / "tokenizer",
         replace(RegionsRecipe().smoke().clip, side=64),

@@ -100,8 +100,6 @@ class Outset:
     """(K, M) float32: what is added to each box's loss."""
     near: tuple[bool, ...] | None = None
     """For each anchor, whether it has boxes near the place that was given; None where none was."""
-    fits: Tensor | None = None
-    """(K, M) float32: how well each box fits that place, from 0 to 1."""
 
     @classmethod
     def unplaced(cls, proposals: RegionProposals) -> Outset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,24 +11,10 @@ from torch import Tensor
 from ..locinv_core.run import Run
 from .guidance import Guide, quality
 from .learning import RegionScores
-from .places import further_boxes
 from .proposals import PixelBox, pixel_box
 
 CHOOSE_STAGE = "choosing"
 FINAL_STAGE = "final edits"
-_FURTHER = 2  # boxes that are tried besides those that were chosen
-
-
-class _Try(NamedTuple):
-    """One edit to choose among: in which box of which anchor, and which take of it."""
-
-    anchor: int
-    box: int
-    take: int
-
-    def pixels(self, scores: RegionScores) -> PixelBox:
-        """Its box."""
-        return pixel_box(scores.proposals.boxes[self.anchor, self.box], scores.proposals.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +40,7 @@ class Candidate:
     near: bool = True
     """Whether the box is near the place that was given; True where none was."""
     take: int = 0
-    """1 for a second take in the box, 2 for a third …; 0 is the box's own edit."""
+    """1 for a second take in the box that another anchor has chosen, 2 for a third …; 0 is the box's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +75,7 @@ def choose(
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
     has another take in one of those, from noise of its own or with other settings of the editor, as long as
-    the editor has any, and then the edits of up to two other boxes that fit the place nearly as well, unless
-    the plan wants fewer edits in full.
+    the editor has any, unless the plan wants fewer edits in full.
     """
     run = run or Run()
     edits, size = scores.edits, scores.proposals.size
@@ -111,8 +95,8 @@ def choose(
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
             takes: dict[int, Tensor] = {}
-            for take in sorted({other.take for other in retaken.values()}):
-                alike = {i: other.pixels(scores) for i, other in retaken.items() if other.take == take}
+            for take in sorted({take for _, take in retaken.values()}):
+                alike = {i: boxes[of] for i, (of, its) in retaken.items() if its == take}
                 made = edits.edited(list(alike.values()), take=take, run=run)
                 takes |= dict(zip(alike, made, strict=True))
         with run.stage(CHOOSE_STAGE):
@@ -121,21 +105,21 @@ def choose(
             t2i, i2i = similarities(images)
             total = quality(t2i, i2i, alpha, beta)  # Eq. 7
             run.report(1, 1)
-    tries = [retaken.get(i, _Try(i, scores.chosen[i], 0)) for i in range(len(boxes))]
+    own = [retaken.get(i, (i, 0)) for i in range(len(boxes))]
     candidates = [
         Candidate(
-            box=_four(scores.proposals.boxes[one.anchor, one.box]),
-            anchor=_two(scores.proposals.anchors[one.anchor]),
+            box=_four(scores.boxes[of]),
+            anchor=_two(scores.proposals.anchors[of]),
             index=i,
             s_t2i=float(t2i[i]),
             s_i2i=float(i2i[i]),
             score=float(total[i]),
             image=images[i : i + 1].cpu(),
-            final=one.take > 0 or edits.in_full(one.pixels(scores)),
-            near=i in retaken or scores.near is None or scores.near[i],
-            take=one.take,
+            final=take > 0 or edits.in_full(boxes[of]),
+            near=scores.near is None or scores.near[of],
+            take=take,
         )
-        for i, one in enumerate(tries)
+        for i, (of, take) in enumerate(own)
     ]
     return RegionEdit(rank(candidates), scores)
 
@@ -147,8 +131,8 @@ def edits_to_choose_among(scores: RegionScores) -> int:
     return len({boxes[i] for i in final}) + len(retaken)
 
 
-def _planned(boxes: Sequence[PixelBox], scores: RegionScores) -> tuple[list[int], dict[int, _Try]]:
-    """The anchors whose boxes are edited in full, and what the others have instead (see `_retaken`)."""
+def _planned(boxes: Sequence[PixelBox], scores: RegionScores) -> tuple[list[int], dict[int, tuple[int, int]]]:
+    """The anchors whose boxes are edited in full, and those that have another take (see `_retaken`)."""
     final = list(range(len(boxes)))
     if all(scores.edits.best(box) is not None for box in boxes):
         final = _finalists(boxes, scores)
@@ -167,9 +151,8 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
     return [i for i in near if boxes[i] in chosen]
 
 
-def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, _Try]:
-    """What anchors far from the place have in place of their own edits: by turns, further takes in the boxes
-    that were chosen near it, and where an editor has no more of those, all its takes in further boxes."""
+def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, tuple[int, int]]:
+    """For each anchor that has another take in place of its own edit: whose box it is in, and which take."""
     near, takes = scores.near, scores.edits.editor.takes
     if near is None or any(not near[i] for i in final):
         return {}
@@ -177,14 +160,9 @@ def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) 
     far = [i for i in range(len(near)) if not near[i]]
     wanted = scores.plan.finalists
     most = len(far) if wanted is None else max(0, wanted - len(first))
-    chosen = [(i, scores.chosen[i]) for i in first]
-    last = 1 + len(far) if takes is None else takes
-    tries = [_Try(*spot, take) for take in range(1, last) for spot in chosen]
-    if len(tries) < most and scores.fits is not None:
-        further = further_boxes(scores.proposals, scores.fits, chosen)[:_FURTHER]
-        spots = [divmod(number, scores.proposals.m) for number in further]
-        tries += [_Try(*spot, take) for take in range(last) for spot in spots]
-    return dict(zip(far[:most], tries, strict=False))
+    if takes is not None:
+        most = min(most, len(first) * (takes - 1))
+    return {i: (first[n % len(first)], 1 + n // len(first)) for n, i in enumerate(far[:most])}
 
 
 def _four(box: Tensor) -> tuple[float, float, float, float]:

@@ -90,8 +90,6 @@ class RegionScores:
     """The edits made so far, which choosing goes on with."""
     near: tuple[bool, ...] | None = None
     """For each anchor, whether it has boxes near the place that was given; None where none was."""
-    fits: Tensor | None = None
-    """(K, M) float32: how well each box fits that place, from 0 to 1; None where none was."""
 
     @property
     def probabilities(self) -> Tensor:
@@ -190,7 +188,6 @@ def learn_regions(
         plan=plan,
         edits=edits,
         near=known.near,
-        fits=known.fits,
     )
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from .budget import Outset
 from .proposals import RegionProposals, box_masks
 
 NEAR = 0.85
 """A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
-NEARLY = 0.75
-"""From here on it is near enough for another try, where there are few boxes near the place."""
-ALIKE = 0.9
-"""Two boxes of this IoU or more are taken for one."""
 BEYOND, MISSED = 0.25, 2.0
 """What a box has beyond its place counts so much against it, and what it misses of the place so much."""
 
@@ -56,23 +49,6 @@ def considered(fits: Tensor) -> Tensor:
     return torch.where(anchors_near(fits)[:, None], fits >= NEAR * fits.max(), best)
 
 
-def further_boxes(proposals: RegionProposals, fits: Tensor, known: Sequence[tuple[int, int]]) -> list[int]:
-    """Boxes for other tries at a place, numbered through (anchor · M + box), by how well they fit it (K, M).
-
-    Those that fit it nearly as well as any, but none that is like one of the `known` (anchor, box), or like
-    another of them.
-    """
-    boxes, order = proposals.boxes.flatten(0, 1), fits.flatten().argsort(descending=True, stable=True)
-    kept = [anchor * proposals.m + box for anchor, box in known]
-    found: list[int] = []
-    for number in order.tolist():
-        if fits.flatten()[number] < NEARLY * fits.max():
-            break
-        if bool((box_iou(boxes[number : number + 1], boxes[kept + found]) < ALIKE).all()):
-            found.append(number)
-    return found
-
-
 def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
     """What a place says of boxes before any edit: which are in play, and their losses have 1 − fit added.
 
@@ -81,4 +57,4 @@ def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
     if place is None:
         return Outset.unplaced(proposals)
     fits = place_fits(proposals, place)
-    return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()), fits)
+    return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()))

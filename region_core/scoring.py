@@ -69,5 +69,4 @@ def score_regions(
         plan=plan,
         edits=edits,
         near=known.near,
-        fits=known.fits,
     )

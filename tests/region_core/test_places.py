@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.region_core.places import anchors_near, considered, further_boxes, outset, place_fits
+from pinpoint.region_core.places import anchors_near, considered, outset, place_fits
 from pinpoint.region_core.proposals import RegionProposals
 
 BOXES = [[(0, 0, 4, 4), (0, 0, 8, 8)], [(8, 8, 16, 16), (4, 4, 16, 16)], [(2, 0, 6, 4), (0, 0, 16, 16)]]
@@ -52,16 +50,6 @@ def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
     torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 7], [1, 1], [9 / 13, 15 / 19]]))
     assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
     assert known.near == (True, False, False)
-
-
-def test_further_boxes_fit_nearly_as_well_and_are_like_none_before_them() -> None:
-    fits = torch.tensor([[1.0, 0.8], [0.76, 0.1], [0.9, 0.74]])
-    assert further_boxes(proposals(), fits, [(0, 0)]) == [4, 1, 2]
-    assert further_boxes(proposals(), fits, [(2, 0), (1, 0)]) == [0, 1]
-    # Two boxes of 15 x 16 and 16 x 16 pixels have an IoU of 0.94, so that one of them is enough.
-    twins = [[(0, 0, 16, 16), (0, 0, 15, 16)], [(0, 0, 16, 16), (0, 0, 16, 14)], [(0, 0, 8, 8), (0, 0, 9, 9)]]
-    alike = dataclasses.replace(proposals(), boxes=torch.tensor(twins).float())
-    assert further_boxes(alike, torch.tensor([[0.9, 1.0], [0.9, 0.95], [0.8, 0.9]]), [(0, 1)]) == [3, 5, 4]
 
 
 def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:

@@ -17,9 +17,11 @@ from transformers import CLIPModel
 from pinpoint.cli import evaluate_embedded, train_embedded
 from pinpoint.locinv_core.embedded.fitting import averaged, gathered
 from pinpoint.locinv_core.embedded.judge import Judge
+from pinpoint.locinv_core.embedded.scenes import render, sample_scene
+from pinpoint.locinv_core.embedded.scenes_edits import sample_edit
 from pinpoint.locinv_core.embedded.training_state import Average, TrainingState
 from pinpoint.locinv_core.loading import EMBEDDED_FOLDER
-from pinpoint.region_core.embedded.evaluation import anchor_hits, picks
+from pinpoint.region_core.embedded.evaluation import anchor_hits, edit_with_amused, picks
 from pinpoint.region_core.embedded.recipe import RegionsRecipe
 from pinpoint.region_core.embedded.training import train_regions
 
@@ -118,6 +120,23 @@ def test_a_dual_encoder_is_trained_further_from_a_folder(trained: Path, tmp_path
         torch.testing.assert_close(done[name], value, rtol=0, atol=1e-3)
 
 
+def test_aMUSEds_edits_are_in_the_things_box_and_measured_by_the_edited_scene(trained: Path) -> None:
+    seeds = [10_000_000, 10_000_003]
+    edited, wanted = edit_with_amused(trained / "out" / "amused", seeds)
+    assert edited.shape == (2, 3, 128, 128)
+    for picture, after, seed in zip(edited, wanted, seeds, strict=True):
+        spec = sample_scene(seed)
+        edit, expected = sample_edit(spec, 0)
+        assert after == expected != spec
+        x0, y0, x1, y1 = spec.objects[edit.index].box
+        changed = (picture - torch.from_numpy(render(spec)[0]).permute(2, 0, 1) / 255).abs().amax(
+            dim=0
+        ) > 1e-6
+        assert bool(changed[y0:y1, x0:x1].any())
+        changed[y0:y1, x0:x1] = False
+        assert not bool(changed.any())
+
+
 def test_no_more_scenes_are_taken_apart_than_there_are(tmp_path: Path) -> None:
     assert RegionsRecipe().smoke().vit.scenes > 6
     words = ["train-embedded", "--smoke", "--processes", "1", "--stages", "vit", "--scenes", "6"]
@@ -172,7 +191,13 @@ def test_the_models_are_measured_by_the_command(
     assert 0 <= figures["clip"]["caption"] <= 1
     assert 0 < figures["vit"]["random"]["area"] < 0.5
     assert figures["amused"]["psnr"]["mean"] > 0
-    for name in ("attention_anchors.png", "amused_drawn.png", "amused_reconstructions.png"):
+    assert 0 <= figures["amused"]["edits"]["all"] <= figures["amused"]["edits"]["nouns"] <= 1
+    for name in (
+        "attention_anchors.png",
+        "amused_drawn.png",
+        "amused_edits.png",
+        "amused_reconstructions.png",
+    ):
         assert (tmp_path / "found" / name).is_file()
 
 

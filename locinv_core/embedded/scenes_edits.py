@@ -8,9 +8,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.random import Generator
 
+from .backgrounds import place_phrase
 from .nouns import NOUNS
 from .palette import COLOURS
-from .scenes import SceneObject, SceneSpec
+from .scenes import SceneObject, SceneSpec, with_article
 
 EditKind = Literal["swap", "attribute"]
 
@@ -36,6 +37,10 @@ class Edit:
     target_word: str
     phrase: str
     target_phrase: str
+
+    def wish(self, background: str) -> str:
+        """What is to be drawn, in its place and without its company: "a red fox on the beach"."""
+        return f"{with_article(self.target_phrase)} {place_phrase(background)}"
 
 
 def sample_edit(spec: SceneSpec, seed: int, kind: EditKind | None = None) -> tuple[Edit, SceneSpec]:

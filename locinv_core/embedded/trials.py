@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..metrics import mse, psnr
 from ..priors import LocalizationPrior, from_boxes, from_masks
-from .backgrounds import place_phrase
-from .scenes import Box, caption, with_article
+from .scenes import Box, caption
 from .scenes_edits import Edit, EditKind
 from .scenes_files import held_out_pair
 from .scenes_render import render, tight_box
@@ -72,7 +71,7 @@ def held_out_trial(number: int, *, objects: int | None = None, kind: EditKind | 
         source=caption(spec),
         target=caption(edited),
         truth=_picture(after),
-        wish=f"{with_article(edit.target_phrase)} {place_phrase(spec.background)}",
+        wish=edit.wish(spec.background),
         edit=edit,
         nouns=tuple(thing.noun for thing in spec.objects),
         masks=tuple(torch.from_numpy(mask.astype(np.float32)) for mask in masks),

@@ -19,7 +19,6 @@ from diffusers import AmusedPipeline, VQModel
 from torch import Tensor
 
 from ...locinv_core.diffusers_folder import quiet_loading
-from ...locinv_core.embedded.backgrounds import place_phrase
 from ...locinv_core.embedded.evaluation import scene_images
 from ...locinv_core.embedded.fitting import Report
 from ...locinv_core.embedded.scenes import SceneSpec, caption, render, sample_scene, with_article
@@ -29,6 +28,7 @@ from ..amused import load_amused_editor
 from ..anchors import dino_anchors, random_anchors
 from ..features import VisionFeatures
 from ..guidance import Guide, quality
+from ..proposals import box_masks
 from .views import look
 from .vq_training import encode_codes, reconstructed
 from .wording import poor_window, thing_window
@@ -240,18 +240,14 @@ def edit_with_amused(
     The editor is told of the new thing alone, as ``regions`` tells it where it has found the thing.
     """
     editor = load_amused_editor(folder, device="cpu", dtype="float32", composite=True)
-    pictures, wanted = [], []
-    for number, scene_seed in enumerate(seeds, start=1):
-        spec = sample_scene(scene_seed)
-        edit, after = sample_edit(spec, 0)
-        picture, _ = render(spec)
-        image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-        x0, y0, x1, y1 = spec.objects[edit.index].box
-        mask = torch.zeros(1, 1, *image.shape[-2:])
-        mask[:, :, y0:y1, x0:x1] = 1
-        wish = f"{with_article(edit.target_phrase)} {place_phrase(spec.background)}"
+    specs = [sample_scene(one) for one in seeds]
+    edits = [sample_edit(spec, 0) for spec in specs]
+    images, pictures = scene_images(specs), []
+    for number, (spec, (edit, _)) in enumerate(zip(specs, edits, strict=True)):
+        image = images[number : number + 1]
+        mask = box_masks([spec.objects[edit.index].box], (image.shape[-2], image.shape[-1]))
+        wish = edit.wish(spec.background)
         pictures.append(editor.edit(image, mask, wish, seed))
-        wanted.append(after)
-        if number % 20 == 0:
-            report(f"aMUSEd's edits: {number}/{len(seeds)}")
-    return torch.cat(pictures), wanted
+        if (number + 1) % 20 == 0:
+            report(f"aMUSEd's edits: {number + 1}/{len(seeds)}")
+    return torch.cat(pictures), [after for _, after in edits]

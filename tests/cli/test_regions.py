@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -23,42 +22,9 @@ from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
 from pinpoint.region_core.masked_methods import RegionSettings
 from pinpoint.region_core.proposals import SIZES
 from pinpoint.region_core.proposing import ANCHORS, anchoring
-from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
-from pinpoint.tests.region_core.tiny_editors import write_amused_folder, write_inpaint_folder
-from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of
 
-CAPTION, PROMPT = "a red cat", "a blue fox"
 FILES = {"source.png", "edited.png", "boxes.png", "candidates.png", "loss.png", "report.json"}
-
-
-@pytest.fixture(name="models", scope="module")
-def _models(tmp_path_factory):
-    """Folders by name: plain, inpaint, amused, clip, vit."""
-    return {
-        "plain": write_tiny_folder(tmp_path_factory.mktemp("plain model")),
-        "inpaint": write_inpaint_folder(tmp_path_factory.mktemp("inpaint")),
-        "amused": write_amused_folder(tmp_path_factory.mktemp("amused")),
-        "clip": write_tiny_clip(tmp_path_factory.mktemp("clip")),
-        "vit": write_tiny_vit(tmp_path_factory.mktemp("vit")),
-    }
-
-
-@pytest.fixture(name="image", scope="module")
-def _image(tmp_path_factory):
-    """A picture whose sides are no multiple of anything."""
-    rows, columns = np.mgrid[0:70, 0:90]
-    pixels = np.stack([rows * 3, columns * 2, 255 - rows - columns], axis=-1).astype(np.uint8)
-    path = tmp_path_factory.mktemp("pictures") / "a picture.png"
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def pinpoint_regions(image, models, out, *more):
-    """The command with small numbers; a later option wins over an earlier one."""
-    small = ["--k", "2", "--m", "2", "--epochs", "1", "--steps", "2", "--device", "cpu"]
-    networks = ["--model", str(models["plain"]), "--clip", str(models["clip"]), "--vit", str(models["vit"])]
-    texts = ["--caption", CAPTION, "--prompt", PROMPT]
-    return main(["regions", str(image), *texts, *networks, *small, "--out", str(out), *more])
 
 
 def test_with_the_packs_own_networks_nothing_else_is_needed(tmp_path):
@@ -70,14 +36,6 @@ def test_with_the_packs_own_networks_nothing_else_is_needed(tmp_path):
     anchors = report_of(tmp_path / "out")["anchors"]
     things = torch.stack(trial.masks).amax(dim=0)
     assert all(things[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].any() for row, column in anchors)
-
-
-def report_of(out):
-    return json.loads((out / "report.json").read_text())
-
-
-def pixels_of(path):
-    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path, capsys):
@@ -140,16 +98,6 @@ def test_the_other_editors_work_with_models_of_their_own(image, models, tmp_path
     report = report_of(tmp_path)
     assert report["editor"] == editor
     assert (report["strength"], report["guidance"]) == ((0.75, 7.5) if editor == "inpaint" else (1.0, 10.0))
-
-
-@pytest.mark.parametrize("editor", ["inpaint", "amused"])
-def test_another_model_may_look_for_the_word_where_the_editor_cannot(image, models, tmp_path, editor):
-    words = ("--editor", editor, "--model", str(models[editor]), "--reader", str(models["plain"]))
-    texts = ("--caption", "a red cat and a dog", "--prompt", "a red cat and a fox")
-    assert pinpoint_regions(image, models, tmp_path, *words, *texts) == 0
-    report = report_of(tmp_path)
-    assert (report["word"]["word"], report["edit_prompt"]) == ("dog", "a fox")
-    assert 0 < report["forward_equivalents"]["locate"] < 6
 
 
 def test_locinv_edits_the_caption_into_the_prompt_in_every_box(image, models, tmp_path):
@@ -229,53 +177,6 @@ def test_every_option_reaches_what_it_is_for(image, models, tmp_path):
     assert [candidate["final"] for candidate in report["candidates"]] == [True, False]
     (r0, c0), (r1, c1) = report["anchors"]
     assert ((r0 - r1) ** 2 + (c0 - c1) ** 2) ** 0.5 >= 2
-
-
-def test_only_boxes_near_the_changed_word_are_edited_unless_all_are_asked_for(
-    image, models, tmp_path, capsys
-):
-    more = ("--k", "4", "--m", "5", "--steps", "5")  # more than a preview's three
-    for name, word in (("auto", "auto"), ("cat", "cat"), ("none", "none")):
-        assert pinpoint_regions(image, models, tmp_path / name, *more, "--word", word) == 0
-    auto, cat, none = (report_of(tmp_path / name) for name in ("auto", "cat", "none"))
-    assert "cat, found at" in capsys.readouterr().out
-    assert auto["word"] == cat["word"] and auto["word"]["word"] == "cat" and none["word"] is None
-    assert auto["box"] == cat["box"] and len(auto["candidates"]) == 4
-    place = torch.zeros(70, 90)
-    x0, y0, x1, y1 = (round(side) for side in auto["word"]["box"])
-    place[y0:y1, x0:x1] = 1
-    fits = {}
-    for row in auto["boxes"]:
-        for box in row:
-            mask = torch.zeros(70, 90)
-            mask[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = 1
-            fits[tuple(box)] = float((mask * place).sum() / (mask + place).clamp(max=1).sum())
-    assert fits[tuple(auto["box"])] >= 0.5 * max(fits.values())
-    for candidate in auto["candidates"]:
-        assert fits[tuple(candidate["box"])] >= 0.5 * max(fits.values())
-        assert candidate["final"] and candidate["near"]
-        assert (candidate["take"] == 0) == (candidate["box"] in auto["boxes"][candidate["index"]])
-    judged, all_judged = (
-        sum(loss is not None for row in report["losses"] for loss in row) for report in (auto, none)
-    )
-    assert judged < all_judged == 20
-    assert auto["forward_equivalents"]["locate"] < 6
-
-
-def test_where_a_word_was_found_the_editor_is_not_told_of_the_things_beside_it(image, models, tmp_path):
-    more = ("--caption", "a red cat and a dog", "--prompt", "a red cat and a fox")
-    assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
-    assert pinpoint_regions(image, models, tmp_path / "b", *more, "--word", "none") == 0
-    assert report_of(tmp_path / "a")["edit_prompt"] == "a fox"
-    assert report_of(tmp_path / "b")["edit_prompt"] == "a red cat and a fox"
-
-
-def test_random_boxes_are_not_kept_to_a_word_unless_one_is_named(image, models, tmp_path):
-    more = ("--anchors", "random", "--k", "3")
-    assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
-    assert report_of(tmp_path / "a")["word"] is None
-    assert pinpoint_regions(image, models, tmp_path / "b", *more, "--word", "cat") == 0
-    assert report_of(tmp_path / "b")["word"]["word"] == "cat"
 
 
 def test_a_seed_makes_a_run_repeatable(image, models, tmp_path):

@@ -197,7 +197,7 @@ def _run_other(args: argparse.Namespace) -> int:
     with ConsoleProgress() as progress:
         books = Run(progress)
         with books.stage("load"):
-            models = edit_methods.open_for(args)
+            models = edit_methods.open_for(args, settings)
         if to_find:
             if models.model is None:
                 raise ValueError(f"prior: the model of {args.method!r} cannot find places, wants them given")

@@ -48,11 +48,13 @@ def chosen_settings(args: argparse.Namespace, more: Mapping[str, Any]) -> dict[s
     return settings
 
 
-def open_for(args: argparse.Namespace) -> MethodModels:
-    """The models that the method needs, --model being its own."""
+def open_for(args: argparse.Namespace, settings: Mapping[str, Any]) -> MethodModels:
+    """The models that the method needs; --model is its own, and an aMUSEd the embedded one."""
     from ..region_core.method_models import open_models
 
     names: dict[str, Any] = {OWN_FOLDER.get(args.method, "model"): args.model}
+    if settings.get("editor") == "amused":
+        names["amused"] = "embedded"
     return open_models(
         [args.method], **names, clip=args.clip, vit=args.vit, device=args.device, dtype=args.dtype
     )

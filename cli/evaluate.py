@@ -72,9 +72,13 @@ def add_parser(subparsers: Subparsers) -> None:
     for name, what in (
         ("inpaint", "inpainting model, a diffusers folder"),
         ("instruct", "InstructPix2Pix model, a diffusers folder"),
-        ("amused", "aMUSEd model, a diffusers folder"),
     ):
         parser.add_argument(f"--{name}", metavar="DIR", help=f"{what}, for the methods that want one")
+    parser.add_argument(
+        "--amused",
+        metavar="none|embedded|DIR",
+        help="aMUSEd model of learnable-regions-amused (default: the embedded one, where it is installed)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -132,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if any(row["error"] is None for row in rows) else 1
 
 
+_EMBEDDED: dict[str, Any] = {"clip": "clip", "dino": "vit", "amused": "amused"}
 _WEIGHTS = ("clip", "dino", "lpips", "inpaint", "instruct", "amused")
 
 
@@ -172,14 +177,14 @@ def _of_readable_items(rows: list[dict[str, Any]], dataset: Dataset) -> list[dic
 
 
 def _weights(name: str, given: str | None) -> str | None:
-    """What is named; of CLIP and the ViT the embedded one, if nothing is and it is there."""
+    """What is named; of CLIP, the ViT and aMUSEd the embedded one, if nothing is and it is there."""
     if given == "none":
         return None
-    if given is None and name in ("clip", "dino"):
+    if given is None and name in _EMBEDDED:
         from ..region_core.opening import weights_place
 
         try:
-            weights_place("embedded", "clip" if name == "clip" else "vit")
+            weights_place("embedded", _EMBEDDED[name])
         except ValueError as error:
             print(f"{name}: left out, {error}", file=sys.stderr)
             return None

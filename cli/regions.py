@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,9 @@ from .progress import ConsoleProgress
 from .run_options import check_seed
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..locinv_core.model import EditModel
-    from ..locinv_core.run import Run
     from ..region_core.editors import Editor
-    from ..region_core.features import VisionFeatures
-    from ..region_core.guidance import Guide
-    from ..region_core.locate import Located
-    from ..region_core.proposals import RegionProposals
-    from .regions_report import FoundRegions
+    from ..region_core.region_edit import RegionRequest
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -31,17 +23,6 @@ ANCHOR_NAMES = ("dino", "random")
 SIZE_NAMES = ("learned", "random")
 ESTIMATOR_NAMES = ("expected", "straight-through")
 PLAN_NAMES = ("full", "preview", "shortlist", "stand-in", "halving", "screened")
-
-
-@dataclass(frozen=True, eq=False)
-class _Networks:
-    """What a run looks at the picture, edits it and judges it with."""
-
-    editor: Editor
-    reader: EditModel | None
-    """Whose attention tells where the word is."""
-    vision: VisionFeatures
-    guide: Guide
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -199,10 +180,12 @@ def run(args: argparse.Namespace) -> int:
     from ..region_core.editor_loading import load_editor
     from ..region_core.features import load_vit
     from ..region_core.guidance import load_clip
+    from ..region_core.region_edit import RegionNetworks, edit_region
     from .regions_report import regions_summary, write_regions
 
     image = load_image(args.image)
-    _check_numbers(args)
+    _check_options(args)
+    request = _request(args)
     with ConsoleProgress() as progress:
         books = Run(progress)
         with books.stage("load"):
@@ -219,8 +202,8 @@ def run(args: argparse.Namespace) -> int:
                 steps=args.steps,
                 **_settings_of(args),
             )
-            networks = _Networks(editor, _reader(args, editor), vision, guide)
-        found = _edit(args, image, networks, books)
+            networks = RegionNetworks(editor, _reader(args, editor, looks=request.looks), vision, guide)
+        found = edit_region(image, networks, request, run=books)
     with filled_folder(args.out) as folder:
         report = write_regions(folder, args, image, editor, found, books)
     print(regions_summary(report))
@@ -244,21 +227,44 @@ def window_of(args: argparse.Namespace) -> float | None:
     return float(window)
 
 
-def _reader(args: argparse.Namespace, editor: Editor) -> EditModel | None:
+def _reader(args: argparse.Namespace, editor: Editor, *, looks: bool) -> EditModel | None:
     """The text-to-image model that looks for the word, if there is one."""
     from ..locinv_core.loading import load_edit_model
     from ..region_core.word_place import reading_model
 
     own = reading_model(editor)
-    if args.reader is None and (own is not None or args.model != "embedded" or not _looks(args)):
+    if args.reader is None and (own is not None or args.model != "embedded" or not looks):
         return own
     return load_edit_model(args.reader or "embedded", device=args.device, dtype=args.dtype)
 
 
-def _looks(args: argparse.Namespace) -> bool:
-    """Whether the word is looked for."""
-    random = "random" in (args.anchors, args.sizes)
-    return bool(args.word != "none" and not (args.word == "auto" and random))
+def _request(args: argparse.Namespace) -> RegionRequest:
+    from ..region_core.budget import plan_named
+    from ..region_core.region_edit import RegionRequest
+
+    request = RegionRequest(
+        args.caption,
+        args.prompt,
+        args.edit_prompt,
+        args.word,
+        anchors=args.anchors,
+        sizes=args.sizes,
+        k=args.k,
+        m=args.m,
+        min_distance=args.min_distance,
+        smoothing=args.smoothing,
+        epochs=args.epochs,
+        lr=args.lr,
+        estimator=args.estimator,
+        temperature=args.temperature,
+        plan=plan_named(args.plan).with_finalists(args.finalists),
+        seed=args.seed,
+    )
+    if args.reader is not None and not request.looks:
+        raise ValueError(
+            f"reader: got {args.reader!r}, but nothing is looked for: --word none, or random boxes"
+        )
+    return request
 
 
 def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -268,115 +274,11 @@ def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {"strength": args.strength, "window": window_of(args)}
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
-    """Raise ValueError for what needs no model to be seen as wrong."""
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise ValueError for options that are wrong, and for those that the editor does not have."""
     check_seed(args.seed)
     window_of(args)
     if args.editor == "locinv" and args.strength is not None:
         raise ValueError(
             f"strength: got {args.strength}, but the editor 'locinv' inverts the picture; the others have one"
         )
-    from ..region_core.budget import plan_named
-    from ..region_core.learning import LearningSettings
-
-    LearningSettings(args.epochs, args.lr, estimator=args.estimator, temperature=args.temperature)
-    plan_named(args.plan).with_finalists(args.finalists)
-    if not args.word.strip():
-        raise ValueError(f"word: got {args.word!r}, wants a word of the caption, auto or none")
-    if args.reader is not None and not _looks(args):
-        raise ValueError(
-            f"reader: got {args.reader!r}, but nothing is looked for: --word none, or random boxes"
-        )
-    if args.edit_prompt is not None and not args.edit_prompt.strip():
-        raise ValueError(f"edit prompt is empty: got {args.edit_prompt!r}, wants what to draw in a box")
-    for name in ("k", "m"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}: got {getattr(args, name)}, wants 1 or more")
-
-
-def _located(
-    args: argparse.Namespace,
-    image: Tensor,
-    networks: _Networks,
-    books: Run,
-) -> Located | None:
-    """Where the word of --word is; None for none, and for auto where there is no one word to find.
-
-    Raises ValueError for a word that the caption lacks, and for one that no model is there to find.
-    """
-    from ..region_core.word_place import find_changed
-
-    auto, model = args.word == "auto", networks.reader
-    if not _looks(args) or (auto and model is None):
-        return None
-    if model is None:
-        raise ValueError(
-            f"word: got {args.word!r}, and the editor {args.editor!r} has no attention to find it by, wants"
-            " auto or none; or --reader, a text-to-image model"
-        )
-    word = None if auto else args.word
-    return find_changed(
-        model, networks.vision, networks.guide, image, args.caption, args.prompt, word=word, run=books
-    )
-
-
-def _edit(
-    args: argparse.Namespace,
-    image: Tensor,
-    networks: _Networks,
-    books: Run,
-) -> FoundRegions:
-    from ..region_core.budget import plan_named
-    from ..region_core.choosing import choose
-    from ..region_core.learning import learn_regions
-    from ..region_core.locinv_editor import LocInvEditor
-    from ..region_core.proposing import anchoring, propose_regions
-    from ..region_core.word_place import edit_prompt_for, place_of
-    from .regions_report import FoundRegions
-
-    def proposed(placed: bool) -> tuple[RegionProposals, tuple[float, int]]:
-        with books.stage("features"):
-            spacing = anchoring(features, args.k, args.min_distance, args.smoothing, placed=placed)
-            boxes = propose_regions(
-                features,
-                anchors=args.anchors,
-                k=args.k,
-                m=args.m,
-                min_distance=spacing[0],
-                smoothing=spacing[1],
-                sizes=args.sizes,
-                seed=args.seed,
-            )
-        return boxes, spacing
-
-    told = args.edit_prompt or args.prompt
-    if isinstance(networks.editor, LocInvEditor):
-        networks.editor.word_of(told)
-    with books.stage("features"):
-        features = networks.vision.look(image)
-    proposals, spacing = proposed(placed=False)  # whatever is wrong with k or m is seen before any pass
-    located = _located(args, image, networks, books)
-    if located is not None:
-        proposals, spacing = proposed(placed=True)
-    whole = isinstance(networks.editor, LocInvEditor)  # it edits the whole caption into the whole prompt
-    if located is not None and networks.reader is not None and args.edit_prompt is None and not whole:
-        told = edit_prompt_for(networks.reader, args.caption, args.prompt, located.word)
-    scores = learn_regions(
-        image,
-        proposals,
-        features,
-        networks.editor,
-        networks.guide,
-        caption=args.caption,
-        prompt=args.prompt,
-        edit_prompt=told,
-        place=None if located is None else place_of(located, proposals.size),
-        epochs=args.epochs,
-        lr=args.lr,
-        estimator=args.estimator,
-        temperature=args.temperature,
-        seed=args.seed,
-        plan=plan_named(args.plan).with_finalists(args.finalists),
-        run=books,
-    )
-    return FoundRegions(choose(scores, networks.guide, run=books), located, told, *spacing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.run import Run
-    from ..region_core.choosing import Candidate, RegionEdit
+    from ..region_core.choosing import Candidate
     from ..region_core.editors import Editor
-    from ..region_core.locate import Located
-
-
-@dataclass(frozen=True, eq=False)
-class FoundRegions:
-    """The edits, where the word that they are about was found, if one was looked for, what the editor was
-    told, and how far apart and how smoothed the anchors are."""
-
-    edit: RegionEdit
-    located: Located | None
-    edit_prompt: str
-    min_distance: float
-    smoothing: int
+    from ..region_core.region_edit import FoundRegions
 
 
 def write_regions(

@@ -40,8 +40,18 @@ VARIANTS: Mapping[str, NamedVariant] = {
     "locinv-published-box": NamedVariant("locinv", _LOCINV_AS_PUBLISHED, prior="detection"),
     # Adjectives left alone, whatever the edit.
     "locinv-unbound": NamedVariant("locinv", bindings="none"),
+    # Only boxes near the thing that changes, which is looked for.
+    "learnable-regions-near": NamedVariant("learnable-regions", {"word": "auto"}),
+    # The same, by each of the other editors.
+    **{
+        f"learnable-regions-{editor}": NamedVariant("learnable-regions", {"word": "auto", "editor": editor})
+        for editor in ("inpaint", "amused", "locinv")
+    },
 }
 """Every name that `--methods` takes, but for GROUPS and "all"."""
+
+_EDITORS_OF_THEIR_OWN = ("inpaint", "amused")
+"""Of Learnable Regions: those that want other weights than the model's."""
 
 
 def named_variants(
@@ -101,12 +111,17 @@ def _variant(
     variant = VARIANTS[name]
     method = ALL_METHODS[variant.method]
     has = resolved(method, variant.choices)
+    needs = [need for need in method.needs if need != "model"]
+    if has.get("editor") in _EDITORS_OF_THEIR_OWN:
+        needs.append(has["editor"])
+        if has["editor"] not in weights:
+            raise ValueError(f"{has['editor']}: {name!r} wants such a model, and none is named")
     asked = {key: value for key, value in wanted.items() if value is not None and key in has}
     settings = {
         "method": resolved(method, {**variant.choices, **asked}),
         "prior": variant.prior,
         "bindings": variant.bindings,
-        "weights": {need: weights[need] for need in method.needs if need != "model" and need in weights},
+        "weights": {need: weights[need] for need in needs if need in weights},
         "judges": {part: name for part, name in judges.items() if name is not None},
     }
     return Variant(name, variant.method, settings)

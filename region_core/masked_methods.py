@@ -9,11 +9,12 @@ from ..locinv_core.compared.instruct_pix2pix import with_article
 from ..locinv_core.edit_settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.model import EditModel
 from ..locinv_core.run import Run
-from .anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from .blended import REGION_WINDOW, BlendedEditor
+from .budget import plan_named
 from .editors import Editor, check_strength
+from .estimators import Estimator
 from .inpaint import InpaintEditor
-from .learning import LearningSettings
+from .locinv_editor import LocInvEditor
 from .method_types import (
     WANTS,
     EditTask,
@@ -24,9 +25,11 @@ from .method_types import (
     on_cpu,
     prompts_of,
 )
+from .proposals import box_masks, pixel_box
+from .region_edit import AUTO, NONE, RegionNetworks, RegionRequest, edit_region
 from .windows import check_window
 
-REGION_EDITORS = ("blended", "inpaint", "amused")
+REGION_EDITORS = ("blended", "inpaint", "amused", "locinv")
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,24 @@ class InpaintSettings(MaskedSettings):
 class RegionSettings:
     """Of Learnable Regions: how boxes are proposed and learned, and what edits in them.
 
-    caption and prompt None are the things that change, as the source and the target name them. Of the editor,
-    None leaves its own default. window is of 'blended' alone, as `BlendedEditor` has it; the other editors
-    see the mask. Raises ValueError for a value out of bounds.
+    caption and prompt None are the things that change, as the source and the target name them; where their
+    place is looked for (word), and for the editor 'locinv', the whole texts. Of the editor, None leaves its
+    own default. window is of 'blended' alone, as `BlendedEditor` has it; the other editors see the mask.
+    Raises ValueError for a value out of bounds, and for a strength of 'locinv', which has none.
     """
 
     editor: str = "blended"
     caption: str | None = None
     prompt: str | None = None
+    word: str = NONE
+    """As `RegionRequest` has it; the default tries all boxes, as published."""
     k: int = 8
     m: int = 7
-    min_distance: float = DEFAULT_DISTANCE
-    smoothing: int = DEFAULT_SMOOTHING
+    min_distance: float | None = None
+    smoothing: int | None = None
     epochs: int = 5
     lr: float = 3e-3
-    estimator: str = "expected"
+    estimator: Estimator = "expected"
     temperature: float = 1.0
     plan: str = "preview"
     finalists: int | None = None
@@ -87,22 +93,36 @@ class RegionSettings:
     window: float | None = REGION_WINDOW
 
     def __post_init__(self) -> None:
-        from .budget import plan_named
-
         check_window(self.window)
         if self.editor not in REGION_EDITORS:
             raise ValueError(f"editor: got {self.editor!r}, wants one of {', '.join(REGION_EDITORS)}")
-        for name in ("k", "m"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, wants 1 or more")
-        plan_named(self.plan).with_finalists(self.finalists)
-        LearningSettings(self.epochs, self.lr, estimator=self.estimator, temperature=self.temperature)  # type: ignore[arg-type]
+        self.request("", "", 0)
         if self.strength is not None:
+            if self.editor == "locinv":
+                raise ValueError(f"strength: got {self.strength}, but the editor 'locinv' has none")
             check_strength(self.strength)
         if self.guidance is not None:
             check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+
+    def request(self, caption: str, prompt: str, seed: int) -> RegionRequest:
+        """What `edit_region` is asked for."""
+        return RegionRequest(
+            caption,
+            prompt,
+            word=self.word,
+            k=self.k,
+            m=self.m,
+            min_distance=self.min_distance,
+            smoothing=self.smoothing,
+            epochs=self.epochs,
+            lr=self.lr,
+            estimator=self.estimator,
+            temperature=self.temperature,
+            plan=plan_named(self.plan).with_finalists(self.finalists),
+            seed=seed,
+        )
 
 
 def edit_blended(
@@ -125,47 +145,18 @@ def edit_regions(
     models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, run: Run
 ) -> MethodOutcome:
     """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
-    from .budget import plan_named
-    from .choosing import choose
-    from .learning import learn_regions
-    from .proposals import box_masks, pixel_box
-    from .proposing import propose_regions
-
     assert models.clip is not None and models.vit is not None and models.model is not None
     source, target = prompts_of(models.model, task)
-    before, after = changed_things(source, target)
+    whole = settings.editor == "locinv" or settings.word != NONE
+    before, after = ((), ()) if whole else changed_things(source, target)
     caption = settings.caption or _named(before) or task.source
     prompt = settings.prompt or _named(after) or task.target
     for text, name in ((caption, "caption"), (prompt, "prompt")):
         models.clip.token_ids(text, name)
-    editor = _region_editor(models, settings)
-    with run.stage("features"):
-        features = models.vit.look(task.image)
-        proposals = propose_regions(
-            features,
-            k=settings.k,
-            m=settings.m,
-            min_distance=settings.min_distance,
-            smoothing=settings.smoothing,
-            seed=seed,
-        )
-    scores = learn_regions(
-        task.image,
-        proposals,
-        features,
-        editor,
-        models.clip,
-        caption=caption,
-        prompt=prompt,
-        epochs=settings.epochs,
-        lr=settings.lr,
-        estimator=settings.estimator,  # type: ignore[arg-type]
-        temperature=settings.temperature,
-        seed=seed,
-        plan=plan_named(settings.plan).with_finalists(settings.finalists),
-        run=run,
-    )
-    chosen = choose(scores, models.clip, run=run)
+    editor = _region_editor(models, settings, caption)
+    networks = RegionNetworks(editor, models.model, models.vit, models.clip)
+    found = edit_region(task.image, networks, settings.request(caption, prompt, seed), run=run)
+    chosen = found.edit
     size = task.image.shape[-2], task.image.shape[-1]
     return MethodOutcome(
         on_cpu(chosen.image),
@@ -174,6 +165,8 @@ def edit_regions(
             "editor": editor.name,
             "caption": caption,
             "prompt": prompt,
+            "edit_prompt": found.edit_prompt,
+            "word": None if found.located is None else found.located.word,
             "box": list(chosen.chosen.box),
             "score": chosen.chosen.score,
         },
@@ -187,7 +180,7 @@ def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, ru
     return MethodOutcome(on_cpu(edited), mask=mask, details={"editor": editor.name})
 
 
-def _region_editor(models: MethodModels, settings: RegionSettings) -> Editor:
+def _region_editor(models: MethodModels, settings: RegionSettings, caption: str) -> Editor:
     names = ("steps", "strength", "guidance")
     choices = {name: value for name in names if (value := getattr(settings, name)) is not None}
     if settings.editor == "amused":
@@ -199,6 +192,9 @@ def _region_editor(models: MethodModels, settings: RegionSettings) -> Editor:
             raise ValueError(f"inpaint: the editor 'inpaint' wants {WANTS['inpaint']}, and there is none")
         return InpaintEditor(models.inpaint, **choices)
     assert models.model is not None
+    if settings.editor == "locinv":
+        word = None if settings.word in (AUTO, NONE) else settings.word
+        return LocInvEditor(models.model, caption, word, **choices)
     return BlendedEditor(models.model, window=settings.window, **choices)
 
 

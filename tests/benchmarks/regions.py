@@ -32,18 +32,17 @@ from pinpoint.locinv_core.prompts import parse_prompt
 from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.blended import REGION_WINDOW
 from pinpoint.region_core.budget import PLANS, plan_named
-from pinpoint.region_core.choosing import RegionEdit, choose
+from pinpoint.region_core.choosing import RegionEdit
 from pinpoint.region_core.editor_loading import load_editor
 from pinpoint.region_core.editors import Editor
 from pinpoint.region_core.embedded.wording import overlap
 from pinpoint.region_core.features import VisionFeatures, load_vit
 from pinpoint.region_core.guidance import Guide, load_clip
-from pinpoint.region_core.learning import DEFAULT_PLAN, learn_regions
+from pinpoint.region_core.learning import DEFAULT_PLAN
 from pinpoint.region_core.locate import detection_prior, locate_words
 from pinpoint.region_core.locinv_editor import LocInvEditor
-from pinpoint.region_core.proposing import anchoring, propose_regions
+from pinpoint.region_core.region_edit import NONE, RegionNetworks, RegionRequest, edit_region
 from pinpoint.region_core.word_boxes import Box
-from pinpoint.region_core.word_place import find_changed, place_of
 from pinpoint.tests.benchmarks.scene_figures import measured
 
 Figures = dict[str, float]
@@ -112,39 +111,24 @@ def region_edit(
     if editor is None:
         editor = LocInvEditor(networks.model, trial.source, trial.noun, steps=args.steps or 50)
         told = trial.target
-    features = networks.vision.look(trial.image)
-    seed = args.seed + trial.number
-    place = None
-    if args.word == "auto" and arm == "learned":
-        where = (networks.model, networks.vision, networks.guide, trial.image, trial.source, trial.target)
-        located = find_changed(*where, run=run)
-        place = None if located is None else place_of(located, features.size)
-    spacing = anchoring(features, args.k, args.min_distance, args.smoothing, placed=place is not None)
-    proposals = propose_regions(
-        features,
+    request = RegionRequest(
+        texts[0],
+        texts[1],
+        told,
+        args.word if arm == "learned" else NONE,
         anchors=cast(Any, anchors_by),
+        sizes=cast(Any, sizes),
         k=args.k,
         m=args.m,
-        min_distance=spacing[0],
-        smoothing=spacing[1],
-        sizes=cast(Any, sizes),
-        seed=seed,
-    )
-    scores = learn_regions(
-        trial.image,
-        proposals,
-        features,
-        editor,
-        networks.guide,
-        caption=texts[0],
-        prompt=texts[1],
-        edit_prompt=told,
-        place=place,
-        seed=seed,
+        min_distance=args.min_distance,
+        smoothing=args.smoothing,
         plan=plan_named(plan).with_finalists(args.finalists),
-        run=run,
+        seed=args.seed + trial.number,
     )
-    return choose(scores, networks.guide, run=run)
+    found = edit_region(
+        trial.image, RegionNetworks(editor, networks.model, networks.vision, networks.guide), request, run=run
+    )
+    return found.edit
 
 
 def figures_of(trial: Trial, made: RegionEdit, run: Run) -> Figures:

@@ -203,7 +203,7 @@ def in_full(made: Any) -> Any:
 
 
 def test_settings_are_written_in_full_and_make_the_same_settings_again() -> None:
-    for variant in named_variants(list(VARIANTS), weights={"inpaint": "a", "instruct": "b"}):
+    for variant in named_variants(list(VARIANTS), weights={"inpaint": "a", "instruct": "b", "amused": "c"}):
         settings = ALL_METHODS[variant.method].settings
         written = json.loads(json.dumps(variant.settings["method"]))
         asked = VARIANTS[variant.name].choices
@@ -250,3 +250,14 @@ def test_a_group_stands_for_the_methods_that_there_are_models_for() -> None:
     assert "learnable-regions" in names("frozen", clip="a", vit="b")
     everything = names("all", clip="a", vit="b", inpaint="c", instruct="d")
     assert everything == set(ALL_METHODS)
+
+
+def test_regions_by_another_editor_want_and_tell_its_weights() -> None:
+    weights = {"clip": "a", "vit": "b", "amused": "c"}
+    near, by_amused = named_variants(["learnable-regions-near", "learnable-regions-amused"], weights=weights)
+    assert near.settings["weights"] == {"clip": "a", "vit": "b"}
+    assert by_amused.settings["weights"] == weights
+    assert by_amused.settings["method"]["editor"] == "amused"
+    assert {v.settings["method"]["word"] for v in (near, by_amused)} == {"auto"}
+    with pytest.raises(ValueError, match="inpaint: 'learnable-regions-inpaint' wants such a model"):
+        named_variants(["learnable-regions-inpaint"], weights=weights)

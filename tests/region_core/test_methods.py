@@ -171,6 +171,23 @@ def test_learnable_regions_leaves_the_picture_outside_its_box_as_it_is(models, t
     assert (other.details["editor"], other.details["caption"]) == ("inpaint", "a dog")
 
 
+@pytest.mark.parametrize("editor", ["blended", "locinv"])
+def test_learnable_regions_looks_for_what_changes_where_it_is_asked_to(models, task, editor):
+    settings = {"steps": 2, "k": 2, "m": 2, "epochs": 1, "word": "auto", "editor": editor}
+    bare = dataclasses.replace(task, prior=None)
+    run = Run()
+    details = edit_by_method("learnable-regions", models, bare, settings=settings, run=run).details
+    assert (details["editor"], details["word"]) == (editor, "cat")
+    assert (details["caption"], details["prompt"]) == (task.source, task.target)
+    # LocInv edits the whole text; who draws anew is told of the fox alone.
+    assert details["edit_prompt"] == (task.target if editor == "locinv" else "a red fox")
+    assert run.forward_equivalents["locate"] > 0
+    everywhere = {**settings, "word": "none"}
+    run = Run()
+    details = edit_by_method("learnable-regions", models, bare, settings=everywhere, run=run).details
+    assert details["word"] is None and run.forward_equivalents.get("locate", 0) == 0
+
+
 def test_an_instruction_is_obeyed_or_made_of_the_prompts(models, task):
     made = edit_by_method("instruct-pix2pix", models, task, settings={"steps": 2})
     assert made.details["instruction"] == "turn the red cat into a red fox"
@@ -227,6 +244,13 @@ BAD = {
     "no strength": ("inpaint", {"strength": 0}, "strength: got 0"),
     "an unknown editor": ("learnable-regions", {"editor": "brush"}, "editor: got 'brush', wants one of"),
     "an editor without its model": ("learnable-regions", {"editor": "amused"}, "wants an aMUSEd model"),
+    "an editor without a strength": (
+        "learnable-regions",
+        {"editor": "locinv", "strength": 0.5},
+        "strength: got 0.5, but the editor 'locinv' has none",
+    ),
+    "a word that is not there": ("learnable-regions", {"word": "horse"}, "horse"),
+    "an empty word": ("learnable-regions", {"word": " "}, "word: got ' '"),
     "too many steps": ("ledits++", {"steps": 999}, "steps: got 1148"),
 }
 

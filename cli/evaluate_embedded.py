@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "add_parser", "run"]
 
 PARTS = ("vae", "text", "attention", "clip", "vit", "amused")
-_SHIPPED = PARTS[:-1]  # aMUSEd has a recipe and no weights yet
 _EDIT_MODEL_PARTS = ("vae", "text", "attention")
 _NEEDED = {"clip": "config.json", "vit": "config.json", "amused": "model_index.json"}
 """A file of each of the regions' models; aMUSEd's is written last, when its transformer is there too."""
@@ -58,8 +57,8 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--parts",
-        default=",".join(_SHIPPED),
-        help=f"what to measure, separated by commas (default {','.join(_SHIPPED)}; also amused)",
+        default=",".join(PARTS),
+        help=f"what to measure, separated by commas (default {','.join(PARTS)})",
     )
     parser.add_argument("--model", default="embedded", help="embedded, or a folder (default embedded)")
     parser.add_argument(

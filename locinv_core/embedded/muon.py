@@ -19,7 +19,7 @@ __all__ = ["Muon", "build_optimizers", "orthogonalised", "split_for_muon"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic whose iterates drive singular values towards 1 fastest (Jordan et al.)."""
-_FIRST_AND_LAST = ("conv_in", "conv_out", "embedding", "embeddings", "time_embedding")
+_FIRST_AND_LAST = ("conv_in", "conv_out", "embedding", "embeddings", "time_embedding", "mlm_layer")
 
 
 def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:

@@ -8,8 +8,10 @@ share of the captions is the empty one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModelWithProjection
 
+from ...locinv_core.embedded.compiling import compiled
 from ...locinv_core.embedded.fitting import Report, fit
 from ...locinv_core.embedded.training_state import TrainingState
 from ...locinv_core.embedded.training_workers import rank, share
@@ -200,8 +203,12 @@ def train_transformer(
     transformer.set_attn_processor(AttnProcessor())
     text_encoder.set_attn_implementation("eager")
     pair = _Pair(transformer, text_encoder).train().requires_grad_(True)
+    predict: Callable[..., Any] | None = None
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        nonlocal predict
+        if predict is None:
+            predict = compiled(pair, steps=recipe.steps - state.step)
         count = recipe.batch
         rows = torch.randint(len(codes), (count,), generator=rng)
         grid, of_thing = codes.shape[-1], torch.rand(count, generator=rng) < recipe.things
@@ -218,7 +225,7 @@ def train_transformer(
         truth = codes[rows].long()
         tokens = torch.where(masks, codebook, truth)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = pair(tokens, ids, micro)
+            logits = predict(tokens, ids, micro)
         guesses, wanted = logits.float().permute(0, 2, 3, 1)[masks], truth[masks]
         # Labels as they are: codes are drawn from these chances, and smoothed ones would give noise a share.
         loss = F.cross_entropy(guesses, wanted)

@@ -133,8 +133,8 @@ class TransformerRecipe:
         rate, rate_of_ends: as in ``ClipRecipe``.
     """
 
-    width: int = 112
-    layers: int = 4
+    width: int = 96
+    layers: int = 3
     heads: int = 4
     inner: int = 192
     channels: int = 64
@@ -145,7 +145,7 @@ class TransformerRecipe:
     rate_of_ends: float = 1e-3
     average: float = 0.998
     dropout: float = 0.12
-    things: float = 0.6
+    things: float = 0.8
     boxes: float = 0.4
     save_steps: int = 250
 

@@ -35,6 +35,7 @@ BUILDERS: tuple[Callable[..., None], ...] = (
     locinv_workflows.from_your_own_checkpoint,
     region_workflows.learnable_regions,
     region_workflows.learnable_regions_with_locinv,
+    region_workflows.learnable_regions_with_amused,
     region_workflows.learnable_regions_with_a_comfyui_sampler,
     region_workflows.no_mask_at_all,
 )

@@ -60,7 +60,7 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
-    found, _, vit, clip = _cat_found(canvas, model, sample)
+    found, _, vit, clip = _word_found(canvas, model, sample, "cat")
     proposals = canvas.add(
         "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
     )
@@ -80,6 +80,44 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(picked, 0), mask=(picked, 1))
     canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/region_by_locinv")
+
+
+def learnable_regions_with_amused(canvas: Canvas) -> None:
+    """Only boxes near the thing, and a masked-token transformer as the editor: edits cost next to nothing."""
+    canvas.column("1  Picture and networks")
+    canvas.note(
+        "# Learnable Regions with aMUSEd\n\n*Editor: aMUSEd*, the open Muse, predicts the picture's tokens in"
+        " a box again, in a dozen short steps: many boxes are tried in no time. The one that comes with"
+        " Pinpoint is a tiny one that knows colours better than shapes.\n\n*Find Word* looks where the thing"
+        " is, and only boxes near it are tried.\n\n"
+        + OWN_PICTURE
+        + "\n\n**For a photograph:** a folder such as"
+        " *amused/amused-512* in *models/diffusers*. " + FOUND_BY
+    )
+    model = canvas.add("PinpointLoadEditModel")
+    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    found, _, vit, clip = _word_found(canvas, model, sample, "star")
+    proposals = canvas.add(
+        "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
+    )
+    canvas.column("3  Learn where it goes")
+    editor = canvas.add("PinpointEditorAmused", model="embedded")
+    learned = canvas.add(
+        "PinpointLearnRegions",
+        proposals=(proposals, 0),
+        editor=(editor, 0),
+        clip=(clip, 0),
+        caption=SAMPLE,
+        prompt=BLUE,
+        edit_prompt=WISH,
+        place=(found, 1),
+        seed=1,
+    )
+    canvas.column("4  The best edit")
+    picked = canvas.add("PinpointPickBestEdit", regions=(learned, 0))
+    canvas.column("5  Look")
+    canvas.add("PinpointCompare", before=(sample, 0), after=(picked, 0), mask=(picked, 1))
+    canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/region_by_amused")
 
 
 def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool = False) -> None:
@@ -144,7 +182,7 @@ def no_mask_at_all(canvas: Canvas) -> None:
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
-    found, prompt, _, _ = _cat_found(canvas, model, sample)
+    found, prompt, _, _ = _word_found(canvas, model, sample, "cat")
     canvas.column("3  Invert and tune")
     ready = canvas.add(
         "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0)
@@ -159,8 +197,8 @@ def no_mask_at_all(canvas: Canvas) -> None:
     canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/no_mask")
 
 
-def _cat_found(canvas: Canvas, model: int, sample: int) -> tuple[int, int, int, int]:
-    """Find Word for the cat, Parse Prompt, Load ViT and Load CLIP, the first two in a column of their own."""
+def _word_found(canvas: Canvas, model: int, sample: int, word: str) -> tuple[int, int, int, int]:
+    """Find Word for a word, Parse Prompt, Load ViT and Load CLIP, the first two in a column of their own."""
     vit = canvas.add("PinpointLoadViT")
     clip = canvas.add("PinpointLoadCLIP")
     canvas.column("2  What it shows, and where")
@@ -172,7 +210,7 @@ def _cat_found(canvas: Canvas, model: int, sample: int) -> tuple[int, int, int, 
         prompt=(prompt, 0),
         vit=(vit, 0),
         clip=(clip, 0),
-        words="cat",
+        words=word,
     )
     return found, prompt, vit, clip
 

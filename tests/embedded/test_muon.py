@@ -53,11 +53,12 @@ def test_inner_matrices_go_to_muon_and_all_else_to_adamw() -> None:
             "inner": nn.Conv2d(8, 8, 3),
             "norm": nn.GroupNorm(2, 8),
             "embedding": nn.Embedding(5, 8),
+            "mlm_layer": nn.ModuleDict({"conv2": nn.Conv2d(8, 5, 1)}),  # a masked transformer's logits
         }
     )
     inner, rest = split_for_muon(module)
     assert [tuple(parameter.shape) for parameter in inner] == [(8, 8, 3, 3)]
-    assert len(rest) == 6
+    assert len(rest) == 8
     muon, adam = build_optimizers(module, muon=0.2, adam=0.1)
     assert [group["peak"] for group in muon.param_groups] == [0.2]
     assert [group["peak"] for group in adam.param_groups] == [0.1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy.samplers
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from .managed_networks import ManagedEditor
 
 CATEGORY = "Pinpoint/regions/editors"
-_AMUSED = Path(__file__).parent.parent / "region_core" / "embedded" / "weights" / "amused"
 
 
 def _editor_output() -> io.Output:
@@ -231,9 +229,9 @@ class EditorAmused(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=amused_names(),
-                    tooltip="An aMUSEd in diffusers' layout, from models/diffusers. 'embedded', where it is"
-                    " offered, comes with Pinpoint and knows only the drawn scenes of its samples.",
+                    options=[EMBEDDED, *folder_names()],
+                    tooltip="An aMUSEd in diffusers' layout, from models/diffusers. 'embedded' comes with"
+                    " Pinpoint and knows only the drawn scenes of its samples.",
                 ),
                 dtype_input(),
                 *_editing_inputs(1.0, 10.0, 12),
@@ -246,10 +244,6 @@ class EditorAmused(io.ComfyNode):
         from ..region_core.amused import load_amused_editor
         from .managed_networks import ManagedEditor, patcher_of
 
-        if model == NO_FOLDER:
-            raise ValueError(
-                "model: there is none in models/diffusers; wants an aMUSEd there, in diffusers' layout"
-            )
         editor = load_amused_editor(path_of(model), **placed(dtype), **editing)
 
         def cost(steps: int | None) -> float:
@@ -319,12 +313,6 @@ class EditorComfyUISampler(io.ComfyNode):
         editor = ComfyUISampler(model, vae, positive, negative, sampler_name, scheduler, steps, cfg, denoise)
         # ComfyUI's own sampling has its weights loaded by itself.
         return io.NodeOutput(ManagedEditor(editor, (), editor.cost, editor.preview))
-
-
-def amused_names() -> list[str]:
-    """What there is to choose from: the embedded aMUSEd where this version brings it, and folders."""
-    embedded = [EMBEDDED] if _AMUSED.is_dir() else []
-    return [*embedded, *folder_names()] or [NO_FOLDER]
 
 
 def _branches(guidance: float) -> int:

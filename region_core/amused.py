@@ -246,7 +246,10 @@ def load_amused_editor(
     with torch.inference_mode(False):
         # aMUSEd's VQ model overflows in half precision, and is small.
         vqvae = open_network(VQModel, name, "amused", subfolder="vqvae").float()
-        transformer = open_network(UVit2DModel, name, "amused", subfolder="transformer").to(chosen_dtype)
+        # Cast as it is read: diffusers warns of a cast afterwards.
+        transformer = open_network(
+            UVit2DModel, name, "amused", subfolder="transformer", torch_dtype=chosen_dtype
+        )
         text_encoder = open_network(CLIPTextModelWithProjection, name, "amused", subfolder="text_encoder").to(
             chosen_dtype
         )

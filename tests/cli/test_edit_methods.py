@@ -102,6 +102,15 @@ def test_a_place_that_is_found_serves_as_a_mask(image, folders, tmp_path):
     assert report["forward_equivalents"]["locate"] > 0
 
 
+def test_regions_may_be_edited_by_the_embedded_amused(image, folders, tmp_path):
+    more = ["--model", folders["model"], "--clip", folders["clip"], "--vit", folders["vit"]]
+    for setting in ("editor=amused", "k=2", "m=2", "epochs=1"):
+        more += ["--set", setting]
+    assert pinpoint_edit(image, tmp_path, "--method", "learnable-regions", *more) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["editor"] == "amused"
+
+
 def test_another_setting_of_a_preset_can_be_given_too(image, folders, tmp_path):
     more = ("--method", "diffedit", "--model", folders["model"], "--set", "noises=3")
     assert pinpoint_edit(image, tmp_path, *more) == 0

@@ -21,8 +21,8 @@ class BoxEdits:
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
     the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. More
     takes of an edit are from other noise, that of `seed` + take, or where the editor draws nothing at random,
-    with other settings of its own. `prompt` is T, which the picture is judged
-    by; `edit_prompt` is what the editor is told (None: T too).
+    with other settings of its own. `prompt` is T, which the picture is judged by; `edit_prompt` is what the
+    editor is told (None: T too).
     """
 
     def __init__(

@@ -171,7 +171,7 @@ def _located(image: Tensor, networks: RegionNetworks, request: RegionRequest, ru
     if reader is None:
         raise ValueError(
             f"word: got {request.word!r}, and the editor {networks.editor.name!r} has no attention to find it"
-            " by, wants auto or none; or --reader, a text-to-image model"
+            " by, wants auto or none; or a reader, a text-to-image model that has"
         )
     word = None if request.word == AUTO else request.word
     texts = (request.caption, request.prompt)

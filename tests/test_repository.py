@@ -30,7 +30,7 @@ PACKAGES: list[str] = PYPROJECT["tool"]["setuptools"]["packages"]
 APACHE_2_0_SHA256 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 # What ComfyUI itself brings to the nodes.
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
-WEIGHTS_LIMIT = 24 * 1024 * 1024
+WEIGHTS_LIMIT = 24_000_000
 
 
 def package_files() -> list[Path]:

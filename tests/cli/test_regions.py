@@ -301,5 +301,6 @@ def test_anchors_are_kept_as_far_apart_whatever_asks_for_them():
     assert args.min_distance is None and args.smoothing is None
     features = PatchFeatures(torch.rand(16, 16), torch.rand(3, 16, 16), 8, (128, 128))
     usual = anchoring(features, 8, args.min_distance, args.smoothing, placed=False)
-    assert usual == (RegionSettings().min_distance, RegionSettings().smoothing)
+    asked = RegionSettings().request("a", "b", 0)
+    assert usual == anchoring(features, asked.k, asked.min_distance, asked.smoothing, placed=False)
     assert usual == (DEFAULT_DISTANCE, DEFAULT_SMOOTHING)

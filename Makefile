@@ -64,7 +64,7 @@ $(READY): pyproject.toml $(call again_if_moved,$(READY))
 
 $(READY_DEV): pyproject.toml $(call again_if_moved,$(READY_DEV))
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -e ".[dev]"
+	$(RUN) -m pip install -e ".[dev,locate,cluster]"
 	@pwd -P > $(READY)
 	@pwd -P > $@
 

@@ -132,6 +132,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "final": candidate.final,
         "near": candidate.near,
         "take": candidate.take,
+        "placed": candidate.placed,
     }
 
 

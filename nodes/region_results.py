@@ -123,6 +123,8 @@ def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
             "s_t2i": one.s_t2i,
             "s_i2i": one.s_i2i,
             "final": one.final,
+            "take": one.take,
+            "placed": one.placed,
         }
         for one in candidates
     ]

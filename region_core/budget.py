@@ -100,6 +100,8 @@ class Outset:
     """(K, M) float32: what is added to each box's loss."""
     near: tuple[bool, ...] | None = None
     """For each anchor, whether it has boxes near the place that was given; None where none was."""
+    place: PixelBox | None = None
+    """The box around the place."""
 
     @classmethod
     def unplaced(cls, proposals: RegionProposals) -> Outset:

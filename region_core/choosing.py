@@ -41,6 +41,8 @@ class Candidate:
     """Whether the box is near the place that was given; True where none was."""
     take: int = 0
     """1 for a second take in the box that another anchor has chosen, 2 for a third …; 0 is the box's own."""
+    placed: bool = False
+    """Whether the box is the one around the place that was given, and no anchor's; `anchor` is its middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,8 @@ def choose(
 
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
-    has another take in one of those, from noise of its own or with other settings of the editor, as long as
-    the editor has any, unless the plan wants fewer edits in full.
+    has another take in one of those, from noise of its own or with other settings of the editor, or, where
+    the editor has no more, a take in the box around the place; unless the plan wants fewer edits in full.
     """
     run = run or Run()
     edits, size = scores.edits, scores.proposals.size
@@ -95,8 +97,8 @@ def choose(
         with run.stage(FINAL_STAGE):
             edits.edited([boxes[i] for i in final], run=run)
             takes: dict[int, Tensor] = {}
-            for take in sorted({take for _, take in retaken.values()}):
-                alike = {i: boxes[of] for i, (of, its) in retaken.items() if its == take}
+            for take in sorted({other.take for other in retaken.values()}):
+                alike = {i: other.box for i, other in retaken.items() if other.take == take}
                 made = edits.edited(list(alike.values()), take=take, run=run)
                 takes |= dict(zip(alike, made, strict=True))
         with run.stage(CHOOSE_STAGE):
@@ -105,21 +107,22 @@ def choose(
             t2i, i2i = similarities(images)
             total = quality(t2i, i2i, alpha, beta)  # Eq. 7
             run.report(1, 1)
-    own = [retaken.get(i, (i, 0)) for i in range(len(boxes))]
+    own = [retaken.get(i, _Take(box, i, 0)) for i, box in enumerate(boxes)]
     candidates = [
         Candidate(
-            box=_four(scores.boxes[of]),
-            anchor=_two(scores.proposals.anchors[of]),
+            box=_four(torch.tensor(one.box) if one.of is None else scores.boxes[one.of]),
+            anchor=_middle(one.box, scores) if one.of is None else _two(scores.proposals.anchors[one.of]),
             index=i,
             s_t2i=float(t2i[i]),
             s_i2i=float(i2i[i]),
             score=float(total[i]),
             image=images[i : i + 1].cpu(),
-            final=take > 0 or edits.in_full(boxes[of]),
-            near=scores.near is None or scores.near[of],
-            take=take,
+            final=i in retaken or edits.in_full(one.box),
+            near=i in retaken or scores.near is None or scores.near[i],
+            take=one.take,
+            placed=one.of is None,
         )
-        for i, (of, take) in enumerate(own)
+        for i, one in enumerate(own)
     ]
     return RegionEdit(rank(candidates), scores)
 
@@ -131,7 +134,16 @@ def edits_to_choose_among(scores: RegionScores) -> int:
     return len({boxes[i] for i in final}) + len(retaken)
 
 
-def _planned(boxes: Sequence[PixelBox], scores: RegionScores) -> tuple[list[int], dict[int, tuple[int, int]]]:
+@dataclass(frozen=True)
+class _Take:
+    """A take in a box, which is the choice of the anchor `of`, or of none: the one around the place."""
+
+    box: PixelBox
+    of: int | None
+    take: int
+
+
+def _planned(boxes: Sequence[PixelBox], scores: RegionScores) -> tuple[list[int], dict[int, _Take]]:
     """The anchors whose boxes are edited in full, and those that have another take (see `_retaken`)."""
     final = list(range(len(boxes)))
     if all(scores.edits.best(box) is not None for box in boxes):
@@ -151,8 +163,9 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
     return [i for i in near if boxes[i] in chosen]
 
 
-def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, tuple[int, int]]:
-    """For each anchor that has another take in place of its own edit: whose box it is in, and which take."""
+def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, _Take]:
+    """For each anchor that has a take elsewhere in place of its own edit, which one: the near boxes' further
+    takes by turns, and when an editor has no more of them, those in the box around the place."""
     near, takes = scores.near, scores.edits.editor.takes
     if near is None or any(not near[i] for i in final):
         return {}
@@ -160,9 +173,12 @@ def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) 
     far = [i for i in range(len(near)) if not near[i]]
     wanted = scores.plan.finalists
     most = len(far) if wanted is None else max(0, wanted - len(first))
-    if takes is not None:
-        most = min(most, len(first) * (takes - 1))
-    return {i: (first[n % len(first)], 1 + n // len(first)) for n, i in enumerate(far[:most])}
+    last = 1 + len(far) if takes is None else takes
+    further = [_Take(boxes[i], i, take) for take in range(1, last) for i in first]
+    place = scores.place
+    if takes is not None and place is not None and place not in {boxes[i] for i in first}:
+        further += [_Take(place, None, take) for take in range(takes)]
+    return dict(zip(far[:most], further, strict=False))
 
 
 def _four(box: Tensor) -> tuple[float, float, float, float]:
@@ -173,3 +189,9 @@ def _four(box: Tensor) -> tuple[float, float, float, float]:
 def _two(anchor: Tensor) -> tuple[int, int]:
     row, column = (int(value) for value in anchor)
     return row, column
+
+
+def _middle(box: PixelBox, scores: RegionScores) -> tuple[int, int]:
+    """Row and column of the patch in the middle of a box."""
+    patch, (x0, y0, x1, y1) = scores.proposals.patch, box
+    return (y0 + y1) // 2 // patch, (x0 + x1) // 2 // patch

@@ -18,7 +18,7 @@ from .estimators import ESTIMATORS, Estimator, Expected, Objective, StraightThro
 from .features import PatchFeatures
 from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
 from .places import outset
-from .proposals import RegionProposals, roi_features
+from .proposals import PixelBox, RegionProposals, roi_features
 from .region_network import RegionNetwork
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class RegionScores:
     """The edits made so far, which choosing goes on with."""
     near: tuple[bool, ...] | None = None
     """For each anchor, whether it has boxes near the place that was given; None where none was."""
+    place: PixelBox | None = None
+    """The box around that place."""
 
     @property
     def probabilities(self) -> Tensor:
@@ -188,6 +190,7 @@ def learn_regions(
         plan=plan,
         edits=edits,
         near=known.near,
+        place=known.place,
     )
 
 

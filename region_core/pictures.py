@@ -56,6 +56,7 @@ def candidates_picture(source: Tensor, candidates: Sequence[Candidate], columns:
     for place, candidate in enumerate(candidates, start=1):
         label = f"{place}. S {candidate.score:.3f}{'' if candidate.final else ' (preview)'}"
         label += f"\nt2i {candidate.s_t2i:.3f}, i2i {candidate.s_i2i:.3f}\nanchor {candidate.index + 1}"
+        label += ", the place" if candidate.placed else ""
         label += f" (take {candidate.take + 1})" if candidate.take else ""
         size = (source.shape[-2], source.shape[-1])
         inside = box_masks([pixel_box(candidate.box, size)], size)[0, 0]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .budget import Outset
-from .proposals import RegionProposals, box_masks
+from .proposals import PixelBox, RegionProposals, box_masks
 
 NEAR = 0.85
 """A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
@@ -57,4 +57,11 @@ def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
     if place is None:
         return Outset.unplaced(proposals)
     fits = place_fits(proposals, place)
-    return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()))
+    return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()), box_around(place))
+
+
+def box_around(place: Tensor) -> PixelBox:
+    """The box around what is at least half as much in a place (H, W) as anything is."""
+    inside = place.cpu() >= place.max().item() / 2
+    rows, columns = inside.any(dim=1).nonzero()[:, 0], inside.any(dim=0).nonzero()[:, 0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

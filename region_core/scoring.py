@@ -69,4 +69,5 @@ def score_regions(
         plan=plan,
         edits=edits,
         near=known.near,
+        place=known.place,
     )

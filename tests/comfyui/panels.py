@@ -83,8 +83,11 @@ def near(sides: list[float], wanted: list[float]) -> bool:
     return all(abs(side - want) <= 1 for side, want in zip(sides, wanted, strict=True))
 
 
-def region_workflow(nodes_info: dict[str, Any]) -> dict:
-    """The sample's cat to a fox with no mask, in few steps, with the tests' tiny ViT and CLIP."""
+def region_workflow(nodes_info: dict[str, Any], place: tuple[int, int, int, int] | None = None) -> dict:
+    """The sample's cat to a fox with no mask, in few steps, with the tests' tiny ViT and CLIP.
+
+    place: x0, y0, x1, y1 of where the edit belongs; LocInv edits there.
+    """
     canvas = Canvas(nodes_info)
     canvas.column("1  Picture and where it could change")
     sample = canvas.add("PinpointSamplePicture", sample=SOURCE)
@@ -95,9 +98,18 @@ def region_workflow(nodes_info: dict[str, Any]) -> dict:
     )
     canvas.column("2  Which box")
     judge = canvas.add("PinpointLoadCLIP", name="tiny_clip")
-    editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=4, batch=4)
+    if place is None:
+        editor, placed = canvas.add("PinpointEditorBlended", model=(model, 0), steps=4, batch=4), {}
+    else:
+        x0, y0, x1, y1 = place
+        black = canvas.add("SolidMask", value=0.0, width=128, height=128)
+        white = canvas.add("SolidMask", value=1.0, width=x1 - x0, height=y1 - y0)
+        corner = {"destination": (black, 0), "source": (white, 0), "x": x0, "y": y0}
+        placed = {"place": (canvas.add("MaskComposite", operation="add", **corner), 0)}
+        editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SOURCE, steps=4)
+        placed |= {"caption": SOURCE, "prompt": SOURCE.replace("cat", "fox")}
     learned = canvas.add(
-        LEARN, proposals=(anchors, 0), editor=(editor, 0), clip=(judge, 0), plan="preview", epochs=1
+        LEARN, proposals=(anchors, 0), editor=(editor, 0), clip=(judge, 0), plan="preview", epochs=1, **placed
     )
     canvas.column("3  Which edit")
     pick = canvas.add(PICK, regions=(learned, 0))

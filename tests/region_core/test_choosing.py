@@ -13,7 +13,7 @@ from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.budget import PLANS, EditPlan, Round
 from pinpoint.region_core.choosing import Candidate, choose, rank
 from pinpoint.region_core.learning import RegionScores, learn_regions
-from pinpoint.region_core.proposals import propose
+from pinpoint.region_core.proposals import pixel_box, propose
 from pinpoint.region_core.scoring import score_regions
 from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
 from pinpoint.tests.region_core.tiny_guides import PaintingEditor
@@ -286,33 +286,56 @@ def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None
     assert bool((by_index[0].image != by_index[2].image).any())
 
 
-def test_an_editor_with_nothing_at_random_makes_as_many_takes_of_a_box_as_it_has() -> None:
-    case = Planted(anchors=((12, 12), (0, 0), (0, 15), (15, 0)), anchor=0, editor=NoisyEditor(takes=3))
-    scores = learned(case, PLANS["preview"], place=square_place(76, 76, 124, 124), seed=11)
-    assert scores.near == (True, False, False, False)
+PLACE = (76, 76, 124, 124)
+CORNERS = ((12, 12), (0, 0), (0, 15), (15, 0))
+"""Of which the first alone has boxes near `PLACE`."""
+
+
+def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_box_of_the_place() -> None:
+    editor = NoisyEditor(takes=2)
+    case = Planted(anchors=(*CORNERS, (15, 15)), anchor=0, editor=editor)
+    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), seed=11)
+    assert scores.near == (True, False, False, False, False) and scores.place == PLACE
     NoisyEditor.seen.clear()
     run = Run()
     found = choose(scores, case.guide, run=run)
-    assert NoisyEditor.seen == [0, 1, 2]  # its takes by number, whatever the seed
+    # Its takes by number, whatever the seed; the second in both boxes at once.
+    assert NoisyEditor.seen == [0, 0, 1] and run.forward_equivalents["final edits"] == 4 * 74
     by_index = {one.index: one for one in found.candidates}
-    assert [(by_index[i].take, by_index[i].near, by_index[i].final) for i in range(4)] == [
-        (0, True, True),
-        (1, True, True),
-        (2, True, True),
-        (0, False, False),
+    own = tuple(scores.boxes[0].tolist())
+    assert own != PLACE
+    assert [(by_index[i].box, by_index[i].take, by_index[i].near, by_index[i].final) for i in range(5)] == [
+        (own, 0, True, True),
+        (own, 1, True, True),
+        (PLACE, 0, True, True),
+        (PLACE, 1, True, True),
+        (tuple(scores.boxes[4].tolist()), 0, False, False),
     ]
-    assert run.forward_equivalents["final edits"] == 3 * 74
+    assert [by_index[i].placed for i in range(5)] == [False, False, True, True, False]
+    assert by_index[2].anchor == (12, 12) and by_index[4].anchor == (15, 15)  # 100 // 8
+    outside = 1 - square_place(*PLACE)
+    assert bool((by_index[2].image == case.image)[..., outside > 0].all())
+    assert bool((by_index[2].image != case.image)[..., outside == 0].any())
 
 
-def test_an_editor_with_a_single_take_makes_no_further_ones() -> None:
-    case, run = Planted(anchor=2, editor=PaintingEditor(takes=1)), Run()
-    scores = learned(case, PLANS["preview"], place=square_place(76, 76, 124, 124), run=run)
+def test_an_editor_with_a_single_take_edits_in_the_box_of_the_place_too() -> None:
+    case, run = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), Run()
+    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), run=run)
     found = choose(scores, case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 74  # of the one anchor near the place
-    assert [(one.near, one.final, one.take) for one in found.candidates] == [
-        (True, True, 0),
-        *[(False, False, 0)] * 3,
+    assert run.forward_equivalents["final edits"] == 2 * 74
+    assert sorted((one.near, one.final, one.take, one.placed) for one in found.candidates) == [
+        *[(False, False, 0, False)] * 2,
+        (True, True, 0, False),
+        (True, True, 0, True),
     ]
+
+
+def test_a_place_whose_box_an_anchor_has_chosen_is_not_edited_twice() -> None:
+    case, run = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), Run()
+    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), run=run)
+    chosen = pixel_box(scores.boxes[0], scores.proposals.size)
+    found = choose(dataclasses.replace(scores, place=chosen), case.guide, run=run)
+    assert run.forward_equivalents["final edits"] == 74 and sum(one.final for one in found.candidates) == 1
 
 
 def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:

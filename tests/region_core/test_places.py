@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.region_core.places import anchors_near, considered, outset, place_fits
+from pinpoint.region_core.places import anchors_near, box_around, considered, outset, place_fits
 from pinpoint.region_core.proposals import RegionProposals
 
 BOXES = [[(0, 0, 4, 4), (0, 0, 8, 8)], [(8, 8, 16, 16), (4, 4, 16, 16)], [(2, 0, 6, 4), (0, 0, 16, 16)]]
@@ -49,12 +49,19 @@ def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
     known = outset(proposals(), place(0, 0, 4, 4))
     torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 7], [1, 1], [9 / 13, 15 / 19]]))
     assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
-    assert known.near == (True, False, False)
+    assert known.near == (True, False, False) and known.place == (0, 0, 4, 4)
+
+
+def test_the_box_around_a_place_holds_what_is_at_least_half_as_much_in_it() -> None:
+    soft = torch.zeros(8, 8)
+    soft[2, 3], soft[4:6, 5], soft[7, 0] = 0.4, 0.8, 0.39
+    assert box_around(soft) == (3, 2, 6, 6)
 
 
 def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:
     known = outset(proposals(), None)
-    assert bool(known.in_play.all()) and not bool(known.added.any()) and known.near is None
+    assert bool(known.in_play.all()) and not bool(known.added.any())
+    assert known.near is None and known.place is None
 
 
 def test_a_place_that_is_empty_or_of_another_picture_is_refused() -> None:

@@ -31,9 +31,12 @@ function ofFirst(rows = []) {
   return end < 0 ? rows : rows.slice(0, end);
 }
 
+/** Whether an edit is in the box that its anchor chose: not in another anchor's or the place's, in which it is a take. */
+const inOwnBox = ({ take, placed }) => !take && !placed;
+
 /**
  * What a run found for each anchor, best first: {anchor, box, others, loss, probability}, and where edits were picked
- * {rank, score, final, picture}.
+ * {rank, score, final, take, placed, picture}.
  */
 export function rowsOf(judged, picked) {
   const scored = new Map(ofFirst(picked?.pinpoint_candidates).map((row, rank) => [row.anchor, { ...row, rank }]));
@@ -45,10 +48,11 @@ export function rowsOf(judged, picked) {
     probability: boxes.length > 1 ? probabilities[chosen] : null,
   }));
   const known = new Map(found.map((row) => [row.anchor, row]));
-  for (const [anchor, { box, score, final, rank }] of scored) {
-    const picture = picked.pinpoint_edits?.[rank];
-    const judgedAs = known.get(anchor) ?? { others: [], loss: null, probability: null };
-    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, picture });
+  for (const [anchor, row] of scored) {
+    const picture = picked.pinpoint_edits?.[row.rank];
+    const judgedAs = (inOwnBox(row) && known.get(anchor)) || { others: [], loss: null, probability: null };
+    const { box, rank, score, final, take, placed } = row;
+    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, take, placed, picture });
   }
   // As they were ranked: what is edited in full goes before previews, whatever these score.
   const place = (row) => row.rank ?? Infinity;
@@ -96,7 +100,8 @@ export function addRegionChooser(node) {
   /** Whether the boxes of a pick are those that were judged here: not of a run before. */
   function belongs(said) {
     const known = new Map(ofFirst(ran()?.pinpoint_regions).map(({ anchor, boxes, chosen: at }) => [anchor, String(boxes[at])]));
-    return ofFirst(said.pinpoint_candidates).every(({ anchor, box }) => known.get(anchor) === String(box));
+    const own = ofFirst(said.pinpoint_candidates).filter(inOwnBox);
+    return own.length > 0 && own.every(({ anchor, box }) => known.get(anchor) === String(box));
   }
 
   function choose(anchor) {
@@ -135,6 +140,8 @@ export function addRegionChooser(node) {
   function describe(row) {
     const [x0, y0, x1, y1] = row.box.map(Math.round);
     const parts = [`box ${row.anchor}`, `${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`];
+    if (row.placed) parts.push("the box of the place");
+    if (row.take) parts.push(`take ${row.take + 1}`);
     if (row.score != null) parts.push(`score ${digits(row.score)}${row.final ? "" : " of a preview"}`);
     if (row.loss != null) parts.push(`loss ${digits(row.loss)}`);
     if (row.probability != null) parts.push(`${Math.round(100 * row.probability)} % sure of its size`);

@@ -101,7 +101,7 @@ class Outset:
     near: tuple[bool, ...] | None = None
     """For each anchor, whether it has boxes near the place that was given; None where none was."""
     place: PixelBox | None = None
-    """The box around the place."""
+    """The box around the place, with some room."""
 
     @classmethod
     def unplaced(cls, proposals: RegionProposals) -> Outset:

@@ -13,6 +13,8 @@ NEAR = 0.85
 """A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
 BEYOND, MISSED = 0.25, 2.0
 """What a box has beyond its place counts so much against it, and what it misses of the place so much."""
+ROOM = 1 / 8
+"""The box around a place has so much of its sides more on each side: one that is found is often too tight."""
 
 
 def place_fits(proposals: RegionProposals, place: Tensor) -> Tensor:
@@ -61,7 +63,14 @@ def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
 
 
 def box_around(place: Tensor) -> PixelBox:
-    """The box around what is at least half as much in a place (H, W) as anything is."""
+    """The box around what is at least half as much in a place (H, W) as anything is, and `ROOM`."""
     inside = place.cpu() >= place.max().item() / 2
-    rows, columns = inside.any(dim=1).nonzero()[:, 0], inside.any(dim=0).nonzero()[:, 0]
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    rows, columns = (inside.any(dim=dim).nonzero()[:, 0].tolist() for dim in (1, 0))
+    room_y, room_x = (ROOM * (cells[-1] + 1 - cells[0]) for cells in (rows, columns))
+    height, width = inside.shape
+    return (
+        max(0, round(columns[0] - room_x)),
+        max(0, round(rows[0] - room_y)),
+        min(width, round(columns[-1] + 1 + room_x)),
+        min(height, round(rows[-1] + 1 + room_y)),
+    )

@@ -52,10 +52,15 @@ def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
     assert known.near == (True, False, False) and known.place == (0, 0, 4, 4)
 
 
-def test_the_box_around_a_place_holds_what_is_at_least_half_as_much_in_it() -> None:
-    soft = torch.zeros(8, 8)
-    soft[2, 3], soft[4:6, 5], soft[7, 0] = 0.4, 0.8, 0.39
-    assert box_around(soft) == (3, 2, 6, 6)
+def test_the_box_around_a_place_holds_what_is_at_least_half_as_much_in_it_and_an_eighth_more() -> None:
+    soft = torch.zeros(40, 60)
+    soft[10, 20], soft[20:26, 43], soft[39, 0] = 0.4, 0.8, 0.39
+    # 24 wide and 16 high: 3 and 2 more on each side.
+    assert box_around(soft) == (17, 8, 47, 28)
+
+
+def test_the_box_around_a_place_does_not_leave_the_picture() -> None:
+    assert box_around(torch.ones(40, 60)) == (0, 0, 60, 40)
 
 
 def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:

@@ -133,7 +133,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale (default 7.5; amused 10)")
     add_window(parser)
-    parser.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default 50; amused 12)")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="an edit's steps (default 50; locinv 20, amused 12)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
     )

@@ -150,7 +150,7 @@ class EditorLocInv(io.ComfyNode):
                     " edit_prompt, should say the same but for one thing.",
                 ),
                 _guidance_input("guidance", 7.5),
-                _steps_input(50),
+                _steps_input(20),
                 io.String.Input(
                     "word",
                     default="",

@@ -109,7 +109,7 @@ def region_edit(
     told = {"captions": trial.target, "places": trial.wish}.get(args.texts, phrases[1])
     editor = networks.editor
     if editor is None:
-        editor = LocInvEditor(networks.model, trial.source, trial.noun, steps=args.steps or 50)
+        editor = LocInvEditor(networks.model, trial.source, trial.noun, steps=args.steps or 20)
         told = trial.target
     request = RegionRequest(
         texts[0],

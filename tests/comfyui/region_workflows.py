@@ -65,7 +65,7 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
         "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
     )
     canvas.column("3  Learn where it goes")
-    editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SAMPLE, steps=30)
+    editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SAMPLE, steps=20)
     learned = canvas.add(
         "PinpointLearnRegions",
         proposals=(proposals, 0),

@@ -98,16 +98,18 @@ def region_workflow(nodes_info: dict[str, Any], place: tuple[int, int, int, int]
     )
     canvas.column("2  Which box")
     judge = canvas.add("PinpointLoadCLIP", name="tiny_clip")
+    placed: dict[str, Any] = {}
     if place is None:
-        editor, placed = canvas.add("PinpointEditorBlended", model=(model, 0), steps=4, batch=4), {}
+        editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=4, batch=4)
     else:
         x0, y0, x1, y1 = place
         black = canvas.add("SolidMask", value=0.0, width=128, height=128)
         white = canvas.add("SolidMask", value=1.0, width=x1 - x0, height=y1 - y0)
-        corner = {"destination": (black, 0), "source": (white, 0), "x": x0, "y": y0}
-        placed = {"place": (canvas.add("MaskComposite", operation="add", **corner), 0)}
+        inside = canvas.add(
+            "MaskComposite", destination=(black, 0), source=(white, 0), x=x0, y=y0, operation="add"
+        )
+        placed = {"place": (inside, 0), "caption": SOURCE, "prompt": SOURCE.replace("cat", "fox")}
         editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SOURCE, steps=4)
-        placed |= {"caption": SOURCE, "prompt": SOURCE.replace("cat", "fox")}
     learned = canvas.add(
         LEARN, proposals=(anchors, 0), editor=(editor, 0), clip=(judge, 0), plan="preview", epochs=1, **placed
     )

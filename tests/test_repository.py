@@ -322,11 +322,22 @@ def test_the_tracked_weights_stay_small() -> None:
     assert sum(p.stat().st_size for p in tracked_files() if p.suffix == ".safetensors") <= WEIGHTS_LIMIT
 
 
-def test_the_readme_shows_files_that_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
-    missing = [t for t in targets if not re.match(r"https?:", t) and not (ROOT / t).exists()]
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/measured.md"])
+def test_documents_link_to_files_and_headings_that_exist(name: str) -> None:
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    missing = []
+    for target, _, heading in (link.partition("#") for link in links if not re.match(r"https?:", link)):
+        linked = page.parent / target if target else page
+        if not linked.exists() or (heading and heading not in headings(linked)):
+            missing.append(f"{target}#{heading}")
     assert missing == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that a page's headings have on GitHub."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 # What it ships

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..locinv_core.localized_edit import EditRequest
     from ..locinv_core.model import EditModel
     from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.prompts import Prompt
     from ..locinv_core.run import Run
     from ..region_core.locate import Located
 
@@ -108,7 +109,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="DDIM steps (default 50)")
     parser.add_argument(
-        "--guidance", type=float, metavar="W", help="guidance scale (default 7.5; ledits++ 5)"
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="guidance scale (default 7.5; pix2pix-zero and ledits++ 5)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
@@ -147,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     from ..locinv_core.images import load_image
     from ..locinv_core.inversion_file import open_inversion, save_inversion
     from ..locinv_core.loading import load_edit_model
-    from ..locinv_core.localized_edit import judge, localized_edit
+    from ..locinv_core.localized_edit import check_edit_request, judge, localized_edit
     from ..locinv_core.run import Run
     from .edit_report import summary, write_edit
 
@@ -160,9 +164,13 @@ def run(args: argparse.Namespace) -> int:
         books = Run(progress)
         with books.stage("load"):
             model = load_edit_model(args.model, device=args.device, dtype=args.dtype)
-        texts = (request.source, request.target)
-        located = _locate(args, model, image, texts, to_find, books) if to_find else {}
-        request = _with_places(request, located)
+        located = {}
+        if to_find:
+            anywhere = _anywhere(model, request, to_find)
+            check_edit_request(model, replace(request, prior=anywhere), inversion=inversion)
+            texts = (request.source, request.target)
+            located = _locate(args, model, image, texts, to_find, request.prior, books)
+            request = replace(request, prior=_joined(request.prior, located, image))
         outcome = localized_edit(model, request, inversion=inversion, run=books)
         quality = judge(model, request, outcome, run=books)
     with filled_folder(args.out) as folder:
@@ -202,7 +210,7 @@ def _run_other(args: argparse.Namespace) -> int:
             if models.model is None:
                 raise ValueError(f"prior: the model of {args.method!r} cannot find places, wants them given")
             texts = (args.source, args.target)
-            located = _locate(args, models.model, image, texts, to_find, books)
+            located = _locate(args, models.model, image, texts, to_find, prior, books)
             task = replace(task, prior=_joined(prior, located, image))
         outcome = edit_by_method(args.method, models, task, settings=settings, seed=args.seed, run=books)
     with filled_folder(args.out) as folder:
@@ -253,10 +261,6 @@ def _split_priors(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             to_find.append(word.strip())
         else:
             given.append(argument)
-    placed = {argument.partition("=")[0].strip().lower() for argument in given}
-    twice = [word for word in to_find if word.lower() in placed]
-    if twice:
-        raise ValueError(f"prior: {twice[0]!r} has a place and is to be found, wants one of the two")
     return given, to_find
 
 
@@ -266,9 +270,10 @@ def _locate(
     image: Tensor,
     texts: tuple[str, str],
     words: list[str],
+    prior: LocalizationPrior | None,
     books: Run,
 ) -> dict[str, Located]:
-    """Find the words' boxes, once both texts are known to be good."""
+    """Find the words' boxes, once both texts are known to be good. prior: the places that were given."""
     from ..locinv_core.prompts import parse_prompt
     from ..region_core.features import load_vit
     from ..region_core.guidance import load_clip
@@ -278,15 +283,35 @@ def _locate(
     model.schedule.timesteps(args.steps)
     for word in words:
         phrase_of(source, word)
+    _check_found_once(source, words, prior)
     with books.stage("load"):
         vision, guide = load_vit(args.vit, model.device), load_clip(args.clip, model.device)
     settings = LocateSettings(seed=args.seed)
     return locate_words(model, vision, guide, image, source, words, settings, run=books)
 
 
-def _with_places(request: EditRequest, located: dict[str, Located]) -> EditRequest:
-    """The request with the boxes found as detection priors beside the places given."""
-    return replace(request, prior=_joined(request.prior, located, request.image))
+def _check_found_once(source: Prompt, words: list[str], prior: LocalizationPrior | None) -> None:
+    """Raise ValueError for a word that is to be found and has a place, or is to be found twice, whatever it
+    is called: "cat" and "cat#1" are one."""
+    placed = {} if prior is None else {source.locate(word): "has a place" for word in prior.words}
+    for word in words:
+        span = source.locate(word)
+        if span in placed:
+            raise ValueError(f"prior: {word!r} is to be found and {placed[span]}, wants one of the two")
+        placed[span] = "is to be found under another name"
+
+
+def _anywhere(model: EditModel, request: EditRequest, words: list[str]) -> LocalizationPrior:
+    """The places given, and the whole picture for each word that is to be found: what an edit is checked
+    with before there is a place."""
+    from ..locinv_core.priors import from_boxes, merge
+    from ..locinv_core.prompts import parse_prompt
+
+    source = parse_prompt(request.source, model.tokenizer)
+    _check_found_once(source, words, request.prior)
+    height, width = request.image.shape[-2:]
+    whole = from_boxes(dict.fromkeys(words, (0, 0, width, height)), (height, width))
+    return whole if request.prior is None else merge(request.prior, whole)
 
 
 def _joined(
@@ -310,7 +335,7 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
     prior = from_arguments(given, (height, width)) if given else None
     method = method_named(_preset_name(args))
     method = method.with_choices(args.tokens, args.null)
-    settings: dict[str, Any] = {"guidance": 7.5 if args.guidance is None else args.guidance}
+    settings: dict[str, Any] = {} if args.guidance is None else {"guidance": args.guidance}
     if args.carry is not None:
         settings["carry"] = args.carry
     if args.blend is not None:

@@ -120,9 +120,13 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write JSON beside its place and rename it."""
+    """Write JSON beside its place and rename it. Raises ValueError for NaN and infinity, which JSON lacks."""
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: a figure is NaN or infinite, which JSON cannot hold") from error
     with written_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def _attention(request: EditRequest, outcome: LocalizedEdit, quality: Quality) -> Image.Image:

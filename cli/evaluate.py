@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     judges = {name: weights[name] for name in ("clip", "dino", "lpips")}
     metrics = metrics_for(**judges) if args.metrics is None else tuple(listed(args.metrics))
     metrics_of(metrics)
+    if not metrics:
+        raise ValueError("metrics: got none, wants at least one")
 
     from ..evaluation.editing import EvaluationRecipe
     from ..evaluation.runner import run_work
@@ -156,24 +158,10 @@ def _write(rows: list[dict[str, Any]], dataset: Dataset, folder: Path) -> None:
         ]
         if found:
             print(f"{line.method}: {', '.join(found)}")
-    if readable := _of_readable_items(rows, dataset):
-        write_report(readable, dataset, folder)
+    write_report(rows, dataset, folder)
     if failures := failures_of(rows):
         print(failures)
     print(f"results, tables and report: {folder}")
-
-
-def _of_readable_items(rows: list[dict[str, Any]], dataset: Dataset) -> list[dict[str, Any]]:
-    """The rows that a report can show: none of an item whose files cannot be read."""
-    done = {row["item"] for row in rows if row["error"] is None}
-    unreadable = set()
-    for item in dataset.items:
-        if item.id not in done:
-            try:
-                item.open()
-            except ValueError:
-                unreadable.add(item.id)
-    return [row for row in rows if row["item"] not in unreadable]
 
 
 def _weights(name: str, given: str | None) -> str | None:

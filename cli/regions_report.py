@@ -82,9 +82,9 @@ def regions_report(
         "size": [image.shape[-1], image.shape[-2]],
         "grid": list(proposals.grid),
         "patch": proposals.patch,
-        "box": list(edit.chosen.box),
+        "box": _edited_box(edit.chosen),
         "anchors": proposals.anchors.tolist(),
-        "boxes": proposals.boxes.tolist(),
+        "boxes": [[list(box) for box in row] for row in proposals.pixel_boxes()],
         "losses": [[_finite(loss) for loss in row] for row in scores.losses.tolist()],
         "probabilities": scores.probabilities.tolist(),
         "candidates": [_candidate(candidate) for candidate in edit.candidates],
@@ -123,9 +123,10 @@ def _place(word: dict[str, Any] | None) -> str:
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
-        "box": list(candidate.box),
+        "box": _edited_box(candidate),
         "anchor": list(candidate.anchor),
         "index": candidate.index,
+        "of": candidate.of,
         "s_t2i": candidate.s_t2i,
         "s_i2i": candidate.s_i2i,
         "score": candidate.score,
@@ -134,6 +135,13 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "take": candidate.take,
         "placed": candidate.placed,
     }
+
+
+def _edited_box(candidate: Candidate) -> list[int]:
+    """The candidate's box as it was edited, in whole pixels."""
+    from ..region_core.proposals import pixel_box
+
+    return list(pixel_box(candidate.box, (candidate.image.shape[-2], candidate.image.shape[-1])))
 
 
 def _background(image: Tensor, chosen: Candidate) -> dict[str, float | None] | None:

@@ -50,6 +50,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build and serve a study, or print its results; ValueError for bad input."""
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"port: got {args.port}, wants 0 to 65535")
     if args.rates_of is not None:
         if args.results is not None or args.out is not None:
             raise ValueError("results: takes a study's folder alone, without DIR and --out")
@@ -87,8 +89,6 @@ def _study(args: argparse.Namespace) -> Study:
 def _serve(site: Path, port: int) -> int:
     from ..evaluation.study.server import StudyServer
 
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port: got {port}, wants 0 to 65535")
     try:
         listening = StudyServer(site, port)
     except OSError as error:

@@ -183,7 +183,7 @@ class RegionsPerformer:
             "s_t2i": chosen.s_t2i,
             "s_i2i": chosen.s_i2i,
             "region_score": chosen.score,
-            "box_iou": _box_iou(chosen.box, opened.files.change),
+            "box_iou": _box_iou(chosen.box, opened.files.place),
         }
         if opened.files.target_image is not None:
             saved = to_uint8(chosen.image).float() / 255
@@ -274,9 +274,9 @@ def _digest(mask: Tensor) -> bytes:
     return hashlib.sha256((mask > 0.5).cpu().numpy().tobytes()).digest()
 
 
-def _box_iou(box: tuple[float, float, float, float], change: Tensor) -> float | None:
-    """Overlap of a box with where the edit may show, (H, W); None where that is nowhere."""
-    inside = change > 0.5
+def _box_iou(box: tuple[float, float, float, float], place: Tensor) -> float | None:
+    """Overlap of a box with where the edit is, (H, W); None where that is nowhere."""
+    inside = place > 0.5
     if not bool(inside.any()):
         return None
     x0, y0, x1, y1 = (round(side) for side in box)

@@ -15,6 +15,7 @@ from .datasets.fields import (
     Box,
     box_of,
     file_inside,
+    flag_of,
     list_of,
     mapping_of,
     pair_of,
@@ -52,10 +53,12 @@ class Place:
 @dataclass(frozen=True)
 class OpenItem:
     """An item's pictures. image, target_image: (1, 3, H, W) in [0, 1]; masks: word -> (H, W) float32, 0 or 1;
-    change: (H, W) float32, 1 where the edit may show."""
+    place, change: (H, W) float32, 1 where the edit is to be, and where it may show: the same, but for an item
+    with `change_border`."""
 
     image: Tensor
     masks: Mapping[str, Tensor]
+    place: Tensor
     change: Tensor
     target_image: Tensor | None
 
@@ -68,6 +71,7 @@ class Item:
     task: the editing task, "GROUP: what changes", for example "single-object: cat → fox".
     edited: the words of `places` whose thing the edit changes.
     change: mask file, white where the edit may show; None: the union of the edited places, or change_runs.
+    change_border: whether the edit may show in the picture's outermost pixels, too, without being there.
     bindings: (adjective, noun) of the source, for an edit of an attribute. instruction: the edit as an order.
     Raises ValueError for an id that cannot name a file, a word twice or not in the source prompt, and an
     edited word without a place.
@@ -85,6 +89,7 @@ class Item:
     bindings: tuple[tuple[str, str], ...] = ()
     instruction: str | None = None
     change_runs: tuple[int, ...] | None = None
+    change_border: bool = False
 
     def __post_init__(self) -> None:
         named = f"item {self.id!r}"
@@ -122,22 +127,31 @@ class Item:
         size = int(image.shape[-2]), int(image.shape[-1])
         masks = {place.word: self._place(place, size) for place in self.places}
         if self.change is None and self.change_runs is None:
-            change = torch.stack([masks[word] for word in self.edited]).amax(dim=0)
+            place = torch.stack([masks[word] for word in self.edited]).amax(dim=0)
+        elif self.change is None and not self.change_runs and self.change_border:
+            place = torch.zeros(size)  # the border is mask enough, where an annotation has nothing
         else:
-            change = self._mask("change", self.change, self.change_runs, size)
+            place = self._mask("change", self.change, self.change_runs, size)
+        change = place.clone()
+        if self.change_border:
+            change[[0, -1]] = 1
+            change[:, [0, -1]] = 1
         target = None if self.target_image is None else load_image(self.target_image)
         if target is not None and target.shape != image.shape:
             raise ValueError(
                 f"item {self.id!r}: its true edited picture is {tuple(target.shape[-2:])} "
                 f"and its picture {size}, wants the same (H, W)"
             )
-        return OpenItem(image, masks, change, target)
+        return OpenItem(image, masks, place, change, target)
 
     def _place(self, place: Place, size: tuple[int, int]) -> Tensor:
         from ..locinv_core.priors import from_boxes
 
         if place.mask is None and place.runs is None:
-            return from_boxes({"place": place.box}, size).mask("place")
+            try:
+                return from_boxes({place.word: place.box}, size).mask(place.word)
+            except ValueError as error:
+                raise ValueError(f"item {self.id!r}: {error}") from error
         return self._mask(place.word, place.mask, place.runs, size)
 
     def _mask(
@@ -282,6 +296,7 @@ def _item(entry: Mapping[str, Any], folder: Path, number: int) -> Item:
         ),
         instruction=None if instruction is None else text_of(instruction, f"{named}: instruction"),
         change_runs=None if runs is None else runs_of(runs, f"{named}: change_runs"),
+        change_border=flag_of(entry.get("change_border", False), f"{named}: change_border"),
     )
 
 
@@ -312,7 +327,7 @@ def _entry(item: Item, folder: Path) -> dict[str, Any]:
         | ({} if place.runs is None else {"runs": list(place.runs)})
         for place in item.places
     ]
-    return {
+    entry: dict[str, Any] = {
         "id": item.id,
         "image": name(item.image),
         "source": item.source,
@@ -324,7 +339,12 @@ def _entry(item: Item, folder: Path) -> dict[str, Any]:
         "target_image": name(item.target_image),
         "bindings": [list(pair) for pair in item.bindings],
         "instruction": item.instruction,
-    } | ({} if item.change_runs is None else {"change_runs": list(item.change_runs)})
+    }
+    if item.change_runs is not None:
+        entry["change_runs"] = list(item.change_runs)
+    if item.change_border:
+        entry["change_border"] = True
+    return entry
 
 
 def group_of_task(task: str) -> str:

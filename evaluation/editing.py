@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..locinv_core.compared.ledits import LeditsSettings, check_steps
 from ..locinv_core.framed import map_on_picture
 from ..locinv_core.images import Framing, to_pil, to_uint8
 from ..locinv_core.inversion import Inversion, ddim_invert
@@ -48,9 +49,11 @@ class EvaluationRecipe:
 
     def open(self) -> Evaluator:
         """Open everything. Raises ValueError for an unknown method or metric, settings that a method does not
-        take, and weights that are missing or not given."""
-        for variant in self.variants:
+        take, steps that a model does not have, and weights that are missing or not given."""
+        made = [
             any_method_named(variant.method).settings(**variant.settings["method"])
+            for variant in self.variants
+        ]
         names = [variant.method for variant in self.variants]
         models = open_models(names, **self.models)
         device = next((part.device for part in _networks(models)), torch.device("cpu"))
@@ -66,6 +69,9 @@ class EvaluationRecipe:
                 steps = variant.settings["method"].get("steps")
                 if model is not None and steps is not None:
                     model.schedule.timesteps(steps)
+        for settings in made:
+            if isinstance(settings, LeditsSettings):
+                _check_ledits_steps(models, settings)
         return Evaluator(models, suite)
 
 
@@ -104,7 +110,7 @@ class Evaluator:
                 task.item.source,
                 task.item.target,
                 opened.prior(settings["prior"]),
-                mask=opened.files.change,
+                mask=opened.files.place,
                 instruction=task.item.instruction,
                 bindings=() if settings["bindings"] == "none" else task.item.bindings or None,
                 inversion=None if shared is None else shared.inversion,
@@ -119,6 +125,7 @@ class Evaluator:
             saved.float() / 255,
             opened.files.image,
             opened.files.change,
+            place=opened.files.place,
             source_text=task.item.source,
             target_text=task.item.target,
             target_image=opened.files.target_image,
@@ -237,6 +244,18 @@ def png(image: Tensor) -> bytes:
     buffer = io.BytesIO()
     to_pil(image).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _check_ledits_steps(models: MethodModels, settings: LeditsSettings) -> None:
+    """Raise ValueError where LEDITS++'s schedule, which is longer than its steps, has more than the model."""
+    assert models.model is not None
+    try:
+        check_steps(models.model, settings)
+    except ValueError as error:
+        raise ValueError(
+            f"steps: got {settings.steps}, for which the schedule of 'ledits++' is too long ({error});"
+            " wants fewer"
+        ) from error
 
 
 def _networks(models: MethodModels) -> list[EditModel]:

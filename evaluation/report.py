@@ -52,8 +52,9 @@ def write_report(
     """Write `folder`/report.html from rows of results and return its path.
 
     rows: as in results.jsonl, their pictures relative to `folder`; dataset: what they are of. metrics: the
-    columns, in order; None takes those that any row has. Raises ValueError for no rows, an unknown metric, a
-    row whose item is not in the data set, and a folder that does not exist.
+    columns, in order; None takes those that any row has. The card of an item whose files cannot be read says
+    so in the place of its pictures. Raises ValueError for no rows, an unknown metric, a row whose item is not
+    in the data set, and a folder that does not exist.
     """
     from ..locinv_core.images import written_whole
 
@@ -171,11 +172,14 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
 
 
 def _pictures(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[str, Any]:
-    """One card's pictures as data URIs."""
+    """One card's pictures as data URIs; for an item whose files cannot be read, what is wrong with them."""
     from ..locinv_core.images import to_pil
     from .report_pictures import data_uri, outline_path
 
-    opened = item.open()
+    try:
+        opened = item.open()
+    except ValueError as error:
+        return {"unreadable": str(error)[:300], "source": None, "target": None, "pictures": {}}
     return {
         "width": opened.image.shape[-1],
         "height": opened.image.shape[-2],

@@ -29,9 +29,9 @@ class Estimate:
     """A mean over items and how sure it is, in the metric's own units.
 
     mean: None where no item has the metric. low, high: the 95 % percentile bootstrap interval; None below two
-    items. count: the items that it is over. rank: 1 for the best as printed, 2 for the next, else None.
-    behind_low, behind_high: the interval of the mean difference from the best method's, over the items that
-    both have; None for the best itself and below two such items.
+    items. count: the items that it is over. rank: 1 for the best as printed, 2 for the next, else None, as
+    for a metric that compares no methods. behind_low, behind_high: the interval of the mean difference from
+    the best method's, over the items that both have; None for the best itself and below two such items.
     """
 
     mean: float | None
@@ -264,7 +264,10 @@ def _interval(
 
 
 def _ranks(column: Metric, means: Sequence[float | None]) -> list[int | None]:
-    """1 and 2 for the best and the second best value as printed: what a reader sees equal is marked alike."""
+    """1 and 2 for the best and the second best value as printed: what a reader sees equal is marked alike.
+    Of a metric that compares no methods nothing is marked."""
+    if not column.compared:
+        return [None] * len(means)
     printed = [None if mean is None else float(column.shown(mean)) for mean in means]
     order = sorted({p for p in printed if p is not None}, reverse=column.higher_is_better)
     return [None if p is None or (place := order.index(p) + 1) > 2 else place for p in printed]

@@ -53,6 +53,9 @@ VARIANTS: Mapping[str, NamedVariant] = {
 _EDITORS_OF_THEIR_OWN = ("inpaint", "amused")
 """Of Learnable Regions: those that want other weights than the model's."""
 
+_SEEING = {"clip": ("clip", "a CLIP"), "vit": ("dino", "a ViT")}
+"""What methods need to look at pictures with: the option that names it, and what it is."""
+
 
 def named_variants(
     names: Sequence[str],
@@ -67,7 +70,8 @@ def named_variants(
     A group of GROUPS stands for its methods, "all" for every method, as far as there are models for them.
     steps, guidance: for every method that has them; None leaves its own. weights: the models by what methods
     need; judges: the weights of metrics; both are part of the settings. Raises ValueError for an unknown
-    name, one that comes twice, and a setting out of bounds.
+    name, one that comes twice, a setting out of bounds, and a CLIP, a ViT or an editor's model that a method
+    needs and weights do not name.
     """
     given = {need: value for need, value in (weights or {}).items() if value is not None}
     chosen = [name for asked in names for name in _expanded(asked, given)]
@@ -112,6 +116,13 @@ def _variant(
     method = ALL_METHODS[variant.method]
     has = resolved(method, variant.choices)
     needs = [need for need in method.needs if need != "model"]
+    for need in needs:
+        if need in _SEEING and need not in weights:
+            option, kind = _SEEING[need]
+            raise ValueError(
+                f"{option}: {name!r} wants {kind}, and none is named; wants 'embedded' or a folder,"
+                " or the method left out"
+            )
     if has.get("editor") in _EDITORS_OF_THEIR_OWN:
         needs.append(has["editor"])
         if has["editor"] not in weights:

@@ -150,6 +150,8 @@ def digest(item: Item) -> str:
     total = hashlib.sha256()
     texts = (item.source, item.target, item.edited, item.bindings, item.instruction, item.change_runs)
     total.update(repr(texts).encode())
+    if item.change_border:
+        total.update(b"border")
     for place in item.places:
         total.update(repr((place.word, tuple(map(float, place.box)), place.runs)).encode())
     paths = [item.image, item.change, item.target_image, *(place.mask for place in item.places)]

@@ -88,15 +88,21 @@ class Quality:
     """psnr, ssim and mse outside the union of the priors; None without a prior, or if that covers all."""
 
 
-def localized_edit(
-    model: EditModel, request: EditRequest, *, inversion: Inversion | None = None, run: Run | None = None
-) -> LocalizedEdit:
-    """Invert the picture, tune, reconstruct and edit, as the request's method says.
+@dataclass(frozen=True)
+class CheckedRequest:
+    """A request whose texts are read and whose prior is in the frame that the model works at."""
 
-    An `inversion` given brings the stages that it holds; those that the method wants beside them are run.
-    Everything that can be wrong with the request is found out before any UNet pass (ValueError).
-    """
-    run = run or Run()
+    source: Prompt
+    target: Prompt
+    framing: Framing
+    prior: LocalizationPrior | None
+    bindings: tuple[Binding, ...]
+
+
+def check_edit_request(
+    model: EditModel, request: EditRequest, *, inversion: Inversion | None = None
+) -> CheckedRequest:
+    """Raise ValueError for whatever can be wrong with a request, before any pass; see `localized_edit`."""
     method, prior = request.method, request.prior
     model.schedule.timesteps(request.steps)
     method.check_settings(request.edit_settings)
@@ -131,7 +137,22 @@ def localized_edit(
     for name in ("feather", "composite_grow"):
         if not 0 <= (pixels := getattr(request, name)) < math.inf:
             raise ValueError(f"{name}: got {pixels}, wants a number of pixels, 0 or more")
+    return CheckedRequest(source, target, framing, prior, bindings)
 
+
+def localized_edit(
+    model: EditModel, request: EditRequest, *, inversion: Inversion | None = None, run: Run | None = None
+) -> LocalizedEdit:
+    """Invert the picture, tune, reconstruct and edit, as the request's method says.
+
+    An `inversion` given brings the stages that it holds; those that the method wants beside them are run.
+    Everything that can be wrong with the request is found out before any UNet pass (ValueError).
+    """
+    run = run or Run()
+    method = request.method
+    checked = check_edit_request(model, request, inversion=inversion)
+    source, target, framing, prior = checked.source, checked.target, checked.framing, checked.prior
+    bindings = checked.bindings
     with run.stage("encode"):
         latents = model.encode(framing.pad_image(request.image))
     if inversion is None:

@@ -95,8 +95,9 @@ def parse_prompt(
     *,
     nouns: Sequence[str] | None = None,
     bindings: Sequence[tuple[str, str]] | None = None,
+    name: str = "prompt",
 ) -> Prompt:
-    """Words, token spans, nouns and (noun, adjective) pairs of `text`.
+    """Words, token spans, nouns and (noun, adjective) pairs of `text`, which errors call `name`.
 
     nouns: the words that name things, as `Prompt.find` takes them, in place of the ones found by grammar (of
     a phrase, its last word).
@@ -105,8 +106,8 @@ def parse_prompt(
     the tokenizer does not know, and a noun or binding whose word is not in the text.
     """
     if not text.strip():
-        raise ValueError(f"prompt is empty: got {text!r}, want at least one word")
-    ids, length, spans = _tokenize(text, tokenizer)
+        raise ValueError(f"{name} is empty: got {text!r}, want at least one word")
+    ids, length, spans = _tokenize(text, tokenizer, name)
     words = tuple(
         Word(text[start:end], start, end, _tokens_within(spans, start, end, text))
         for start, end in word_spans(text)
@@ -194,7 +195,7 @@ def _tokens_within(spans: Sequence[tuple[int, int]], start: int, end: int, text:
 
 
 def _tokenize(
-    text: str, tokenizer: PreTrainedTokenizerBase
+    text: str, tokenizer: PreTrainedTokenizerBase, name: str = "prompt"
 ) -> tuple[tuple[int, ...], int, list[tuple[int, int]]]:
     """Padded ids (L,), how many are not padding, and the characters of each token ((0, 0) for those that
     stand for none)."""
@@ -217,13 +218,13 @@ def _tokenize(
     for token, (start, end) in zip(content, spans, strict=True):
         if token in special:
             raise ValueError(
-                f"prompt {text!r}: {text[start:end]!r} reads as the start or end token; "
+                f"{name} {text!r}: {text[start:end]!r} reads as the start or end token; "
                 "it is written out, or has characters that the tokenizer does not know"
             )
     length = len(content) + 2
     if length > limit:
         raise ValueError(
-            f"prompt {textwrap.shorten(text, 60)!r} is too long: it has {len(content)} tokens and the text "
+            f"{name} {textwrap.shorten(text, 60)!r} is too long: it has {len(content)} tokens and the text "
             f"encoder reads {limit - 2} beside its start and end tokens; leave out {length - limit} tokens"
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import sockets
 from .edited_picture import CATEGORY, edit_outputs, edited_by
-from .shared_inputs import guidance_input, seed_input, share_input, target_input
+from .shared_inputs import guidance_input, scale_input, seed_input, share_input, target_input
 from .text_inputs import sentence_pairs_from_text, templates_from_text, words_from_text
 
 if TYPE_CHECKING:
@@ -215,7 +215,9 @@ class Pix2PixZeroEdit(io.ComfyNode):
             inputs=[
                 _inversion_input(),
                 target_input(),
-                guidance_input(),
+                scale_input(
+                    "guidance", 5.0, "Guidance scale, away from what the picture shows. 1: not guided."
+                ),
                 io.Float.Input(
                     "attention_rate",
                     default=0.1,

@@ -24,9 +24,11 @@ class Candidate:
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels, the last two exclusive."""
     anchor: tuple[int, int]
-    """Row and column of the anchor's patch."""
+    """Row and column of the patch of the anchor whose box it is."""
     index: int
-    """Which of the K anchors."""
+    """Which of the K anchors it is the edit of."""
+    of: int | None
+    """Which anchor's box it is in: its own, `index`, or another's; None for the box around the place."""
     s_t2i: float
     """Cosine of the edit and the prompt."""
     s_i2i: float
@@ -41,8 +43,11 @@ class Candidate:
     """Whether the box is near the place that was given; True where none was."""
     take: int = 0
     """1 for a second take in the box that another anchor has chosen, 2 for a third …; 0 is the box's own."""
-    placed: bool = False
-    """Whether the box is the one around the place that was given, and no anchor's; `anchor` is its middle."""
+
+    @property
+    def placed(self) -> bool:
+        """Whether the box is the one around the place that was given; `anchor` is its middle."""
+        return self.of is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,7 @@ def choose(
             box=_four(torch.tensor(one.box) if one.of is None else scores.boxes[one.of]),
             anchor=_middle(one.box, scores) if one.of is None else _two(scores.proposals.anchors[one.of]),
             index=i,
+            of=one.of,
             s_t2i=float(t2i[i]),
             s_i2i=float(i2i[i]),
             score=float(total[i]),
@@ -120,7 +126,6 @@ def choose(
             final=i in retaken or edits.in_full(one.box),
             near=i in retaken or scores.near is None or scores.near[i],
             take=one.take,
-            placed=one.of is None,
         )
         for i, one in enumerate(own)
     ]

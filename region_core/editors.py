@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..locinv_core.composite import composite
+from ..locinv_core.prompts import parse_prompt
 from ..locinv_core.run import Run
 
 COVERED = 0.5
@@ -76,6 +77,14 @@ def check_request(image: Tensor, masks: Tensor) -> None:
     empty = [k for k, filled in enumerate(masks.flatten(1).any(dim=1).tolist()) if not filled]
     if empty:
         raise ValueError(f"masks: number {empty[0] + 1} of {len(masks)} is empty, wants at least one pixel")
+
+
+def check_prompt(editor: Editor, prompt: str, name: str = "prompt") -> None:
+    """Raise ValueError, calling the text `name`, for one that the editor's text encoder would cut or cannot
+    read. An editor that shows no tokenizer is not asked."""
+    tokenizer = getattr(getattr(editor, "model", None), "tokenizer", None)
+    if tokenizer is not None:
+        parse_prompt(prompt, tokenizer, name=name)
 
 
 def check_strength(strength: float) -> None:

@@ -22,6 +22,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_PATCHES = 1600
 """Attention is quadratic in the patches (and all layers' is held): larger pictures are looked at reduced."""
+_WANTED = "a ViT whose first token is [CLS] and that sees every patch, such as DINO's"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,8 @@ class VisionFeatures:
 
         A side that is no multiple of the patch is continued by its edge; a picture of more than MOST_PATCHES
         patches is first averaged over blocks of pixels. Raises ValueError for another shape, for a picture
-        smaller than a patch, and for a ViT that gives no attention.
+        smaller than a patch, for a ViT that gives no attention, and for one without [CLS] or that does not
+        see every patch.
         """
         if image.ndim != 4 or image.shape[:2] != (1, 3):
             raise ValueError(f"image: got the shape {tuple(image.shape)}, wants (1, 3, H, W)")
@@ -76,6 +78,7 @@ class VisionFeatures:
         attentions = getattr(output, "attentions", None)
         if not attentions or attentions[-1] is None:
             raise ValueError(f"vit {self.name!r}: it gives no attention, wants a ViT with eager attention")
+        self._check_tokens(output.last_hidden_state, attentions[-1], rows * columns)
         # [CLS] comes first, then registers if there are any, then the patches.
         to_patches = attentions[-1][0, :, 0, -rows * columns :]
         tokens = output.last_hidden_state[0, -rows * columns :]
@@ -92,6 +95,31 @@ class VisionFeatures:
         rows, columns = (side // self.patch for side in pixels.shape[-2:])
         tokens: Tensor = self._forward(pixels).last_hidden_state[:, -rows * columns :]
         return tokens.float()
+
+    def check(self) -> None:
+        """Raise ValueError, as `look` does, for a ViT that cannot look at a small oblong picture."""
+        try:
+            self.look(torch.full((1, 3, 4 * self.patch, 6 * self.patch), 0.5))
+        except (RuntimeError, TypeError, AttributeError, LookupError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"vit {self.name!r}: it cannot look at a picture of {6 * self.patch}x{4 * self.patch} pixels"
+                f" ({reason}), wants {_WANTED}"
+            ) from error
+
+    def _check_tokens(self, tokens: Tensor, attention: Tensor, patches: int) -> None:
+        """Raise ValueError unless the tokens (1, N, d) and the attention (1, heads, N, N) are [CLS]'s, what
+        else comes before the patches, and every patch's."""
+        among = attention.shape[-1]
+        if tokens.ndim != 3 or attention.shape[-2:] != (tokens.shape[1], tokens.shape[1]):
+            what = f"its attention is among {among} tokens and it gives {tuple(tokens.shape[1:-1])}"
+        elif among < patches:
+            what = f"it looks at {among} tokens"
+        elif among == patches:
+            what = "it has no [CLS] token"
+        else:
+            return
+        raise ValueError(f"vit {self.name!r}: {what}, on {patches} patches; wants {_WANTED}")
 
     def _pixels(self, images: Tensor) -> tuple[Tensor, int]:
         """Normalised pictures, and the pixels of the original that a patch of them is wide."""
@@ -125,7 +153,7 @@ def load_vit(
     """Open a ViT: "embedded", a folder of transformers' layout, or a hub name (facebook/dino-vitb16).
 
     Pictures are normalised as preprocessor_config.json says, else by ImageNet's mean and deviation. Raises
-    ValueError for what cannot be had and what is no ViT.
+    ValueError for what cannot be had, what is no ViT, and a ViT that `VisionFeatures.look` has no use for.
     """
     from transformers import AutoModel
 
@@ -140,22 +168,27 @@ def load_vit(
             f"vit {str(name)!r}: it is a {type(model).__name__} without square patches, wants a ViT"
         )
     config = preprocessor_config(name, "vit")
-    return VisionFeatures(
+    vision = VisionFeatures(
         model=model,
         mean=three(config.get("image_mean"), IMAGENET_MEAN),
         std=three(config.get("image_std"), IMAGENET_STD),
         patch=patch,
         name=str(name),
     )
+    # What the pass leaves in a model's caches may be part of a later gradient, too.
+    with torch.inference_mode(False):
+        vision.check()
+    return vision
 
 
 def three(
     values: Sequence[float] | None, otherwise: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """One number for each colour channel, or `otherwise`. Raises ValueError for another count."""
+    """One number for each colour channel, or `otherwise`. Raises ValueError for anything else."""
     if values is None:
         return otherwise
-    if not isinstance(values, (list, tuple)) or len(values) != 3:
+    fits = isinstance(values, (list, tuple)) and len(values) == 3
+    if not fits or not all(isinstance(value, (int, float)) for value in values):
         raise ValueError(f"preprocessor config: got {values!r}, wants a number for each of 3 channels")
     red, green, blue = (float(value) for value in values)
     return red, green, blue

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .features import VisionFeatures, three
-from .opening import open_beside, open_network, preprocessor_config
+from .opening import open_network, open_tokenizer, preprocessor_config
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -122,7 +122,7 @@ def load_clip(
     (openai/clip-vit-base-patch16).
 
     Pictures are normalised as preprocessor_config.json says, else as OpenAI's models want them. Raises
-    ValueError for what cannot be had and what is no CLIP.
+    ValueError for what cannot be had, what is no CLIP, and a tokenizer that is not there or another model's.
     """
     from transformers import CLIPModel, CLIPTokenizerFast
 
@@ -130,13 +130,25 @@ def load_clip(
     with torch.inference_mode(False):
         model = open_network(CLIPModel, name, "clip").to(device, dtype)
     config = preprocessor_config(name, "clip")
+    tokenizer = open_tokenizer(CLIPTokenizerFast, name, "clip")
+    _check_vocabulary(len(tokenizer), int(model.config.text_config.vocab_size), name)
     return Guide(
         model=model,
-        tokenizer=open_beside(CLIPTokenizerFast, name, "clip"),
+        tokenizer=tokenizer,
         mean=three(config.get("image_mean"), OPENAI_MEAN),
         std=three(config.get("image_std"), OPENAI_STD),
         name=str(name),
     )
+
+
+def _check_vocabulary(known: int, wanted: int, name: str | Path) -> None:
+    """Raise ValueError for a tokenizer with tokens that CLIP does not know, or with under half of those that
+    it does: texts would mean something else to CLIP. (A text model may be padded to a round number.)"""
+    if not wanted / 2 <= known <= wanted:
+        raise ValueError(
+            f"clip {str(name)!r}: its tokenizer has {known} tokens and its text model {wanted}, wants the"
+            " tokenizer that the model was trained with"
+        )
 
 
 def clip_loss(edited: Tensor, prompt: Tensor) -> Tensor:
@@ -243,8 +255,8 @@ class CompositeLoss:
         roi = self.guide.encode_texts([self.caption], "caption")
         if self.weights.direction and bool((prompt - roi).norm() < NO_CHANGE):
             raise ValueError(
-                f"caption: got {self.caption!r}, which is to CLIP what the prompt is; wants a text of what"
-                " the source shows there, or a weight of 0 for the direction loss"
+                f"caption: got {self.caption!r}, which is to CLIP what the prompt is; wants a text of"
+                f" what the source shows, and a prompt that says something else: it is {self.prompt!r}"
             )
         with torch.no_grad():
             views = [self.guide.encode_images(view) for view in self.crops.views(self.source)]

@@ -139,7 +139,7 @@ def learn_regions(
     `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many boxes are edited at a
     time. With one box an anchor there is nothing to learn, and nothing is edited.
     Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another
-    picture, and settings out of bounds.
+    picture, and settings out of bounds; later for an `lr` whose steps overflow.
     """
     settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, remember, seed)
     _check_picture(image, proposals, features)
@@ -179,7 +179,7 @@ def learn_regions(
                 )
             curve = train_network(network, pooled, objective, settings, run=run)
         with torch.no_grad():
-            logits = in_play_only(network(pooled), judged.in_play).float().cpu()
+            logits = in_play_only(_finite(network(pooled), lr), judged.in_play).float().cpu()
     return RegionScores(
         proposals=proposals,
         logits=logits,
@@ -204,14 +204,16 @@ def train_network(
 ) -> list[float]:
     """Adam on `objective`; returns the loss of Eq. 3 at each step.
 
-    pooled: (K, M·d, 7, 7), [f_1 … f_M] of each anchor.
+    pooled: (K, M·d, 7, 7), [f_1 … f_M] of each anchor. Raises ValueError where the learning rate is so large
+    that the network's numbers overflow.
     """
     run = run or Run()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
     curve = []
     for step in range(settings.steps):
         with run.stage(LEARN_STAGE):
-            minimised, loss = objective(network(pooled), step / settings.steps)  # Eq. 2, then Eq. 3
+            logits = _finite(network(pooled), settings.lr)  # Eq. 2
+            minimised, loss = objective(logits, step / settings.steps)  # Eq. 3
             optimizer.zero_grad()
             minimised.backward()
             optimizer.step()
@@ -224,6 +226,13 @@ def standardised(features: Tensor) -> Tensor:
     """Features (d, h, w) with mean 0 and deviation 1 over the picture, channel by channel."""
     centred = features - features.mean(dim=(1, 2), keepdim=True)
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def _finite(logits: Tensor, lr: float) -> Tensor:
+    """The network's logits (K, M). Raises ValueError if training has driven them out of float32's range."""
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError(f"lr: got {lr}, and the network's numbers are no longer finite, wants a smaller one")
+    return logits
 
 
 def _check_picture(image: Tensor, proposals: RegionProposals, features: PatchFeatures) -> None:

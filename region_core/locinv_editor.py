@@ -23,7 +23,7 @@ from ..locinv_core.priors import LocalizationPrior, prior_word
 from ..locinv_core.prompts import parse_prompt
 from ..locinv_core.run import Run
 from .editors import check_request, keep_outside
-from .word_place import changed_noun
+from .word_place import changed_noun, word_to_edit
 
 _METHOD = METHODS["locinv"]
 
@@ -116,12 +116,13 @@ class LocInvEditor:
     def word_of(self, prompt: str) -> str:
         """The word of the source whose place a mask is, in an edit to `prompt`.
 
-        Raises ValueError where no word was given and the prompt changes no noun, or several.
+        Raises ValueError where no word was given and the prompt changes no noun, or several, and where it
+        changes other things than the word.
         """
-        tokenizer = self.model.tokenizer
-        word = self.word or changed_noun(
-            parse_prompt(self.source, tokenizer), parse_prompt(prompt, tokenizer)
-        )
+        source, target = (parse_prompt(text, self.model.tokenizer) for text in (self.source, prompt))
+        if self.word is not None:
+            return word_to_edit(source, target, self.word)
+        word = changed_noun(source, target)
         if word is None:
             raise ValueError(
                 f"prompt: got {prompt!r}, wants one that changes one noun of {self.source!r}; or a word"

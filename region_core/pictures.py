@@ -23,8 +23,9 @@ def boxes_picture(
 ) -> Image.Image:
     """All anchors and boxes on the picture, an anchor in its own colour, and the scores in a table beside it.
 
-    image: (1, 3, H, W). candidates: one an anchor, best first: its box is drawn strongly, and the best one's
-    filled. losses: (K, M); the number of boxes judged is written where it is known.
+    image: (1, 3, H, W). candidates: one an anchor, best first: its box is drawn strongly in the colour of the
+    anchor that it belongs to, and the best one's filled. losses: (K, M); the number of boxes judged is
+    written where it is known.
     Raises ValueError for no candidates.
     """
     if not candidates:
@@ -41,7 +42,7 @@ def boxes_picture(
     panel.imshow(np.asarray(to_pil(image)), extent=(0, width, height, 0), interpolation="lanczos")
     panel.set_axis_off()
     _draw_boxes(panel, proposals, candidates)
-    _write_scores(figure, size, (width * scale + 0.4) / size[0], candidates, losses)
+    _write_scores(figure, size, (width * scale + 0.4) / size[0], candidates, losses, (height, width))
     return _drawn(canvas)
 
 
@@ -55,12 +56,12 @@ def candidates_picture(source: Tensor, candidates: Sequence[Candidate], columns:
     cells: list[tuple[str, Picture]] = [("source", source)]
     for place, candidate in enumerate(candidates, start=1):
         label = f"{place}. S {candidate.score:.3f}{'' if candidate.final else ' (preview)'}"
-        label += f"\nt2i {candidate.s_t2i:.3f}, i2i {candidate.s_i2i:.3f}\nanchor {candidate.index + 1}"
-        label += ", the place" if candidate.placed else ""
-        label += f" (take {candidate.take + 1})" if candidate.take else ""
+        label += f"\nt2i {candidate.s_t2i:.3f}, i2i {candidate.s_i2i:.3f}\n"
+        label += "the place" if candidate.of is None else f"anchor {candidate.of + 1}"
+        label += f", {_take(candidate)}" if candidate.take else ""
         size = (source.shape[-2], source.shape[-1])
         inside = box_masks([pixel_box(candidate.box, size)], size)[0, 0]
-        cells.append((label, mask_outline(candidate.image, inside, _colour(candidate.index), shade=0.0)))
+        cells.append((label, mask_outline(candidate.image, inside, _colour(candidate.of), shade=0.0)))
     return contact_sheet(cells, columns)
 
 
@@ -99,7 +100,7 @@ def _draw_boxes(panel: Any, proposals: RegionProposals, candidates: Sequence[Can
             )
     for candidate in reversed(candidates):
         x0, y0, x1, y1 = candidate.box
-        best, colour = candidate is candidates[0], _colour(candidate.index)
+        best, colour = candidate is candidates[0], _colour(candidate.of)
         for edge, line in (("white", 5.0 if best else 3.2), (colour, 3.0 if best else 1.6)):
             panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=line))
         if best:
@@ -118,9 +119,13 @@ def _write_scores(
     left: float,
     candidates: Sequence[Candidate],
     losses: Tensor | None,
+    of_picture: tuple[int, int],
 ) -> None:
-    """The table right of `left` (a share of the figure's width), a row a candidate, best first."""
-    steps = [0.0, 0.45, 1.0, 1.7, 2.4]
+    """The table right of `left` (a share of the figure's width), a row a candidate, best first.
+
+    of_picture: (H, W) of the picture, in whose pixels boxes are.
+    """
+    steps = [0.0, 0.55, 1.1, 1.7, 2.4]
     columns = [left + step / size[0] for step in steps]
 
     def line(number: int, cells: Sequence[str], **style: Any) -> None:
@@ -136,17 +141,17 @@ def _write_scores(
         figure.text(
             columns[0],
             y,
-            f" {candidate.index + 1} ",
+            " place " if candidate.of is None else f" {candidate.of + 1} ",
             fontsize=9,
             va="center",
             color="white",
-            backgroundcolor=_colour(candidate.index),
+            backgroundcolor=_colour(candidate.of),
         )
         numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
-        line(row, ["", "", *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
-        where = ", ".join(f"{side:g}" for side in candidate.box)
+        line(row, ["", _take(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
+        where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_picture))
         figure.text(columns[4] + 0.6 / size[0], y, where, fontsize=9, va="center", weight=weight)
-    notes = ["filled: the box chosen; thick: each anchor's; thin: all proposals"]
+    notes = ["filled: the box chosen; thick: those edited; thin: all proposals"]
     if losses is not None:
         notes.append(f"{int((~losses.isnan()).sum())} of {losses.numel()} boxes judged for learning")
     for number, note in enumerate(notes, start=len(candidates) + 1):
@@ -167,5 +172,11 @@ def _drawn(canvas: Any) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def _take(candidate: Candidate) -> str:
+    """Which take in its box it is, where it is not the first."""
+    return f"take {candidate.take + 1}" if candidate.take else ""
+
+
+def _colour(anchor: int | None) -> str:
+    """An anchor's colour; that of the box around the place, which is no anchor's, where None."""
+    return _INK if anchor is None else COLOURS[anchor % len(COLOURS)]

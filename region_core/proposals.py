@@ -81,7 +81,8 @@ def propose(
     "learned": M squares for the network to choose from; the j-th has the anchor's patch in the middle and
     `reach`·j patches beyond it on every side (None: a 16th of the grid's shorter side, as the published
     code's steps), clipped to the picture. "random", the paper's baseline: one box an anchor with height and
-    width drawn evenly from [0, H] and [0, W], but not under a patch, clipped; `m` and `reach` are not read.
+    width drawn evenly from [0, H] and [0, W], clipped, but never under a patch: where the anchor's patch
+    reaches beyond the picture, the box's middle is moved in. `m` and `reach` are not read then.
     Raises ValueError for anchors off the grid, a picture smaller than a patch, a grid that is not the
     picture's, and an M whose last square would grow no more around any anchor.
     """
@@ -156,7 +157,9 @@ def roi_features(features: Tensor, boxes: Tensor, patch: int) -> Tensor:
 def _random_boxes(centres: Tensor, patch: int, size: tuple[int, int], seed: int) -> Tensor:
     drawn = torch.rand(len(centres), 1, 2, generator=torch.Generator().manual_seed(seed))
     sides = (drawn * torch.tensor([size[1], size[0]])).clamp_min(patch)
-    middles = (centres[:, None] + 0.5) * patch
+    # The middle of a patch that reaches beyond the picture may leave less than a patch of a box in it.
+    furthest = torch.tensor([size[1], size[0]]) - patch / 2
+    middles = ((centres[:, None] + 0.5) * patch).minimum(furthest)
     return torch.cat([middles - sides / 2, middles + sides / 2], dim=-1)
 
 

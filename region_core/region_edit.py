@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..locinv_core.model import EditModel
+from ..locinv_core.prompts import parse_prompt
 from ..locinv_core.run import Run
 from .budget import EditPlan
 from .choosing import RegionEdit, choose
-from .editors import Editor
+from .editors import Editor, check_prompt
 from .estimators import Estimator
 from .features import PatchFeatures, VisionFeatures
 from .guidance import Guide
@@ -19,7 +21,7 @@ from .locate import Located
 from .locinv_editor import LocInvEditor
 from .proposals import RegionProposals, Sizes
 from .proposing import Anchors, anchoring, propose_regions
-from .word_place import edit_prompt_for, find_changed, place_of
+from .word_place import edit_prompt_for, find_changed, place_of, word_to_edit
 
 __all__ = ["AUTO", "NONE", "FoundRegions", "RegionNetworks", "RegionRequest", "edit_region"]
 
@@ -80,6 +82,11 @@ class RegionRequest:
         for name in ("k", "m"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wants 1 or more")
+        apart, side = self.min_distance, self.smoothing
+        if apart is not None and not (math.isfinite(apart) and apart >= 0):
+            raise ValueError(f"min_distance: got {apart}, wants a finite number of patches, 0 or more")
+        if side is not None and (side < 1 or side % 2 == 0):
+            raise ValueError(f"smoothing: got {side}, wants an odd number of patches, 1 or more")
 
     @property
     def looks(self) -> bool:
@@ -105,19 +112,22 @@ def edit_region(
 ) -> FoundRegions:
     """Edit `image` (1, 3, H, W) in the boxes that are learned to be good, and rank the edits.
 
-    Raises ValueError for a word that the caption lacks, and for one that no model is there to find; and as
+    Raises ValueError for a word that the caption lacks, one that the prompt leaves as it is while it changes
+    others, and one that no model is there to find; for a text that the editor would cut; and as
     `propose_regions` and `learn_regions` do. What is wrong with k or m is said before any pass.
     """
     run = run if run is not None else Run()
     editor, reader = networks.editor, networks.reader
     whole = isinstance(editor, LocInvEditor)  # it edits the whole caption into the whole prompt
     told = request.edit_prompt or request.prompt
+    check_prompt(editor, told, "prompt" if request.edit_prompt is None else "edit prompt")
     if isinstance(editor, LocInvEditor):
         editor.word_of(told)
+    word = _word(networks, request)
     with run.stage("features"):
         features = networks.vision.look(image)
         proposals, spacing = _proposed(features, request, placed=False)
-    located = _located(image, networks, request, run)
+    located = None if word is None else _located(image, networks, request, word, run)
     if located is not None:
         with run.stage("features"):
             proposals, spacing = _proposed(features, request, placed=True)
@@ -162,9 +172,9 @@ def _proposed(
     return boxes, spacing
 
 
-def _located(image: Tensor, networks: RegionNetworks, request: RegionRequest, run: Run) -> Located | None:
-    """Where the word is; None for none, and for auto where there is no one word to find, or nothing to find
-    it with."""
+def _word(networks: RegionNetworks, request: RegionRequest) -> str | None:
+    """The word to look for, or AUTO; None where nothing is looked for, and for AUTO where no model is there
+    to find it."""
     reader = networks.reader
     if not request.looks or (request.word == AUTO and reader is None):
         return None
@@ -173,6 +183,24 @@ def _located(image: Tensor, networks: RegionNetworks, request: RegionRequest, ru
             f"word: got {request.word!r}, and the editor {networks.editor.name!r} has no attention to find it"
             " by, wants auto or none; or a reader, a text-to-image model that has"
         )
-    word = None if request.word == AUTO else request.word
-    texts = (request.caption, request.prompt)
-    return find_changed(reader, networks.vision, networks.guide, image, *texts, word=word, run=run)
+    if request.word == AUTO:
+        return AUTO
+    caption = parse_prompt(request.caption, reader.tokenizer, name="caption")
+    return word_to_edit(caption, parse_prompt(request.prompt, reader.tokenizer), request.word)
+
+
+def _located(
+    image: Tensor, networks: RegionNetworks, request: RegionRequest, word: str, run: Run
+) -> Located | None:
+    """Where the word is; None for AUTO where there is no one word to find."""
+    assert networks.reader is not None
+    return find_changed(
+        networks.reader,
+        networks.vision,
+        networks.guide,
+        image,
+        request.caption,
+        request.prompt,
+        word=None if word == AUTO else word,
+        run=run,
+    )

@@ -20,7 +20,9 @@ LEAST = 0.25
 def check_window(window: float | None) -> None:
     """Raise ValueError unless `window` is None or a number of at least 1."""
     if window is not None and not (math.isfinite(window) and window >= 1):
-        raise ValueError(f"window: got {window}, wants a number of at least 1, or none for the whole picture")
+        raise ValueError(
+            f"window: got {window}, wants a number of at least 1, or for the whole picture 0 (in Python None)"
+        )
 
 
 @dataclass(frozen=True)

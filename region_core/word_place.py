@@ -29,6 +29,47 @@ def changed_noun(caption: Prompt, prompt: Prompt) -> str | None:
 
     A noun is changed if the prompt lacks it, or an adjective of it, or gives it an adjective more.
     """
+    nouns = _changed_nouns(caption, prompt)
+    if len(nouns) != 1:
+        return None
+    (noun,) = nouns
+    text = caption.words[noun].text
+    alike = [index for index, word in enumerate(caption.words) if same_word(word.text, text)]
+    return text if len(alike) == 1 else f"{text}#{alike.index(noun) + 1}"
+
+
+def word_to_edit(caption: Prompt, prompt: Prompt, word: str) -> str:
+    """The caption's `word`, as `Prompt.find` takes it: of several of that name the one that `prompt` changes.
+
+    Raises ValueError for one that the caption lacks, and where the prompt changes other things and not it.
+    """
+    places = _places(caption, word)
+    if not places:
+        words = ", ".join(one.text for one in caption.words)
+        raise ValueError(f"word: {word!r} is not in the caption {caption.text!r}; its words are: {words}")
+    nouns = _changed_nouns(caption, prompt)
+    changed = {*nouns, *align(caption, prompt).removed}
+    for name, place in places.items():
+        if not nouns or not changed.isdisjoint(place):
+            return name
+    things = " and ".join(repr(caption.words[noun].text) for noun in sorted(nouns))
+    raise ValueError(f"word: got {word!r}, and the prompt changes {things}; wants what is to change")
+
+
+def _places(caption: Prompt, word: str) -> dict[str, range]:
+    """The indices of each of the caption's words of this name, by a name that `Prompt.find` takes for it."""
+    names = [word] if "#" in word else [word, *(f"{word}#{n}" for n in range(2, len(caption.words) + 1))]
+    places = {}
+    for name in names:
+        try:
+            places[name] = caption.locate(name)
+        except ValueError:
+            break
+    return places
+
+
+def _changed_nouns(caption: Prompt, prompt: Prompt) -> set[int]:
+    """Which of the caption's nouns `prompt` changes; see `changed_noun`."""
     changes = align(caption, prompt)
     described = {adjective: noun for noun, adjective in caption.pairs}
     nouns = {index for index in changes.removed if index in caption.nouns}
@@ -39,12 +80,7 @@ def changed_noun(caption: Prompt, prompt: Prompt) -> str | None:
         nouns = {
             index for index in caption.nouns if any(same_word(caption.words[index].text, k) for k in kept)
         }
-    if len(nouns) != 1:
-        return None
-    (noun,) = nouns
-    text = caption.words[noun].text
-    alike = [index for index, word in enumerate(caption.words) if same_word(word.text, text)]
-    return text if len(alike) == 1 else f"{text}#{alike.index(noun) + 1}"
+    return nouns
 
 
 def without_company(caption: Prompt, prompt: Prompt, word: str) -> str:

@@ -67,6 +67,13 @@ def box_of(value: Any, named: str) -> Box:
     return x0, y0, x1, y1
 
 
+def flag_of(value: Any, named: str) -> bool:
+    """The value, if it is true or false. Raises ValueError otherwise."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{named}: got {_short(value)}, wants true or false")
+    return value
+
+
 def runs_of(value: Any, named: str) -> tuple[int, ...]:
     """(start, length, start, length, …), from a list of whole numbers. Raises ValueError otherwise."""
     numbers = list_of(value, named)

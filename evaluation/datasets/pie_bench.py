@@ -37,9 +37,9 @@ def dataset_of_mapping(content: Mapping[str, Any], file: Path) -> Dataset:
 
     Each entry has image_path, original_prompt and editing_prompt with the words that differ in [brackets],
     editing_instruction, editing_type_id, blended_word ("cat dog": the source's word and the target's), and
-    mask, the pixels to be edited as runs. As in the benchmark's own evaluation, the picture's outermost
-    pixels count as edited, too. The place of the edited word is the mask; where the blended word is not in
-    the source prompt, the first bracketed words stand for it, and without them the item has no place.
+    mask, the pixels to be edited as runs. As in the benchmark's own evaluation, the edit may show in the
+    picture's outermost pixels, too. The place of the edited word is the mask; where the blended word is not
+    in the source prompt, the first bracketed words stand for it, and without them the item has no place.
     Raises ValueError for an entry that lacks something, and a picture that is missing or cannot be read.
     """
     if not content:
@@ -80,7 +80,8 @@ def _item(key: str, entry: Mapping[str, Any], folder: Path) -> Item:
         change=None,
         target_image=None,
         instruction=instruction if isinstance(instruction, str) and instruction.strip() else None,
-        change_runs=encode_runs(_with_border(inside)),
+        change_runs=encode_runs(inside),
+        change_border=True,
     )
 
 
@@ -116,13 +117,6 @@ def _size(image: Path, named: str) -> tuple[int, int]:
             return opened.height, opened.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{named}: {str(image)!r} cannot be read as a picture: {error}") from error
-
-
-def _with_border(inside: np.ndarray) -> np.ndarray:
-    framed = inside.copy()
-    framed[[0, -1]] = True
-    framed[:, [0, -1]] = True
-    return framed
 
 
 def _box(inside: np.ndarray) -> tuple[float, float, float, float]:

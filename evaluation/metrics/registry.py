@@ -22,8 +22,9 @@ class Metric:
 
     name: its key in results. label: for people. unit: "" for a plain number. what: one sentence.
     higher_is_better: its direction. needs: of "clip", "dino", "lpips" (weights), "target" (the true edited
-    picture), "background" and "change" (a pixel outside and inside the mask) and "maps" (a row's words).
-    scale, digits: a value is shown as value * scale with so many decimals.
+    picture), "background" and "change" (a pixel outside and inside the mask), "place" (a pixel where the edit
+    is) and "maps" (a row's words). scale, digits: a value is shown as value * scale with so many decimals.
+    compared: whether a better value is a better method, so that tables mark the best.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Metric:
     what: str
     digits: int = 3
     scale: float = 1.0
+    compared: bool = True
 
     @property
     def arrow(self) -> str:
@@ -161,6 +163,7 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             ["clip"],
             "CLIP score of the source picture with the source text: the same for every method.",
             digits=2,
+            compared=False,
         ),
         _metric(
             "psnr_target",
@@ -207,8 +210,8 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             "success_clip",
             "Success, by CLIP",
             True,
-            ["clip", "change"],
-            "Share of the edits that, cut to the square around where the edit may show, CLIP puts nearer to"
+            ["clip", "place"],
+            "Share of the edits that, cut to the square around the place of the edit, CLIP puts nearer to"
             " the target text than to the source text.",
             **_PERCENT,
         ),
@@ -254,7 +257,7 @@ REGION_METRICS: Final[Mapping[str, Metric]] = dict(
             "s_i2i", "S_i2i", True, [], "Cosine of CLIP's embeddings of the edit and the source picture."
         ),
         _metric("region_score", "S", True, [], "2 S_t2i + S_i2i (Learnable Regions, Eq. 7)."),
-        _metric("box_iou", "IoU of the box", True, [], "Overlap of the box with where the edit may show."),
+        _metric("box_iou", "IoU of the box", True, [], "Overlap of the box with the place of the edit."),
     ]
 )
 """What `ablate regions` writes into a row's metrics."""

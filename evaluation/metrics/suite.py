@@ -78,24 +78,29 @@ class MetricSuite:
         source_text: str,
         target_text: str,
         target_image: Tensor | None = None,
+        place: Tensor | None = None,
     ) -> dict[str, float | None]:
         """The metrics of one edit, by name.
 
         edited, source, target_image: (1, 3, H, W) in [0, 1], target_image being the true edited picture.
-        change_mask: (H, W) in [0, 1], 1 where the edit may show. None stands for what is not there to be
-        measured: the background under a mask that covers everything, the change under an empty one, the
-        distance to an edited picture that is not known. Raises ValueError for pictures or a mask of another
-        shape, values outside 0 to 1 in the mask, and a text that CLIP cannot read whole.
+        change_mask: (H, W) in [0, 1], 1 where the edit may show. place: the same form, 1 where the edit is to
+        be, if that is less, as for an item with `change_border`; None: the change mask.
+        A metric is None for what is not there to be measured: the background under a mask that covers
+        everything, the change under an empty one, the distance to an edited picture that is not known. Raises
+        ValueError for pictures or a mask of another shape, values outside 0 to 1 in a mask, and a text that
+        CLIP cannot read whole.
         """
-        _check(edited, source, change_mask, target_image)
-        source, change_mask = source.to(edited), change_mask.to(edited)
+        place = change_mask if place is None else place
+        _check(edited, source, {"change mask": change_mask, "place": place}, target_image)
+        source, change_mask, place = source.to(edited), change_mask.to(edited), place.to(edited)
         target_image = None if target_image is None else target_image.to(edited)
         there = {
             "background": bool((change_mask < 1).any()),
             "change": bool((change_mask > 0).any()),
+            "place": bool((place > 0).any()),
             "target": target_image is not None,
         }
-        measures = self._measures(edited, source, change_mask, source_text, target_text, target_image)
+        measures = self._measures(edited, source, change_mask, place, source_text, target_text, target_image)
         return {
             metric.name: measures[metric.name]()
             if all(there.get(need, True) for need in metric.needs)
@@ -108,6 +113,7 @@ class MetricSuite:
         edited: Tensor,
         source: Tensor,
         mask: Tensor,
+        place: Tensor,
         source_text: str,
         target_text: str,
         target: Tensor | None,
@@ -147,7 +153,7 @@ class MetricSuite:
             "lpips_target": lambda: to_target(perceptual),
             "success_target": lambda: to_target(lambda a, b: float(mse(a, b, mask) < mse(a, source, mask))),
             "success_clip": lambda: self._reads_as(
-                cut_to(edited, mask), {"target text": target_text, "source text": source_text}
+                cut_to(edited, place), {"target text": target_text, "source text": source_text}
             ),
         }
         for part, pair in pictures.items():
@@ -162,7 +168,12 @@ class MetricSuite:
         return measures
 
     def _clip_score(self, image: Tensor, text: str, name: str) -> float:
-        """max(100 cos(E_I, E_T), 0) (Hessel et al. 2021, as torchmetrics scales it)."""
+        """max(100 cos(E_I, E_T), 0) (Hessel et al. 2021, with torchmetrics' factor of 100 for their 2.5).
+
+        A picture that is not square is squeezed into CLIP's square, so that no edit is cropped away.
+        torchmetrics and DirectInversion resize the shorter side and crop to the middle, so that their scores
+        of such pictures differ; those of square pictures are the same.
+        """
         assert self.clip is not None
         image_vector = self.clip.encode_images(image)
         text_vector = self.clip.encode_texts([text], name).to(image_vector)
@@ -204,7 +215,7 @@ def _opened(
     return given
 
 
-def _check(edited: Tensor, source: Tensor, mask: Tensor, target: Tensor | None) -> None:
+def _check(edited: Tensor, source: Tensor, masks: Mapping[str, Tensor], target: Tensor | None) -> None:
     if edited.ndim != 4 or edited.shape[:2] != (1, 3):
         raise ValueError(f"edited: got the shape {tuple(edited.shape)}, wants (1, 3, H, W)")
     for name, image in (("source", source), ("target image", target)):
@@ -213,12 +224,13 @@ def _check(edited: Tensor, source: Tensor, mask: Tensor, target: Tensor | None) 
                 f"{name}: got the shape {tuple(image.shape)}, wants that of the edited picture,"
                 f" {tuple(edited.shape)}"
             )
-    if mask.shape != edited.shape[-2:]:
-        raise ValueError(
-            f"change mask: got the shape {tuple(mask.shape)}, wants the picture's {tuple(edited.shape[-2:])}"
-        )
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise ValueError("change mask: it has values outside 0 to 1, wants 1 where the edit may show, else 0")
+    for name, mask in masks.items():
+        if mask.shape != edited.shape[-2:]:
+            raise ValueError(
+                f"{name}: got the shape {tuple(mask.shape)}, wants the picture's {tuple(edited.shape[-2:])}"
+            )
+        if not bool(((mask >= 0) & (mask <= 1)).all()):
+            raise ValueError(f"{name}: it has values outside 0 to 1, wants 1 where the edit may show, else 0")
     for name, image in (("edited", edited), ("source", source), ("target image", target)):
         if image is not None and not bool(torch.isfinite(image).all()):
             raise ValueError(f"{name}: it has values that are not finite, wants 0 to 1")

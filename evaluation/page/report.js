@@ -109,7 +109,10 @@ function fill(card) {
   const item = index.items[card.dataset.k];
   const own = picturesOf(item);
   const metric = metricOf[byId("metric").value];
-  const given = [figure(frame(own, own.source, { alt: `${item.id}, source` }), "source")];
+  const source = own.source
+    ? frame(own, own.source, { alt: `${item.id}, source` })
+    : make("div", { class: "error" }, own.unreadable);
+  const given = [figure(source, "source")];
   if (own.target) given.push(figure(frame(own, own.target, { edit: true, alt: `${item.id}, true edit` }), "true edit"));
   const rows = shownMetrics(metric).map((one, k) => valueRow(item, one, k === 0));
   const head = make("tr", {}, make("th"), ...index.methods.map((method) => make("th", { scope: "col" }, method)));

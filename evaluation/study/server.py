@@ -119,7 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
             if path not in self.server.files:
                 raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
             file, kind = self.server.files[path]
-            self._reply(HTTPStatus.OK, file.read_bytes(), kind)
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise _Refused(HTTPStatus.NOT_FOUND, "this file cannot be read any more") from error
+            self._reply(HTTPStatus.OK, content, kind)
         except ValueError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except _Refused as refused:

@@ -26,8 +26,8 @@ MOST_METHODS: Final = 9
 
 @dataclass(frozen=True)
 class Trial:
-    """A picture and its edits. picture, edits: method -> file names in the study's pictures. group: of the
-    item's task. source, target: the prompts."""
+    """A picture and its edits. picture, edits: method -> file names in the study's pictures, others for other
+    pictures. group: of the item's task. source, target: the prompts."""
 
     item: str
     group: str
@@ -49,7 +49,7 @@ class Study:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same study: answers say which one they are of."""
+        """The same for the same study of the same pictures: answers say which one they are of."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -66,8 +66,8 @@ def build_site(
     """Write a study of the pictures that `pinpoint evaluate` left in the folder `results`.
 
     An item is compared when every method has a picture of it. Pictures are copied without what their files
-    say beside the pixels, under names that do not tell the method. A site that holds this very study stays as
-    it is, with its answers, so that a study can be taken up again.
+    say beside the pixels, under names that do not tell the method. A site that holds this very study, of the
+    same pictures, stays as it is, with its answers, so that a study can be taken up again.
 
     methods: which of the results' to compare, 2 to 9; None takes all. tasks: items that a participant sees.
     Raises ValueError for methods that the results lack, a number of tasks below 1, a picture outside the
@@ -158,7 +158,8 @@ def _trial(
     """The item's trial; `files` learns which file each of its pictures is to come from."""
 
     def named(role: str, file: Path) -> str:
-        name = hashlib.sha256(f"{seed}|{item.id}|{role}".encode()).hexdigest()[:20] + ".png"
+        shown = hashlib.sha256(file.read_bytes()).hexdigest()
+        name = hashlib.sha256(f"{seed}|{item.id}|{role}|{shown}".encode()).hexdigest()[:20] + ".png"
         files[name] = file
         return name
 

@@ -1,7 +1,9 @@
 """pix2pix-zero (Parmar et al. 2023): an edit direction, held to the source's layout by guidance.
 
-The target reads the source prompt's context moved along the direction. Before each step its latents move down
-the gradient of the distance between its cross-attention maps and the source's.
+The target reads the source prompt's context moved along the direction, and is guided away from the source
+prompt, as the published code edits real pictures: with no direction the picture comes back at any scale.
+Before each step its latents move down the gradient of the distance between its cross-attention maps and the
+source's.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from ..inversion import Inversion
 from ..model import EditModel
 from ..priors import LocalizationPrior
 from ..prompt_to_prompt import Edit, check_edit, named_maps
-from ..prompts import Prompt, empty_prompt
+from ..prompts import Prompt
 from ..run import Run
 from ..schedule import step_pairs
 from .directions import TEMPLATES, Pairs, check_pairs, edit_direction, sentence_pairs
@@ -34,8 +36,8 @@ class Pix2PixZeroSettings:
     Raises ValueError for a value out of bounds.
     """
 
-    guidance: float = 7.5
-    """Scale of classifier-free guidance of the targets, 0 to 100."""
+    guidance: float = 5.0
+    """Scale of the guidance of the targets, 0 to 100, whose negative prompt is the source prompt."""
     attention_rate: float = 0.1
     """λ_xa: how far latents move down the gradient of the maps' distance; at 0 they stay."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -151,7 +153,7 @@ def edit(
 
     The reference maps are read along the pivots, where the source stands if it is reconstructed without a
     fault; the published regularisation of the inversion's noise is left to whoever makes the inversion.
-    Only the rows with a prompt are guided, for the maps of the empty one are of no word.
+    Only the rows with the moved prompt go down the gradient; those of the source prompt stand beside them.
     With s the share of a pass up to the last cross-attention layer, a step costs s·(1 + 3n) + 2n passes, at
     guidance 1 s·(1 + 3n) + n; at a rate of 0 the 3n·s are saved.
     prior: checked, and not used by this method.
@@ -164,7 +166,6 @@ def edit(
     with run.stage("edit"), torch.inference_mode(False), torch.no_grad():
         source, n, guided = inversion.prompt, len(targets), settings.guidance != 1
         directions = torch.cat([_direction(model, source, target, settings) for target in targets])
-        empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids).expand(n, -1, -1)
         z = inversion.pivot(0).to(model.device).clone().expand(n, -1, -1, -1)
         totals: list[Tensor] = []
         for i, (timestep, following) in enumerate(step_pairs(inversion.timesteps)):
@@ -175,7 +176,9 @@ def edit(
             if settings.attention_rate:
                 z = guided_latents(model, z, timestep, moved, reference, settings.attention_rate, run)
             reader = MapReader(model.read_sites)
-            latents, rows = (torch.cat([z, z]), torch.cat([empty, moved])) if guided else (z, moved)
+            latents, rows = z, moved
+            if guided:
+                latents, rows = torch.cat([z, z]), torch.cat([context.expand_as(moved), moved])
             noise = model.predict_noise(latents, timestep, rows, run=run, control=reader)
             noise = guided_noise(noise[-n:], noise[:n] if guided else None, settings.guidance)
             z = model.schedule.move(z, noise, start=timestep, end=following)

@@ -281,6 +281,10 @@ def test_places_found_and_given_stand_side_by_side(image, model, networks, tmp_p
         (["--prior", "cat=auto", "--clip", "./nothing"], "nothing"),
         (["--prior", "cat=auto", "--target", "cat " * 90], "too long"),
         (["--prior", "cat=auto", "--steps", "0"], "steps"),
+        (["--prior", "cat#1=auto", "--prior", "cat=1,1,9,9"], "'cat#1' is to be found and has a place"),
+        (["--prior", "Cat=auto", "--prior", "cat=auto"], "to be found under another name"),
+        (["--prior", "cat=auto", "--bind", "foo:cat"], "'foo' is not in the prompt"),
+        (["--prior", "cat=auto", "--composite-grow", "-5"], "composite_grow: got -5"),
     ],
 )
 def test_what_is_wrong_with_a_place_to_be_found_is_said_in_one_line(

@@ -97,6 +97,9 @@ def test_an_evaluation_leaves_results_pictures_tables_and_a_report_and_goes_on_w
         (["--metrics", "beauty"], "metrics: got 'beauty'"),
         (["--metrics", "clip_score"], "metric clip_score: no clip given"),
         (["--metrics", "lpips"], "metric lpips: no lpips given"),
+        (["--metrics", ","], "metrics: got none, wants at least one"),
+        (["--methods", "learnable-regions"], "clip: 'learnable-regions' wants a CLIP, and none is named"),
+        (["--methods", "ddim,ledits++", "--steps", "990"], "steps: got 990"),
         (["--limit", "0"], "limit: got 0, wants 1 or more"),
         (["--tasks", "pets,birds"], "tasks: got 'birds', and the data set has pets, others"),
         (["--tasks", ","], "tasks: got none, wants at least one"),
@@ -189,6 +192,21 @@ def test_a_run_in_which_everything_fails_says_so(
         "| ddim | 0, 1 failed |",
         "| direct | 0, 1 failed |",
     ]
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "1 pictures · 2 methods · 2 edits · 2 failed" in report and 'id="failures"' in report
+
+
+def test_the_report_counts_the_failures_of_an_item_that_cannot_be_read_as_the_table_does(
+    model: Path, tmp_path: Path
+) -> None:
+    pets = drawn_dataset(tmp_path / "pets", 2)
+    (pets / "pets-0.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert evaluate(pets, model, out) == 0
+    assert (out / "table.md").read_text(encoding="utf-8").count("| 1, 1 failed |") == 2
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "2 pictures · 2 methods · 4 edits · 2 failed" in report
+    assert '<th scope="row">pets-0</th>' in report[report.index('id="failures"') :]
 
 
 def test_a_limit_takes_every_task_in_turn_and_a_larger_one_adds_to_it(pets: Path) -> None:

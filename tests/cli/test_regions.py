@@ -196,7 +196,7 @@ BAD = {
     "a prompt that CLIP would cut": (["--prompt", "fox " * 90], "prompt is too long"),
     "an empty prompt": (["--prompt", " "], "prompt is empty"),
     "an empty word": (["--word", ""], "word: got ''"),
-    "a word that the caption lacks": (["--word", "dog"], "'dog' is not in the prompt"),
+    "a word that the caption lacks": (["--word", "dog"], "'dog' is not in the caption"),
     "a word for an editor that cannot find it": (
         ["--editor", "inpaint", "--model", "{inpaint}", "--word", "cat"],
         "word: got 'cat', and the editor 'inpaint'",
@@ -217,6 +217,17 @@ BAD = {
     "a seed that is too large": (["--seed", str(2**64)], f"seed: got {2**64}"),
     "no epochs": (["--epochs", "0"], "epochs: got 0"),
     "a learning rate of 0": (["--lr", "0"], "lr: got 0"),
+    "a learning rate that overflows": (
+        ["--lr", "1e30", "--m", "5", "--k", "3", "--word", "none"],
+        r"lr: got 1e\+30",
+    ),
+    "anchors nan apart": (["--anchors", "random", "--min-distance", "nan"], "min_distance: got nan"),
+    "anchors infinitely far apart": (
+        ["--anchors", "random", "--min-distance", "inf"],
+        "min_distance: got inf",
+    ),
+    "an even smoothing of random anchors": (["--anchors", "random", "--smoothing", "4"], "smoothing: got 4"),
+    "a CLIP's name that is mistyped": (["--clip", "embeded"], "clip: got 'embeded', a folder that does not"),
     "a temperature of 0": (["--temperature", "0"], "temperature: got 0"),
     "too much strength": (["--strength", "2"], "strength: got 2"),
     "guidance out of bounds": (["--guidance", "-1"], "guidance: got -1"),

@@ -63,3 +63,21 @@ def test_random_boxes_are_not_kept_to_a_word_unless_one_is_named(image, models, 
     assert report_of(tmp_path / "a")["word"] is None
     assert pinpoint_regions(image, models, tmp_path / "b", *more, "--word", "cat") == 0
     assert report_of(tmp_path / "b")["word"]["word"] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--word", "dog", "--prompt", "a fox and a dog"], "word: got 'dog', and the prompt changes 'cat'"),
+        (["--word", "horse", "--prompt", "a fox and a dog"], "word: 'horse' is not in the caption"),
+        (["--word", "dog", "--prompt", "a fox and a dog", "--editor", "locinv"], "the prompt changes 'cat'"),
+        (["--prompt", "a fox and a dog", "--edit-prompt", "fox " * 90], "edit prompt 'fox fox"),
+    ],
+)
+def test_what_cannot_be_edited_is_said_before_anything_is_looked_for(
+    image, models, tmp_path, capsys, more, message
+):
+    assert pinpoint_regions(image, models, tmp_path / "out", "--caption", "a cat and a dog", *more) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and message in lines[0]
+    assert list(tmp_path.iterdir()) == []

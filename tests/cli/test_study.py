@@ -90,6 +90,17 @@ def test_bad_input_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("port", ["-1", "99999"])
+def test_a_port_that_there_is_not_is_refused_before_anything_is_written(
+    port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_results(tmp_path / "run")
+    site = tmp_path / "site"
+    assert main(["study", str(tmp_path / "run"), "--out", str(site), "--port", port]) == 2
+    assert f"port: got {port}, wants 0 to 65535" in capsys.readouterr().err
+    assert not site.exists()
+
+
 def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_site(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,7 @@ from pinpoint.locinv_core.run import Run
 from pinpoint.region_core.blended import BlendedEditor
 from pinpoint.region_core.method_types import EditTask, MethodModels
 from pinpoint.region_core.methods import edit_by_method
-from pinpoint.tests.evaluation.tiny_items import BOXES, drawn_item
+from pinpoint.tests.evaluation.tiny_items import BOXES, SIZE, drawn_item
 from pinpoint.tests.region_core.tiny_editors import box_masks, small_model, smooth_picture
 from pinpoint.tests.region_core.tiny_guides import tiny_clip, tiny_vit
 
@@ -274,7 +275,17 @@ def test_a_point_is_the_method_learnable_regions_with_its_settings(item: Item) -
     assert regions_performer()(Task(item, variant)).picture == png(made.edited)
 
 
-def test_the_box_is_held_against_where_the_edit_may_show(item: Item) -> None:
+def test_the_box_is_held_against_the_place_without_the_border(item: Item) -> None:
+    rows, columns = SIZE
+    item = replace(item, change_runs=(columns, (rows - 2) * columns))  # all but the first row and the last
+    plain, bordered = (
+        regions_performer()(Task(one, region_variant("clip", losses=[1.0, 0.0, 0.0])))
+        for one in (item, replace(item, change_border=True))
+    )
+    assert plain.metrics["box_iou"] == bordered.metrics["box_iou"] != 0
+
+
+def test_the_box_is_held_against_where_the_edit_is(item: Item) -> None:
     from pinpoint.evaluation.ablation_work import _box_iou
 
     change = torch.zeros(10, 10)

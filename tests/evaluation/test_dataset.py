@@ -112,6 +112,26 @@ def test_the_edit_may_show_where_the_change_mask_says(tmp_path: Path) -> None:
     assert both.open().change.sum().item() == 16 * 8 + 20 * 30
 
 
+def test_the_edit_may_show_in_the_border_without_being_there(tmp_path: Path) -> None:
+    item = cat_and_dog(tmp_path, change_border=True)
+    write_dataset(Dataset("bordered", (item,), tmp_path), tmp_path)
+    (read,) = read_dataset(tmp_path).items
+    assert read == item
+    opened = read.open()
+    expected = np.zeros((HEIGHT, WIDTH), dtype=np.float32)
+    expected[4:12, 8:24] = 1
+    assert np.array_equal(opened.place.numpy(), expected)
+    expected[[0, -1]] = expected[:, [0, -1]] = 1
+    assert np.array_equal(opened.change.numpy(), expected)
+    assert opened.masks["cat"].sum().item() == 16 * 8, "the words' places are left alone"
+
+
+def test_a_box_that_leaves_its_picture_is_named_with_its_item_and_word(tmp_path: Path) -> None:
+    item = cat_and_dog(tmp_path, places=(Place("cat", None, (8.0, 4.0, WIDTH + 1.0, 12.0)),))
+    with pytest.raises(ValueError, match=r"item 'cat-1': .*'cat'"):
+        item.open()
+
+
 def test_runs_take_the_place_of_mask_files(tmp_path: Path) -> None:
     # Row 1, columns 2 to 4, and row 3 from column 70 on into row 4.
     runs = (WIDTH + 2, 3, 3 * WIDTH + 70, 15)
@@ -176,6 +196,10 @@ def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
         (lambda content: content["items"][0]["places"][0].update(box=[0, 0, True, 9]), "wants four numbers"),
         (lambda content: content["items"][0].update(bindings=[["red"]]), "wants two texts"),
         (lambda content: content["items"][0].update(change_runs=[1]), "a start and a length"),
+        (
+            lambda content: content["items"][0].update(change_border="yes"),
+            "item 'cat-1': change_border: got 'yes', wants true or false",
+        ),
         (lambda content: content["items"][0].update(change_runs=[0, 2**63]), "a start and a length"),
         (lambda content: content["items"][0]["places"][0].update(box=[0, 0, 10**400, 9]), "four numbers"),
         # Half of a letter, which neither results nor a report could hold.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pinpoint.evaluation.dataset import read_dataset, write_dataset
+from pinpoint.evaluation.work_items import digest
 
 SIDE = 64
 # Rows 2 and 3, columns 5 to 8: start, length, start, length.
@@ -56,6 +58,7 @@ def test_the_mask_is_the_place_and_with_the_border_the_change(tmp_path: Path) ->
     expected = np.zeros((SIDE, SIDE))
     expected[2:4, 5:9] = 1
     assert np.array_equal(opened.masks["cat"].numpy(), expected)
+    assert np.array_equal(opened.place.numpy(), expected)
     expected[0] = expected[-1] = expected[:, 0] = expected[:, -1] = 1
     assert np.array_equal(opened.change.numpy(), expected)
 
@@ -78,7 +81,9 @@ def test_the_edited_word_is_one_of_the_source(
     (item,) = read_dataset(benchmark(tmp_path, n1=entry(**changes))).items
     assert [place.word for place in item.places] == words
     assert list(item.edited) == words
-    assert item.open().change.sum().item() == 4 * SIDE - 4 + (8 if changes.get("mask") != [] else 0)
+    inside = 8 if changes.get("mask") != [] else 0
+    assert item.open().change.sum().item() == 4 * SIDE - 4 + inside
+    assert item.open().place.sum().item() == inside
 
 
 def test_brackets_around_several_words_and_none_leave_plain_prompts(tmp_path: Path) -> None:
@@ -127,3 +132,8 @@ def test_pie_bench_can_be_listed_as_our_own(tmp_path: Path) -> None:
     dataset = read_dataset(benchmark(tmp_path, n1=entry(), n2=entry(editing_type_id=9)))
     write_dataset(dataset, tmp_path)
     assert read_dataset(tmp_path / "dataset.json") == dataset
+
+
+def test_results_on_a_mask_with_its_border_are_not_taken_for_results_on_one_without(tmp_path: Path) -> None:
+    (item,) = read_dataset(benchmark(tmp_path, n1=entry())).items
+    assert digest(replace(item, change_border=False)) != digest(item)

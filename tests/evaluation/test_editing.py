@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from pinpoint.region_core.method_types import MethodModels
 from pinpoint.region_core.methods import ALL_METHODS
 from pinpoint.region_core.preset_methods import PresetSettings
 from pinpoint.tests.evaluation.tiny_items import BOXES, SIZE, drawn_item
+from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
 from pinpoint.tests.region_core.tiny_editors import small_model
 
 STEPS = 3
@@ -190,6 +192,18 @@ def test_metrics_and_weights_that_there_are_not_are_refused() -> None:
         EvaluationRecipe(named_variants(["ddim"], steps=1001), METRICS).open()
 
 
+def test_steps_for_which_the_schedule_of_ledits_is_too_long_are_refused_before_any_work(
+    tmp_path: Path,
+) -> None:
+    models = {"model": str(write_tiny_folder(tmp_path)), "device": "cpu"}
+    # Its schedule has 15 % more steps than are asked for: 999 of 869, 1000 of 870, 1138 of 990.
+    for steps in (871, 990):
+        with pytest.raises(ValueError, match=f"steps: got {steps}, .*'ledits"):
+            EvaluationRecipe(named_variants(["ddim", "ledits++"], steps=steps), METRICS, models).open()
+    for name, steps in (("ledits++", 860), ("ddim", 990)):
+        EvaluationRecipe(named_variants([name], steps=steps), METRICS, models).open()
+
+
 # The variants
 
 
@@ -203,7 +217,8 @@ def in_full(made: Any) -> Any:
 
 
 def test_settings_are_written_in_full_and_make_the_same_settings_again() -> None:
-    for variant in named_variants(list(VARIANTS), weights={"inpaint": "a", "instruct": "b", "amused": "c"}):
+    weights = dict.fromkeys(("clip", "vit", "inpaint", "instruct", "amused"), "a")
+    for variant in named_variants(list(VARIANTS), weights=weights):
         settings = ALL_METHODS[variant.method].settings
         written = json.loads(json.dumps(variant.settings["method"]))
         asked = VARIANTS[variant.name].choices
@@ -261,3 +276,40 @@ def test_regions_by_another_editor_want_and_tell_its_weights() -> None:
     assert {v.settings["method"]["word"] for v in (near, by_amused)} == {"auto"}
     with pytest.raises(ValueError, match="inpaint: 'learnable-regions-inpaint' wants such a model"):
         named_variants(["learnable-regions-inpaint"], weights=weights)
+
+
+@pytest.mark.parametrize("name", ["learnable-regions", "learnable-regions-near"])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"clip": None, "vit": "b"}, "clip: '{}' wants a CLIP, and none is named"),
+        ({"clip": "a", "vit": None}, "dino: '{}' wants a ViT, and none is named"),
+    ],
+)
+def test_regions_are_not_learned_by_networks_that_nobody_named(
+    name: str, weights: dict[str, str | None], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message.format(name)):
+        named_variants([name], weights=weights)
+
+
+# What the metrics are given
+
+
+def test_the_square_that_clip_reads_is_the_places_and_the_background_is_outside_the_border(
+    model: EditModel, tmp_path: Path
+) -> None:
+    item = replace(drawn_item(tmp_path), change_border=True)
+    given: dict[str, Any] = {}
+
+    class Noting(MetricSuite):
+        def __call__(self, *pictures: Any, **more: Any) -> dict[str, float | None]:
+            given.update(change=pictures[2], place=more["place"])
+            return {}
+
+    (variant,) = named_variants(["direct"], steps=STEPS)
+    Evaluator(MethodModels(model=model), Noting(METRICS))(Task(item, variant))
+    expected = np.asarray(Image.open(tmp_path / "pets-0-cat.png")) / 255
+    assert np.array_equal(given["place"].numpy(), expected)
+    expected[[0, -1]] = expected[:, [0, -1]] = 1
+    assert np.array_equal(given["change"].numpy(), expected)

@@ -142,6 +142,25 @@ def test_a_picture_that_is_missing_leaves_the_rest_of_the_report(tmp_path: Path)
     assert own["plain"] is None and own["careful"] is not None
 
 
+def test_an_item_that_cannot_be_read_keeps_its_rows_in_the_report_and_says_why_it_has_no_pictures(
+    tmp_path: Path,
+) -> None:
+    dataset = small_dataset(tmp_path / "data", 2)
+    broken = tmp_path / "data" / "broken.png"
+    broken.write_bytes(b"no picture")
+    dataset = replace(dataset, items=(replace(dataset.items[0], image=broken), dataset.items[1]))
+    rows = small_rows(dataset, tmp_path, {"plain": [None, 20.0], "careful": [None, 30.0]})
+    text = write_report(rows, dataset, tmp_path).read_text(encoding="utf-8")
+    page = Page(text)
+    assert "2 pictures · 2 methods · 4 edits · 2 failed" in text
+    assert '<th scope="row">p00</th>' in text[text.index('id="failures"') :]
+    index = json.loads(page.scripts["index"])["items"]
+    assert [set(entry["errors"]) for entry in index] == [{"plain", "careful"}, set()]
+    without, own = (json.loads(page.scripts[f"item-{k}"]) for k in range(2))
+    assert "broken.png" in without["unreadable"] and without["source"] is None
+    assert own["source"] is not None and set(own["pictures"]) == {"plain", "careful"}
+
+
 def test_a_picture_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data", 1)
     rows = small_rows(dataset, tmp_path, {"plain": [20.0], "careful": [30.0]})

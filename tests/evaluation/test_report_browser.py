@@ -179,6 +179,18 @@ def test_it_follows_light_and_dark(page: Any) -> None:
     assert ink > paper + 400
 
 
+def test_an_item_that_cannot_be_read_has_a_card_that_says_so(browser: Any, tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data", 1)
+    rows = small_rows(dataset, tmp_path, {"plain": [None], "careful": [None]})
+    (tmp_path / "data" / "source.png").write_bytes(b"no picture")
+    with opened_page(browser, write_report(rows, dataset, tmp_path)) as page:
+        page.locator(".card").first.scroll_into_view_if_needed()
+        page.wait_for_selector(".card .error")
+        assert "source.png" in page.locator(".card .given .error").inner_text()
+        assert page.locator(".card .methods .error").all_inner_texts() == ["ValueError: it <broke>"] * 2
+        assert page.locator(".card img").count() == 0
+
+
 def test_where_every_edit_failed_the_report_says_so(browser: Any, tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data", 2)
     rows = small_rows(dataset, tmp_path, {"plain": [None, None]})

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
+from pinpoint.evaluation.dataset import read_dataset
 from pinpoint.evaluation.study import answers as answers_module
 from pinpoint.evaluation.study.answers import Answer, AnswersFile, latest, read_answers
 from pinpoint.evaluation.study.rates import preference_rates, rates_table, wilson
@@ -116,6 +117,19 @@ def test_a_study_that_was_begun_is_taken_up_and_another_is_refused(tmp_path: Pat
     assert (site / "answers.jsonl").read_text(encoding="utf-8") == "kept"
     with pytest.raises(ValueError, match="holds another study"):
         make_site(tmp_path, tasks=5)
+
+
+@pytest.mark.parametrize("changed", ["images/2.png", "pictures/nti/item-2.png"])
+def test_the_same_items_and_methods_with_other_pictures_are_another_study(
+    tmp_path: Path, changed: str
+) -> None:
+    study, site = make_site(tmp_path), tmp_path / "site"
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "run" / changed)
+    dataset = read_dataset(tmp_path / "run")
+    with pytest.raises(ValueError, match="holds another study"):
+        build_site(tmp_path / "run", dataset, site, tasks=4)
+    assert read_study(site) == study
+    assert build_site(tmp_path / "run", dataset, tmp_path / "new", tasks=4).fingerprint != study.fingerprint
 
 
 def test_a_folder_with_another_page_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -228,3 +228,17 @@ def test_answers_at_the_same_time_are_all_kept_whole(served: Served) -> None:
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no study\.json"):
         StudyServer(tmp_path)
+
+
+def test_a_picture_that_was_deleted_is_not_found(tmp_path: Path) -> None:
+    study = make_site(tmp_path)
+    running = Served(tmp_path / "site")
+    try:
+        name = study.trials[0].picture
+        assert running.ask("GET", f"/pictures/{name}")[0].status == 200
+        (tmp_path / "site" / "pictures" / name).unlink()
+        assert running.ask("GET", f"/pictures/{name}")[0].status == 404
+        assert running.ask("GET", "/")[0].status == 200
+    finally:
+        running.server.shutdown()
+        running.server.server_close()

@@ -105,6 +105,18 @@ def test_values_that_print_alike_are_marked_alike() -> None:
     assert [line.estimates["psnr"].rank for line in lines] == [1, 1, 2, None]
 
 
+def test_what_is_the_same_for_every_method_is_marked_for_none() -> None:
+    rows = [row(item, "a", clip_score_source=value) for item, value in (("0", 30.0), ("1", 20.0))]
+    rows += [row("0", "b", clip_score_source=30.0), row("1", "b", error="it broke")]
+    summary = summarise(rows, ["clip_score_source"])
+    found = [line.estimates["clip_score_source"] for line in summary.methods]
+    assert [(one.mean, one.rank, one.like_the_best) for one in found] == [
+        (25.0, None, False),
+        (30.0, None, False),
+    ]
+    assert "**" not in markdown_table(summary) and "<u>" not in markdown_table(summary)
+
+
 def test_a_method_without_values_has_no_rank() -> None:
     lines = summarise(rows_of(a=[20.0], b=[None]), ["psnr"]).methods
     assert [line.estimates["psnr"].rank for line in lines] == [1, None]

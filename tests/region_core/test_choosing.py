@@ -35,7 +35,7 @@ def learned(case: Planted, plan: EditPlan = PLANS["full"], **options) -> RegionS
 
 def candidate(index: int, score: float, final: bool = True) -> Candidate:
     picture = torch.zeros(1, 3, 2, 2)
-    return Candidate((0, 0, 1, 1), (0, 0), index, 0.0, 0.0, score, picture, final)
+    return Candidate((0, 0, 1, 1), (0, 0), index, index, 0.0, 0.0, score, picture, final)
 
 
 def test_the_highest_score_comes_first_and_equal_ones_stay_in_order() -> None:
@@ -313,6 +313,7 @@ def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_
         (AROUND, 1, True, True),
         (tuple(scores.boxes[4].tolist()), 0, False, False),
     ]
+    assert [by_index[i].of for i in range(5)] == [0, 0, None, None, 4]
     assert [by_index[i].placed for i in range(5)] == [False, False, True, True, False]
     assert by_index[2].anchor == (12, 12) and by_index[4].anchor == (15, 15)  # 100 // 8
     outside = 1 - square_place(*AROUND)

@@ -7,7 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    BeitConfig,
+    BeitModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    DeiTConfig,
+    DeiTModel,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    SwinConfig,
+    SwinModel,
+    ViTMAEConfig,
+    ViTMAEModel,
+)
 
 from pinpoint.region_core.features import (
     IMAGENET_MEAN,
@@ -157,6 +172,68 @@ def test_folders_and_names_that_there_are_not_are_refused(tmp_path: Path) -> Non
 def test_a_model_that_is_no_vit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="wants a ViT"):
         load_vit(write_tiny_clip(tmp_path / "clip"))
+
+
+TINY = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
+TINY_ON_16 = TINY | {"image_size": 64, "patch_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        # Three quarters of the 24 patches are hidden from it; 6 and [CLS] are left.
+        (ViTMAEModel(ViTMAEConfig(**TINY_ON_16)), "it looks at 7 tokens, on 24 patches"),
+        (SiglipVisionModel(SiglipVisionConfig(**TINY_ON_16)), r"it has no \[CLS\] token, on 24 patches"),
+        # Its stages have ever fewer tokens, and attention stays in windows.
+        (
+            SwinModel(
+                SwinConfig(image_size=64, embed_dim=12, depths=[1, 1], num_heads=[2, 2], window_size=4)
+            ),
+            "vit '.*swin.*'",
+        ),
+    ],
+    ids=["mae", "siglip", "swin"],
+)
+def test_a_vit_without_cls_or_that_does_not_see_every_patch_is_refused_as_it_is_opened(
+    model: torch.nn.Module, message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / type(model).__name__.lower()
+    model.save_pretrained(folder)  # type: ignore[operator]
+    with pytest.raises(ValueError, match=message) as refused:
+        load_vit(folder)
+    assert "wants a ViT whose first token is [CLS] and that sees every patch" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BeitModel(BeitConfig(**TINY_ON_16)),
+        CLIPVisionModel(CLIPVisionConfig(**TINY_ON_16)),
+        DeiTModel(DeiTConfig(**TINY_ON_16)),  # [CLS] and a token of its teacher's
+        Dinov2WithRegistersModel(
+            Dinov2WithRegistersConfig(
+                hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=70, patch_size=14
+            )
+        ),
+    ],
+    ids=["beit", "clip", "deit", "registers"],
+)
+def test_vits_with_other_tokens_between_cls_and_the_patches_are_opened(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)  # type: ignore[operator]
+    vision = load_vit(tmp_path)
+    assert vision.look(picture(3 * vision.patch, 5 * vision.patch)).grid == (3, 5)
+
+
+def test_a_normalisation_that_is_no_numbers_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_vit(tmp_path / "vit")
+    (folder / "preprocessor_config.json").write_text('{"image_mean": ["a", 0.5, 0.5]}')
+    with pytest.raises(
+        ValueError, match=r"preprocessor config: got \['a', 0.5, 0.5\], wants a number for each"
+    ):
+        load_vit(folder)
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:

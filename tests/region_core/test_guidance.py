@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ from pinpoint.region_core.guidance import (
     self_similarity,
     structure_loss,
 )
-from pinpoint.tests.region_core.tiny_guides import tiny_clip, tiny_vit, write_tiny_clip
+from pinpoint.region_core.opening import EMBEDDED_FOLDER
+from pinpoint.tests.region_core.tiny_guides import tiny_clip, tiny_clip_model, tiny_vit, write_tiny_clip
 
 
 @pytest.fixture(scope="module", name="guide")
@@ -237,6 +240,46 @@ def test_a_caption_that_says_what_the_prompt_says_is_refused(guide: Guide) -> No
     with pytest.raises(ValueError, match="caption: got 'A  cat'"):
         CompositeLoss(guide, pictures(1), "a cat", "A  cat")
     CompositeLoss(guide, pictures(1), "a cat", "a cat", GuidanceWeights(direction=0))
+
+
+def test_the_refusal_of_equal_texts_speaks_of_nothing_but_the_texts(guide: Guide) -> None:
+    with pytest.raises(ValueError, match="'a cat'") as refused:
+        CompositeLoss(guide, pictures(1), "a cat", "A  cat")
+    assert "weight" not in str(refused.value)  # no command and no node has one
+
+
+@pytest.mark.parametrize("left", [(), ("vocab.json",), ("merges.txt", "tokenizer_config.json")])
+def test_a_clip_folder_without_a_tokenizer_is_refused(left: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    tiny_clip_model().save_pretrained(folder)
+    for file in left:
+        shutil.copy(EMBEDDED_FOLDER / "clip" / file, folder)
+    with pytest.raises(
+        ValueError, match=r"the folder lacks a tokenizer, wants tokenizer\.json, or vocab\.json"
+    ):
+        load_clip(folder)
+
+
+def test_a_tokenizer_in_two_files_is_one(tmp_path: Path) -> None:
+    assert not (EMBEDDED_FOLDER / "clip" / "tokenizer.json").exists()
+    assert load_clip("embedded").token_ids("a cat") == load_clip(EMBEDDED_FOLDER / "clip").token_ids("a cat")
+
+
+def test_another_clips_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_clip(tmp_path / "clip")  # of OpenAI's 49408 tokens; the embedded CLIP has fewer
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copy(EMBEDDED_FOLDER / "clip" / file, folder)
+    words = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
+    with pytest.raises(ValueError, match=f"its tokenizer has {words} tokens and its text model 49408"):
+        load_clip(folder)
+
+
+def test_a_tokenizer_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_clip(tmp_path / "clip")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"clip .* cannot be opened"):
+        load_clip(folder)
 
 
 def test_weights_and_crops_out_of_bounds_are_refused() -> None:

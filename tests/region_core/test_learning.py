@@ -324,6 +324,12 @@ def test_texts_that_clip_would_cut_are_refused_before_any_edit(name: str) -> Non
     assert case.editor.calls == []
 
 
+@pytest.mark.parametrize("estimator", ["expected", "straight-through"])
+def test_a_learning_rate_that_overflows_is_refused_as_soon_as_it_has(estimator: str) -> None:
+    with pytest.raises(ValueError, match=r"lr: got 1e\+30, .* no longer finite, wants a smaller one"):
+        learn(Planted(), estimator=estimator, lr=1e30)
+
+
 def test_a_picture_or_features_of_another_size_are_refused() -> None:
     case = Planted()
     options: dict[str, Any] = {"caption": CAPTION, "prompt": PROMPT}

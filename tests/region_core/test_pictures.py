@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def proposals_of(height=64, width=64):
 def candidate(index, score, proposals, image, final=True):
     x0, y0, x1, y1 = proposals.boxes[index, 1].tolist()
     row, column = ANCHORS[index].tolist()
-    return Candidate((x0, y0, x1, y1), (row, column), index, 0.3, 0.8, score, image, final)
+    return Candidate((x0, y0, x1, y1), (row, column), index, index, 0.3, 0.8, score, image, final)
 
 
 def close_to(picture, colour):
@@ -68,6 +70,19 @@ def test_the_chosen_box_is_filled_and_no_other():
         inside = [tinted(picture, c.box) for c in (chosen, other)]
         assert inside[0]
     assert (filled[0] != filled[1]).any()
+
+
+def test_a_take_in_another_anchors_box_has_that_anchors_colour_and_one_in_the_place_has_none():
+    proposals, image = proposals_of(), grey()
+    own = candidate(0, 1.0, proposals, image)
+    retaken = [replace(own, index=1, take=1), replace(own, index=2, of=None)]
+    plain = boxes_picture(image, proposals, [own])
+    taken = boxes_picture(image, proposals, [own, *retaken])
+    sheets = [candidates_picture(image, [one]) for one in (own, retaken[0])]
+    for index in (1, 2):  # their dots and thin boxes are there, and nothing more
+        assert close_to(taken, COLOURS[index]) == close_to(plain, COLOURS[index]) > 0
+        assert close_to(sheets[1], COLOURS[index]) == 0
+    assert close_to(sheets[1], COLOURS[0]) == close_to(sheets[0], COLOURS[0]) > 300
 
 
 def test_the_contact_sheet_has_the_source_and_every_candidate_in_their_order():

@@ -96,6 +96,21 @@ def test_random_sides_are_spread_from_a_patch_to_the_whole_side() -> None:
     assert abs(float(heights.mean()) - (36 + 32 / 72)) < 2
 
 
+@pytest.mark.parametrize(("size", "patch"), [((129, 97), 16), ((97, 129), 16), ((20, 30), 8), ((57, 71), 14)])
+def test_random_boxes_are_nowhere_under_a_patch_even_where_the_picture_ends_inside_one(
+    size: tuple[int, int], patch: int
+) -> None:
+    rows, columns = (-(-side // patch) for side in size)
+    cells = anchors(*[(r, c) for r in range(rows) for c in range(columns)])
+    for seed in range(20):
+        found = propose(cells, (rows, columns), patch, size, sizes="random", seed=seed)
+        x0, y0, x1, y1 = found.boxes[:, 0].T
+        assert float((x1 - x0).min()) >= patch - 1e-3 and float((y1 - y0).min()) >= patch - 1e-3
+        # What the anchor's patch shows of the picture is at least touched.
+        left, top = cells[:, 1] * patch, cells[:, 0] * patch
+        assert bool((x1 > left).all() and (y1 > top).all())
+
+
 @pytest.mark.parametrize(
     ("cells", "grid", "size", "message"),
     [

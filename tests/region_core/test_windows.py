@@ -79,3 +79,10 @@ def test_a_smooth_picture_survives_the_way_there_and_back() -> None:
 def test_a_window_smaller_than_its_mask_is_refused(factor: float) -> None:
     with pytest.raises(ValueError, match="window: got"):
         check_window(factor)
+
+
+def test_the_refusal_of_a_window_says_how_users_ask_for_the_whole_picture() -> None:
+    with pytest.raises(
+        ValueError, match=r"got 0\.5, wants a number of at least 1, or for the whole picture 0"
+    ):
+        check_window(0.5)

@@ -20,6 +20,7 @@ from pinpoint.region_core.word_place import (
     place_of,
     reading_model,
     without_company,
+    word_to_edit,
 )
 from pinpoint.tests.locinv_core.clip_text import prompt
 from pinpoint.tests.region_core.tiny_editors import small_model
@@ -43,6 +44,41 @@ def test_the_changed_word_is_the_one_noun_that_is_swapped_or_described_otherwise
     caption: str, edited: str, word: str | None
 ) -> None:
     assert changed_noun(prompt(caption), prompt(edited)) == word
+
+
+@pytest.mark.parametrize(
+    ("caption", "edited", "word", "meant"),
+    [
+        ("a blue balloon and a pink car", "a blue balloon and a pink boat", "car", "car"),
+        ("a blue balloon and a pink car", "a blue balloon and a green car", "pink car", "pink car"),
+        ("a blue balloon and a pink car", "a blue balloon and a green car", "pink", "pink"),
+        ("a blue balloon and a pink balloon", "a blue balloon and a pink fox", "balloon", "balloon#2"),
+        ("a blue balloon and a pink balloon", "a blue balloon and a pink fox", "Balloon#2", "Balloon#2"),
+        ("a cat and a dog", "a fox and a boat", "dog", "dog"),  # both change
+        ("a cat and a dog", "a cat and a dog at night", "dog", "dog"),  # nothing named does
+        ("two cats, a cat", "two cats, a fox", "cat", "cat"),
+    ],
+)
+def test_the_word_that_is_named_is_the_one_of_its_name_that_the_prompt_changes(
+    caption: str, edited: str, word: str, meant: str
+) -> None:
+    assert word_to_edit(prompt(caption), prompt(edited), word) == meant
+
+
+@pytest.mark.parametrize(
+    ("edited", "word", "message"),
+    [
+        ("a blue balloon and a pink boat", "balloon", "^word: got 'balloon', and the prompt changes 'car'"),
+        ("a blue balloon and a pink boat", "balloon#1", "the prompt changes 'car'"),
+        ("a blue balloon and a pink boat", "boat", "^word: 'boat' is not in the caption"),
+        ("a blue balloon and a pink boat", "car#2", "^word: 'car#2' is not in the caption"),
+    ],
+)
+def test_a_word_that_the_prompt_leaves_as_it_is_cannot_be_what_is_edited(
+    edited: str, word: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        word_to_edit(prompt("a blue balloon and a pink car"), prompt(edited), word)
 
 
 @pytest.mark.parametrize(

@@ -134,9 +134,20 @@ def test_unguided_and_along_the_prompts_own_difference_it_is_sampling_of_the_tar
         guidance=guidance, attention_rate=0.0, pairs=((inversion.prompt.text, target.text),)
     )
     result = edit(model, inversion, [target], settings)
-    plain = sampled(model, inversion.latents[-1:], target, guidance, STEPS)
+    plain = sampled(
+        model, inversion.latents[-1:], target, guidance, STEPS, negative=parse(inversion.prompt.text)
+    )
     torch.testing.assert_close(result.latents, plain, rtol=1e-3, atol=1e-3)
     assert torch.equal(result.source_latents, inversion.latents[:1])
+
+
+@pytest.mark.parametrize("guidance", [2.0, 7.5])
+def test_along_no_direction_the_source_is_sampled_at_any_guidance(model, parse, invert, guidance):
+    inversion, target = invert(model), parse("a fox and a dog")
+    settings = Pix2PixZeroSettings(guidance=guidance, attention_rate=0.0, pairs=(("a fox", "a fox"),))
+    result = edit(model, inversion, [target], settings)
+    plain = sampled(model, inversion.latents[-1:], parse(inversion.prompt.text), 1.0, STEPS)
+    torch.testing.assert_close(result.latents, plain, rtol=1e-3, atol=1e-3)
 
 
 def test_guidance_by_the_maps_moves_the_edit(tiny_model, parse, invert):
@@ -176,7 +187,7 @@ def test_it_runs_where_all_tensors_that_arrive_are_inference_tensors(tiny_model,
 
 
 def test_the_published_rate_and_guidance_are_the_defaults():
-    assert (Pix2PixZeroSettings().attention_rate, Pix2PixZeroSettings().guidance) == (0.1, 7.5)
+    assert (Pix2PixZeroSettings().attention_rate, Pix2PixZeroSettings().guidance) == (0.1, 5.0)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class PickBestEdit(io.ComfyNode):
                     min=0,
                     max=64,
                     tooltip="0 takes the best; another number the edit of that anchor, as numbered in the"
-                    " pictures. Changing it costs nothing.",
+                    " pictures. Changing it costs nothing, but for a preview, which is edited in full.",
                 ),
                 io.Float.Input(
                     "prompt_weight",

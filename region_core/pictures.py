@@ -34,7 +34,7 @@ def boxes_picture(
     # The picture takes 5 inches on its longer side, the table what its rows need.
     scale = 5.0 / max(width, height)
     table = 0.28 * (len(candidates) + 4)
-    size = (width * scale + 5.4, max(height * scale, table) + 0.7)
+    size = (width * scale + 6.1, max(height * scale, table) + 0.7)
     figure, canvas = _figure(size)
     panel = figure.add_axes(
         (0.2 / size[0], 0.25 / size[1], width * scale / size[0], height * scale / size[1])
@@ -56,9 +56,8 @@ def candidates_picture(source: Tensor, candidates: Sequence[Candidate], columns:
     cells: list[tuple[str, Picture]] = [("source", source)]
     for place, candidate in enumerate(candidates, start=1):
         label = f"{place}. S {candidate.score:.3f}{'' if candidate.final else ' (preview)'}"
-        label += f"\nt2i {candidate.s_t2i:.3f}, i2i {candidate.s_i2i:.3f}\n"
-        label += "the place" if candidate.of is None else f"anchor {candidate.of + 1}"
-        label += f", {_take(candidate)}" if candidate.take else ""
+        label += f"\nt2i {candidate.s_t2i:.3f}, i2i {candidate.s_i2i:.3f}\nanchor {candidate.index + 1}"
+        label += f": {elsewhere}" if (elsewhere := _elsewhere(candidate)) else ""
         size = (source.shape[-2], source.shape[-1])
         inside = box_masks([pixel_box(candidate.box, size)], size)[0, 0]
         cells.append((label, mask_outline(candidate.image, inside, _colour(candidate.of), shade=0.0)))
@@ -125,7 +124,7 @@ def _write_scores(
 
     of_picture: (H, W) of the picture, in whose pixels boxes are.
     """
-    steps = [0.0, 0.55, 1.1, 1.7, 2.4]
+    steps = [0.0, 0.45, 1.7, 2.3, 2.9]
     columns = [left + step / size[0] for step in steps]
 
     def line(number: int, cells: Sequence[str], **style: Any) -> None:
@@ -141,14 +140,14 @@ def _write_scores(
         figure.text(
             columns[0],
             y,
-            " place " if candidate.of is None else f" {candidate.of + 1} ",
+            f" {candidate.index + 1} ",
             fontsize=9,
             va="center",
             color="white",
             backgroundcolor=_colour(candidate.of),
         )
         numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
-        line(row, ["", _take(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
+        line(row, ["", _elsewhere(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
         where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_picture))
         figure.text(columns[4] + 0.6 / size[0], y, where, fontsize=9, va="center", weight=weight)
     notes = ["filled: the box chosen; thick: those edited; thin: all proposals"]
@@ -172,9 +171,12 @@ def _drawn(canvas: Any) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def _take(candidate: Candidate) -> str:
-    """Which take in its box it is, where it is not the first."""
-    return f"take {candidate.take + 1}" if candidate.take else ""
+def _elsewhere(candidate: Candidate) -> str:
+    """Whose box an anchor's edit is in and which take it is there, where the box is not its own."""
+    if candidate.of == candidate.index:
+        return ""
+    whose = "place" if candidate.of is None else f"{candidate.of + 1}'s box"
+    return f"{whose}, take {candidate.take + 1}" if candidate.take else whose
 
 
 def _colour(anchor: int | None) -> str:

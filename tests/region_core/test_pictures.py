@@ -83,6 +83,8 @@ def test_a_take_in_another_anchors_box_has_that_anchors_colour_and_one_in_the_pl
         assert close_to(taken, COLOURS[index]) == close_to(plain, COLOURS[index]) > 0
         assert close_to(sheets[1], COLOURS[index]) == 0
     assert close_to(sheets[1], COLOURS[0]) == close_to(sheets[0], COLOURS[0]) > 300
+    # Its own number and whose box it is in are written, so the label is another one.
+    assert np.asarray(sheets[0]).tobytes() != np.asarray(sheets[1]).tobytes()
 
 
 def test_the_contact_sheet_has_the_source_and_every_candidate_in_their_order():

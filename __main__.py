@@ -14,18 +14,8 @@ from importlib import metadata
 from io import TextIOWrapper
 from types import ModuleType
 
-from .cli import (
-    ablate,
-    dataset,
-    demo,
-    edit,
-    evaluate,
-    evaluate_embedded,
-    regions,
-    scenes,
-    study,
-    train_embedded,
-)
+from .cli import demo, edit, regions
+from .research.commands import ablate, dataset, evaluate, evaluate_embedded, scenes, study, train_embedded
 
 COMMANDS: Mapping[str, ModuleType] = {
     "edit": edit,

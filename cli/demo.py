@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..assets import SAMPLES
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-SAMPLE = Path(__file__).parent.parent / "locinv_core" / "embedded" / "samples"
 GROWN = 8
 """Pixels by which the composite's place grows, one cell of the word maps: foxes are not shaped like cats."""
 
@@ -41,20 +41,20 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.out)
     import torch
 
-    from ..locinv_core.composite import composite, grow
-    from ..locinv_core.images import load_image, save_png
-    from ..locinv_core.loading import load_edit_model
-    from ..locinv_core.localized_edit import EditRequest, judge, localized_edit
-    from ..locinv_core.metrics import psnr
-    from ..locinv_core.pictures import contact_sheet, mask_outline
-    from ..locinv_core.presets import METHODS
-    from ..locinv_core.priors import from_mask_files
-    from ..locinv_core.run import Run
+    from ..locinv_core.backbones.loading import load_edit_model
+    from ..locinv_core.cost import Run
+    from ..locinv_core.imaging.composite import composite, grow
+    from ..locinv_core.imaging.io import load_image, save_png
+    from ..locinv_core.imaging.metrics import psnr
+    from ..locinv_core.imaging.visualize import contact_sheet, mask_outline
+    from ..locinv_core.localization.priors import from_mask_files
+    from ..locinv_core.pipeline import EditRequest, judge, localized_edit
+    from ..methods.presets import METHODS
     from .edit_report import summary, write_edit, write_json
 
-    scene = json.loads((SAMPLE / "scenes.json").read_text(encoding="utf-8"))["scenes"][0]
-    image, truth = load_image(SAMPLE / scene["image"]), load_image(SAMPLE / scene["target_image"])
-    prior = from_mask_files({thing["noun"]: SAMPLE / thing["mask"] for thing in scene["objects"]})
+    scene = json.loads((SAMPLES / "scenes.json").read_text(encoding="utf-8"))["scenes"][0]
+    image, truth = load_image(SAMPLES / scene["image"]), load_image(SAMPLES / scene["target_image"])
+    prior = from_mask_files({thing["noun"]: SAMPLES / thing["mask"] for thing in scene["objects"]})
     torch.manual_seed(0)
     with ConsoleProgress() as progress:
         model = load_edit_model("embedded")

@@ -10,20 +10,20 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 from .regions import add_networks
-from .run_options import check_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.localized_edit import EditRequest
-    from ..locinv_core.model import EditModel
-    from ..locinv_core.priors import LocalizationPrior
-    from ..locinv_core.prompts import Prompt
-    from ..locinv_core.run import Run
-    from ..region_core.locate import Located
+    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..locinv_core.cost import Run
+    from ..locinv_core.localization.priors import LocalizationPrior
+    from ..locinv_core.pipeline import EditRequest
+    from ..locinv_core.text.prompt import Prompt
+    from ..region_core.object_localization.attention_localizer import Located
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -148,11 +148,11 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{name}: the method {_preset_name(args)!r} has no such option")
     import torch
 
-    from ..locinv_core.images import load_image
-    from ..locinv_core.inversion_file import open_inversion, save_inversion
-    from ..locinv_core.loading import load_edit_model
-    from ..locinv_core.localized_edit import check_edit_request, judge, localized_edit
-    from ..locinv_core.run import Run
+    from ..locinv_core.backbones.loading import load_edit_model
+    from ..locinv_core.cost import Run
+    from ..locinv_core.imaging.io import load_image
+    from ..locinv_core.inversion.storage import open_inversion, save_inversion
+    from ..locinv_core.pipeline import check_edit_request, judge, localized_edit
     from .edit_report import summary, write_edit
 
     image = load_image(args.image)
@@ -187,11 +187,11 @@ def _run_other(args: argparse.Namespace) -> int:
     from . import edit_methods
 
     edit_methods.refuse_foreign_options(args)
-    from ..locinv_core.images import load_image
-    from ..locinv_core.priors import from_arguments, from_mask_files
-    from ..locinv_core.run import Run
-    from ..region_core.method_types import EditTask
-    from ..region_core.methods import any_method_named, edit_by_method
+    from ..locinv_core.cost import Run
+    from ..locinv_core.imaging.io import load_image
+    from ..locinv_core.localization.priors import from_arguments, from_mask_files
+    from ..methods.registry import any_method_named, edit_by_method
+    from ..methods.types import EditTask
 
     image = load_image(args.image)
     size = image.shape[-2], image.shape[-1]
@@ -222,7 +222,7 @@ def _run_other(args: argparse.Namespace) -> int:
 
 def _more_settings(arguments: Sequence[str], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """--set NAME=VALUE by name; a value is JSON, or, where it is none, the text itself."""
-    from ..region_core.method_types import as_tuple
+    from ..methods.types import as_tuple
 
     settings: dict[str, Any] = {}
     for argument in arguments:
@@ -274,10 +274,10 @@ def _locate(
     books: Run,
 ) -> dict[str, Located]:
     """Find the words' boxes, once both texts are known to be good. prior: the places that were given."""
-    from ..locinv_core.prompts import parse_prompt
-    from ..region_core.features import load_vit
-    from ..region_core.guidance import load_clip
-    from ..region_core.locate import LocateSettings, locate_words, phrase_of
+    from ..locinv_core.text.prompt import parse_prompt
+    from ..region_core.encoders.clip import load_clip
+    from ..region_core.encoders.vit import load_vit
+    from ..region_core.object_localization.attention_localizer import LocateSettings, locate_words, phrase_of
 
     source, _ = (parse_prompt(text, model.tokenizer) for text in texts)
     model.schedule.timesteps(args.steps)
@@ -304,8 +304,8 @@ def _check_found_once(source: Prompt, words: list[str], prior: LocalizationPrior
 def _anywhere(model: EditModel, request: EditRequest, words: list[str]) -> LocalizationPrior:
     """The places given, and the whole picture for each word that is to be found: what an edit is checked
     with before there is a place."""
-    from ..locinv_core.priors import from_boxes, merge
-    from ..locinv_core.prompts import parse_prompt
+    from ..locinv_core.localization.priors import from_boxes, merge
+    from ..locinv_core.text.prompt import parse_prompt
 
     source = parse_prompt(request.source, model.tokenizer)
     _check_found_once(source, words, request.prior)
@@ -319,17 +319,17 @@ def _joined(
 ) -> LocalizationPrior | None:
     if not located:
         return prior
-    from ..locinv_core.priors import merge
-    from ..region_core.locate import detection_prior
+    from ..locinv_core.localization.priors import merge
+    from ..region_core.object_localization.attention_localizer import detection_prior
 
     found = detection_prior(located, (image.shape[-2], image.shape[-1]))
     return found if prior is None else merge(prior, found)
 
 
 def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditRequest:
-    from ..locinv_core.localized_edit import EditRequest
-    from ..locinv_core.presets import method_named
-    from ..locinv_core.priors import from_arguments
+    from ..locinv_core.localization.priors import from_arguments
+    from ..locinv_core.pipeline import EditRequest
+    from ..methods.presets import method_named
 
     height, width = image.shape[-2:]
     prior = from_arguments(given, (height, width)) if given else None

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..locinv_core.images import save_png
-from ..locinv_core.pictures import contact_sheet
+from ..locinv_core.imaging.io import save_png
+from ..locinv_core.imaging.visualize import contact_sheet
 from .edit_report import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.model import EditModel
-    from ..locinv_core.run import Run
-    from ..region_core.method_types import EditTask, MethodModels, MethodOutcome
+    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..locinv_core.cost import Run
+    from ..methods.types import EditTask, MethodModels, MethodOutcome
 
 PRESETS_ALONE = ("tokens", "null", "carry", "blend", "bind", "composite_grow", "save_inversion", "inversion")
 INSTRUCTED = "instruct-pix2pix"
@@ -36,7 +36,7 @@ def refuse_foreign_options(args: argparse.Namespace) -> None:
 
 def chosen_settings(args: argparse.Namespace, more: Mapping[str, Any]) -> dict[str, Any]:
     """--steps, --guidance and --composite as the method's settings, and those of --set."""
-    from ..region_core.methods import any_method_named
+    from ..methods.registry import any_method_named
 
     settings: dict[str, Any] = {"steps": args.steps}
     if args.guidance is not None:
@@ -50,7 +50,7 @@ def chosen_settings(args: argparse.Namespace, more: Mapping[str, Any]) -> dict[s
 
 def open_for(args: argparse.Namespace, settings: Mapping[str, Any]) -> MethodModels:
     """The models that the method needs; --model is its own, and an aMUSEd the embedded one."""
-    from ..region_core.method_models import open_models
+    from ..methods.models import open_models
 
     names: dict[str, Any] = {OWN_FOLDER.get(args.method, "model"): args.model}
     if settings.get("editor") == "amused":
@@ -104,7 +104,7 @@ def outcome_report(
     books: Run,
 ) -> dict[str, Any]:
     """What report.json says: the request, its cost, and how far the background moved."""
-    from ..locinv_core.metrics import finite, psnr
+    from ..locinv_core.imaging.metrics import finite, psnr
 
     model = model_of(models)
     costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
@@ -152,7 +152,7 @@ def outcome_summary(report: Mapping[str, Any]) -> str:
 def _background(task: EditTask, outcome: MethodOutcome) -> dict[str, float | None] | None:
     """psnr (None for identical pictures), ssim and mse outside the places given, or else outside the box
     learned; None where there is neither."""
-    from ..locinv_core.metrics import finite, mse, psnr, ssim
+    from ..locinv_core.imaging.metrics import finite, mse, psnr, ssim
 
     place: Tensor | None = task.mask
     if place is None and task.prior is not None:

@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..locinv_core.images import save_png, written_whole
-from ..locinv_core.pictures import attention_picture, box_overlay, contact_sheet
+from ..locinv_core.imaging.io import save_png, written_whole
+from ..locinv_core.imaging.visualize import attention_picture, box_overlay, contact_sheet
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..locinv_core.localized_edit import EditRequest, LocalizedEdit, Quality
-    from ..locinv_core.model import EditModel
-    from ..locinv_core.run import Run
-    from ..region_core.locate import Located
+    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..locinv_core.cost import Run
+    from ..locinv_core.pipeline import EditRequest, LocalizedEdit, Quality
+    from ..region_core.object_localization.attention_localizer import Located
 
 
 def write_edit(

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
-from .run_options import check_seed
 
 if TYPE_CHECKING:
-    from ..locinv_core.model import EditModel
-    from ..region_core.editors import Editor
-    from ..region_core.region_edit import RegionRequest
+    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..region_core.editors.base import Editor
+    from ..region_core.pipeline import RegionRequest
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -176,13 +176,13 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.out)
     if not args.image.exists():
         raise ValueError(f"image: there is no file {str(args.image)!r}")
-    from ..locinv_core.images import load_image
-    from ..locinv_core.loading import resolve_device
-    from ..locinv_core.run import Run
-    from ..region_core.editor_loading import load_editor
-    from ..region_core.features import load_vit
-    from ..region_core.guidance import load_clip
-    from ..region_core.region_edit import RegionNetworks, edit_region
+    from ..locinv_core.backbones.loading import resolve_device
+    from ..locinv_core.cost import Run
+    from ..locinv_core.imaging.io import load_image
+    from ..region_core.editors.loading import load_editor
+    from ..region_core.encoders.clip import load_clip
+    from ..region_core.encoders.vit import load_vit
+    from ..region_core.pipeline import RegionNetworks, edit_region
     from .regions_report import regions_summary, write_regions
 
     image = load_image(args.image)
@@ -215,8 +215,8 @@ def run(args: argparse.Namespace) -> int:
 
 def window_of(args: argparse.Namespace) -> float | None:
     """How large the window of an edit is. Raises ValueError for one below 1, and for editors without one."""
-    from ..region_core.blended import REGION_WINDOW
-    from ..region_core.windows import check_window
+    from ..region_core.editors.blended_latent_diffusion import REGION_WINDOW
+    from ..region_core.editors.crop import check_window
 
     if args.editor != "blended":
         if args.window is not None:
@@ -231,8 +231,8 @@ def window_of(args: argparse.Namespace) -> float | None:
 
 def _reader(args: argparse.Namespace, editor: Editor, *, looks: bool) -> EditModel | None:
     """The text-to-image model that looks for the word, if there is one."""
-    from ..locinv_core.loading import load_edit_model
-    from ..region_core.word_place import reading_model
+    from ..locinv_core.backbones.loading import load_edit_model
+    from ..region_core.object_localization.word_place import reading_model
 
     own = reading_model(editor)
     if args.reader is None and (own is not None or args.model != "embedded" or not looks):
@@ -241,8 +241,8 @@ def _reader(args: argparse.Namespace, editor: Editor, *, looks: bool) -> EditMod
 
 
 def _request(args: argparse.Namespace) -> RegionRequest:
-    from ..region_core.budget import plan_named
-    from ..region_core.region_edit import RegionRequest
+    from ..region_core.pipeline import RegionRequest
+    from ..region_core.search.budget import plan_named
 
     request = RegionRequest(
         args.caption,

@@ -7,16 +7,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..locinv_core.images import save_png
+from ..locinv_core.imaging.io import save_png
 from .edit_report import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.run import Run
-    from ..region_core.choosing import Candidate
-    from ..region_core.editors import Editor
-    from ..region_core.region_edit import FoundRegions
+    from ..locinv_core.cost import Run
+    from ..region_core.editors.base import Editor
+    from ..region_core.pipeline import FoundRegions
+    from ..region_core.scorer import Candidate
 
 
 def write_regions(
@@ -28,7 +28,7 @@ def write_regions(
     books: Run,
 ) -> dict[str, Any]:
     """Write source, edited, boxes, candidates and loss as PNG, and report.json. Returns the report."""
-    from ..region_core.pictures import boxes_picture, candidates_picture, loss_picture
+    from ..region_core.visualize import boxes_picture, candidates_picture, loss_picture
 
     edit, scores = found.edit, found.edit.scores
     save_png(image, folder / "source.png")
@@ -146,7 +146,7 @@ def _edited_box(candidate: Candidate) -> list[int]:
 
 def _background(image: Tensor, chosen: Candidate) -> dict[str, float | None] | None:
     """psnr (None for identical pictures), ssim and mse outside the box; None if the box is the picture."""
-    from ..locinv_core.metrics import finite, mse, psnr, ssim
+    from ..locinv_core.imaging.metrics import finite, mse, psnr, ssim
     from ..region_core.proposals import box_masks, pixel_box
 
     size = (image.shape[-2], image.shape[-1])

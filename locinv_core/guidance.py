@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .edit_settings import EditSettings
-from .schedule import Schedule
+from .ddim import Schedule
+from .editing.settings import EditSettings
 
 
 def guided_noise(conditional: Tensor, unconditional: Tensor | None, scale: float) -> Tensor:

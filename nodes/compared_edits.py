@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import sockets
-from .edited_picture import CATEGORY, edit_outputs, edited_by
-from .shared_inputs import guidance_input, scale_input, seed_input, share_input, target_input
-from .text_inputs import sentence_pairs_from_text, templates_from_text, words_from_text
+from .bridge import types as sockets
+from .bridge.edited_image import CATEGORY, edit_outputs, edited_by
+from .bridge.inputs import guidance_input, scale_input, seed_input, share_input, target_input
+from .bridge.parsing import sentence_pairs_from_text, templates_from_text, words_from_text
 
 if TYPE_CHECKING:
-    from .inverted_picture import InvertedPicture
+    from .bridge.inverted_image import InvertedPicture
 
 
 def _inversion_input() -> io.Input:
@@ -75,7 +75,7 @@ class PlugAndPlayEdit(io.ComfyNode):
         feature_layers: str = "",
         attention_layers: str = "",
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.plug_and_play import PlugAndPlaySettings, edit
+        from ..methods.plug_and_play import PlugAndPlaySettings, edit
 
         settings = PlugAndPlaySettings(
             guidance=guidance,
@@ -123,7 +123,7 @@ class MasaCtrlEdit(io.ComfyNode):
     def execute(
         cls, inversion: InvertedPicture, target: str, guidance: float, start: float, start_layer: int
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.masactrl import MasaCtrlSettings, edit
+        from ..methods.masactrl import MasaCtrlSettings, edit
 
         layer = None if start_layer == -1 else start_layer
         settings = MasaCtrlSettings(guidance=guidance, start=start, start_layer=layer)
@@ -187,7 +187,7 @@ class DiffEdit(io.ComfyNode):
         noise_share: float,
         seed: int,
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.diffedit import DiffEditSettings, edit
+        from ..methods.diffedit import DiffEditSettings, edit
 
         settings = DiffEditSettings(
             guidance=guidance,
@@ -257,8 +257,8 @@ class Pix2PixZeroEdit(io.ComfyNode):
         pairs: str = "",
         templates: str = "",
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.directions import TEMPLATES
-        from ..locinv_core.compared.pix2pix_zero import Pix2PixZeroSettings, edit
+        from ..methods.edit_directions import TEMPLATES
+        from ..methods.pix2pix_zero import Pix2PixZeroSettings, edit
 
         settings = Pix2PixZeroSettings(
             guidance=guidance,

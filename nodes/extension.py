@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .anchor_proposals import ProposeAnchors
 from .compared_edits import DiffEdit, MasaCtrlEdit, Pix2PixZeroEdit, PlugAndPlayEdit
-from .edit import PromptToPromptEdit
-from .editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint, EditorLocInv
 from .find_word import FindWord
 from .instructed_edit import InstructPix2PixEdit, LoadInstructPix2Pix
 from .inversion import DDIMInvert, NullTextInversion
 from .inversion_files import LoadInversion, SaveInversion
+from .loaders import EditModelFromComfyUI, LoadEditModel
 from .located_priors import PriorFromSegmentAnything, PriorFromText
-from .models import EditModelFromComfyUI, LoadEditModel
 from .networks import LoadCLIP, LoadViT
+from .parse_prompt import ParsePrompt
 from .pick_edit import PickBestEdit
 from .picture_edits import ImagicEdit, LeditsEdit
 from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
-from .prompts import ParsePrompt
-from .region_proposals import ProposeAnchors
-from .regions import LearnRegions, ScoreRegions
+from .prompt_to_prompt import PromptToPromptEdit
+from .region_editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint, EditorLocInv
+from .region_scorer import LearnRegions, ScoreRegions
 from .samples import SamplePicture
-from .see import Compare, CrossAttentionMaps, EditMetrics
-from .tokens import LocInv, OptimizeTokens
+from .token_optimizer import LocInv, OptimizeTokens
+from .viewers import Compare, CrossAttentionMaps, EditMetrics
 
 NODES: list[type[io.ComfyNode]] = [
     LoadEditModel,

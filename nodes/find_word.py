@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
-from . import sockets
+from .bridge import types as sockets
+from .bridge.inputs import image_input, model_input, prompt_input
+from .bridge.parsing import words_from_text
+from .bridge.tensors import image_of, one_picture
 from .located_priors import CATEGORY, prior_outputs
-from .shared_inputs import image_input, model_input, prompt_input
-from .tensors import image_of, one_picture
-from .text_inputs import words_from_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.prompts import Prompt
-    from ..region_core.features import VisionFeatures
-    from ..region_core.guidance import Guide
-    from ..region_core.locate import Located
-    from .managed_model import ManagedModel
-    from .managed_networks import Managed
+    from ..locinv_core.text.prompt import Prompt
+    from ..region_core.encoders.clip import Guide
+    from ..region_core.encoders.vit import VisionFeatures
+    from ..region_core.object_localization.attention_localizer import Located
+    from .bridge.managed_model import ManagedModel
+    from .bridge.managed_networks import Managed
 
 
 class FindWord(io.ComfyNode):
@@ -79,11 +79,16 @@ class FindWord(io.ComfyNode):
         vit: Managed[VisionFeatures] | None = None,
         clip: Managed[Guide] | None = None,
     ) -> io.NodeOutput:
-        from ..region_core.locate import LOCATE_STAGE, LocateSettings, detection_prior, locate_words
-        from .inverted_picture import check_prompt
-        from .managed_networks import all_ready
-        from .progress import node_run
-        from .region_drawing import bounding_box, boxed
+        from ..region_core.object_localization.attention_localizer import (
+            LOCATE_STAGE,
+            LocateSettings,
+            detection_prior,
+            locate_words,
+        )
+        from .bridge.inverted_image import check_prompt
+        from .bridge.managed_networks import all_ready
+        from .bridge.progress import node_run
+        from .bridge.region_drawing import bounding_box, boxed
 
         picture = one_picture(image)
         check_prompt(prompt, model)

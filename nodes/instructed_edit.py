@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import sockets
-from .edited_picture import CATEGORY, image_output, latent_output
-from .models import CATEGORY as MODEL_CATEGORY
-from .models import NO_FOLDER, dtype_input, folder_names, path_of, placed
+from .bridge import types as sockets
+from .bridge.edited_image import CATEGORY, image_output, latent_output
+from .bridge.inputs import guidance_input, image_input, scale_input, seed_input, steps_input
+from .bridge.tensors import image_of, one_picture
+from .loaders import CATEGORY as MODEL_CATEGORY
+from .loaders import NO_FOLDER, dtype_input, folder_names, path_of, placed
 from .picture_edits import edited_from, latent_of
-from .shared_inputs import guidance_input, image_input, scale_input, seed_input, steps_input
-from .tensors import image_of, one_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .managed_model import ManagedModel
+    from .bridge.managed_model import ManagedModel
 
 
 class LoadInstructPix2Pix(io.ComfyNode):
@@ -45,8 +45,8 @@ class LoadInstructPix2Pix(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
-        from ..locinv_core.compared.instruct_pix2pix import load_instruct_model
-        from .managed_model import manage
+        from ..methods.instruct_pix2pix import load_instruct_model
+        from .bridge.managed_model import manage
 
         if model == NO_FOLDER:
             raise ValueError(
@@ -118,9 +118,9 @@ class InstructPix2PixEdit(io.ComfyNode):
         source: str = "",
         target: str = "",
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.instruct_pix2pix import InstructPix2PixSettings
-        from ..region_core.method_types import EditTask, MethodModels
-        from ..region_core.picture_methods import edit_instructed, instruction_of
+        from ..methods.instruct_pix2pix import InstructPix2PixSettings
+        from ..methods.picture_methods import edit_instructed, instruction_of
+        from ..methods.types import EditTask, MethodModels
 
         if not (instruction.strip() or (source.strip() and target.strip())):
             raise ValueError(

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import sockets
-from .shared_inputs import guidance_input, image_input, model_input, prompt_input, steps_input
-from .tensors import one_picture
+from .bridge import types as sockets
+from .bridge.inputs import guidance_input, image_input, model_input, prompt_input, steps_input
+from .bridge.tensors import one_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.inversion import NullMethod
-    from ..locinv_core.priors import LocalizationPrior
-    from ..locinv_core.prompts import Prompt
-    from .inverted_picture import InvertedPicture
-    from .managed_model import ManagedModel
-    from .progress import NodeRun
+    from ..locinv_core.inversion.ddim_inversion import NullMethod
+    from ..locinv_core.localization.priors import LocalizationPrior
+    from ..locinv_core.text.prompt import Prompt
+    from .bridge.inverted_image import InvertedPicture
+    from .bridge.managed_model import ManagedModel
+    from .bridge.progress import NodeRun
 
 CATEGORY = "Pinpoint/inversion"
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
@@ -106,8 +106,8 @@ class NullTextInversion(io.ComfyNode):
         inner_steps: int,
         learning_rate: float,
     ) -> io.NodeOutput:
-        from ..locinv_core.null_text import NullTextSettings, reconstruct_by
-        from .progress import node_run
+        from ..locinv_core.inversion.null_text import NullTextSettings, reconstruct_by
+        from .bridge.progress import node_run
 
         settings = NullTextSettings(inner_steps=inner_steps, learning_rate=learning_rate)
         run = node_run("null-text", preview=inversion.preview())
@@ -129,12 +129,12 @@ def invert(
 
     A `prior` given is checked against the picture before any work.
     """
-    from ..locinv_core.framed import framed_prior
-    from ..locinv_core.images import Framing
-    from ..locinv_core.inversion import ddim_invert
-    from .inverted_picture import InvertedPicture, check_prompt
-    from .previews import LatentPreview
-    from .progress import node_run
+    from ..locinv_core.imaging.io import Framing
+    from ..locinv_core.imaging.padding import framed_prior
+    from ..locinv_core.inversion.ddim_inversion import ddim_invert
+    from .bridge.inverted_image import InvertedPicture, check_prompt
+    from .bridge.previews import LatentPreview
+    from .bridge.progress import node_run
 
     picture = one_picture(image)
     check_prompt(prompt, model)

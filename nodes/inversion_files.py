@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import folder_paths
 from comfy_api.latest import io, ui
 
-from . import sockets
+from .bridge import types as sockets
+from .bridge.inputs import image_input, model_input
+from .bridge.tensors import one_picture
 from .inversion import inversion_output
-from .shared_inputs import image_input, model_input
-from .tensors import one_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .inverted_picture import InvertedPicture
-    from .managed_model import ManagedModel
+    from .bridge.inverted_image import InvertedPicture
+    from .bridge.managed_model import ManagedModel
 
 _SUFFIX = ".safetensors"
 _NONE = "(no saved inversion yet)"
@@ -48,8 +48,8 @@ class SaveInversion(io.ComfyNode):
 
     @classmethod
     def execute(cls, inversion: InvertedPicture, filename_prefix: str) -> io.NodeOutput:
-        from ..locinv_core.inversion_file import save_inversion
-        from .progress import show_text
+        from ..locinv_core.inversion.storage import save_inversion
+        from .bridge.progress import show_text
 
         output = folder_paths.get_output_directory()
         folder, name, number, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
@@ -89,9 +89,9 @@ class LoadInversion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ManagedModel, image: Tensor, file: str) -> io.NodeOutput:
-        from ..locinv_core.images import Framing
-        from ..locinv_core.inversion_file import open_inversion
-        from .inverted_picture import InvertedPicture
+        from ..locinv_core.imaging.io import Framing
+        from ..locinv_core.inversion.storage import open_inversion
+        from .bridge.inverted_image import InvertedPicture
 
         if file not in saved_inversions():
             raise ValueError(f"file: there is no saved inversion {file!r} in the output and input folders")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import folder_paths
 from comfy_api.latest import io
 
-from . import sockets
+from .bridge import types as sockets
+from .bridge.place_texts import phrases_from_text, places_of
+from .bridge.tensors import one_picture
 from .networks import place_of
-from .place_texts import phrases_from_text, places_of
-from .tensors import one_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.localization.priors import LocalizationPrior
 
 CATEGORY = "Pinpoint/prior"
 SAMS = "sams"
@@ -91,13 +91,13 @@ class PriorFromSegmentAnything(io.ComfyNode):
         points: str = "",
         prior: LocalizationPrior | None = None,
     ) -> io.NodeOutput:
-        from ..region_core.segment_anything_prior import (
+        from ..locinv_core.localization.prior_from_sam import (
             SEGMENT_STAGE,
             load_segment_anything,
             prior_from_segment_anything,
         )
-        from .managed_networks import Managed, patcher_of
-        from .progress import node_run
+        from .bridge.managed_networks import Managed, patcher_of
+        from .bridge.progress import node_run
 
         picture = one_picture(image)
         places = places_of(boxes, points, prior)
@@ -156,9 +156,9 @@ class PriorFromText(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, words: str, model: str, threshold: float, keep: str) -> io.NodeOutput:
-        from ..region_core.text_prior import TEXT_STAGE, load_text_locator, prior_from_text
-        from .managed_networks import Managed, patcher_of
-        from .progress import node_run
+        from ..locinv_core.localization.prior_from_text import TEXT_STAGE, load_text_locator, prior_from_text
+        from .bridge.managed_networks import Managed, patcher_of
+        from .bridge.progress import node_run
 
         picture, phrases = one_picture(image), phrases_from_text(words)
         found = load_text_locator(place_of(model, "model"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from . import sockets
+from .bridge import types as sockets
 
 CATEGORY = "Pinpoint/regions"
 _NAME_TOOLTIP = (
@@ -36,8 +36,8 @@ class LoadViT(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        from ..region_core.features import load_vit
-        from .managed_networks import Managed, patcher_of
+        from ..region_core.encoders.vit import load_vit
+        from .bridge.managed_networks import Managed, patcher_of
 
         vision = load_vit(place_of(name, "name"))
         return io.NodeOutput(Managed(vision, (patcher_of(vision.model),)))
@@ -68,8 +68,8 @@ class LoadCLIP(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        from ..region_core.guidance import load_clip
-        from .managed_networks import Managed, patcher_of
+        from ..region_core.encoders.clip import load_clip
+        from .bridge.managed_networks import Managed, patcher_of
 
         guide = load_clip(place_of(name, "name"))
         return io.NodeOutput(Managed(guide, (patcher_of(guide.model),)))

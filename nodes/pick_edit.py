@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
-from . import sockets
+from .bridge import types as sockets
+from .bridge.tensors import image_of
 from .networks import CATEGORY
-from .tensors import image_of
 
 if TYPE_CHECKING:
-    from .region_results import JudgedRegions
+    from .bridge.region_results import JudgedRegions
 
 
 class PickBestEdit(io.ComfyNode):
@@ -71,13 +71,13 @@ class PickBestEdit(io.ComfyNode):
     ) -> io.NodeOutput:
         import torch
 
-        from ..region_core.pictures import candidates_picture
         from ..region_core.proposals import box_masks, pixel_box
-        from .managed_networks import EditorAmong, all_ready, load
-        from .region_drawing import bounding_box, drawn
-        from .region_progress import metered_run
-        from .region_results import candidate_rows, check_choice, expected_cost, finished, picked
-        from .shown import saved
+        from ..region_core.visualize import candidates_picture
+        from .bridge.managed_networks import EditorAmong, all_ready, load
+        from .bridge.region_drawing import bounding_box, drawn
+        from .bridge.region_progress import metered_run
+        from .bridge.region_results import candidate_rows, check_choice, expected_cost, finished, picked
+        from .bridge.ui_payloads import saved
 
         scores, editor = regions.scores, regions.editor
         check_choice(choice, scores.proposals.k)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import sockets
-from .edited_picture import CATEGORY, image_output, latent_output
-from .shared_inputs import (
+from .bridge import types as sockets
+from .bridge.edited_image import CATEGORY, image_output, latent_output
+from .bridge.inputs import (
     guidance_input,
     image_input,
     model_input,
@@ -20,16 +20,16 @@ from .shared_inputs import (
     steps_input,
     target_input,
 )
-from .tensors import image_of, mask_of, one_picture
+from .bridge.tensors import image_of, mask_of, one_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.model import EditModel
-    from ..locinv_core.priors import LocalizationPrior
-    from ..region_core.method_types import MethodOutcome
-    from .managed_model import ManagedModel
-    from .progress import NodeRun
+    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..locinv_core.localization.priors import LocalizationPrior
+    from ..methods.types import MethodOutcome
+    from .bridge.managed_model import ManagedModel
+    from .bridge.progress import NodeRun
 
 FROM = "From Load Edit Model, or from your MODEL, CLIP and VAE."
 TUNING_BYTES = 16
@@ -110,9 +110,9 @@ class ImagicEdit(io.ComfyNode):
         tuning_rate: float,
         seed: int,
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.imagic import EMBEDDING_STAGE, TUNING_STAGE, ImagicSettings
-        from ..region_core.method_types import EditTask, MethodModels
-        from ..region_core.picture_methods import edit_imagic, imagic_target
+        from ..methods.imagic import EMBEDDING_STAGE, TUNING_STAGE, ImagicSettings
+        from ..methods.picture_methods import edit_imagic, imagic_target
+        from ..methods.types import EditTask, MethodModels
 
         task = EditTask(one_picture(image), source="", target=target)
         settings = ImagicSettings(
@@ -207,9 +207,9 @@ class LeditsEdit(io.ComfyNode):
         prior: LocalizationPrior | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..locinv_core.compared.ledits import LeditsSettings
-        from ..region_core.method_types import EditTask, MethodModels
-        from ..region_core.picture_methods import edit_ledits, ledits_plan
+        from ..methods.ledits_pp import LeditsSettings
+        from ..methods.picture_methods import edit_ledits, ledits_plan
+        from ..methods.types import EditTask, MethodModels
 
         inside = None if mask is None else (mask_of(mask) >= 0.5).float()
         task = EditTask(one_picture(image), source, target, prior, inside)
@@ -238,8 +238,8 @@ def edited_from(
 
     stages: the steps of each stage that the bar goes through. memory: as `ManagedModel.ready` takes it.
     """
-    from .previews import latent_preview
-    from .progress import node_run
+    from .bridge.previews import latent_preview
+    from .bridge.progress import node_run
 
     with model.ready(memory) as ready:
         run = node_run(*stages, preview=latent_preview(ready, picture), steps=stages)

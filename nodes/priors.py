@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 from comfy_api.latest import io
 
-from . import sockets
+from .bridge import types as sockets
+from .bridge.parsing import boxes_from_text
+from .bridge.tensors import mask_of, pictures_of
+from .bridge.ui_payloads import Shown, boxes_shown
 from .located_priors import CATEGORY, prior_outputs
-from .shown import Shown, boxes_shown
-from .tensors import mask_of, pictures_of
-from .text_inputs import boxes_from_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.priors import LocalizationPrior
+    from ..locinv_core.localization.priors import LocalizationPrior
 
 WORD_TOOLTIP = "The word of the prompt that names the thing. The second cat of a prompt is cat#2."
 
@@ -52,7 +52,7 @@ class PriorFromMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, mask: Tensor, word: str, kind: str) -> io.NodeOutput:
-        from ..locinv_core.priors import from_masks
+        from ..locinv_core.localization.priors import from_masks
 
         with torch.inference_mode(False):
             return _output(
@@ -85,7 +85,7 @@ class PriorFromBoxes(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, boxes: str) -> io.NodeOutput:
-        from ..locinv_core.priors import from_boxes
+        from ..locinv_core.localization.priors import from_boxes
 
         with torch.inference_mode(False):
             pictures = pictures_of(image)
@@ -123,7 +123,7 @@ class CombinePriors(io.ComfyNode):
         prior_c: LocalizationPrior | None = None,
         prior_d: LocalizationPrior | None = None,
     ) -> io.NodeOutput:
-        from ..locinv_core.priors import merge
+        from ..locinv_core.localization.priors import merge
 
         with torch.inference_mode(False):
             return _output(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
-SAMPLES = Path(__file__).parent.parent / "locinv_core" / "embedded" / "samples"
+from ..assets import SAMPLES
 
 
 class SamplePicture(io.ComfyNode):
@@ -46,9 +45,9 @@ class SamplePicture(io.ComfyNode):
 
     @classmethod
     def execute(cls, sample: str) -> io.NodeOutput:
-        from ..locinv_core.images import load_image
-        from ..locinv_core.priors import from_mask_files
-        from .tensors import image_of
+        from ..locinv_core.imaging.io import load_image
+        from ..locinv_core.localization.priors import from_mask_files
+        from .bridge.tensors import image_of
 
         scene = next(scene for scene in scenes() if scene["source"] == sample)
         thing = next(thing for thing in scene["objects"] if thing["edited"])

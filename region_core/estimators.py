@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..locinv_core.run import Run
-from .budget import EDITS_STAGE, Judgement
-from .edit_cache import BoxEdits
+from ..locinv_core.cost import Run
 from .proposals import PixelBox, RegionProposals, box_masks
 from .region_network import gumbel_choice
+from .search.budget import EDITS_STAGE, Judgement
+from .search.edit_cache import BoxEdits
 
 Estimator = Literal["expected", "straight-through"]
 ESTIMATORS: tuple[str, ...] = get_args(Estimator)

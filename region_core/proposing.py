@@ -14,7 +14,7 @@ from .anchors import (
     random_anchors,
     smoothed,
 )
-from .features import PatchFeatures
+from .encoders.vit import PatchFeatures
 from .proposals import RegionProposals, Sizes, propose
 
 Anchors = Literal["dino", "random"]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..locinv_core.run import Run
-from .budget import EditPlan, judge_boxes
-from .edit_cache import BoxEdits
-from .editors import Editor
-from .guidance import CompositeLoss, Crops, GuidanceWeights, Guide
-from .learning import DEFAULT_PLAN, RegionScores
-from .places import outset
+from ..locinv_core.cost import Run
+from .editors.base import Editor
+from .encoders.clip import CompositeLoss, Crops, GuidanceWeights, Guide
 from .proposals import RegionProposals
+from .search.box_prior import outset
+from .search.budget import EditPlan, judge_boxes
+from .search.edit_cache import BoxEdits
+from .trainer import DEFAULT_PLAN, RegionScores
 
 
 def score_regions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Set before any library reads them: a test that needs a download is a bug, and must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,6 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, so each has o
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 
 settings.register_profile("pinpoint", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("pinpoint")
@@ -42,3 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != LONGEST)
+
+
+@pytest.fixture(scope="session", name="tiny_model")
+def _tiny_model() -> EditModel:
+    """A tiny model that predicts ε, float32, on the CPU; no test may change it."""
+    from pinpoint.tests.fixtures.tiny_models import tiny_model
+
+    return tiny_model()
+
+
+@pytest.fixture(scope="session", name="tiny_v_model")
+def _tiny_v_model() -> EditModel:
+    """The same weights, read as a v-prediction."""
+    from pinpoint.tests.fixtures.tiny_models import tiny_model
+
+    return tiny_model("v_prediction")

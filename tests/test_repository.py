@@ -113,14 +113,14 @@ def test_the_import_finder_resolves_relative_imports(
     "module",
     [
         "pinpoint",
+        "pinpoint.assets",
         "pinpoint.cli",
-        "pinpoint.evaluation",
-        "pinpoint.evaluation.datasets",
-        "pinpoint.evaluation.study",
         "pinpoint.locinv_core",
-        "pinpoint.locinv_core.embedded",
+        "pinpoint.methods",
         "pinpoint.region_core",
-        "pinpoint.region_core.embedded",
+        "pinpoint.region_core.editors",
+        "pinpoint.research",
+        "pinpoint.research.commands",
     ],
 )
 def test_importing_a_package_loads_neither_torch_nor_diffusers(module: str, tmp_path: Path) -> None:
@@ -141,13 +141,16 @@ def test_the_cores_know_neither_the_command_line_nor_comfyui() -> None:
 
 
 def test_imports_run_one_way() -> None:
+    cores = {"assets", "locinv_core"}
     allowed = {
-        "locinv_core": {"locinv_core"},
-        "region_core": {"locinv_core", "region_core"},
-        "nodes": {"locinv_core", "region_core", "nodes"},
-        "evaluation": {"locinv_core", "region_core", "evaluation"},
-        "cli": {"locinv_core", "region_core", "evaluation", "cli"},
-        "__main__.py": {"cli"},
+        "assets": {"assets"},
+        "locinv_core": cores,
+        "region_core": {*cores, "region_core"},
+        "methods": {*cores, "region_core", "methods"},
+        "nodes": {*cores, "region_core", "methods", "nodes"},
+        "cli": {*cores, "region_core", "methods", "cli"},
+        "research": {*cores, "region_core", "methods", "cli", "research"},
+        "__main__.py": {"cli", "research"},
         "__init__.py": {"nodes"},
     }
     for path in package_files():
@@ -344,12 +347,11 @@ def headings(page: Path) -> set[str]:
 
 
 DATA = (
-    "evaluation/page/",
-    "evaluation/study/page/",
-    "locinv_core/configs/",
-    "locinv_core/embedded/samples/",
-    "locinv_core/embedded/weights/",
-    "region_core/embedded/weights/",
+    "assets/embedded/",
+    "assets/samples/",
+    "locinv_core/backbones/configs/",
+    "research/evaluation/report/page/",
+    "research/evaluation/user_study/page/",
 )
 """Folders of what the package carries beside its code."""
 

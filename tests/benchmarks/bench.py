@@ -23,13 +23,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
-from pinpoint.locinv_core.loading import load_edit_model
-from pinpoint.locinv_core.localized_edit import EditRequest, judge, localized_edit
-from pinpoint.locinv_core.metrics import psnr
-from pinpoint.locinv_core.model import EditModel
-from pinpoint.locinv_core.presets import METHODS
-from pinpoint.locinv_core.run import Run
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
+from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.imaging.metrics import psnr
+from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
+from pinpoint.methods.presets import METHODS
+from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.tests.benchmarks.scene_figures import measured
 
 Variant = Callable[[Trial], EditRequest]

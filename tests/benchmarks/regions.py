@@ -21,28 +21,28 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pinpoint.locinv_core.embedded.scenes import with_article
-from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
-from pinpoint.locinv_core.loading import load_edit_model
-from pinpoint.locinv_core.localized_edit import EditRequest, localized_edit
-from pinpoint.locinv_core.metrics import psnr
-from pinpoint.locinv_core.model import EditModel
-from pinpoint.locinv_core.presets import METHODS
-from pinpoint.locinv_core.prompts import parse_prompt
-from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.blended import REGION_WINDOW
-from pinpoint.region_core.budget import PLANS, plan_named
-from pinpoint.region_core.choosing import RegionEdit
-from pinpoint.region_core.editor_loading import load_editor
-from pinpoint.region_core.editors import Editor
-from pinpoint.region_core.embedded.wording import overlap
-from pinpoint.region_core.features import VisionFeatures, load_vit
-from pinpoint.region_core.guidance import Guide, load_clip
-from pinpoint.region_core.learning import DEFAULT_PLAN
-from pinpoint.region_core.locate import detection_prior, locate_words
-from pinpoint.region_core.locinv_editor import LocInvEditor
-from pinpoint.region_core.region_edit import NONE, RegionNetworks, RegionRequest, edit_region
-from pinpoint.region_core.word_boxes import Box
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
+from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.imaging.metrics import psnr
+from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
+from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.methods.presets import METHODS
+from pinpoint.region_core.editors.base import Editor
+from pinpoint.region_core.editors.blended_latent_diffusion import REGION_WINDOW
+from pinpoint.region_core.editors.loading import load_editor
+from pinpoint.region_core.editors.locinv import LocInvEditor
+from pinpoint.region_core.encoders.clip import Guide, load_clip
+from pinpoint.region_core.encoders.vit import VisionFeatures, load_vit
+from pinpoint.region_core.object_localization.attention_localizer import detection_prior, locate_words
+from pinpoint.region_core.object_localization.box_ranking import Box
+from pinpoint.region_core.pipeline import NONE, RegionNetworks, RegionRequest, edit_region
+from pinpoint.region_core.scorer import RegionEdit
+from pinpoint.region_core.search.budget import PLANS, plan_named
+from pinpoint.region_core.trainer import DEFAULT_PLAN
+from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
+from pinpoint.research.embedded_world.scenes.spec import with_article
+from pinpoint.research.embedded_world.scenes.wording import overlap
 from pinpoint.tests.benchmarks.scene_figures import measured
 
 Figures = dict[str, float]

@@ -25,19 +25,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pinpoint.locinv_core.alignment import align
-from pinpoint.locinv_core.edit_settings import EditSettings
-from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
-from pinpoint.locinv_core.inversion import Inversion, ddim_invert
-from pinpoint.locinv_core.loading import load_edit_model
-from pinpoint.locinv_core.metrics import best_iou, psnr
-from pinpoint.locinv_core.model import EditModel
-from pinpoint.locinv_core.prompt_to_prompt import edit
-from pinpoint.locinv_core.prompts import parse_prompt
-from pinpoint.locinv_core.run import Run
-from pinpoint.locinv_core.tokens import TuningSettings, optimize_tokens
-from pinpoint.locinv_core.tuning_plan import bindings_of_edit, plan_tuning
-from pinpoint.locinv_core.word_maps import maps_before_and_after
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
+from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.editing.prompt_to_prompt import edit
+from pinpoint.locinv_core.editing.settings import EditSettings
+from pinpoint.locinv_core.imaging.metrics import best_iou, psnr
+from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
+from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
+from pinpoint.locinv_core.localization.plan import bindings_of_edit, plan_tuning
+from pinpoint.locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.locinv_core.text.word_alignment import align
+from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.tests.benchmarks.scene_figures import measured
 
 Rows = dict[str, dict[str, float]]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
-from pinpoint.tests.region_core.tiny_editors import write_amused_folder, write_inpaint_folder
-from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.fixtures.tiny_editors import write_amused_folder, write_inpaint_folder
+from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 
 
 @pytest.fixture(name="models", scope="module")

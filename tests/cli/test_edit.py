@@ -11,12 +11,12 @@ from PIL import Image
 
 from pinpoint.__main__ import main
 from pinpoint.cli import edit as edit_command
-from pinpoint.locinv_core.edit_settings import BLENDS, CARRIES
-from pinpoint.locinv_core.inversion import NULL_METHODS
-from pinpoint.locinv_core.presets import METHODS
-from pinpoint.locinv_core.tokens import SOLVERS
-from pinpoint.tests.locinv_core.tiny_models import write_tiny_folder
-from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+from pinpoint.locinv_core.editing.settings import BLENDS, CARRIES
+from pinpoint.locinv_core.inversion.ddim_inversion import NULL_METHODS
+from pinpoint.locinv_core.localization.token_optimizer import SOLVERS
+from pinpoint.methods.presets import METHODS
+from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 
 SOURCE, TARGET = "a red cat and a dog", "a red fox and a dog"
 
@@ -104,7 +104,7 @@ def test_every_method_without_tuning_runs_without_a_prior(image, model, tmp_path
 
 def test_the_fast_paths_need_no_gradient_at_all(image, model, tmp_path, monkeypatch):
     """Without tuning, a pass that kept a graph would cost memory for nothing."""
-    from pinpoint.locinv_core.model import EditModel
+    from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 
     seen = []
     plain = EditModel.predict_noise

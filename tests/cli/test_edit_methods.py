@@ -10,11 +10,11 @@ from PIL import Image
 
 from pinpoint.__main__ import main
 from pinpoint.cli import edit as edit_command
-from pinpoint.locinv_core.presets import METHODS
-from pinpoint.region_core.methods import ALL_METHODS
-from pinpoint.tests.locinv_core.tiny_models import tiny_unet, write_tiny_folder
-from pinpoint.tests.region_core.tiny_editors import write_inpaint_folder
-from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+from pinpoint.methods.presets import METHODS
+from pinpoint.methods.registry import ALL_METHODS
+from pinpoint.tests.fixtures.tiny_editors import write_inpaint_folder
+from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.fixtures.tiny_models import tiny_unet, write_tiny_folder
 
 
 @pytest.fixture(name="folders", scope="module")

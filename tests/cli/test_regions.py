@@ -11,17 +11,17 @@ from PIL import Image
 
 from pinpoint.__main__ import build_parser, main
 from pinpoint.cli import regions as regions_command
-from pinpoint.locinv_core.embedded.trials import held_out_trial
-from pinpoint.locinv_core.images import save_png
+from pinpoint.locinv_core.imaging.io import save_png
+from pinpoint.methods.masked_methods import RegionSettings
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
-from pinpoint.region_core.blended import REGION_WINDOW
-from pinpoint.region_core.budget import PLANS
-from pinpoint.region_core.editor_loading import EDITORS
-from pinpoint.region_core.features import PatchFeatures
-from pinpoint.region_core.learning import DEFAULT_PLAN, ESTIMATORS
-from pinpoint.region_core.masked_methods import RegionSettings
+from pinpoint.region_core.editors.blended_latent_diffusion import REGION_WINDOW
+from pinpoint.region_core.editors.loading import EDITORS
+from pinpoint.region_core.encoders.vit import PatchFeatures
 from pinpoint.region_core.proposals import SIZES
 from pinpoint.region_core.proposing import ANCHORS, anchoring
+from pinpoint.region_core.search.budget import PLANS
+from pinpoint.region_core.trainer import DEFAULT_PLAN, ESTIMATORS
+from pinpoint.research.embedded_world.checks.trials import held_out_trial
 from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of
 
 FILES = {"source.png", "edited.png", "boxes.png", "candidates.png", "loss.png", "report.json"}
@@ -272,7 +272,7 @@ def test_a_window_changes_the_edits(image, models, tmp_path):
 
 
 def test_bad_input_costs_no_pass_of_any_model(image, models, tmp_path, monkeypatch):
-    from pinpoint.locinv_core.run import Run
+    from pinpoint.locinv_core.cost import Run
 
     def passed(self, samples, share=1.0):
         raise AssertionError("a pass was made")
@@ -292,7 +292,7 @@ def test_an_interrupt_leaves_nothing_half_written(image, models, tmp_path, monke
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pinpoint.region_core.pictures.candidates_picture", interrupt)
+    monkeypatch.setattr("pinpoint.region_core.visualize.candidates_picture", interrupt)
     assert pinpoint_regions(image, models, tmp_path / "out") == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -52,7 +52,7 @@ def noise_of_comfyui(model: Any, clip: Any, latents: torch.Tensor, timestep: int
 
 
 def noise_of_pinpoint(edit_model: Any, latents: torch.Tensor, timestep: int) -> torch.Tensor:
-    from pinpoint.locinv_core.prompts import parse_prompt
+    from pinpoint.locinv_core.text.prompt import parse_prompt
 
     prompt = parse_prompt(PROMPT, edit_model.tokenizer)
     return edit_model.predict_noise(latents, timestep, edit_model.encode_prompt(prompt.token_ids))
@@ -60,7 +60,7 @@ def noise_of_pinpoint(edit_model: Any, latents: torch.Tensor, timestep: int) -> 
 
 def parity() -> dict[str, Any]:
     """The largest differences between ComfyUI's own model and ours: plain, with a LoRA, with clip skip."""
-    from pinpoint.nodes.artist_model import edit_model_of
+    from pinpoint.nodes.bridge.checkpoint import edit_model_of
 
     found: dict[str, Any] = {}
     latents = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(5))

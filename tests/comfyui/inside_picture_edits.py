@@ -17,12 +17,12 @@ import comfy.model_management
 import torch
 from diffusers import UNet2DConditionModel
 
-from pinpoint.nodes import progress
+from pinpoint.nodes.bridge import progress
+from pinpoint.nodes.bridge.managed_model import ManagedModel, manage
 from pinpoint.nodes.instructed_edit import InstructPix2PixEdit
-from pinpoint.nodes.managed_model import ManagedModel, manage
 from pinpoint.nodes.picture_edits import ImagicEdit, LeditsEdit
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
-from pinpoint.tests.region_core.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture
 
 SOURCE, TARGET = "a yellow cat and a red star", "a yellow fox and a red star"
 IMAGIC: dict[str, Any] = {
@@ -81,7 +81,7 @@ def living_unets() -> int:
 
 def imagic() -> dict[str, Any]:
     """What Imagic leaves of our model, and of one made of ComfyUI's, after an edit and after a cancel."""
-    from pinpoint.nodes.artist_model import edit_model_of
+    from pinpoint.nodes.bridge.checkpoint import edit_model_of
 
     with torch.inference_mode():
         artists = manage(edit_model_of(*shallow_parts(), torch.float32))

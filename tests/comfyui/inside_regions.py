@@ -17,15 +17,15 @@ import comfy.model_management
 import folder_paths
 import torch
 
-from pinpoint.nodes.editors import EditorBlended, EditorComfyUISampler, EditorLocInv
-from pinpoint.nodes.managed_model import manage
-from pinpoint.nodes.managed_networks import Managed, ManagedEditor, patcher_of
+from pinpoint.nodes.anchor_proposals import ProposeAnchors
+from pinpoint.nodes.bridge.managed_model import manage
+from pinpoint.nodes.bridge.managed_networks import Managed, ManagedEditor, patcher_of
 from pinpoint.nodes.pick_edit import PickBestEdit
-from pinpoint.nodes.region_proposals import ProposeAnchors
-from pinpoint.nodes.regions import LearnRegions, ScoreRegions
+from pinpoint.nodes.region_editors import EditorBlended, EditorComfyUISampler, EditorLocInv
+from pinpoint.nodes.region_scorer import LearnRegions, ScoreRegions
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
-from pinpoint.tests.region_core.tiny_editors import small_model, smooth_picture
-from pinpoint.tests.region_core.tiny_guides import PaintingEditor, tiny_clip, tiny_vit
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor, tiny_clip, tiny_vit
 
 
 def sampler_node(**changes: Any) -> tuple[ManagedEditor, dict[str, Any]]:
@@ -48,7 +48,7 @@ def sampler_node(**changes: Any) -> tuple[ManagedEditor, dict[str, Any]]:
 def sampler() -> dict[str, Any]:
     """The editor against ComfyUI's own KSampler with the same noise mask."""
     nodes: Any = importlib.import_module("nodes")  # ComfyUI's
-    from pinpoint.locinv_core.run import Run
+    from pinpoint.locinv_core.cost import Run
 
     run = Run()
     with torch.inference_mode():
@@ -237,10 +237,10 @@ def places() -> dict[str, Any]:
     """Segment Anything, text and attention as nodes."""
     from safetensors.torch import save_file
 
-    from pinpoint.locinv_core.prompts import parse_prompt
+    from pinpoint.locinv_core.text.prompt import parse_prompt
     from pinpoint.nodes.find_word import FindWord
     from pinpoint.nodes.located_priors import NONE, SAMS, PriorFromSegmentAnything, PriorFromText, sam_names
-    from pinpoint.tests.region_core.tiny_locators import tiny_sam, write_tiny_clipseg
+    from pinpoint.tests.fixtures.tiny_locators import tiny_sam, write_tiny_clipseg
 
     told: dict[str, Any] = {}
     image = smooth_picture().permute(0, 2, 3, 1)

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from pinpoint.tests.comfyui.locinv_workflows import (
-    CHECKPOINT,
-    FOX,
-    KEPT,
-    NATIVE_SIDE,
-    OWN_PICTURE,
-    SAMPLE,
-)
+from pinpoint.tests.comfyui.locinv_workflows import CHECKPOINT, FOX, KEPT, NATIVE_SIDE, OWN_PICTURE, SAMPLE
 from pinpoint.tests.comfyui.workflow_files import Canvas, Link
 
 FOUND_BY = (

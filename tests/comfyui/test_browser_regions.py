@@ -9,7 +9,7 @@ import pytest
 
 from pinpoint.tests.comfyui.browser import CanvasPage, rendering_names
 from pinpoint.tests.comfyui.panels import ANCHORS, LEARN, PICK, Chooser, region_workflow
-from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
 
 
 @pytest.fixture(scope="module", params=rendering_names())

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from pinpoint.locinv_core.compared.diffedit import DiffEditSettings
-from pinpoint.locinv_core.compared.masactrl import MasaCtrlSettings
-from pinpoint.locinv_core.compared.pix2pix_zero import Pix2PixZeroSettings
-from pinpoint.locinv_core.compared.plug_and_play import PlugAndPlaySettings
-from pinpoint.locinv_core.images import load_image, to_uint8
-from pinpoint.locinv_core.inversion import ddim_invert
-from pinpoint.locinv_core.loading import load_edit_model
-from pinpoint.locinv_core.presets import METHODS, MethodSettings
-from pinpoint.locinv_core.prompts import parse_prompt
-from pinpoint.locinv_core.run import Run
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.imaging.io import load_image, to_uint8
+from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
+from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.methods.diffedit import DiffEditSettings
+from pinpoint.methods.masactrl import MasaCtrlSettings
+from pinpoint.methods.pix2pix_zero import Pix2PixZeroSettings
+from pinpoint.methods.plug_and_play import PlugAndPlaySettings
+from pinpoint.methods.presets import METHODS, MethodSettings
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, Outcome
 from pinpoint.tests.comfyui.prompts import SOURCE, TARGET, Node, node, word_swap
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pinpoint.locinv_core.compared.instruct_pix2pix import load_instruct_model
-from pinpoint.locinv_core.images import load_image, to_uint8
-from pinpoint.locinv_core.loading import load_edit_model
-from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.methods import EditTask, MethodModels, edit_by_method
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.imaging.io import load_image, to_uint8
+from pinpoint.methods.instruct_pix2pix import load_instruct_model
+from pinpoint.methods.registry import EditTask, MethodModels, edit_by_method
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, Outcome
 from pinpoint.tests.comfyui.inside_process import measured
 from pinpoint.tests.comfyui.prompts import SOURCE, TARGET, Node, node
-from pinpoint.tests.locinv_core.tiny_models import tiny_unet, write_tiny_configs, write_tiny_folder
+from pinpoint.tests.fixtures.tiny_models import tiny_unet, write_tiny_configs, write_tiny_folder
 
 LEDITS, IMAGIC, INSTRUCT = "PinpointLeditsEdit", "PinpointImagicEdit", "PinpointInstructPix2PixEdit"
 KINDS = [LEDITS, IMAGIC, INSTRUCT]

@@ -12,7 +12,7 @@ import pytest
 
 from pinpoint.tests.comfyui.comfyui_server import ComfyUI, Outcome
 from pinpoint.tests.comfyui.prompts import SOURCE, node
-from pinpoint.tests.region_core.tiny_guides import write_tiny_clip, write_tiny_vit
+from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
 
 
 def region_edit(*, choice: int = 0, judge: str = "PinpointLearnRegions") -> dict:

@@ -11,7 +11,7 @@ import pytest
 from pinpoint.tests.comfyui.build_workflows import BUILDERS, NEED_WEIGHTS
 from pinpoint.tests.comfyui.comfyui_server import PACK, ROOT, ComfyUI
 from pinpoint.tests.comfyui.workflow_files import NOTE, api_prompt, inputs_of, is_widget, load
-from pinpoint.tests.region_core.tiny_locators import write_tiny_clipseg
+from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 WANTING = [path for path in FILES if path.stem in {build.__name__ for build in NEED_WEIGHTS}]

@@ -14,22 +14,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pinpoint.locinv_core.embedded.scenes import with_article
-from pinpoint.locinv_core.embedded.trials import Trial, held_out_trial
-from pinpoint.locinv_core.inversion import Inversion, ddim_invert
-from pinpoint.locinv_core.inversion_file import open_inversion, save_inversion
-from pinpoint.locinv_core.loading import load_edit_model
-from pinpoint.locinv_core.localized_edit import EditRequest, judge, localized_edit
-from pinpoint.locinv_core.locinv import locinv
-from pinpoint.locinv_core.metrics import best_iou, mse, psnr
-from pinpoint.locinv_core.model import EditModel
-from pinpoint.locinv_core.presets import METHODS
-from pinpoint.locinv_core.prompts import parse_prompt
-from pinpoint.locinv_core.run import Run
-from pinpoint.locinv_core.tokens import TuningSettings, optimize_tokens
-from pinpoint.locinv_core.tuning_plan import plan_dpl, plan_tuning
-from pinpoint.locinv_core.word_maps import maps_before_and_after
-from pinpoint.region_core.guidance import load_clip
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
+from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.imaging.metrics import best_iou, mse, psnr
+from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
+from pinpoint.locinv_core.inversion.storage import open_inversion, save_inversion
+from pinpoint.locinv_core.localization.algorithm1 import locinv
+from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
+from pinpoint.locinv_core.localization.plan import plan_dpl, plan_tuning
+from pinpoint.locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
+from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.methods.presets import METHODS
+from pinpoint.region_core.encoders.clip import load_clip
+from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
+from pinpoint.research.embedded_world.scenes.spec import with_article
 
 FIRST, COUNT = 7000, 4
 LATENTS = 16, 16

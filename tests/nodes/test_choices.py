@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from pinpoint.locinv_core.inversion import NULL_METHODS
-from pinpoint.locinv_core.tokens import SOLVERS
+from pinpoint.locinv_core.inversion.ddim_inversion import NULL_METHODS
+from pinpoint.locinv_core.localization.token_optimizer import SOLVERS
 
 NODES = Path(__file__).resolve().parents[2] / "nodes"
 

@@ -7,8 +7,8 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pinpoint.nodes.comfy_weights import text_encoder_of, vae_of
-from pinpoint.tests.locinv_core.ldm_names import ldm_vae
+from pinpoint.nodes.bridge.comfy_weights import text_encoder_of, vae_of
+from pinpoint.tests.fixtures.ldm_names import ldm_vae
 
 
 @pytest.fixture(scope="module")

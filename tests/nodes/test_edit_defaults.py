@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pinpoint.locinv_core.compared.diffedit import DiffEditSettings
-from pinpoint.locinv_core.compared.imagic import ImagicSettings
-from pinpoint.locinv_core.compared.instruct_pix2pix import InstructPix2PixSettings
-from pinpoint.locinv_core.compared.ledits import LeditsSettings
-from pinpoint.locinv_core.compared.masactrl import MasaCtrlSettings
-from pinpoint.locinv_core.compared.pix2pix_zero import Pix2PixZeroSettings
-from pinpoint.locinv_core.compared.plug_and_play import PlugAndPlaySettings
+from pinpoint.methods.diffedit import DiffEditSettings
+from pinpoint.methods.imagic import ImagicSettings
+from pinpoint.methods.instruct_pix2pix import InstructPix2PixSettings
+from pinpoint.methods.ledits_pp import LeditsSettings
+from pinpoint.methods.masactrl import MasaCtrlSettings
+from pinpoint.methods.pix2pix_zero import Pix2PixZeroSettings
+from pinpoint.methods.plug_and_play import PlugAndPlaySettings
 
 NODES = Path(__file__).resolve().parents[2] / "nodes"
 MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in NODES.glob("*.py")}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pinpoint.locinv_core.priors import from_boxes
-from pinpoint.nodes.place_texts import phrases_from_text, places_of, points_from_text
+from pinpoint.locinv_core.localization.priors import from_boxes
+from pinpoint.nodes.bridge.place_texts import phrases_from_text, places_of, points_from_text
 
 
 def test_points_on_a_thing_and_beside_it_are_told_apart():

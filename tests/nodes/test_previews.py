@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pinpoint.nodes.previews import LatentPreview
+from pinpoint.nodes.bridge.previews import LatentPreview
 
 
 def test_where_colours_are_linear_in_the_latents_the_preview_is_the_picture():

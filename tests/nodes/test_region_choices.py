@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pinpoint.locinv_core.localization.prior_from_text import KEEPS
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
-from pinpoint.region_core.budget import PLANS
 from pinpoint.region_core.estimators import ESTIMATORS
 from pinpoint.region_core.proposals import SIZES
 from pinpoint.region_core.proposing import ANCHORS
-from pinpoint.region_core.text_prior import KEEPS
+from pinpoint.region_core.search.budget import PLANS
 from pinpoint.tests.nodes.test_choices import constant
 
 

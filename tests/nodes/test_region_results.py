@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pinpoint.locinv_core.run import Run
-from pinpoint.nodes.region_drawing import attention_mask, bounding_box, boxed, drawn
-from pinpoint.nodes.region_results import (
+from pinpoint.locinv_core.cost import Run
+from pinpoint.nodes.bridge.region_drawing import attention_mask, bounding_box, boxed, drawn
+from pinpoint.nodes.bridge.region_results import (
     RANKINGS,
     JudgedRegions,
     candidate_rows,
@@ -20,11 +20,11 @@ from pinpoint.nodes.region_results import (
     picked,
     region_rows,
 )
-from pinpoint.region_core.budget import PLANS
-from pinpoint.region_core.choosing import choose
 from pinpoint.region_core.proposals import propose
+from pinpoint.region_core.scorer import choose
 from pinpoint.region_core.scoring import score_regions
-from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
+from pinpoint.region_core.search.budget import PLANS
+from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 
 
 class Holder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinpoint.nodes.tensors import image_of, mask_of, one_picture, pictures_of
+from pinpoint.nodes.bridge.tensors import image_of, mask_of, one_picture, pictures_of
 
 
 def test_an_image_becomes_channels_first_and_comes_back_bit_for_bit():

@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pinpoint.region_core.budget import Judgement
+from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.estimators import (
     Expected,
     expected_loss,
     straight_through_image,
     straight_through_losses,
 )
-from pinpoint.region_core.guidance import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.proposals import box_masks
 from pinpoint.region_core.region_network import RegionNetwork, gumbel_choice
-from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
+from pinpoint.region_core.search.budget import Judgement
+from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 
 
 def test_the_expected_loss_is_the_sum_of_scores_times_losses_mean_over_anchors() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinpoint.region_core.features import PatchFeatures
+from pinpoint.region_core.encoders.vit import PatchFeatures
 from pinpoint.region_core.proposing import anchoring, propose_regions
 
 

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 import torch
 
-from pinpoint.locinv_core.run import Run
-from pinpoint.region_core.budget import PLANS
-from pinpoint.region_core.choosing import choose
-from pinpoint.region_core.guidance import CompositeLoss, GuidanceWeights
+from pinpoint.locinv_core.cost import Run
+from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.proposals import box_masks
+from pinpoint.region_core.scorer import choose
 from pinpoint.region_core.scoring import score_regions
-from pinpoint.tests.region_core.planted import CAPTION, PROMPT, Planted
+from pinpoint.region_core.search.budget import PLANS
+from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 
 
 def scored(case, plan="full", **options):

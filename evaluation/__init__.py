@@ -1,1 +1,0 @@
-"""Evidence: data sets, metrics, runs of many methods over many pictures, tables, reports, the user study."""

@@ -1,0 +1,1 @@
+"""The model behind an edit: loading it, its attention, its one UNet call."""

@@ -1,0 +1,200 @@
+"""Opening a single-file Stable Diffusion 1.x or 2.x checkpoint with configs that the pack carries, offline.
+
+A file is known by the names and shapes in its header, before any weight is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..ddim import PredictionType
+from .clip_tokenizer import END, clip_tokenizer
+from .diffusers_folder import assemble, quiet_loading, unfit_channels
+from .stable_diffusion import EditModel
+
+CONFIGS = Path(__file__).parent / "configs"
+
+_UNET = "model.diffusion_model."
+_FIRST_CONVOLUTION = _UNET + "input_blocks.0.0.weight"
+_TEXT_1 = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
+_TEXT_2 = "cond_stage_model.model.token_embedding.weight"
+_VAE = "first_stage_model."
+# What a file seems to be, by the first of these patterns that one of its names matches.
+_FOREIGN = (
+    (r"lora_|.*\.lora_|.*\.lokr_|.*\.hada_", "a LoRA"),
+    (r"conditioner\.embedders\.", "an SDXL checkpoint"),
+    (r"control_model\.|controlnet_cond_embedding\.", "a ControlNet"),
+    (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 checkpoint"),
+    (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux checkpoint"),
+    (r"emb_params$|string_to_param|clip_[lg]$", "a textual inversion"),
+    (r"down_blocks\.\d+\.(resnets|attentions)\.", "a diffusers UNet alone"),
+    (r"(first_stage_model\.|vae\.)?(encoder|decoder)\.(conv_in|down|up|mid)", "a VAE alone"),
+    (r"(cond_stage_model\.|text_model\.|transformer\.text_model\.|text_encoders?\.)", "a text encoder alone"),
+)
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a checkpoint's header says: the family, what the UNet predicts, and its native size in pixels."""
+
+    family: Literal["sd1", "sd2"]
+    prediction_type: PredictionType
+    native_size: int
+
+
+def inspect_file(path: Path, prediction: PredictionType | None = None) -> FileFacts:
+    """Read the header of a `.safetensors` checkpoint and say what it is.
+
+    SD 1.x and 2.x differ by the text encoder's names. What the UNet predicts is, in this order: `prediction`
+    if given; v if there is a tensor named `v_pred`; what the ModelSpec metadata says (`prediction_type` or
+    `predict_key`, then `architecture`, then for SD 2.x ε if `resolution` is 512); else ε for SD 1.x, and v
+    for SD 2.x, as its released 768-pixel models do. The native size is ModelSpec's `resolution`; without it
+    768 for an SD 2.x that predicts v, else 512.
+    Raises ValueError naming the file and what it seems to be.
+    """
+    shapes, metadata = _read_header(path)
+    _refuse_foreign(path, shapes)
+    family: Literal["sd1", "sd2"] = "sd1" if _TEXT_1 in shapes else "sd2"
+    resolution = _resolution(metadata)
+    chosen = prediction or _told_prediction(shapes, metadata)
+    if chosen is None:
+        is_v = family == "sd2" and resolution != 512
+        chosen = "v_prediction" if is_v else "epsilon"
+    default = 768 if family == "sd2" and chosen == "v_prediction" else 512
+    return FileFacts(family, chosen, resolution or default)
+
+
+def load_single_file(
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    prediction: PredictionType | None = None,
+    *,
+    tokenizer_folder: Path | None = None,
+    config_folder: Path | None = None,
+) -> EditModel:
+    """Open a `.safetensors` checkpoint of SD 1.x or 2.x through diffusers' `from_single_file`.
+
+    prediction: None works it out (`inspect_file`). tokenizer_folder: where CLIP's `vocab.json` and
+    `merges.txt` are; None takes the vocabulary that open_clip_torch carries. config_folder: diffusers configs
+    of another architecture with the same names; None takes the pack's for the family.
+    Raises ValueError naming the file and what it seems to be.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    facts = inspect_file(path, prediction)
+    configs = config_folder or CONFIGS / facts.family
+    tokenizer = clip_tokenizer(tokenizer_folder, pad_token=END if facts.family == "sd1" else "!")
+    where = f"model file {path}"
+    with quiet_loading():
+        try:
+            pipeline = StableDiffusionPipeline.from_single_file(
+                str(path),
+                config=str(configs),
+                local_files_only=True,
+                torch_dtype=dtype,
+                tokenizer=tokenizer,
+                safety_checker=None,
+                feature_extractor=None,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+            raise ValueError(
+                f"{where}: its names are Stable Diffusion {_version(facts)}'s, its weights are not ({error})"
+            ) from error
+    parts = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
+    for part, module in parts.items():
+        lacking = [name for name, weight in module.named_parameters() if weight.is_meta]
+        if lacking:
+            raise ValueError(
+                f"{where}: it lacks {len(lacking)} weights of Stable Diffusion {_version(facts)}'s {part},"
+                f" first {lacking[0]}"
+            )
+    if config_folder is None:
+        parts["unet"].register_to_config(sample_size=facts.native_size // 8)
+    schedule = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    return assemble(
+        **parts,
+        tokenizer=tokenizer,
+        schedule_config={**schedule, "prediction_type": facts.prediction_type},
+        name=path.stem,
+        device=device,
+        where=where,
+    )
+
+
+def _version(facts: FileFacts) -> str:
+    return "1.x" if facts.family == "sd1" else "2.x"
+
+
+def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Every tensor's shape by its name, and the metadata."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            return shapes, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"model file {path}: it is damaged or no safetensors file ({error})") from error
+
+
+def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    wants = "wants a whole checkpoint of Stable Diffusion 1.x or 2.x"
+    sdxl = any(name.startswith("conditioner.embedders.") for name in shapes)
+    if _FIRST_CONVOLUTION not in shapes or sdxl:
+        raise ValueError(f"model file {path}: it seems to be {_seems(shapes)}, {wants}")
+    channels = shapes[_FIRST_CONVOLUTION][1]
+    if channels != 4:
+        raise ValueError(f"model file {path}: {unfit_channels(channels)}")
+    if any(name.startswith(_UNET + "label_emb.") for name in shapes):
+        raise ValueError(
+            f"model file {path}: its UNet reads more than a prompt (SDXL's and unCLIP's do), {wants}"
+        )
+    lacking = []
+    if _TEXT_1 not in shapes and _TEXT_2 not in shapes:
+        lacking.append("a CLIP text encoder (cond_stage_model)")
+    if not any(name.startswith(_VAE) for name in shapes):
+        lacking.append("a VAE (first_stage_model)")
+    if lacking:
+        raise ValueError(f"model file {path}: it has a UNet and lacks {' and '.join(lacking)}, {wants}")
+
+
+def _seems(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    for pattern, kind in _FOREIGN:
+        if any(re.match(pattern, name) for name in shapes):
+            return kind
+    first = f", first {min(shapes)!r}" if shapes else ""
+    return f"something else ({len(shapes)} tensors{first})"
+
+
+def _told_prediction(
+    shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
+) -> PredictionType | None:
+    if "v_pred" in shapes:
+        return "v_prediction"
+    told = metadata.get("modelspec.prediction_type") or metadata.get("modelspec.predict_key") or ""
+    if told.lower() in ("v", "v_prediction", "v-prediction"):
+        return "v_prediction"
+    if told.lower() in ("epsilon", "eps"):
+        return "epsilon"
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    if architecture.startswith("stable-diffusion-v2-768"):
+        return "v_prediction"
+    if architecture.startswith("stable-diffusion-v2-512"):
+        return "epsilon"
+    return None
+
+
+def _resolution(metadata: Mapping[str, str]) -> int | None:
+    """The longer side of ModelSpec's resolution ("768x768"), if there is one that is a multiple of 64."""
+    match = re.fullmatch(r"\s*(\d+)(?:\s*x\s*(\d+))?\s*", metadata.get("modelspec.resolution", ""))
+    if match is None:
+        return None
+    side = max(int(side) for side in match.groups() if side is not None)
+    return side if side > 0 and side % 64 == 0 else None

@@ -1,0 +1,279 @@
+"""The edit model: UNet, VAE, text encoder, tokenizer and noise schedule, and the one door to the UNet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+
+from ..cost import Run
+from ..ddim import Schedule
+from .attention import (
+    AttentionControl,
+    AttentionSite,
+    StoppedEarly,
+    attention_sites,
+    controlled_attention,
+    read_sites,
+)
+from .flops import count_flops
+
+
+@dataclass(frozen=True)
+class EditModel:
+    """A latent diffusion model that edits go through; nothing here ever changes its weights.
+
+    Latents are float32 everywhere outside the networks, which run in their own dtype.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: nn.Module
+    tokenizer: Any
+    schedule: Schedule
+    name: str
+    _shares: dict[tuple[str, int, int], float] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for part in (self.unet, self.vae, self.text_encoder):
+            part.requires_grad_(False)
+            part.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet is."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The UNet's dtype."""
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the text encoder reads, padding included."""
+        return int(self.tokenizer.model_max_length)
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels a latent cell is wide (8 for Stable Diffusion)."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def size_multiple(self) -> int:
+        """What a picture's sides must be multiples of, so that every UNet level halves evenly."""
+        return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @property
+    def native_size(self) -> int:
+        """Side in pixels of the square pictures that the model was trained on."""
+        return int(self._native_latent_size * self.latent_factor)
+
+    @property
+    def _native_latent_size(self) -> int:
+        size = self.unet.config.sample_size
+        return int(size if isinstance(size, int) else max(size))
+
+    @cached_property
+    def sites(self) -> tuple[AttentionSite, ...]:
+        """Every attention layer in the order of execution."""
+        return attention_sites(self.unet)
+
+    @cached_property
+    def attention_layers(self) -> Mapping[str, Any]:
+        """The attention layers themselves by their site's name."""
+        modules = dict(self.unet.named_modules())
+        return {site.name: modules[site.name] for site in self.sites}
+
+    @cached_property
+    def read_sites(self) -> tuple[AttentionSite, ...]:
+        """The cross-attention layers that word maps are averaged over (DESIGN §3)."""
+        return read_sites(self.sites, self._native_latent_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of configs and of samples of every weight: the same weights give the same fingerprint.
+
+        Samples are compared in float16, so a model opened in half and in full precision counts as one, as do
+        a folder and a single file of the same model, and any two versions of transformers (4 and 5 name the
+        text encoder's weights differently).
+        """
+        digest = hashlib.sha256()
+        for part in (self.unet, self.text_encoder):
+            weights = {name.removeprefix("text_model."): w for name, w in part.state_dict().items()}
+            for name, weight in sorted(weights.items()):
+                flat = weight.detach().reshape(-1)
+                picked = flat[:: max(1, len(flat) // 16)][:17]
+                digest.update(f"{name}{tuple(weight.shape)}".encode())
+                digest.update(picked.to("cpu", torch.float16).numpy().tobytes())
+        schedule = self.schedule
+        digest.update(schedule.alphas_cumprod[::50].to("cpu", torch.float16).numpy().tobytes())
+        digest.update(
+            f"{schedule.prediction_type} {schedule.final_alpha:.6f} {schedule.timesteps(2)}".encode()
+        )
+        return digest.hexdigest()[:32]
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """(rows, columns) of the word maps of a picture of this size in pixels."""
+        factor = self.latent_factor
+        return self.read_sites[0].grid(height // factor, width // factor)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] to latents (B, C, h, w): the scaled mean of the posterior."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"image: got the shape {tuple(images.shape)}, wants (B, 3, H, W)")
+        height, width = images.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"image: got {width}x{height} pixels, wants both sides a multiple of {self.size_multiple}"
+            )
+        pixels = images.to(self.device, self.vae.dtype) * 2 - 1
+        latents: Tensor = self.vae.encode(pixels).latent_dist.mode()
+        return latents.float() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to pictures (B, 3, H, W), float32 in [0, 1]."""
+        channels = self.vae.config.latent_channels
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"latents: got the shape {tuple(latents.shape)}, wants (B, {channels}, h, w)")
+        scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
+        pixels: Tensor = self.vae.decode(scaled).sample
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    @cached_property
+    def embedding_scale(self) -> float:
+        """Root mean square of the text encoder's input embeddings."""
+        return float(self._input_embedding.weight.detach().float().square().mean().sqrt())
+
+    def token_vectors(self, token_ids: Sequence[int]) -> Tensor:
+        """The input embeddings (len(token_ids), D) of these tokens, float32, as the text encoder has them."""
+        table: Tensor = self._input_embedding.weight
+        return table.detach()[torch.tensor(list(token_ids), device=table.device)].float().clone()
+
+    def encode_prompt(
+        self, token_ids: Sequence[int], vectors: Tensor | None = None, positions: Sequence[int] = ()
+    ) -> Tensor:
+        """Encode padded tokens (L,) to a context (1, L, D) for the UNet.
+
+        `vectors` (K, D) take the place of the input embeddings at `positions` (K,) in this pass alone; the
+        result is differentiable in them.
+        """
+        if len(token_ids) != self.context_length:
+            raise ValueError(
+                f"token_ids: got {len(token_ids)}, wants {self.context_length}, padding included"
+            )
+        ids = torch.tensor([list(token_ids)], device=self.device)
+        if vectors is None:
+            with torch.no_grad():
+                return self.text_encoder(ids)[0]
+        if len(positions) != len(vectors):
+            raise ValueError(f"positions: got {len(positions)}, wants one for each of {len(vectors)} vectors")
+        with self._injected(vectors, positions):
+            return self.text_encoder(ids)[0]
+
+    def predict_noise(
+        self,
+        latents: Tensor,
+        timestep: int,
+        context: Tensor,
+        *,
+        run: Run | None = None,
+        control: AttentionControl | None = None,
+        value_context: Tensor | None = None,
+    ) -> Tensor:
+        """ε_θ(z_t, t, C): latents (B, C, h, w) and context (B, L, D) to noise (B, C, h, w), float32.
+
+        `control` sees every attention layer of the pass. A gradient through the result is counted when it
+        is taken.
+        """
+        output = self._pass(latents, timestep, context, run or Run(), control, None, value_context)
+        if output is None:
+            raise RuntimeError("the UNet pass stopped before its end")
+        return self.schedule.noise_from_output(output.float(), latents.to(output.device), timestep)
+
+    def observe(
+        self,
+        latents: Tensor,
+        timestep: int,
+        context: Tensor,
+        control: AttentionControl,
+        *,
+        run: Run | None = None,
+        stop_after: AttentionSite | None = None,
+    ) -> None:
+        """Run the UNet only as far as the last layer that word maps are read from (or `stop_after`).
+
+        What the control keeps is the result; the pass counts its share of the multiply-adds.
+        """
+        self._pass(latents, timestep, context, run or Run(), control, stop_after or self.read_sites[-1], None)
+
+    def share(self, stop_after: AttentionSite | None, latent_height: int, latent_width: int) -> float:
+        """The part of a full pass's multiply-adds that is run up to and including `stop_after`."""
+        if stop_after is None:
+            return 1.0
+        key = (stop_after.name, latent_height, latent_width)
+        if key not in self._shares:
+            size = (latent_height, latent_width, self.context_length)
+            self._shares[key] = count_flops(self.unet, *size, stop_after) / count_flops(self.unet, *size)
+        return self._shares[key]
+
+    @property
+    def _input_embedding(self) -> nn.Embedding:
+        encoder: Any = self.text_encoder
+        table: nn.Embedding = encoder.get_input_embeddings()
+        return table
+
+    @contextmanager
+    def _injected(self, vectors: Tensor, positions: Sequence[int]) -> Iterator[None]:
+        rows = torch.tensor(list(positions), device=self.device)
+
+        def replace(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            return output.index_copy(1, rows, vectors.to(output).expand(output.shape[0], -1, -1))
+
+        handle = self._input_embedding.register_forward_hook(replace)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _pass(
+        self,
+        latents: Tensor,
+        timestep: int,
+        context: Tensor,
+        run: Run,
+        control: AttentionControl | None,
+        stop_after: AttentionSite | None,
+        value_context: Tensor | None,
+    ) -> Tensor | None:
+        samples = len(latents)
+        share = self.share(stop_after, *latents.shape[-2:])
+        run.count_forward(samples, share)
+        context = context.to(self.device, self.dtype).expand(samples, -1, -1)
+        if torch.is_grad_enabled() and context.requires_grad:
+            stage = run.current
+            context = context.clone()
+            context.register_hook(lambda _: run.count_backward(samples, share, stage))
+        inputs = latents.to(self.device, self.dtype)
+        time = torch.full((samples,), timestep, device=self.device)
+        if control is None and stop_after is None and value_context is None:
+            return self.unet(inputs, time, encoder_hidden_states=context).sample
+        if value_context is not None:
+            value_context = value_context.to(self.device, self.dtype).expand(samples, -1, -1)
+        control = control or AttentionControl()
+        with controlled_attention(
+            self.unet, self.sites, control, stop_after=stop_after, value_context=value_context
+        ):
+            try:
+                return self.unet(inputs, time, encoder_hidden_states=context).sample
+            except StoppedEarly:
+                return None

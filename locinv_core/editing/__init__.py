@@ -1,0 +1,1 @@
+"""Editing: Prompt-to-Prompt, local blend, attribute preservation."""

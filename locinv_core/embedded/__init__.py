@@ -1,1 +1,0 @@
-"""The embedded world: scenes that the pack draws, and the small models trained on them."""

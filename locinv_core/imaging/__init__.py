@@ -1,0 +1,1 @@
+"""Images: files, padding, composites, visualizations, metrics."""

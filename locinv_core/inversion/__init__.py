@@ -1,0 +1,1 @@
+"""Inversion: DDIM inversion, null-text optimization, storage."""

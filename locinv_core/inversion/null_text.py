@@ -1,0 +1,155 @@
+"""Making guided sampling reconstruct the picture: null-text optimisation, and the methods that need none.
+
+Null-text inversion (Mokady et al. 2023) optimises the unconditional context of every step (LocInv Eq. 4).
+Negative-prompt inversion (Miyake et al. 2023) and its proximal form (Han et al. 2023) put the source prompt
+in its place; Direct Inversion (Ju et al. 2023) adds back what the source branch misses, which puts that
+branch on the pivots.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backbones.stable_diffusion import EditModel
+from ..cost import Run
+from ..ddim import step_pairs
+from ..text.prompt import empty_prompt
+from .ddim_inversion import NULL_METHODS, Inversion, NullMethod
+
+MAXIMUM_GUIDANCE = 100.0
+
+
+@dataclass(frozen=True)
+class NullTextSettings:
+    """Null-text optimisation as published: Adam at rate lr·(1 − i/100), stopped under base + i·slope."""
+
+    inner_steps: int = 10
+    learning_rate: float = 1e-2
+    tolerance: float = 1e-5
+    tolerance_slope: float = 2e-5
+
+    def rate(self, step: int) -> float:
+        """The learning rate at step i = 0 … T−1."""
+        return self.learning_rate * max(1.0 - step / 100.0, 0.0)
+
+    def enough(self, step: int) -> float:
+        """The loss under which step i is done."""
+        return self.tolerance + step * self.tolerance_slope
+
+
+def check_guidance(guidance: float) -> None:
+    """Raise ValueError unless the guidance scale is a number from 0 to 100."""
+    if not (math.isfinite(guidance) and 0 <= guidance <= MAXIMUM_GUIDANCE):
+        raise ValueError(f"guidance: got {guidance}, wants a number from 0 to {MAXIMUM_GUIDANCE:g}")
+
+
+def null_text_step(
+    model: EditModel,
+    latents: Tensor,
+    pair: tuple[int, int],
+    context: Tensor,
+    null_context: Tensor,
+    target: Tensor,
+    step: int,
+    guidance: float,
+    settings: NullTextSettings,
+    run: Run,
+) -> tuple[Tensor, Tensor]:
+    """One timestep of null-text: min over ∅_t of ‖z_{t−1} − z̄_{t−1}(∅_t)‖² (LocInv Eq. 4).
+
+    `latents` z̄_t and `target` z_{t−1} are (1, C, h, w); `context` C_t and `null_context` ∅_{t+1} are
+    (1, L, D). The conditional pass is made once; the inner loop runs the unconditional branch alone.
+    Returns (∅_t, z̄_{t−1}).
+    """
+    start, end = pair
+    with torch.no_grad():
+        conditional = model.predict_noise(latents, start, context, run=run)
+
+    def step_down(unconditional: Tensor) -> Tensor:
+        noise = unconditional + guidance * (conditional - unconditional)
+        return model.schedule.move(latents, noise, start, end)
+
+    null = null_context.detach().float().clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([null], lr=settings.rate(step))
+    # The gradient of a mean over all latents is too small for a UNet in half precision: it goes through it
+    # multiplied by a power of two, which changes nothing else.
+    scale = 2.0 ** target.numel().bit_length()
+    # Past step 100 the published rate is 0: what would be spent there would change nothing.
+    for _ in range(settings.inner_steps if settings.rate(step) > 0 else 0):
+        reached = step_down(model.predict_noise(latents, start, null, run=run))
+        loss = F.mse_loss(reached, target)
+        if loss.item() < settings.enough(step):
+            return null.detach(), reached.detach()
+        (gradient,) = torch.autograd.grad(scale * loss, null)
+        null.grad = gradient / scale
+        optimizer.step()
+    with torch.no_grad():
+        reached = step_down(model.predict_noise(latents, start, null, run=run))
+    return null.detach(), reached
+
+
+def optimize_null_text(
+    model: EditModel,
+    inversion: Inversion,
+    guidance: float,
+    settings: NullTextSettings | None = None,
+    *,
+    run: Run | None = None,
+) -> Inversion:
+    """Fit ∅_t to the pivots at every step; the inversion's tuned tokens, if any, are used.
+
+    Returns the inversion with `null_text` (T, L, D) and the replayed `trajectory` (T+1, C, h, w).
+    """
+    check_guidance(guidance)
+    inversion.check_model(model)
+    inversion = inversion.on(model.device)
+    settings = settings or NullTextSettings()
+    run = run or Run()
+    with run.stage("null-text"), torch.inference_mode(False), torch.enable_grad():
+        null = model.encode_prompt(empty_prompt(model.tokenizer).token_ids).float()
+        z = inversion.pivot(0).clone()
+        nulls, trajectory = [], [z]
+        for i, pair in enumerate(step_pairs(inversion.timesteps)):
+            context = inversion.context(model, i)
+            target = inversion.pivot(i + 1).clone()
+            null, z = null_text_step(model, z, pair, context, null, target, i, guidance, settings, run)
+            nulls.append(null)
+            trajectory.append(z)
+            run.report(i + 1, inversion.steps, z)
+    return with_null_text(inversion, nulls, trajectory, guidance)
+
+
+def with_null_text(
+    inversion: Inversion, nulls: list[Tensor], trajectory: list[Tensor], guidance: float
+) -> Inversion:
+    """The inversion with ∅_t (each (1, L, D), noisiest first) and z̄_T … z̄_0 (each (1, C, h, w)) added."""
+    return replace(
+        inversion,
+        null_method="null-text",
+        null_text=torch.cat(nulls),
+        trajectory=torch.cat(trajectory[::-1]),
+        guidance=guidance,
+    )
+
+
+def reconstruct_by(
+    method: NullMethod,
+    model: EditModel,
+    inversion: Inversion,
+    guidance: float,
+    settings: NullTextSettings | None = None,
+    *,
+    run: Run | None = None,
+) -> Inversion:
+    """The inversion made ready for guided sampling by any of the methods, `null-text` by optimisation."""
+    if method not in NULL_METHODS:
+        raise ValueError(f"null: got {method!r}, wants one of {', '.join(NULL_METHODS)}")
+    check_guidance(guidance)
+    if method == "null-text":
+        return optimize_null_text(model, inversion, guidance, settings, run=run)
+    return replace(inversion, null_method=method, null_text=None, trajectory=None, guidance=None)

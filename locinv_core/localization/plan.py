@@ -1,0 +1,118 @@
+"""What to tune for an edit: which words, bound to which adjectives, towards which places."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...methods.dpl import DPLObjective, collect_background
+from ..backbones.stable_diffusion import EditModel
+from ..cost import Run
+from ..inversion.ddim_inversion import Inversion
+from ..text.prompt import Prompt
+from ..text.word_alignment import Alignment
+from .losses import AttentionObjective, LocInvObjective, TokenGroup, preset_for
+from .priors import LocalizationPrior
+
+Binding = tuple[str, str]
+"""(adjective, noun)."""
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """The tokens that are tuned, (K,) positions in the source prompt, and the objective they are tuned to."""
+
+    positions: tuple[int, ...]
+    objective: AttentionObjective
+
+
+def bindings_of_edit(
+    source: Prompt, alignment: Alignment, prior: LocalizationPrior | None
+) -> tuple[Binding, ...]:
+    """(adjective, noun) for each adjective that the edit changes and whose noun has a place in the prior.
+
+    Adjective binding (LocInv §3.4) is for attribute edits alone; this finds out whether the edit is one.
+    """
+    return () if prior is None else placed_bindings(source, prior, alignment.removed)
+
+
+def placed_bindings(
+    source: Prompt, prior: LocalizationPrior, adjectives: Collection[int] | None = None
+) -> tuple[Binding, ...]:
+    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior, be it in a phrase.
+
+    adjectives: the only words, by index, that count as such; None takes all.
+    """
+    places = [set(word.tokens) for word in prior.check_against(source).values()]
+    return tuple(
+        (word_name(source, adjective), word_name(source, noun))
+        for noun, adjective in source.pairs
+        if any(place.issuperset(source.words[noun].tokens) for place in places)
+        and (adjectives is None or adjective in adjectives)
+    )
+
+
+def plan_tuning(
+    source: Prompt,
+    prior: LocalizationPrior,
+    grid: tuple[int, int],
+    bindings: Sequence[Binding] = (),
+) -> TuningPlan:
+    """LocInv's plan: every word of the prior, and the bound adjectives, on an attention grid (rows, columns).
+
+    Raises ValueError for a word of the prior or of a binding that the source prompt lacks.
+    """
+    words = prior.check_against(source)
+    groups: list[TokenGroup] = [word.tokens for word in words.values()]
+    pairs = [(source.find(noun).tokens, source.find(adjective).tokens) for adjective, noun in bindings]
+    preset = preset_for(prior.kind)
+    objective = LocInvObjective(
+        groups,
+        torch.stack([prior.resample(word, grid).flatten() for word in words]),
+        preset.with_binding() if pairs else preset,
+        tuple(pairs),
+    )
+    return TuningPlan(_positions([*groups, *(adjective for _, adjective in pairs)]), objective)
+
+
+def plan_dpl(
+    model: EditModel, inversion: Inversion, prior: LocalizationPrior | None = None, *, run: Run | None = None
+) -> TuningPlan:
+    """DPL's plan: the prompt's nouns, and the background found by a few early-stopped passes.
+
+    Of a prior only the words count, in place of the nouns that grammar finds: DPL knows no places. Raises
+    ValueError where there is neither.
+    """
+    source = inversion.prompt
+    groups = dpl_groups(source, prior)
+    grid = model.read_sites[0].grid(*inversion.latents.shape[-2:])
+    background = collect_background(model, inversion, groups, run=run)
+    return TuningPlan(_positions(groups), DPLObjective(groups, grid, background))
+
+
+def dpl_groups(source: Prompt, prior: LocalizationPrior | None = None) -> list[TokenGroup]:
+    """The tokens of each word that DPL tunes: of the prior's words, or else of the nouns.
+
+    Raises ValueError where there is neither.
+    """
+    if prior is not None:
+        return [word.tokens for word in prior.check_against(source).values()]
+    if not source.nouns:
+        raise ValueError(f"source: DPL tunes nouns, and none was found in {source.text!r}")
+    return [source.words[index].tokens for index in source.nouns]
+
+
+def _positions(groups: Sequence[TokenGroup]) -> tuple[int, ...]:
+    return tuple(sorted({position for group in groups for position in group}))
+
+
+def word_name(prompt: Prompt, index: int) -> str:
+    """What `Prompt.find` calls the word at `index`: with #n where the same word stands several times."""
+    word = prompt.words[index]
+    for occurrence in range(1, len(prompt.words) + 1):
+        name = f"{word.text}#{occurrence}"
+        if prompt.find(name) == word:
+            return name if occurrence > 1 else word.text
+    raise ValueError(f"word {word.text!r} is not in the prompt")  # pragma: no cover

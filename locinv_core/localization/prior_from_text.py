@@ -1,0 +1,212 @@
+"""Where things are by what they are called: Grounding DINO (Liu et al. 2023) gives boxes, a detection prior;
+CLIPSeg (Lüddecke and Ecker 2022) gives rough outlines, a segment prior. Both through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..backbones.diffusers_folder import quiet_loading
+from ..cost import Run
+from ..imaging.io import to_pil
+from .priors import LocalizationPrior, from_boxes, from_masks, merge, prior_word
+
+Keep = Literal["best", "all"]
+KEEPS: tuple[str, ...] = get_args(Keep)
+TEXT_STAGE = "locate"
+
+
+@dataclass(frozen=True, eq=False)
+class GroundingDino:
+    """A detector that reads a phrase and gives boxes."""
+
+    model: Any
+    processor: Any
+    name: str
+    threshold: ClassVar[float] = 0.3
+
+    def check(self, phrase: str) -> None:
+        """Raise ValueError for a phrase that the model would cut."""
+        tokens = len(self.processor.tokenizer(self._query(phrase))["input_ids"])
+        _check_length(phrase, tokens, int(self.model.config.max_text_len))
+
+    @torch.no_grad()
+    def boxes(self, image: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
+        """Boxes (N, 4) in pixels on `image` (1, 3, H, W), surest first, and how sure the model is (N,).
+
+        A box's score is that of the phrase's best token; boxes are clipped to the picture, and those without
+        area left out.
+        """
+        inputs = self.processor(images=to_pil(image), text=self._query(phrase), return_tensors="pt")
+        output = self.model(**inputs.to(next(self.model.parameters()).device))
+        sureness = output.logits[0].float().sigmoid().amax(dim=-1).cpu()
+        x, y, width, height = output.pred_boxes[0].float().cpu().unbind(dim=-1)
+        corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
+        size = corners.new_tensor([image.shape[-1], image.shape[-2]] * 2)
+        corners = (corners * size).clamp_min(0).minimum(size)
+        order = sureness.argsort(descending=True, stable=True)
+        order = order[(corners[order, 2:] > corners[order, :2]).all(dim=-1)]
+        return corners[order], sureness[order]
+
+    @staticmethod
+    def _query(phrase: str) -> str:
+        """As the model was trained: lower case, ended by a full stop."""
+        return phrase.lower().strip(" .") + "."
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSeg:
+    """A segmenter that reads a phrase and says for each pixel how sure it is that the thing is there."""
+
+    model: Any
+    processor: Any
+    name: str
+    threshold: ClassVar[float] = 0.4
+
+    def check(self, phrase: str) -> None:
+        """Raise ValueError for a phrase that the model would cut."""
+        tokens = len(self.processor.tokenizer(phrase)["input_ids"])
+        _check_length(phrase, tokens, int(self.model.config.text_config.max_position_embeddings))
+
+    @torch.no_grad()
+    def sureness(self, image: Tensor, phrase: str) -> Tensor:
+        """(H, W) float32 from 0 to 1 on `image` (1, 3, H, W)."""
+        # Words first, then the picture: the model wants as many pictures as phrases.
+        inputs = self.processor(text=[phrase], images=[to_pil(image)], return_tensors="pt")
+        logits = self.model(**inputs.to(next(self.model.parameters()).device)).logits
+        maps = logits.float().cpu().reshape(1, 1, *logits.shape[-2:])
+        size = (image.shape[-2], image.shape[-1])
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0, 0].sigmoid()
+
+
+TextLocator = GroundingDino | ClipSeg
+
+
+def prior_from_text(
+    locator: TextLocator,
+    image: Tensor,
+    phrases: Mapping[str, str],
+    *,
+    threshold: float | None = None,
+    keep: Keep = "best",
+    run: Run | None = None,
+) -> LocalizationPrior:
+    """Where each word's thing is on `image` (1, 3, H, W) in [0, 1], by the phrase that describes it.
+
+    phrases: word -> what the model looks for. threshold: how sure the model must be; None is its own usual
+    one. keep: of several boxes, or of several patches of an outline, the surest or all of them. One pass a
+    word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for a
+    thing that is not found, saying how sure the model was.
+    """
+    if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
+        raise ValueError(f"image: got the shape {tuple(image.shape)}, wants one picture (1, 3, H, W)")
+    if not phrases:
+        raise ValueError("words: got none, wants at least one word of the prompt")
+    if keep not in KEEPS:
+        raise ValueError(f"keep: got {keep!r}, wants one of {', '.join(KEEPS)}")
+    least = locator.threshold if threshold is None else threshold
+    if not 0 < least < 1:
+        raise ValueError(f"threshold: got {least}, wants a number between 0 and 1")
+    for word, phrase in phrases.items():
+        prior_word(word)
+        if not phrase.strip(" ."):
+            raise ValueError(f"words: {word!r} is to be found by an empty text, wants a few words")
+        locator.check(phrase)
+    run = run or Run()
+    priors = []
+    with run.stage(TEXT_STAGE):
+        for number, (word, phrase) in enumerate(phrases.items(), start=1):
+            locate = _boxed if isinstance(locator, GroundingDino) else _outlined
+            priors.append(locate(locator, image, word, phrase, least, keep))  # type: ignore[arg-type]
+            run.report(number, len(phrases))
+    return merge(*priors)
+
+
+def load_text_locator(name: str | Path) -> TextLocator:
+    """Open a Grounding DINO or a CLIPSeg: a folder of transformers' layout, or a hub name in the local cache.
+
+    Nothing is downloaded, and only safetensors are read. Raises ValueError for what cannot be had and for
+    another network.
+    """
+    from transformers import (
+        AutoConfig,
+        CLIPSegForImageSegmentation,
+        CLIPSegProcessor,
+        GroundingDinoForObjectDetection,
+        GroundingDinoProcessor,
+    )
+
+    path = Path(name).expanduser()
+    place = str(path) if path.is_dir() else str(name)
+    kinds: dict[str, tuple[Any, Any, Any]] = {
+        "grounding-dino": (GroundingDino, GroundingDinoForObjectDetection, GroundingDinoProcessor),
+        "clipseg": (ClipSeg, CLIPSegForImageSegmentation, CLIPSegProcessor),
+    }
+    kind = ""
+    try:
+        with torch.inference_mode(False), quiet_loading():
+            kind = AutoConfig.from_pretrained(place, local_files_only=True).model_type
+            if kind not in kinds:
+                raise ValueError(f"it is a {kind}")
+            locator, network, processor = kinds[kind]
+            model, told = network.from_pretrained(
+                place, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+            # Weights kept in half precision come as such, and pictures are prepared in float32.
+            model = model.float()
+            beside = processor.from_pretrained(place, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"model: {str(name)!r} cannot be opened ({reason}); wants a Grounding DINO or a CLIPSeg with"
+            " safetensors, as a folder of transformers' layout or a Hugging Face name in the local cache"
+        ) from error
+    if told["missing_keys"] or told["mismatched_keys"]:
+        count = len(told["missing_keys"]) + len(told["mismatched_keys"])
+        raise ValueError(f"model: {str(name)!r}: {count} of its weights are missing or of another shape")
+    found: TextLocator = locator(model.requires_grad_(False).eval(), beside, str(name))
+    return found
+
+
+def _boxed(
+    locator: GroundingDino, image: Tensor, word: str, phrase: str, least: float, keep: Keep
+) -> LocalizationPrior:
+    boxes, sureness = locator.boxes(image, phrase)
+    most = float(sureness[0]) if len(sureness) else 0.0
+    _check_found(word, phrase, most, least)
+    chosen = boxes[sureness >= least]
+    return from_boxes({word: chosen[:1] if keep == "best" else chosen}, (image.shape[-2], image.shape[-1]))
+
+
+def _outlined(
+    locator: ClipSeg, image: Tensor, word: str, phrase: str, least: float, keep: Keep
+) -> LocalizationPrior:
+    from scipy.ndimage import label
+
+    sureness = locator.sureness(image, phrase)
+    _check_found(word, phrase, float(sureness.max()), least)
+    inside = sureness >= least
+    if keep == "best":
+        patches = torch.from_numpy(label(inside.numpy())[0])
+        inside = patches == patches.flatten()[sureness.argmax()]
+    return from_masks({word: inside})
+
+
+def _check_found(word: str, phrase: str, most: float, least: float) -> None:
+    if most < least:
+        raise ValueError(
+            f"words: {phrase!r} for {word!r} was not found: the model is nowhere more than {most:.2f} sure,"
+            f" wants {least:g}; lower the threshold or describe the thing in other words"
+        )
+
+
+def _check_length(phrase: str, tokens: int, most: int) -> None:
+    if tokens > most:
+        raise ValueError(f"words: {phrase!r} has {tokens} tokens, and the model reads {most}")

@@ -1,0 +1,347 @@
+"""Localization priors: for each word a mask of the place where its attention belongs (LocInv's S).
+
+Made from masks, mask files, boxes or COCO segmentations; all are binary masks at the picture's size from then
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..text.prompt import Prompt, Word
+from .prior_from_coco import coco_mask
+
+Kind = Literal["segment", "detection"]
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class LocalizationPrior:
+    """A place for each of some words.
+
+    masks: word -> (H, W) float32, 0 or 1, at image resolution. Words are lower case; "cat#2" is the second
+    cat.
+    kinds: word -> "segment" (a mask that follows the thing's outline) or "detection" (a box around it).
+    Raises ValueError for no word, an empty mask, values other than 0 and 1, and masks of different sizes.
+    """
+
+    masks: Mapping[str, Tensor]
+    kinds: Mapping[str, Kind]
+
+    def __post_init__(self) -> None:
+        if not self.masks:
+            raise ValueError("prior has no word: give at least one mask or box")
+        if set(self.masks) != set(self.kinds):
+            raise ValueError(
+                f"prior has masks for {sorted(self.masks)} and kinds for {sorted(self.kinds)}: "
+                "want the same words"
+            )
+        first = next(iter(self.masks))
+        for word, mask in self.masks.items():
+            if word != prior_word(word):
+                raise ValueError(f"prior word {word!r} must be written {prior_word(word)!r}")
+            if self.kinds[word] not in ("segment", "detection"):
+                raise ValueError(
+                    f"prior kind of {word!r} is {self.kinds[word]!r}: want 'segment' or 'detection'"
+                )
+            if mask.ndim != 2 or mask.dtype != torch.float32 or not bool(((mask == 0) | (mask == 1)).all()):
+                raise ValueError(
+                    f"prior mask of {word!r}: want (H, W) float32 of 0 and 1, "
+                    f"got {tuple(mask.shape)} {mask.dtype}"
+                )
+            if mask.shape != self.masks[first].shape:
+                raise ValueError(
+                    f"prior masks differ in size: {_size_text(self.masks[first].shape)} for {first!r}, "
+                    f"{_size_text(mask.shape)} for {word!r}"
+                )
+            if not bool(mask.any()):
+                raise ValueError(f"prior mask of {word!r} is empty: want at least one pixel inside")
+
+    @property
+    def size(self) -> Size:
+        """(H, W) in pixels."""
+        height, width = next(iter(self.masks.values())).shape
+        return int(height), int(width)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that have a place, in the order in which they were given."""
+        return tuple(self.masks)
+
+    @property
+    def kind(self) -> Kind:
+        """ "segment" when every word's mask is one, else "detection": the preset whose losses fit all of
+        them."""
+        return "segment" if all(kind == "segment" for kind in self.kinds.values()) else "detection"
+
+    def mask(self, word: str) -> Tensor:
+        """(H, W) mask of `word`. Raises ValueError, saying which words there are, for another word."""
+        key = prior_word(word)
+        if key not in self.masks:
+            raise ValueError(f"prior has no mask for {word!r}; it has masks for: {', '.join(self.masks)}")
+        return self.masks[key]
+
+    def resample(self, word: str, size: Size) -> Tensor:
+        """(h, w) float32 in [0, 1]: the part of each grid cell's area that the mask of `word` covers.
+
+        Exact also where cells cut through pixels, so the mean of the grid is the mean of the mask.
+        """
+        mask = self.mask(word)
+        height, width = size
+        if height < 1 or width < 1:
+            raise ValueError(f"prior cannot be resampled to {height}×{width}: want at least 1×1")
+        rows, columns = _area_weights(mask.shape[0], height), _area_weights(mask.shape[1], width)
+        return (rows @ mask.double().cpu() @ columns.T).clamp(0, 1).to(mask)
+
+    def union(self) -> Tensor:
+        """(H, W) float32 0/1: where any word's mask is."""
+        return torch.stack(list(self.masks.values())).amax(dim=0)
+
+    def check_against(self, prompt: Prompt) -> dict[str, Word]:
+        """The prompt's word for each word of the prior. Raises ValueError, naming the prompt's words, when it
+        lacks one."""
+        return {word: _find_prior_word(prompt, word) for word in self.masks}
+
+
+def prior_word(word: str) -> str:
+    """The form in which a prior keeps a word: lower case, single spaces, no "#1".
+
+    Raises ValueError for an empty one.
+    """
+    key = " ".join(word.lower().split()).removesuffix("#1").strip()
+    if not key:
+        raise ValueError(f"prior word is empty: got {word!r}, want a word of the prompt")
+    return key
+
+
+def from_masks(
+    masks: Mapping[str, Tensor | np.ndarray], *, size: Size | None = None, kind: Kind = "segment"
+) -> LocalizationPrior:
+    """A prior from arrays or tensors (H, W), or with leading axes of length 1.
+
+    bool; integers 0/1, 0..255 or 0..65535, inside from half the range up; floats in [0, 1], inside from 0.5.
+    size: (H, W) of the picture, checked when given.
+    Raises ValueError for an empty mask, values out of range, what has no mask's shape, and another size.
+    """
+    return _collect({word: [_binary(word, mask)] for word, mask in masks.items()}, size, kind)
+
+
+def from_mask_files(
+    paths: Mapping[str, str | Path | Sequence[str | Path]],
+    *,
+    size: Size | None = None,
+    kind: Kind = "segment",
+) -> LocalizationPrior:
+    """A prior from mask pictures, white inside; several files of one word are joined.
+
+    A colour counts by its strongest channel. Where alpha varies and what it shows has one colour, alpha is
+    the mask; otherwise transparent pixels are outside. Raises ValueError for an unreadable file, and as
+    `from_masks` does.
+    """
+    return _collect(
+        {word: [_binary(word, _read(path)) for path in _several(path)] for word, path in paths.items()},
+        size,
+        kind,
+    )
+
+
+def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection") -> LocalizationPrior:
+    """A prior from boxes (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; one box or several a word, joined.
+
+    Fractions are rounded outwards. size: (H, W) of the picture.
+    Raises ValueError for a box that is not four finite numbers, has no area or leaves the picture.
+    """
+    masks: dict[str, list[Tensor]] = {}
+    for word, given in boxes.items():
+        masks[word] = [_box_mask(word, box, size) for box in _boxes_of(word, given)]
+    return _collect(masks, size, kind)
+
+
+def from_coco(segmentations: Mapping[str, Any], size: Size, *, kind: Kind = "segment") -> LocalizationPrior:
+    """A prior from COCO `segmentation`s: polygons, compressed or uncompressed RLE, or lists of these.
+
+    size: (H, W) of the picture. Raises ValueError for a malformed one, an RLE of another size, a polygon
+    outside the picture.
+    """
+    masks = {
+        word: [torch.from_numpy(coco_mask(word, given, size)).float()]
+        for word, given in segmentations.items()
+    }
+    return _collect(masks, size, kind)
+
+
+def from_arguments(arguments: Sequence[str], size: Size) -> LocalizationPrior:
+    """A prior from command line arguments, each as `parse_prior_argument` reads it.
+
+    Raises ValueError as the functions above do.
+    """
+    priors = []
+    for argument in arguments:
+        word, place = parse_prior_argument(argument)
+        if isinstance(place, Path):
+            priors.append(from_mask_files({word: place}, size=size))
+        else:
+            priors.append(from_boxes({word: place}, size))
+    return merge(*priors)
+
+
+def merge(*priors: LocalizationPrior) -> LocalizationPrior:
+    """All the words of some priors; a word that several have gets the union of its masks, a segment when all
+    of them are.
+
+    Raises ValueError for no prior and for priors of different sizes.
+    """
+    if not priors:
+        raise ValueError("merge wants at least one prior, got none")
+    masks: dict[str, Tensor] = {}
+    kinds: dict[str, Kind] = {}
+    for prior in priors:
+        if prior.size != priors[0].size:
+            raise ValueError(
+                f"priors differ in size: {_size_text(priors[0].size)} and {_size_text(prior.size)}"
+            )
+        for word, mask in prior.masks.items():
+            masks[word] = torch.maximum(masks[word], mask) if word in masks else mask
+            kinds[word] = "detection" if "detection" in (kinds.get(word), prior.kinds[word]) else "segment"
+    return LocalizationPrior(masks, kinds)
+
+
+def parse_prior_argument(argument: str) -> tuple[str, Box | Path]:
+    """("cat", box) of "cat=x0,y0,x1,y1", ("cat", path) of "cat=mask.png". Raises ValueError for anything
+    else."""
+    word, equals, place = argument.partition("=")
+    if not equals or not word.strip() or not place.strip():
+        raise ValueError(f"prior {argument!r}: want WORD=MASK.png or WORD=x0,y0,x1,y1")
+    try:
+        numbers = [float(part) for part in place.split(",")]
+    except ValueError:
+        return word.strip(), Path(place.strip())
+    if len(numbers) != 4:
+        raise ValueError(f"prior {argument!r}: a box is four numbers x0,y0,x1,y1, got {len(numbers)}")
+    return word.strip(), (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def _collect(masks: Mapping[str, Sequence[Tensor]], size: Size | None, kind: Kind) -> LocalizationPrior:
+    priors = []
+    for word, parts in masks.items():
+        key = prior_word(word)
+        if not parts:
+            raise ValueError(f"prior of {word!r} is empty: want at least one mask or box")
+        for mask in parts:
+            if size is not None and tuple(mask.shape) != tuple(size):
+                raise ValueError(
+                    f"prior mask of {word!r} is {_size_text(mask.shape)} "
+                    f"and the picture is {_size_text(size)}: want the same size"
+                )
+            priors.append(LocalizationPrior({key: mask}, {key: kind}))
+    if not priors:
+        raise ValueError("prior has no word: give at least one mask or box")
+    return merge(*priors)
+
+
+def _find_prior_word(prompt: Prompt, word: str) -> Word:
+    try:
+        return prompt.find(word)
+    except ValueError as error:
+        raise ValueError(f"prior: {error}") from None
+
+
+def _size_text(size: Sequence[int]) -> str:
+    return f"{size[1]}×{size[0]} (width×height)"
+
+
+def _area_weights(pixels: int, cells: int) -> Tensor:
+    """(cells, pixels) float64: the part of each cell's length that each pixel fills; rows sum to 1."""
+    edges = torch.arange(cells + 1, dtype=torch.float64) * pixels / cells
+    pixel = torch.arange(pixels, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
+    return overlap.clamp(min=0) * cells / pixels
+
+
+def _binary(word: str, given: Tensor | np.ndarray) -> Tensor:
+    """(H, W) float32 0/1 of any of the forms that `from_masks` takes."""
+    mask = (
+        given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
+    )
+    shape = tuple(mask.shape)
+    while mask.ndim > 2 and mask.shape[0] == 1:
+        mask = mask[0]
+    if mask.ndim != 2 or 0 in shape:
+        raise ValueError(f"prior mask of {word!r} has shape {shape}: want (H, W)")
+    if mask.dtype == torch.bool:
+        return mask.float()
+    values = mask.double()
+    low, high = values.min().item(), values.max().item()
+    ranges = (1.0,) if mask.dtype.is_floating_point else (1.0, 255.0, 65535.0)
+    full = next((limit for limit in ranges if high <= limit), None)
+    if full is None or not low >= 0:  # NaN fails both comparisons
+        wanted = "0 to 1" if mask.dtype.is_floating_point else "0 to 1, 255 or 65535"
+        raise ValueError(f"prior mask of {word!r} has values from {low:g} to {high:g}: want {wanted}")
+    return (values * 2 >= full).float() if full > 0 else values.float()
+
+
+def _several(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else paths
+
+
+def _read(path: str | Path) -> np.ndarray:
+    """(H, W) integers of a mask picture, larger inside."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            picture.load()
+    except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(f"mask file {str(path)!r} cannot be read: {reason}") from error
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    if picture.mode in ("L", "I", "I;16", "I;16B", "I;16L", "F"):
+        pixels = np.asarray(picture)
+        return pixels.astype(np.int64) if pixels.dtype.kind in "ui" else pixels
+    pixels = np.asarray(picture.convert("RGBA"))
+    colour, alpha = pixels[..., :3], pixels[..., 3]
+    shown = colour[alpha > 0]
+    if alpha.min() < alpha.max() and (shown == shown[0]).all():
+        return alpha
+    return np.where(alpha >= 128, colour.max(axis=-1), 0)
+
+
+def _boxes_of(word: str, given: Any) -> np.ndarray:
+    """(n, 4) float64 of one box or several."""
+    try:
+        boxes = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"box of {word!r} is {given!r}: want four numbers x0, y0, x1, y1") from None
+    boxes = boxes[None] if boxes.ndim == 1 else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+        raise ValueError(f"box of {word!r} is {given!r}: want four numbers x0, y0, x1, y1")
+    return boxes
+
+
+def _box_mask(word: str, box: np.ndarray, size: Size) -> Tensor:
+    height, width = size
+    named = f"box of {word!r} ({', '.join(f'{value:g}' for value in box)})"
+    if not np.isfinite(box).all():
+        raise ValueError(f"{named}: want finite numbers x0, y0, x1, y1")
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise ValueError(f"{named} has no area: want x0 < x1 and y0 < y1")
+    if box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height:
+        raise ValueError(
+            f"{named} leaves the picture, which is {_size_text(size)}: "
+            f"want 0 ≤ x ≤ {width} and 0 ≤ y ≤ {height}"
+        )
+    left, top = np.floor(box[:2]).astype(int)
+    right, bottom = np.ceil(box[2:]).astype(int)
+    mask = torch.zeros(height, width)
+    mask[top:bottom, left:right] = 1.0
+    return mask

@@ -1,0 +1,1 @@
+"""Prompts: words, noun phrases, alignment of a source and a target."""

@@ -1,0 +1,217 @@
+"""Which words of a caption name things, and which adjectives describe them.
+
+LocInv §3.4 finds the adjective-noun pairs by spaCy; when its English model is missing, rules do. They are
+for captions ("a striped red cat on the beach"), not for prose; where they fail, name the words yourself
+(`parse_prompt(nouns=…, bindings=…)`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from . import word_lists as lexicon
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc, Token
+
+SPACY_MODEL = "en_core_web_sm"
+Spans = Sequence[tuple[int, int]]
+Found = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+
+
+def find_nouns(text: str, spans: Spans) -> Found:
+    """(nouns, pairs): indices of the words that name things; (noun, adjective) indices in the nouns' order.
+
+    spans: character spans of the words of `text`.
+    "photo of a cat" names a cat, and a compound ("mountain lion") its last word.
+    """
+    parser = _spacy_parser()
+    return nouns_by_spacy(parser(text), spans) if parser is not None else nouns_by_rules(text, spans)
+
+
+@lru_cache(maxsize=1)
+def _spacy_parser() -> Any | None:
+    if importlib.util.find_spec("spacy") is None or importlib.util.find_spec(SPACY_MODEL) is None:
+        return None
+    try:
+        import spacy
+
+        return spacy.load(SPACY_MODEL, exclude=["ner", "lemmatizer"])
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+    ):  # a broken installation (ValueError: built for another numpy) must not stop an edit
+        return None
+
+
+def nouns_by_spacy(doc: Doc, spans: Spans) -> Found:
+    """`find_nouns` from a parsed document (needs part-of-speech tags and dependencies)."""
+    word_of = {
+        token.i: index
+        for token in doc
+        for index, (start, end) in enumerate(spans)
+        if token.idx < end and start < token.idx + len(token)
+    }
+    things = [
+        token
+        for token in doc
+        if token.pos_ in ("NOUN", "PROPN") and token.i in word_of and not _skipped(token)
+    ]
+    nouns = {word_of[token.i] for token in things}
+    pairs = []
+    for token in doc:
+        noun = _described(token) if token.pos_ == "ADJ" or token.dep_ == "amod" else None
+        if noun is not None and token.i in word_of and word_of.get(noun.i) in nouns:
+            pairs.append((word_of[noun.i], word_of[token.i]))
+    return tuple(sorted(nouns)), tuple(sorted({pair for pair in pairs if pair[0] != pair[1]}))
+
+
+def _skipped(token: Token) -> bool:
+    """A compound's first word, or a word for the picture and not for a thing in it."""
+    if token.dep_ == "compound" and token.head.pos_ in ("NOUN", "PROPN"):
+        return True
+    following = token.doc[token.i + 1].lower_ if token.i + 1 < len(token.doc) else ""
+    return following == "of" and token.lower_ in lexicon.NOT_THINGS_BEFORE_OF
+
+
+def _described(adjective: Token) -> Token | None:
+    """The noun that an adjective describes: "red cat", "red and white cat", "the cat is red"."""
+    head = adjective
+    while head.dep_ == "conj" and head.head.pos_ == "ADJ":
+        head = head.head
+    if head.dep_ == "amod":
+        return head.head
+    if head.dep_ in ("acomp", "oprd"):
+        return next((child for child in head.head.children if child.dep_ in ("nsubj", "nsubjpass")), None)
+    return None
+
+
+def nouns_by_rules(text: str, spans: Spans) -> Found:
+    """`find_nouns` by word lists and suffixes: cut the text into noun phrases, take the last word of each."""
+    tagger = _Rules()
+    words = [text[start:end].lower().replace("’", "'") for start, end in spans]
+    for index, word in enumerate(words):
+        gap = text[spans[index - 1][1] : spans[index][0]] if index else ""
+        if gap.strip():
+            tagger.join("," if gap.strip() == "," else ".", words[index:])
+        if word in lexicon.CONJUNCTIONS:
+            tagger.join("," if word in ("and", "or", "but") else ".", words[index + 1 :])
+        else:
+            tagger.read(index, word, words[index + 1 :])
+    tagger.close()
+    pairs = sorted(set(tagger.pairs))
+    return tuple(sorted(set(tagger.nouns))), tuple(pairs)
+
+
+class _Rules:
+    """The noun phrase being read, and what was found so far."""
+
+    def __init__(self) -> None:
+        self.nouns: list[int] = []
+        self.pairs: list[tuple[int, int]] = []
+        self.phrase: list[tuple[int, str]] = []  # (index, word) of adjectives and nouns read so far
+        self.determined = ""  # the determiner that the phrase opened with
+        self.opening = "start"  # what came before the phrase: start, preposition, verb, break
+
+    def read(self, index: int, word: str, following: Sequence[str]) -> None:
+        after = following[0] if following else ""
+        if word == "that" and self.phrase:  # the cat that sat there
+            self.close("break")
+        elif word in lexicon.DETERMINERS or word[0].isdigit():
+            if self.phrase:
+                self.close("break")
+            self.determined = word
+        elif word in lexicon.NOT_THINGS_BEFORE_OF and after == "of":
+            self.close("preposition")
+        elif word in lexicon.PLACES and after in ("of", "to"):
+            self.close("preposition")
+        elif word in lexicon.PREPOSITIONS:
+            self.close("preposition")
+        elif word in lexicon.PRONOUNS:
+            self.close("break")
+        elif word in lexicon.COPULAS or self._is_verb(word, after):
+            self.close("verb")
+        elif is_adverb(word):
+            return
+        elif word.endswith(("'s", "s'")):  # the cat's hat: a cat and a hat
+            self.phrase.append((index, word))
+            self.close("break")
+        else:
+            self.phrase.append((index, word))
+
+    def join(self, mark: str, following: Sequence[str]) -> None:
+        """A comma or conjunction: "red and white cat" carries on, between things it closes the phrase."""
+        listed = self.phrase and all(is_adjective(word) for _, word in self.phrase)
+        content = (
+            following and following[0] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.PRONOUNS
+        )
+        if mark == "," and listed and content:
+            return
+        if mark == "," and following and following[0] in lexicon.CONJUNCTIONS and listed:
+            return  # "small, and red cat": decided at the conjunction
+        self.close("break")
+
+    def close(self, opening: str = "break") -> None:
+        """End the phrase: its last word is a thing unless every word of it only describes."""
+        phrase, determined, before = self.phrase, self.determined, self.opening
+        self.phrase, self.determined, self.opening = [], "", opening
+        if not phrase:
+            return
+        last, word = phrase[-1]
+        describes = all(is_adjective(other) for _, other in phrase)
+        if describes and (word not in lexicon.ALSO_NOUNS or (before == "verb" and not determined)):
+            if before == "verb" and self.nouns:  # "the cat is red", "a house painted red"
+                self.pairs += [(self.nouns[-1], index) for index, _ in phrase]
+            return
+        self.nouns.append(last)
+        self.pairs += [
+            (last, index) for index, other in phrase[:-1] if is_adjective(other) or _is_participle(other)
+        ]
+
+    def _is_verb(self, word: str, after: str) -> bool:
+        named = any(not is_adjective(other) and not _is_participle(other) for _, other in self.phrase)
+        colour_noun = bool(self.phrase) and self.phrase[-1][1] in lexicon.ALSO_NOUNS
+        if word in lexicon.VERBS:
+            return (
+                named or colour_noun or not (self.phrase or self.determined or self.opening == "preposition")
+            )
+        if _is_participle(word) and not is_adjective(word):
+            if named or colour_noun or not after or _breaks(after):
+                return True
+            return not self.phrase and not self.determined and self.opening in ("break", "verb")
+        # "a wolf howls": a plural cannot end a phrase that opens with a or an
+        plural = word.endswith("s") and not word.endswith(("ss", "us", "is", "as", "os", "lens"))
+        return named and plural and "'" not in word and self.determined in ("a", "an")
+
+
+def is_adjective(word: str) -> bool:
+    """A word that describes: one of the lists, or so by its ending or its hyphen ("three-legged")."""
+    if "-" in word:
+        parts = word.split("-")
+        return parts[0].isdigit() or parts[-1] in lexicon.ADJECTIVES or _is_participle(parts[-1])
+    if word in lexicon.ADJECTIVES or word in lexicon.ALSO_NOUNS:
+        return True
+    return len(word) > 5 and word.endswith(lexicon.ADJECTIVE_ENDINGS) and not word.endswith("fish")
+
+
+def is_adverb(word: str) -> bool:
+    """A word that describes neither a thing nor a place of one: "very", "brightly", "outdoors"."""
+    return word in lexicon.ADVERBS or (
+        word.endswith("ly") and len(word) > 4 and word not in lexicon.LY_BUT_NO_ADVERB
+    )
+
+
+def _is_participle(word: str) -> bool:
+    ending = (word.endswith("ing") and len(word) > 5) or (word.endswith("ed") and len(word) > 4)
+    return ending and word not in lexicon.ED_ING_NOUNS
+
+
+def _breaks(word: str) -> bool:
+    closed = (
+        lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.CONJUNCTIONS | lexicon.PRONOUNS | lexicon.COPULAS
+    )
+    return word in closed or is_adverb(word)

@@ -1,0 +1,1 @@
+"""The editing methods behind one registry, one file a method."""

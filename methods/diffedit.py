@@ -1,0 +1,168 @@
+"""DiffEdit (Couairon et al. 2023): where two prompts disagree about the noise is where the edit belongs.
+
+The mask is where the noise estimates of source and target prompt differ on the noised picture. Then the
+picture, encoded by DDIM up to a part of the way, is decoded with the target prompt inside the mask and along
+its own encoding outside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..locinv_core.backbones.attention import MapReader
+from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.cost import Run
+from ..locinv_core.ddim import step_pairs
+from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
+from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
+from ..locinv_core.guidance import guided_noise
+from ..locinv_core.inversion.ddim_inversion import Inversion
+from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.text.prompt import Prompt, empty_prompt
+
+HIGHEST_CEILING = 1000.0
+
+
+@dataclass(frozen=True)
+class DiffEditSettings:
+    """The mask and the decoding; the defaults are the published ones (those of diffusers where none is).
+
+    Raises ValueError for a value out of bounds.
+    """
+
+    guidance: float = 7.5
+    """Scale of classifier-free guidance of the decoding, 0 to 100. A mask has none: its scale cancels."""
+    noises: int = 10
+    """n: over how many noises the difference is averaged."""
+    noise_share: float = 0.5
+    """How noisy the picture is for the mask, as a share of the steps, 0 to 1."""
+    ceiling: float = 3.0
+    """Differences above this many times the picture's mean difference are clipped; above 0."""
+    threshold: float = 0.5
+    """A cell is edited where its difference exceeds this part of the ceiling, 0 to 1."""
+    encode_share: float = 0.8
+    """r: how far the picture is encoded, as a share of the steps, 0 to 1."""
+    seed: int = 0
+    """Of the noises."""
+
+    def __post_init__(self) -> None:
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_between("noise_share", self.noise_share, 0, 1)
+        check_between("threshold", self.threshold, 0, 1)
+        check_between("encode_share", self.encode_share, 0, 1)
+        check_between("ceiling", self.ceiling, 0, HIGHEST_CEILING)
+        if self.ceiling == 0:
+            raise ValueError("ceiling: got 0, wants a number above 0")
+        for name, least in (("noises", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: got {value!r}, wants a whole number, {least} or more")
+
+
+@torch.no_grad()
+def noise_differences(
+    model: EditModel,
+    latents: Tensor,
+    timestep: int,
+    source: Tensor,
+    targets: Tensor,
+    *,
+    noises: int,
+    seed: int,
+    run: Run | None = None,
+) -> Tensor:
+    """|ε(z_t, t, target) − ε(z_t, t, source)|, averaged over noises and channels: (n, h, w) float32.
+
+    `latents` z_0 (1, C, h, w) are noised to `timestep` with each of the noises; `source` (1, L, D) and
+    `targets` (n, L, D) are contexts. Costs (1 + n) passes a noise.
+    """
+    run = run or Run()
+    generator = torch.Generator().manual_seed(seed)
+    context = torch.cat([source, targets])
+    total = torch.zeros(len(targets), *latents.shape[-2:], device=latents.device)
+    for _ in range(noises):
+        drawn = torch.randn(latents.shape, generator=generator).to(latents)
+        noised = model.schedule.to_latents(latents, drawn, timestep)
+        noise = model.predict_noise(noised.expand(len(context), -1, -1, -1), timestep, context, run=run)
+        total += (noise[1:] - noise[:1]).abs().mean(dim=1)
+    return total / noises
+
+
+def binary_masks(differences: Tensor, ceiling: float = 3.0, threshold: float = 0.5) -> Tensor:
+    """Where the edit belongs, (n, h, w) bool, from the differences (n, h, w).
+
+    A target's differences, clipped at `ceiling` times their mean and scaled to [0, 1] by that, are cut at
+    `threshold`; clipping moves no cell across the cut. Prompts that nowhere disagree edit nothing.
+    """
+    highest = ceiling * differences.mean(dim=(-2, -1), keepdim=True)
+    return differences > threshold * highest
+
+
+@torch.no_grad()
+def edit(
+    model: EditModel,
+    inversion: Inversion,
+    targets: Sequence[Prompt],
+    settings: DiffEditSettings | None = None,
+    *,
+    prior: LocalizationPrior | None = None,
+    run: Run | None = None,
+) -> Edit:
+    """Edit an inverted picture towards each of n target prompts, each in its own mask.
+
+    The encoding is the inversion's own, which was made with the source prompt (the paper's has none). The
+    mask costs (1 + n) passes a noise, and each of round(r·T) steps, but at least one, 2n (at guidance 1: n).
+    Outside the mask the latents end in z_0 itself. `blend_masks` are the masks; no source branch is run.
+    prior: checked, and not used by this method, whose point is to find the place.
+    Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior.
+    """
+    settings = settings or DiffEditSettings()
+    run = run or Run()
+    check_edit(model, inversion, targets, prior)
+    steps, n, guided = inversion.steps, len(targets), settings.guidance != 1
+    clean = inversion.pivot(steps).to(model.device)
+    contexts = torch.cat([model.encode_prompt(target.token_ids) for target in targets])
+
+    with run.stage("mask"):
+        noisy_step = steps - max(1, step_of(settings.noise_share, steps))
+        differences = noise_differences(
+            model,
+            clean,
+            inversion.timesteps[noisy_step],
+            model.encode_prompt(inversion.prompt.token_ids),
+            contexts,
+            noises=settings.noises,
+            seed=settings.seed,
+            run=run,
+        )
+        masks = binary_masks(differences, settings.ceiling, settings.threshold)
+
+    with run.stage("edit"):
+        if guided:
+            empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+            contexts = torch.cat([empty.expand(n, -1, -1), contexts])
+        first = steps - max(1, step_of(settings.encode_share, steps))
+        z = inversion.pivot(first).to(clean).expand(n, -1, -1, -1)
+        maps = []
+        for i, (timestep, following) in list(enumerate(step_pairs(inversion.timesteps)))[first:]:
+            reader = MapReader(model.read_sites)
+            latents = torch.cat([z, z]) if guided else z
+            noise = model.predict_noise(latents, timestep, contexts, run=run, control=reader)
+            noise = guided_noise(noise[-n:], noise[:n] if guided else None, settings.guidance)
+            z = model.schedule.move(z, noise, start=timestep, end=following)
+            # Their step 3: y_t ← M·y_t + (1 − M)·x_t.
+            z = torch.where(masks[:, None], z, inversion.pivot(i + 1).to(z))
+            maps.append(reader.mean()[-n:])
+            run.report(i + 1 - first, steps - first, z)
+    mean = torch.stack(maps).mean(dim=0).unflatten(1, model.read_sites[0].grid(*z.shape[-2:]))
+    return Edit(
+        latents=z,
+        source_latents=clean,
+        source_maps={},
+        target_maps=tuple(named_maps(target, mean[k]) for k, target in enumerate(targets)),
+        blend_masks=masks.float(),
+    )

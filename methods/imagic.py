@@ -1,0 +1,199 @@
+"""Imagic (Kawar et al. 2023): an embedding of the picture, a UNet tuned to it, and a step towards the target.
+
+A: the target's embedding is optimised until it stands for the picture. B: a copy of the UNet is tuned until
+it draws the picture from that embedding. C: the copy draws what lies between the two embeddings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.cost import Run
+from ..locinv_core.ddim import step_pairs
+from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
+from ..locinv_core.guidance import guided_noise
+from ..locinv_core.text.prompt import Prompt, empty_prompt
+
+EMBEDDING_STAGE = "embedding"
+TUNING_STAGE = "fine-tuning"
+FURTHEST = 2.0
+
+
+@dataclass(frozen=True)
+class ImagicSettings:
+    """How long and how fast; the defaults are those that the paper gives for Stable Diffusion.
+
+    Raises ValueError for a value out of bounds.
+    """
+
+    steps: int = 50
+    """DDIM steps of the drawing."""
+    guidance: float = 7.5
+    """Scale of classifier-free guidance of the drawing, 0 to 100."""
+    interpolation: float = 0.7
+    """η: 0 draws the picture itself, 1 the target; 0 to 2. The paper's 0.6 to 0.8."""
+    embedding_steps: int = 1000
+    """Adam's steps on the embedding; at 0 it stays the target's."""
+    embedding_rate: float = 2e-3
+    tuning_steps: int = 1500
+    """Adam's steps on the copy of the UNet; at 0 it stays as it was."""
+    tuning_rate: float = 5e-7
+
+    def __post_init__(self) -> None:
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_between("interpolation", self.interpolation, 0, FURTHEST)
+        for name in ("embedding_rate", "tuning_rate"):
+            check_between(name, getattr(self, name), 0, 1)
+        for name, least in (("steps", 1), ("embedding_steps", 0), ("tuning_steps", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: got {value!r}, wants a whole number, {least} or more")
+
+
+@dataclass(frozen=True)
+class ImagicEdit:
+    """The edit's latents, (1, C, h, w) float32, and the two embeddings, (1, L, D) float32."""
+
+    latents: Tensor
+    target: Tensor
+    optimised: Tensor
+
+
+def edit(
+    model: EditModel,
+    latents: Tensor,
+    target: Prompt,
+    settings: ImagicSettings | None = None,
+    *,
+    seed: int = 0,
+    run: Run | None = None,
+) -> ImagicEdit:
+    """Edit a picture's z_0 (1, C, h, w) towards the target prompt; the source has no text of its own.
+
+    Costs 3 passes for each of Adam's steps, and 2 for each of the drawing, 1 at guidance 1. The model given
+    is not changed: all three parts work on a copy of its UNet in float32, which takes its gradients as
+    memory beside it. The seed is that of every noise drawn.
+    """
+    settings = settings or ImagicSettings()
+    run = run or Run()
+    model.schedule.timesteps(settings.steps)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False):
+        work = copied(model)
+        clean = latents.detach().to(model.device, torch.float32).clone()
+        context = model.encode_prompt(target.token_ids).detach().float().clone()
+        with run.stage(EMBEDDING_STAGE):
+            optimised = optimised_embedding(work, clean, context, settings, generator, run=run)
+        with run.stage(TUNING_STAGE):
+            tune_to(work, clean, optimised, settings, generator, run=run)
+        between = interpolated(optimised, context, settings.interpolation)
+        start = torch.randn(clean.shape, generator=generator).to(clean)
+        with run.stage("edit"):
+            drawn = draw(work, start, between, settings.steps, settings.guidance, run=run)
+    return ImagicEdit(drawn, context, optimised)
+
+
+def copied(model: EditModel) -> EditModel:
+    """The model with a float32 copy of its UNet, in memory of its own; the other parts are shared."""
+    return replace(model, unet=copy.deepcopy(model.unet).float(), name=f"{model.name} (copy)")
+
+
+def optimised_embedding(
+    model: EditModel,
+    latents: Tensor,
+    context: Tensor,
+    settings: ImagicSettings,
+    generator: torch.Generator,
+    *,
+    run: Run | None = None,
+) -> Tensor:
+    """e_opt, (1, L, D): what Adam makes of the target's e_tgt under their Eq. 2, the UNet frozen.
+
+    L(z, e) = E_{t,ε} ‖ε − ε_θ(z_t, t, e)‖², with one t and one ε a step.
+    """
+    run = run or Run()
+    with torch.enable_grad():
+        embedding = context.detach().clone().requires_grad_(True)
+        optimiser = torch.optim.Adam([embedding], lr=settings.embedding_rate)
+
+        def step() -> None:
+            _noise_error(model, latents, embedding, generator, run).backward()
+
+        _descend(optimiser, step, settings.embedding_steps, run)
+    return embedding.detach()
+
+
+def tune_to(
+    model: EditModel,
+    latents: Tensor,
+    embedding: Tensor,
+    settings: ImagicSettings,
+    generator: torch.Generator,
+    *,
+    run: Run | None = None,
+) -> None:
+    """Tune the UNet of `model`, in place, to the same loss at a fixed embedding (their part B)."""
+    run = run or Run()
+    weights = list(model.unet.parameters())
+    try:
+        with torch.enable_grad():
+            for weight in weights:
+                weight.requires_grad_(True)
+            optimiser = torch.optim.Adam(weights, lr=settings.tuning_rate)
+
+            def step() -> None:
+                _noise_error(model, latents, embedding, generator, run).backward()
+                run.count_backward(len(latents))
+
+            _descend(optimiser, step, settings.tuning_steps, run)
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
+            weight.grad = None
+
+
+def interpolated(optimised: Tensor, target: Tensor, share: float) -> Tensor:
+    """ē = η·e_tgt + (1 − η)·e_opt (their Eq. 3)."""
+    return share * target + (1 - share) * optimised
+
+
+@torch.no_grad()
+def draw(
+    model: EditModel, start: Tensor, context: Tensor, steps: int, guidance: float, *, run: Run | None = None
+) -> Tensor:
+    """DDIM from noise (1, C, h, w) with a context (1, L, D) and classifier-free guidance: z_0."""
+    run = run or Run()
+    rows = [context]
+    if guidance != 1:
+        rows.append(model.encode_prompt(empty_prompt(model.tokenizer).token_ids).to(context))
+    contexts, z = torch.cat(rows), start
+    for number, (upper, lower) in enumerate(step_pairs(model.schedule.timesteps(steps)), start=1):
+        noise = model.predict_noise(z.expand(len(rows), -1, -1, -1), upper, contexts, run=run)
+        noise = guided_noise(noise[:1], noise[1:] if len(rows) > 1 else None, guidance)
+        z = model.schedule.move(z, noise, start=upper, end=lower)
+        run.report(number, steps, z)
+    return z
+
+
+def _noise_error(
+    model: EditModel, latents: Tensor, context: Tensor, generator: torch.Generator, run: Run
+) -> Tensor:
+    """‖ε − ε_θ(z_t, t, e)‖², averaged, of a timestep and a noise drawn anew."""
+    timestep = int(torch.randint(model.schedule.train_steps, (1,), generator=generator))
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    noised = model.schedule.to_latents(latents, noise, timestep)
+    return (model.predict_noise(noised, timestep, context, run=run) - noise).square().mean()
+
+
+def _descend(optimiser: torch.optim.Optimizer, step: Callable[[], None], steps: int, run: Run) -> None:
+    for number in range(1, steps + 1):
+        optimiser.zero_grad()
+        step()
+        optimiser.step()
+        run.report(number, steps)

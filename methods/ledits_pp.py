@@ -1,0 +1,226 @@
+"""LEDITS++ (Brack et al. 2024): guidance by concepts, each where it is relevant, on a perfect inversion.
+
+The inversion draws every z_t apart from the others and keeps, for each step, the noise that leads from one to
+the next. Sampling with those noises gives the picture back; concepts are added to it or taken from it.
+
+The solver and the noise's extraction are diffusers'. The loop is not its pipeline's, which knows four latent
+channels and maps at a quarter of the latents alone, and counts padding among a concept's words: here any
+EditModel serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor
+
+from ..locinv_core.backbones.attention import AttentionControl, MapReader
+from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.cost import Run
+from ..locinv_core.editing.local_blend import edited_things
+from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
+from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
+from ..locinv_core.text.word_alignment import align
+from .edit_directions import thing_name
+
+NOISY = 800
+"""Above this timestep of 1000 estimates are too noisy for a mask of their own; attention's alone is used."""
+
+
+@dataclass(frozen=True)
+class LeditsSettings:
+    """The defaults are those of diffusers. Raises ValueError for a value out of bounds."""
+
+    steps: int = 50
+    """How many steps are inverted and run."""
+    skip: float = 0.15
+    """How many more steps the schedule has, as a share of `steps`: the noisiest, which are left out."""
+    guidance: float = 5.0
+    """s_e, every concept's scale, 0 to 100."""
+    threshold: float = 0.9
+    """λ: a concept acts where its map and its guidance are above this quantile, 0 to 1."""
+    within_mask: bool = False
+    """Whether a method that knows the edit's mask keeps the concepts inside it; they need none."""
+
+    def __post_init__(self) -> None:
+        check_between("skip", self.skip, 0, 1)
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_between("threshold", self.threshold, 0, 1)
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What the edit adds to a picture, or, if `removed`, takes from it."""
+
+    prompt: Prompt
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class LeditsInversion:
+    """z_T, (1, C, h, w) float32, the timesteps from there down, and the noise of each step (T, C, h, w)."""
+
+    start: Tensor
+    timesteps: tuple[int, ...]
+    noises: Tensor
+    schedule_steps: int
+
+
+@dataclass(frozen=True)
+class LeditsEdit:
+    """The edit's latents, (1, C, h, w), and where each concept acted, (n, h, w): the share of the steps."""
+
+    latents: Tensor
+    masks: Tensor
+
+
+def concepts_between(source: Prompt, target: Prompt, tokenizer: Any) -> tuple[Concept, ...]:
+    """The things that the source loses, taken away, and those that the target gains, added.
+
+    A thing is named with its adjectives, as it stands in its prompt ("red cat"); the same name twice counts
+    once. Prompts that name the same things have no concepts.
+    """
+    alignment = align(source, target)
+    things = edited_things(source, target, alignment)
+    lost = [thing_name(source, i) for i in things.source if alignment.removed]
+    gained = [thing_name(target, j) for j in things.target if alignment.changed]
+    names = {name: True for name in lost if name not in gained}
+    names |= {name: False for name in gained if name not in lost}
+    return tuple(Concept(parse_prompt(name, tokenizer), removed) for name, removed in names.items())
+
+
+def check_steps(model: EditModel, settings: LeditsSettings) -> int:
+    """How many steps the schedule has. Raises ValueError for more than the model has timesteps."""
+    steps = int(settings.steps * (1 + settings.skip))
+    model.schedule.timesteps(steps)
+    return steps
+
+
+@torch.no_grad()
+def invert(
+    model: EditModel,
+    latents: Tensor,
+    settings: LeditsSettings | None = None,
+    *,
+    seed: int = 0,
+    run: Run | None = None,
+) -> LeditsInversion:
+    """Invert a picture's z_0 (1, C, h, w); one pass a step, without a prompt, as published."""
+    settings = settings or LeditsSettings()
+    run = run or Run()
+    from diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion import compute_noise
+
+    steps, schedule_steps = settings.steps, check_steps(model, settings)
+    solver = _solver(model, schedule_steps)
+    timesteps = tuple(int(t) for t in solver.timesteps[-steps:])
+    clean = latents.to(model.device, torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+    levels = {timesteps[-1 - k]: k for k in range(steps)}
+    # pictures[k] is z before the step to level k: pictures[0] is the picture, pictures[steps] the noisiest.
+    pictures = [clean]
+    for t in reversed(timesteps):
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        pictures.append(solver.add_noise(clean, noise, torch.tensor([t])))
+    noises = []
+    with run.stage("inversion"):
+        for number, t in enumerate(timesteps, start=1):
+            k = levels[t]
+            predicted = model.predict_noise(pictures[k + 1], t, empty, run=run)
+            noise, pictures[k] = compute_noise(
+                solver, pictures[k], pictures[k + 1], torch.tensor(t), predicted, 1.0
+            )
+            noises.append(noise.expand_as(clean))
+            run.report(number, steps, pictures[k])
+    return LeditsInversion(pictures[steps], timesteps, torch.cat(noises), schedule_steps)
+
+
+@torch.no_grad()
+def edit(
+    model: EditModel,
+    inversion: LeditsInversion,
+    concepts: Sequence[Concept],
+    settings: LeditsSettings | None = None,
+    *,
+    place: Tensor | None = None,
+    run: Run | None = None,
+) -> LeditsEdit:
+    """Sample with the inversion's noises and n concepts; a step costs 1 + n passes.
+
+    Without concepts the result is the picture. place: (h, w) of 0 and 1; outside it no concept has guidance.
+    """
+    settings = settings or LeditsSettings()
+    run = run or Run()
+    solver = _solver(model, inversion.schedule_steps)
+    n, steps = len(concepts), len(inversion.timesteps)
+    prompts = [empty_prompt(model.tokenizer), *(concept.prompt for concept in concepts)]
+    contexts = torch.cat([model.encode_prompt(prompt.token_ids) for prompt in prompts])
+    z = inversion.start.to(model.device)
+    acted = torch.zeros(n, *z.shape[-2:], device=z.device)
+    with run.stage("edit"):
+        for i, t in enumerate(inversion.timesteps):
+            reader = MapReader(model.read_sites)
+            control: AttentionControl | None = reader if n else None
+            rows = z.expand(1 + n, -1, -1, -1)
+            predicted = model.predict_noise(rows, t, contexts, run=run, control=control)
+            noise = predicted[:1]
+            for c, concept in enumerate(concepts):
+                guidance = settings.guidance * (predicted[1 + c] - predicted[0])[None]
+                mask = _map_mask(model, reader.mean()[1 + c], concept.prompt, settings.threshold, z)
+                if t <= NOISY * model.schedule.train_steps / 1000:
+                    mask = mask * _noise_mask(guidance, settings.threshold)
+                if place is not None:
+                    mask = mask * place.to(mask)
+                acted[c] += mask / steps
+                noise = noise + (-1 if concept.removed else 1) * mask * guidance  # their Eq. 9
+            z = solver.step(noise, t, z, variance_noise=inversion.noises[i : i + 1].to(z)).prev_sample
+            run.report(i + 1, steps, z)
+    return LeditsEdit(z, acted)
+
+
+def _solver(model: EditModel, steps: int) -> DPMSolverMultistepScheduler:
+    """The published solver, SDE-DPM-Solver++ of second order, on the model's schedule.
+
+    It ends at the schedule's least noise and not at none, so that the last step too has a noise to keep: with
+    that the picture comes back exactly.
+    """
+    solver = DPMSolverMultistepScheduler.from_config(
+        dict(model.schedule.config),
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+        algorithm_type="sde-dpmsolver++",
+        solver_order=2,
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
+    )
+    solver.set_timesteps(steps)
+    return solver
+
+
+def _map_mask(model: EditModel, maps: Tensor, prompt: Prompt, threshold: float, z: Tensor) -> Tensor:
+    """M¹ (h, w): where the concept's words, smoothed, are above the quantile; maps is (N, L)."""
+    grid = model.read_sites[0].grid(*z.shape[-2:])
+    total = maps[:, 1 : prompt.length - 1].sum(dim=-1).view(1, 1, *grid)
+    smooth = F.conv2d(F.pad(total, (1, 1, 1, 1), mode="reflect"), _kernel().to(total))
+    above = (smooth >= torch.quantile(smooth, threshold)).float()
+    return F.interpolate(above, size=z.shape[-2:])[0, 0]
+
+
+def _noise_mask(guidance: Tensor, threshold: float) -> Tensor:
+    """M² (h, w): where the guidance (1, C, h, w), summed over channels, is above the quantile."""
+    size = guidance[0].abs().sum(dim=0)
+    return (size >= torch.quantile(size, threshold)).float()
+
+
+def _kernel() -> Tensor:
+    """diffusers' smoothing, (1, 1, 3, 3): exp(−x² − y²) over the nine cells, in all 1."""
+    line = torch.exp(-torch.tensor([1.0, 0.0, 1.0]))
+    square = line[:, None] * line[None]
+    return (square / square.sum())[None, None]

@@ -1,0 +1,201 @@
+"""The methods that edit inside a mask, and the one that finds it: the editors, and Learnable Regions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.cost import Run
+from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
+from ..region_core.editors.base import Editor, check_strength
+from ..region_core.editors.blended_latent_diffusion import REGION_WINDOW, BlendedEditor
+from ..region_core.editors.crop import check_window
+from ..region_core.editors.locinv import LocInvEditor
+from ..region_core.editors.sd_inpainting import InpaintEditor
+from ..region_core.estimators import Estimator
+from ..region_core.pipeline import AUTO, NONE, RegionNetworks, RegionRequest, edit_region
+from ..region_core.proposals import box_masks, pixel_box
+from ..region_core.search.budget import plan_named
+from .instruct_pix2pix import with_article
+from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_things, edit_mask, on_cpu, prompts_of
+
+REGION_EDITORS = ("blended", "inpaint", "amused", "locinv")
+
+
+@dataclass(frozen=True)
+class MaskedSettings:
+    """Of Blended Latent Diffusion. Raises ValueError for a value out of bounds."""
+
+    steps: int = 50
+    strength: float = 0.75
+    """The share of the schedule that is run; the published 0.75."""
+    guidance: float = 7.5
+    negative: str = ""
+    composite: bool = False
+    """Whether the picture outside the mask stays as it is, bit for bit, and not as the VAE gives it back."""
+    feather: float = 2.0
+    """Pixels over which the composite's seam is softened."""
+
+    def __post_init__(self) -> None:
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_strength(self.strength)
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+
+
+@dataclass(frozen=True)
+class InpaintSettings(MaskedSettings):
+    """Of SD inpainting, which starts from noise."""
+
+    strength: float = 1.0
+    blend: bool = True
+    """Whether the source's latents are put back outside the mask after every step; diffusers does not."""
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """Of Learnable Regions: how boxes are proposed and learned, and what edits in them.
+
+    caption and prompt None are the things that change, as the source and the target name them; where their
+    place is looked for (word), and for the editor 'locinv', the whole texts. Of the editor, None leaves its
+    own default. window is of 'blended' alone, as `BlendedEditor` has it; the other editors see the mask.
+    Raises ValueError for a value out of bounds, and for a strength of 'locinv', which has none.
+    """
+
+    editor: str = "blended"
+    caption: str | None = None
+    prompt: str | None = None
+    word: str = NONE
+    """As `RegionRequest` has it; the default tries all boxes, as published."""
+    k: int = 8
+    m: int = 7
+    min_distance: float | None = None
+    smoothing: int | None = None
+    epochs: int = 5
+    lr: float = 3e-3
+    estimator: Estimator = "expected"
+    temperature: float = 1.0
+    plan: str = "preview"
+    finalists: int | None = None
+    steps: int | None = None
+    strength: float | None = None
+    guidance: float | None = None
+    window: float | None = REGION_WINDOW
+
+    def __post_init__(self) -> None:
+        check_window(self.window)
+        if self.editor not in REGION_EDITORS:
+            raise ValueError(f"editor: got {self.editor!r}, wants one of {', '.join(REGION_EDITORS)}")
+        self.request("", "", 0)
+        if self.strength is not None:
+            if self.editor == "locinv":
+                raise ValueError(f"strength: got {self.strength}, but the editor 'locinv' has none")
+            check_strength(self.strength)
+        if self.guidance is not None:
+            check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+
+    def request(self, caption: str, prompt: str, seed: int) -> RegionRequest:
+        """What `edit_region` is asked for."""
+        return RegionRequest(
+            caption,
+            prompt,
+            word=self.word,
+            k=self.k,
+            m=self.m,
+            min_distance=self.min_distance,
+            smoothing=self.smoothing,
+            epochs=self.epochs,
+            lr=self.lr,
+            estimator=self.estimator,
+            temperature=self.temperature,
+            plan=plan_named(self.plan).with_finalists(self.finalists),
+            seed=seed,
+        )
+
+
+def edit_blended(
+    models: MethodModels, task: EditTask, settings: MaskedSettings, seed: int, run: Run
+) -> MethodOutcome:
+    """Blended Latent Diffusion inside the task's mask, towards its target prompt."""
+    assert models.model is not None
+    return _edit_masked(BlendedEditor(models.model, **asdict(settings)), models.model, task, seed, run)
+
+
+def edit_inpaint(
+    models: MethodModels, task: EditTask, settings: InpaintSettings, seed: int, run: Run
+) -> MethodOutcome:
+    """SD inpainting inside the task's mask, towards its target prompt."""
+    assert models.inpaint is not None
+    return _edit_masked(InpaintEditor(models.inpaint, **asdict(settings)), models.inpaint, task, seed, run)
+
+
+def edit_regions(
+    models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, run: Run
+) -> MethodOutcome:
+    """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
+    assert models.clip is not None and models.vit is not None and models.model is not None
+    source, target = prompts_of(models.model, task)
+    whole = settings.editor == "locinv" or settings.word != NONE
+    before, after = ((), ()) if whole else changed_things(source, target)
+    caption = settings.caption or _named(before) or task.source
+    prompt = settings.prompt or _named(after) or task.target
+    for text, name in ((caption, "caption"), (prompt, "prompt")):
+        models.clip.token_ids(text, name)
+    editor = _region_editor(models, settings, caption)
+    networks = RegionNetworks(editor, models.model, models.vit, models.clip)
+    found = edit_region(task.image, networks, settings.request(caption, prompt, seed), run=run)
+    chosen = found.edit
+    size = task.image.shape[-2], task.image.shape[-1]
+    return MethodOutcome(
+        on_cpu(chosen.image),
+        mask=box_masks([pixel_box(chosen.chosen.box, size)], size)[0, 0],
+        details={
+            "editor": editor.name,
+            "caption": caption,
+            "prompt": prompt,
+            "edit_prompt": found.edit_prompt,
+            "word": None if found.located is None else found.located.word,
+            "box": list(chosen.chosen.box),
+            "score": chosen.chosen.score,
+        },
+    )
+
+
+def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, run: Run) -> MethodOutcome:
+    mask = edit_mask(task, *prompts_of(model, task))
+    with run.stage("edit"):
+        edited = editor.edit(task.image, mask[None, None], task.target, seed, run=run)
+    return MethodOutcome(on_cpu(edited), mask=mask, details={"editor": editor.name})
+
+
+def _region_editor(models: MethodModels, settings: RegionSettings, caption: str) -> Editor:
+    names = ("steps", "strength", "guidance")
+    choices = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    if settings.editor == "amused":
+        if models.amused is None:
+            raise ValueError("amused: the editor 'amused' wants an aMUSEd model, and there is none")
+        return _with(models.amused, choices)
+    if settings.editor == "inpaint":
+        if models.inpaint is None:
+            raise ValueError(f"inpaint: the editor 'inpaint' wants {WANTS['inpaint']}, and there is none")
+        return InpaintEditor(models.inpaint, **choices)
+    assert models.model is not None
+    if settings.editor == "locinv":
+        word = None if settings.word in (AUTO, NONE) else settings.word
+        return LocInvEditor(models.model, caption, word, **choices)
+    return BlendedEditor(models.model, window=settings.window, **choices)
+
+
+def _with(editor: Any, choices: dict[str, Any]) -> Editor:
+    """The editor with other settings."""
+    kept = {field.name: getattr(editor, field.name) for field in fields(editor) if field.init}
+    made: Editor = type(editor)(**{**kept, **choices})
+    return made
+
+
+def _named(things: tuple[str, ...]) -> str:
+    """ "a red cat and an owl"; empty for none."""
+    return " and ".join(with_article(name) for name in things)

@@ -1,0 +1,176 @@
+"""Plug-and-Play (Tumanyan et al. 2023): features and self-attention of the source, injected into the target.
+
+While the steps are early, the named residual layers of the target put out the source's features f, and the
+named self-attention layers attend by the source's queries and keys; the values stay the target's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from ..locinv_core.backbones.attention import AttentionControl, AttentionSite
+from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.cost import Run
+from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
+from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
+from ..locinv_core.inversion.ddim_inversion import Inversion
+from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.text.prompt import Prompt
+from .joint_sampling import edit_beside_source, of_source
+
+
+@dataclass(frozen=True)
+class PlugAndPlaySettings:
+    """What is injected, and how long; the defaults are the published ones (τ_f = 40 and τ_A = 25 of 50).
+
+    A name stands for the layer or for all the layers of the block that has it ("up_blocks.2"). None takes the
+    paper's decoder layer 4 for the features and layers 4 to 11 for self-attention, wherever a UNet has them:
+    the second layer of the level that word maps are read from, and those after it on the way up.
+    Raises ValueError for a value out of bounds.
+    """
+
+    guidance: float = 7.5
+    """Scale of classifier-free guidance of the targets, 0 to 100."""
+    feature_share: float = 0.8
+    """Share of the steps in which features are injected."""
+    attention_share: float = 0.5
+    """Share of the steps in which queries and keys are."""
+    feature_layers: tuple[str, ...] | None = None
+    """Names of residual layers, as "up_blocks.1.resnets.1"; () injects none."""
+    attention_layers: tuple[str, ...] | None = None
+    """Names of self-attention layers, as "up_blocks.1.attentions.1"; () injects none."""
+
+    def __post_init__(self) -> None:
+        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_between("feature_share", self.feature_share, 0, 1)
+        check_between("attention_share", self.attention_share, 0, 1)
+        for setting in ("feature_layers", "attention_layers"):
+            names = getattr(self, setting)
+            if names is not None and not (
+                isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
+            ):
+                raise ValueError(f"{setting}: got {names!r}, wants a tuple of layers' names, or None")
+
+
+class SourceQueriesAndKeys(AttentionControl):
+    """All rows attend by the source's queries and keys in the layers `names`."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def inputs(
+        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if site.name in self._names:
+            return of_source(query), of_source(key), value
+        return query, key, value
+
+
+@contextmanager
+def source_features(unet: UNet2DConditionModel, names: frozenset[str]) -> Iterator[None]:
+    """Give all rows the source's features in the residual layers `names`, until the block ends.
+
+    A residual layer's features are what it adds to its input, so the skip connection stays each row's own.
+    """
+
+    def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return of_source(output)
+
+    modules = dict(unet.named_modules())
+    handles = [modules[name].conv2.register_forward_hook(inject) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def feature_layers(model: EditModel, names: Sequence[str] | None = None) -> frozenset[str]:
+    """The residual layers that `names` stand for. Raises ValueError for a name that is none of the UNet's."""
+    there = [name for name, module in model.unet.named_modules() if isinstance(module, ResnetBlock2D)]
+    if names is None:
+        names = [f"up_blocks.{_decoder_block(model)}.resnets.1"]
+    return _named("feature_layers", names, there)
+
+
+def attention_layers(model: EditModel, names: Sequence[str] | None = None) -> frozenset[str]:
+    """The self-attention layers that `names` stand for; ValueError for a name that is none of the UNet's."""
+    there = [site.name for site in model.sites if site.kind == "self"]
+    if names is None:
+        first = (_decoder_block(model), 1)
+        return frozenset(name for name in there if name.startswith("up_blocks.") and _place(name) >= first)
+    return _named("attention_layers", names, there)
+
+
+def check_choices(
+    model: EditModel,
+    source: Prompt,
+    targets: Sequence[Prompt],
+    settings: PlugAndPlaySettings,
+    prior: LocalizationPrior | None = None,
+) -> None:
+    """Raise ValueError, before there is an inversion, for layers that the UNet lacks."""
+    feature_layers(model, settings.feature_layers)
+    attention_layers(model, settings.attention_layers)
+
+
+@torch.no_grad()
+def edit(
+    model: EditModel,
+    inversion: Inversion,
+    targets: Sequence[Prompt],
+    settings: PlugAndPlaySettings | None = None,
+    *,
+    prior: LocalizationPrior | None = None,
+    run: Run | None = None,
+) -> Edit:
+    """Edit an inverted picture towards each of n target prompts; a step costs 1 + 2n passes.
+
+    Rows with and without the prompt of a target are injected alike, as published.
+    prior: checked, and not used by this method.
+    Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior, and for layers that
+    the UNet lacks.
+    """
+    settings = settings or PlugAndPlaySettings()
+    check_edit(model, inversion, targets, prior)
+    features = feature_layers(model, settings.feature_layers)
+    attentions = attention_layers(model, settings.attention_layers)
+    feature_steps = step_of(settings.feature_share, inversion.steps)
+    attention_steps = step_of(settings.attention_share, inversion.steps)
+    nothing: frozenset[str] = frozenset()
+
+    @contextmanager
+    def hold(step: int) -> Iterator[AttentionControl]:
+        with source_features(model.unet, features if step < feature_steps else nothing):
+            yield SourceQueriesAndKeys(attentions if step < attention_steps else nothing)
+
+    return edit_beside_source(model, inversion, targets, settings.guidance, hold, run or Run())
+
+
+def _decoder_block(model: EditModel) -> int:
+    """The number of the block on the way up whose word maps are read: 1 in Stable Diffusion."""
+    return len(model.unet.config.block_out_channels) - 1 - model.read_sites[0].level
+
+
+def _place(name: str) -> tuple[int, int]:
+    """(block, layer of the block) of "up_blocks.1.attentions.2.…"."""
+    parts = name.split(".")
+    return int(parts[1]), int(parts[3])
+
+
+def _named(setting: str, names: Sequence[str], there: Sequence[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for name in names:
+        layers = [layer for layer in there if layer == name or layer.startswith(f"{name}.")]
+        if not layers:
+            raise ValueError(f"{setting}: the UNet has no {name!r}, wants some of {', '.join(there)}")
+        found.update(layers)
+    return frozenset(found)

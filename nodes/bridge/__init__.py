@@ -1,0 +1,1 @@
+"""What touches ComfyUI's internals: types, tensors, previews, progress, memory."""

@@ -1,0 +1,221 @@
+"""Cross-Attention Maps, Compare, Edit Metrics: what an edit did, for the eye and in numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io, ui
+
+from .bridge import types as sockets
+from .bridge.parsing import words_from_text
+from .bridge.tensors import image_of, mask_of, pictures_of
+from .bridge.ui_payloads import compare_shown, maps_shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..locinv_core.localization.priors import LocalizationPrior
+    from .bridge.inverted_image import InvertedPicture, WordMaps
+
+CATEGORY = "Pinpoint/see"
+
+
+class CrossAttentionMaps(io.ComfyNode):
+    """Shows where words look."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointCrossAttentionMaps",
+            display_name="Cross-Attention Maps",
+            category=CATEGORY,
+            description="Shows where each word looks, over the picture: before and after tuning for an"
+            " inversion, the target's words for an edit.",
+            is_output_node=True,
+            inputs=[
+                io.MultiType.Input(
+                    "source",
+                    types=[sockets.Inversion, sockets.Maps],
+                    tooltip="An inversion, whose words are then looked at with a few passes, or the maps of"
+                    " an edit.",
+                ),
+                sockets.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="Outlines the places, and says how well each word fits its own.",
+                ),
+                io.String.Input(
+                    "words",
+                    default="",
+                    optional=True,
+                    tooltip="The words to show, separated by commas. Empty: the prior's words and all other"
+                    " things of an inversion, all words of an edit.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="All the maps in one picture."),
+                io.Mask.Output(
+                    display_name="masks", tooltip="A mask a word: its attention as a share of its maximum."
+                ),
+                sockets.Maps.Output(display_name="maps", tooltip="The maps themselves."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, source: InvertedPicture | WordMaps, prior: LocalizationPrior | None = None, words: str = ""
+    ) -> io.NodeOutput:
+        from ..locinv_core.imaging.visualize import attention_picture
+        from .bridge.attention_sheet import masks_of, places_in, read_maps, selected
+        from .bridge.inverted_image import InvertedPicture
+
+        wanted = words_from_text(words)
+        if isinstance(source, InvertedPicture):
+            from .bridge.progress import node_run
+
+            run = node_run("maps")
+            found = read_maps(source, wanted, prior, run)
+            run.show_cost()
+        else:
+            found = selected(source, wanted)
+        masks = places_in(found, prior)
+        sheet = attention_picture(found.picture, found.maps, before=found.before or None, masks=masks)
+        shown = {"pinpoint_maps": [maps_shown(found, masks, cls)]}
+        return io.NodeOutput(image_of(_tensor(sheet)), masks_of(found), found, ui=shown)
+
+
+class Compare(io.ComfyNode):
+    """Shows two pictures and what differs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointCompare",
+            display_name="Compare Before and After",
+            category=CATEGORY,
+            description="Shows the picture before and after, and where they differ.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("before", tooltip="The picture before the edit."),
+                io.Image.Input("after", tooltip="The edited picture, of the same size; or a batch of them."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Outlined in the pictures: the prior, or where the edit could change.",
+                ),
+                io.Float.Input(
+                    "gain",
+                    default=2.0,
+                    min=1.0,
+                    max=20.0,
+                    step=0.5,
+                    tooltip="How much the difference is brightened.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="difference", tooltip="The absolute difference, brightened.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, before: Tensor, after: Tensor, gain: float, mask: Tensor | None = None) -> io.NodeOutput:
+        first, second = _pair(before, after)
+        difference = ((first - second).abs() * gain).clamp(0, 1)
+        outline = None if mask is None else mask_of(mask)
+        if outline is not None and outline.shape != first.shape[-2:]:
+            sizes = [f"{width}x{height}" for height, width in (outline.shape, first.shape[-2:])]
+            raise ValueError(f"mask: it is {sizes[0]} pixels, wants the {sizes[1]} of the pictures")
+        shown = {"pinpoint_compare": [compare_shown(first, second, outline, gain, cls)]}
+        return io.NodeOutput(image_of(difference), ui=shown)
+
+
+class EditMetrics(io.ComfyNode):
+    """Says in numbers what an edit changed and what it left alone."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEditMetrics",
+            display_name="Edit Metrics",
+            category=CATEGORY,
+            description="Measures how far the picture moved outside the mask (it should not) and inside, and"
+            " how near it came to the true edit, where that is known.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("before", tooltip="The picture before the edit."),
+                io.Image.Input("after", tooltip="The edited picture, of the same size."),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Where the edited thing is: the rest is background."
+                ),
+                io.Image.Input("truth", optional=True, tooltip="The true edited picture, where it is known."),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="All the numbers, a line each."),
+                io.Float.Output(
+                    display_name="background_psnr",
+                    tooltip="Of the background, of the whole picture without a mask; in dB, infinite if"
+                    " unchanged.",
+                ),
+                io.Float.Output(
+                    display_name="background_ssim",
+                    tooltip="Of the background, of the whole picture without a mask; 1 if unchanged.",
+                ),
+                io.Float.Output(
+                    display_name="truth_psnr",
+                    tooltip="To the true edited picture, in dB; -1 if it is not given.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, before: Tensor, after: Tensor, mask: Tensor | None = None, truth: Tensor | None = None
+    ) -> io.NodeOutput:
+        from ..locinv_core.imaging.metrics import mse, psnr, ssim
+        from .bridge.progress import show_text
+
+        first, second = _pair(before, after)
+        inside = None if mask is None else (mask_of(mask) > 0.5).float()
+        if inside is not None and bool(inside.all()):
+            raise ValueError(
+                "mask: it covers the whole picture and leaves no background; wants a smaller one"
+            )
+        outside = None if inside is None else 1 - inside
+        place = "picture" if outside is None else "background"
+        numbers = psnr(first, second, outside), ssim(first, second, outside)
+        lines = [f"{place}: PSNR {_decibels(numbers[0])}, SSIM {numbers[1]:.4f}"]
+        if inside is not None and bool(inside.any()):
+            lines.append(
+                f"inside the mask: root mean square change {math.sqrt(mse(first, second, inside)):.3f}"
+            )
+        to_truth = -1.0
+        if truth is not None:
+            to_truth = psnr(*_pair(truth, after, "truth"))
+            lines.append(f"to the true edit: PSNR {_decibels(to_truth)}")
+        report = "\n".join(lines)
+        show_text(report)
+        return io.NodeOutput(report, *numbers, to_truth, ui=ui.PreviewText(report))
+
+
+def _pair(before: Tensor, after: Tensor, name: str = "before") -> tuple[Tensor, Tensor]:
+    """Two pictures or batches (B, 3, H, W) of one size and number; one picture goes with a batch."""
+    first, second = pictures_of(before, name), pictures_of(after, "after")
+    if first.shape[-2:] != second.shape[-2:]:
+        sizes = [f"{picture.shape[-1]}x{picture.shape[-2]}" for picture in (first, second)]
+        raise ValueError(f"after: it is {sizes[1]} pixels, wants the {sizes[0]} of {name!r}")
+    count = max(len(first), len(second))
+    if {len(first), len(second)} - {1, count}:
+        raise ValueError(f"after: got {len(second)} pictures, wants 1 or the {len(first)} of {name!r}")
+    return first.expand(count, -1, -1, -1), second.expand(count, -1, -1, -1)
+
+
+def _tensor(picture: object) -> Tensor:
+    """(1, 3, H, W) of a Pillow image of any size."""
+    from ..locinv_core.imaging.io import load_image
+
+    return load_image(picture, minimum=1)  # type: ignore[arg-type]
+
+
+def _decibels(value: float) -> str:
+    return "infinite (unchanged)" if math.isinf(value) else f"{value:.2f} dB"

@@ -1,0 +1,1 @@
+"""Region editors, one file each."""

@@ -1,0 +1,130 @@
+"""What an editor is, and what all of them share: checks, masks on a grid of cells, seeded noise, composites.
+
+An editor changes what lies inside a mask, as a prompt says, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...locinv_core.cost import Run
+from ...locinv_core.imaging.composite import composite
+from ...locinv_core.text.prompt import parse_prompt
+
+COVERED = 0.5
+"""A cell of an editor's grid may change if the mask covers this share of it."""
+
+
+class Editor(Protocol):
+    """An image editor that takes masks; where they come from is not its business.
+
+    An editor reports its steps and counts its passes under the stage that is under way: who calls it names
+    what the edits are for.
+    """
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def boxes_only(self) -> bool:
+        """True where the model's cells are so coarse that a mask is no better than the box around it."""
+        ...
+
+    @property
+    def takes(self) -> int | None:
+        """How many edits of a box there are to choose from: None where every seed gives another.
+
+        With a number nothing is drawn at random: seeds 0 to takes − 1 are edits with different settings, the
+        editor's own at 0, and then they come round again.
+        """
+        ...
+
+    def edit(
+        self,
+        image: Tensor,
+        masks: Tensor,
+        prompt: str,
+        seed: int,
+        *,
+        steps: int | None = None,
+        run: Run | None = None,
+    ) -> Tensor:
+        """Edit one picture inside each of B masks.
+
+        image: (1, 3, H, W) in [0, 1]. masks: (B, 1, H, W) of 0 and 1, 1 where the picture may change.
+        steps: None takes the editor's own. The same seed gives the same edits, one by one or in a batch.
+        Returns (B, 3, H, W) float32 in [0, 1] on the CPU. Raises ValueError for bad input, before any work.
+        """
+        ...
+
+
+def check_request(image: Tensor, masks: Tensor) -> None:
+    """Raise ValueError unless `image` is one picture and `masks` are masks of its size, none empty."""
+    if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
+        raise ValueError(f"image: got the shape {tuple(image.shape)}, wants one picture (1, 3, H, W)")
+    if masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[-2:] != image.shape[-2:] or not len(masks):
+        height, width = image.shape[-2:]
+        raise ValueError(f"masks: got the shape {tuple(masks.shape)}, wants (B, 1, {height}, {width})")
+    if not bool(((masks == 0) | (masks == 1)).all()):
+        raise ValueError("masks: got values other than 0 and 1")
+    empty = [k for k, filled in enumerate(masks.flatten(1).any(dim=1).tolist()) if not filled]
+    if empty:
+        raise ValueError(f"masks: number {empty[0] + 1} of {len(masks)} is empty, wants at least one pixel")
+
+
+def check_prompt(editor: Editor, prompt: str, name: str = "prompt") -> None:
+    """Raise ValueError, calling the text `name`, for one that the editor's text encoder would cut or cannot
+    read. An editor that shows no tokenizer is not asked."""
+    tokenizer = getattr(getattr(editor, "model", None), "tokenizer", None)
+    if tokenizer is not None:
+        parse_prompt(prompt, tokenizer, name=name)
+
+
+def check_strength(strength: float) -> None:
+    """Raise ValueError unless `strength` is above 0 and at most 1."""
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength: got {strength}, wants a number above 0 and up to 1")
+
+
+def check_batch(batch: int) -> None:
+    """Raise ValueError unless at least one mask is edited at a time."""
+    if batch < 1:
+        raise ValueError(f"batch: got {batch}, wants at least 1 mask at a time")
+
+
+def kept_steps(steps: int, strength: float) -> int:
+    """How many of a schedule's steps are run at this strength: ⌊steps·strength⌋, at least one."""
+    check_strength(strength)
+    return max(1, math.floor(steps * strength + 1e-9))  # 0.29·100 is 28.999… in floating point
+
+
+def cells_of(masks: Tensor, factor: int) -> Tensor:
+    """Masks (B, 1, H, W) on a grid of cells `factor` pixels wide, (B, 1, h, w) of 0 and 1.
+
+    A cell belongs to a mask that covers at least half of it; a mask that covers no cell so far gets the one
+    that it covers most. H and W are multiples of `factor`.
+    """
+    share = F.avg_pool2d(masks.float(), factor)
+    most = share.flatten(1).amax(dim=1).view(-1, 1, 1, 1)
+    return (share >= most.clamp(max=COVERED)).float()
+
+
+def seeded_noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Standard normal noise, float32, drawn on the CPU: the same on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def keep_outside(image: Tensor, edited: Tensor, masks: Tensor, feather: float) -> Tensor:
+    """`edited` (B, 3, H, W) inside the masks (B, 1, H, W) and `image` (1, 3, H, W), bit for bit, outside.
+
+    The seam is softened over `feather` pixels inside the mask.
+    """
+    pairs = zip(edited, masks, strict=True)
+    return torch.cat([composite(image, picture[None], mask[0], feather) for picture, mask in pairs])

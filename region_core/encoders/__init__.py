@@ -1,0 +1,1 @@
+"""Encoders: CLIP and ViT, and opening them."""

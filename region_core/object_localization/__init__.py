@@ -1,0 +1,1 @@
+"""Object localization of ours: where the object is that the edit changes."""

@@ -1,0 +1,190 @@
+"""Where the thing is that a prompt changes, to keep region learning to it: neither paper has this.
+
+The word is found as LocInv's automatic prior finds it, by cross-attention and CLIP on crops.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.cost import Run
+from ...locinv_core.text.prompt import Prompt, parse_prompt, same_word
+from ...locinv_core.text.word_alignment import align
+from ..editors.base import Editor
+from ..encoders.clip import Guide
+from ..encoders.vit import VisionFeatures
+from .attention_localizer import Located, locate_word
+
+_JOINT = re.compile(r"\s*(,|&|and|, and)\s*", re.IGNORECASE)
+"""What stands between two things of a list."""
+_ARTICLES = frozenset({"a", "an", "the", "some", "one", "this", "that", "his", "her", "its", "their", "my"})
+
+
+def changed_noun(caption: Prompt, prompt: Prompt) -> str | None:
+    """The caption's noun that `prompt` changes, as `Prompt.find` takes it; None unless there is just one.
+
+    A noun is changed if the prompt lacks it, or an adjective of it, or gives it an adjective more.
+    """
+    nouns = _changed_nouns(caption, prompt)
+    if len(nouns) != 1:
+        return None
+    (noun,) = nouns
+    text = caption.words[noun].text
+    alike = [index for index, word in enumerate(caption.words) if same_word(word.text, text)]
+    return text if len(alike) == 1 else f"{text}#{alike.index(noun) + 1}"
+
+
+def word_to_edit(caption: Prompt, prompt: Prompt, word: str) -> str:
+    """The caption's `word`, as `Prompt.find` takes it: of several of that name the one that `prompt` changes.
+
+    Raises ValueError for one that the caption lacks, and where the prompt changes other things and not it.
+    """
+    places = _places(caption, word)
+    if not places:
+        words = ", ".join(one.text for one in caption.words)
+        raise ValueError(f"word: {word!r} is not in the caption {caption.text!r}; its words are: {words}")
+    nouns = _changed_nouns(caption, prompt)
+    changed = {*nouns, *align(caption, prompt).removed}
+    for name, place in places.items():
+        if not nouns or not changed.isdisjoint(place):
+            return name
+    things = " and ".join(repr(caption.words[noun].text) for noun in sorted(nouns))
+    raise ValueError(f"word: got {word!r}, and the prompt changes {things}; wants what is to change")
+
+
+def _places(caption: Prompt, word: str) -> dict[str, range]:
+    """The indices of each of the caption's words of this name, by a name that `Prompt.find` takes for it."""
+    names = [word] if "#" in word else [word, *(f"{word}#{n}" for n in range(2, len(caption.words) + 1))]
+    places = {}
+    for name in names:
+        try:
+            places[name] = caption.locate(name)
+        except ValueError:
+            break
+    return places
+
+
+def _changed_nouns(caption: Prompt, prompt: Prompt) -> set[int]:
+    """Which of the caption's nouns `prompt` changes; see `changed_noun`."""
+    changes = align(caption, prompt)
+    described = {adjective: noun for noun, adjective in caption.pairs}
+    nouns = {index for index in changes.removed if index in caption.nouns}
+    nouns |= {described[index] for index in changes.removed if index in described}
+    if not nouns:
+        added = {noun for noun, adjective in prompt.pairs if adjective in changes.changed}
+        kept = [prompt.words[noun].text for noun in added if noun not in changes.changed]
+        nouns = {
+            index for index in caption.nouns if any(same_word(caption.words[index].text, k) for k in kept)
+        }
+    return nouns
+
+
+def without_company(caption: Prompt, prompt: Prompt, word: str) -> str:
+    """`prompt` with what became of the caption's `word` alone in place of the list of things that it is in.
+
+    "a photo of a cat and a dog at night", of the dog, is "a photo of a dog at night": what an editor should
+    draw in the dog's box, where the whole prompt would have it draw the cat there too. The prompt as it is,
+    where the thing is in no list.
+    """
+    noun = _become(caption, prompt, caption.locate(word)[-1])
+    if noun is None:
+        return prompt.text
+    spans = {one: _phrase_span(prompt, one) for one in {*prompt.nouns, noun}}
+    first = last = noun
+    for one in sorted(spans):  # things after it, each joined to the one before
+        if one > last and _JOINT.fullmatch(prompt.text[spans[last][1] : spans[one][0]]):
+            last = one
+    for one in sorted(spans, reverse=True):
+        if one < first and _JOINT.fullmatch(prompt.text[spans[one][1] : spans[first][0]]):
+            if len(prompt.text[: spans[one][0]].split()) == 1:
+                break  # "at night, a fox": no list, but where or when all is
+            first = one
+    own = slice(*spans[noun])
+    return prompt.text[: spans[first][0]] + prompt.text[own] + prompt.text[spans[last][1] :]
+
+
+def reading_model(editor: Editor) -> EditModel | None:
+    """The text-to-image model that an editor draws with, if it has one: its attention tells where words are.
+
+    An inpainting UNet is none: it reads a mask, which is what is asked for.
+    """
+    model = getattr(editor, "model", None)
+    if not isinstance(model, EditModel):
+        return None
+    channels = int(model.vae.config.latent_channels)
+    return model if int(model.unet.config.in_channels) == channels else None
+
+
+def find_changed(
+    model: EditModel,
+    vision: VisionFeatures | None,
+    guide: Guide | None,
+    image: Tensor,
+    caption: str,
+    prompt: str,
+    *,
+    word: str | None = None,
+    run: Run | None = None,
+) -> Located | None:
+    """Where the caption's `word` is in `image` (1, 3, H, W); None takes the one noun that the prompt changes.
+
+    None comes back where the prompt changes no noun or several, and where the model would cut one of the
+    texts. With a `word`, raises ValueError for one that the caption lacks and a caption that is too long.
+    """
+    if word is None:
+        try:
+            word = changed_noun(parse_prompt(caption, model.tokenizer), parse_prompt(prompt, model.tokenizer))
+        except ValueError:
+            return None
+        if word is None:
+            return None
+    reading = parse_prompt(caption, model.tokenizer)
+    return locate_word(model, vision, guide, image, reading, word, run=run)
+
+
+def edit_prompt_for(model: EditModel, caption: str, prompt: str, word: str) -> str:
+    """What an editor should be told of an edit about the caption's `word`: see `without_company`.
+
+    model: what has found the word. The prompt as it is, where it would cut that.
+    """
+    try:
+        wanted = parse_prompt(prompt, model.tokenizer)
+    except ValueError:
+        return prompt
+    return without_company(parse_prompt(caption, model.tokenizer), wanted, word)
+
+
+def place_of(located: Located, size: tuple[int, int]) -> Tensor:
+    """The box of a located word as a mask (H, W) of 0 and 1."""
+    x0, y0, x1, y1 = (round(side) for side in located.box)
+    mask = torch.zeros(size)
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def _become(caption: Prompt, prompt: Prompt, noun: int) -> int | None:
+    """The word of the prompt that stands where the caption has this noun; None where nothing does."""
+    changes = align(caption, prompt)
+    word = caption.words[noun]
+    for old, new in changes.swaps:
+        if old.start <= word.start < old.end:
+            inside = [k for k, one in enumerate(prompt.words) if new.start <= one.start < new.end]
+            named = [k for k in inside if k in prompt.nouns]
+            return (named or inside)[-1]
+    if noun in changes.removed:
+        return None
+    kept = [k for k in range(len(caption.words)) if k not in changes.removed]
+    stayed = [k for k in range(len(prompt.words)) if k not in changes.changed]
+    return stayed[kept.index(noun)]
+
+
+def _phrase_span(prompt: Prompt, noun: int) -> tuple[int, int]:
+    """Where the noun, its adjectives before it and its article begin and end in the text."""
+    first = min([noun, *(adjective for named, adjective in prompt.pairs if named == noun)])
+    if first > 0 and prompt.words[first - 1].text.lower() in _ARTICLES:
+        first -= 1
+    return prompt.words[first].start, prompt.words[noun].end

@@ -1,0 +1,1 @@
+"""Search strategies of ours: fewer edits, a prior over boxes."""

@@ -1,0 +1,132 @@
+"""Edits of one picture by box, each made once: learning and choosing draw on the same edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...locinv_core.cost import Run
+from ..proposals import PixelBox, box_masks
+
+if TYPE_CHECKING:
+    from ..editors.base import Editor
+
+
+class BoxEdits:
+    """What an editor makes of `image` (1, 3, H, W) in boxes, by box and number of steps.
+
+    Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
+    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. More
+    takes of an edit are from other noise, that of `seed` + take, or where the editor draws nothing at random,
+    with other settings of its own. `prompt` is T, which the picture is judged by; `edit_prompt` is what the
+    editor is told (None: T too).
+    """
+
+    def __init__(
+        self,
+        editor: Editor,
+        image: Tensor,
+        prompt: str,
+        seed: int = 0,
+        *,
+        edit_prompt: str | None = None,
+        batch: int = 8,
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"batch: got {batch}, wants 1 or more boxes at a time")
+        if edit_prompt is not None and not edit_prompt.strip():
+            raise ValueError(f"edit prompt is empty: got {edit_prompt!r}, wants what is to be drawn in a box")
+        self.editor, self.image, self.prompt, self.seed, self.batch = editor, image, prompt, seed, batch
+        self.edit_prompt = prompt if edit_prompt is None else edit_prompt
+        self._edits: dict[tuple[PixelBox, int | None, int], Tensor] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    @property
+    def whole(self) -> PixelBox:
+        """The box that is the whole picture: its edit is the unmasked one."""
+        return 0, 0, self.size[1], self.size[0]
+
+    def made(self) -> dict[int | None, int]:
+        """How many edits the editor has made, by steps (None: as many as the editor's own)."""
+        counts: dict[int | None, int] = {}
+        for _, steps, _ in self._edits:
+            counts[steps] = counts.get(steps, 0) + 1
+        return counts
+
+    def edited(
+        self, boxes: Sequence[PixelBox], steps: int | None = None, *, take: int = 0, run: Run | None = None
+    ) -> Tensor:
+        """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache.
+
+        A preview of as many `steps` as the editor's own number, or more, is the edit in full.
+        """
+        own = getattr(self.editor, "steps", None)
+        if steps is not None and own is not None and steps >= own:
+            steps = None
+        missing = [box for box in dict.fromkeys(boxes) if (box, steps, take) not in self._edits]
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            masks = box_masks(part, self.size).to(self.image)
+            seed = take if self.editor.takes is not None else (self.seed + take) % 2**64
+            with torch.no_grad():
+                images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, run=run)
+            if tuple(images.shape) != (len(part), *self.image.shape[1:]):
+                raise ValueError(
+                    f"editor {self.editor.name!r}: got images {tuple(images.shape)} for {len(part)} masks,"
+                    f" wants {(len(part), *self.image.shape[1:])}"
+                )
+            composites = torch.where(masks > 0, images.detach().to(self.image), self.image)
+            pairs = zip(part, composites, strict=True)
+            self._edits.update({(box, steps, take): image for box, image in pairs})
+        return torch.stack([self._edits[box, steps, take] for box in boxes])
+
+    def standing_in(
+        self, boxes: Sequence[PixelBox], steps: int | None = None, *, run: Run | None = None
+    ) -> Tensor:
+        """One unmasked edit, seen through each of `boxes`, (B, 3, H, W): it stands in for all of theirs."""
+        unmasked = self.edited([self.whole], steps, run=run)
+        return torch.where(box_masks(boxes, self.size).to(self.image) > 0, unmasked, self.image)
+
+    def in_full(self, box: PixelBox) -> bool:
+        """Whether the editor has edited in `box` with its own number of steps; `best` is that edit then."""
+        return (box, None, 0) in self._edits
+
+    def best(self, box: PixelBox) -> Tensor | None:
+        """The best that is known of the edit in `box`, (3, H, W), without an editor's help.
+
+        That is its own edit of the most steps, else the unmasked edit standing in; None if there is neither.
+        """
+        own = self._longest(box)
+        if own is not None:
+            return own
+        unmasked = self._longest(self.whole)
+        if unmasked is None:
+            return None
+        return torch.where(box_masks([box], self.size)[0].to(self.image) > 0, unmasked, self.image[0])
+
+    def copied(self, editor: Editor, device: torch.device | str) -> BoxEdits:
+        """The same edits on `device`, in a cache of their own that `editor` adds to."""
+        copy = BoxEdits(
+            editor,
+            self.image.to(device),
+            self.prompt,
+            self.seed,
+            edit_prompt=self.edit_prompt,
+            batch=self.batch,
+        )
+        copy._edits = {key: edit.to(device) for key, edit in self._edits.items()}
+        return copy
+
+    def _longest(self, box: PixelBox) -> Tensor | None:
+        lengths = [steps for made, steps, take in self._edits if made == box and take == 0]
+        if not lengths:
+            return None
+        longest = None if None in lengths else max(steps for steps in lengths if steps is not None)
+        return self._edits[box, longest, 0]

@@ -1,0 +1,1 @@
+"""Research: the evaluation, and the embedded world with its training."""

@@ -1,0 +1,1 @@
+"""The embedded world: scenes that are drawn, and small networks that are trained on them."""

@@ -1,0 +1,1 @@
+"""Checks of the embedded networks on held-out scenes."""

@@ -1,0 +1,253 @@
+"""Measuring the regions' models on scenes that none of them was trained on.
+
+The dual encoder by whether it picks the right text, the vision transformer by where its attention lies,
+aMUSEd by what its codes keep of a picture, and by whether the pictures it draws show what their captions name
+and those it edits what they should become.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AmusedPipeline, VQModel
+from torch import Tensor
+
+from ....locinv_core.backbones.diffusers_folder import quiet_loading
+from ....locinv_core.imaging.metrics import psnr
+from ....region_core.anchors import dino_anchors, random_anchors
+from ....region_core.editors.amused import load_amused_editor
+from ....region_core.encoders.clip import Guide, quality
+from ....region_core.encoders.vit import VisionFeatures
+from ....region_core.proposals import box_masks
+from ..networks.vq import encode_codes, reconstructed
+from ..scenes.edits import sample_edit
+from ..scenes.spec import SceneSpec, caption, render, sample_scene, with_article
+from ..scenes.views import look
+from ..scenes.wording import poor_window, thing_window
+from ..training.fitting import Report
+from .sd_evaluation import scene_images
+
+__all__ = [
+    "AnchorHits",
+    "anchor_hits",
+    "attention_anchors",
+    "codes_and_reconstructions",
+    "draw_with_amused",
+    "edit_with_amused",
+    "picks",
+    "text_picks",
+]
+
+_POOR_CROPS = 8
+
+
+def picks(images: Tensor, texts: Tensor, among: int) -> tuple[float, float]:
+    """How often a picture's own text is nearest of ``among``, and a text's own picture.
+
+    ``images``, ``texts``: (N, e) unit vectors, N a multiple of ``among``; row n of one belongs to row n of
+    the other, and the rows are compared in groups as they stand.
+
+    Raises:
+        ValueError: for rows that make no whole groups.
+    """
+    if among < 2 or len(images) < among or len(images) % among:
+        raise ValueError(f"count: got {len(images)}, needs a multiple of {among}")
+    right = [0, 0]
+    own = torch.arange(among)
+    for some, others in zip(images.split(among), texts.split(among), strict=True):
+        near = some @ others.T
+        right[0] += int((near.argmax(1) == own).sum())
+        right[1] += int((near.argmax(0) == own).sum())
+    return right[0] / len(images), right[1] / len(images)
+
+
+def text_picks(guide: Guide, seeds: Sequence[int], *, among: int = 32) -> dict[str, float]:
+    """Whether the dual encoder tells right from wrong, over the scenes of ``seeds``, groups of ``among``.
+
+    ``caption``: a scene's own caption is nearest among ``among`` captions of scenes. ``scene``: a caption's
+    own scene is, among the scenes. ``swap``, ``attribute``: a scene is nearer to its caption than to the
+    caption after an edit of that kind. ``swap_score``, ``attribute_score``: the true picture of such an edit
+    has a higher S (Eq. 7, towards the caption after the edit) than the scene as it was. ``phrase``: a crop of
+    a thing has the thing's phrase nearest among those of the group (what reads the same counts as right).
+    ``crop``: a thing's phrase is nearer to a good crop of it than to all of eight poor ones (IoU with the
+    thing's box under 0.3) of the same scene.
+    """
+    specs = [sample_scene(seed) for seed in seeds]
+    pictures = scene_images(specs)
+    with torch.no_grad():
+        scenes = guide.encode_images(pictures).cpu()
+    captions = guide.encode_texts([caption(spec) for spec in specs]).cpu()
+    caption_share, scene_share = picks(scenes, captions, among)
+    shares = {"caption": caption_share, "scene": scene_share}
+    for kind in ("swap", "attribute"):
+        edited = [sample_edit(spec, 0, kind)[1] for spec in specs]
+        wrong = guide.encode_texts([caption(spec) for spec in edited]).cpu()
+        shares[kind] = float(((scenes * captions).sum(1) > (scenes * wrong).sum(1)).float().mean())
+        with torch.no_grad():
+            after = guide.encode_images(scene_images(edited)).cpu()
+        left = quality((scenes * wrong).sum(1), torch.ones(len(scenes)))
+        done = quality((after * wrong).sum(1), (after * scenes).sum(1))
+        shares[f"{kind}_score"] = float((done > left).float().mean())
+    shares["phrase"], shares["crop"] = _crop_picks(guide, specs, pictures, among)
+    return shares
+
+
+def _crop_picks(
+    guide: Guide, specs: Sequence[SceneSpec], pictures: Tensor, among: int
+) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    things = [spec.objects[int(rng.integers(len(spec.objects)))] for spec in specs]
+    size = pictures.shape[-1]
+    windows = []
+    for thing in things:
+        windows.append(thing_window(thing.box, rng, size=size))
+        windows += [poor_window(thing.box, rng, size=size) for _ in range(_POOR_CROPS)]
+    drawn = pictures.mul(255).round().to(torch.uint8).repeat_interleave(1 + _POOR_CROPS, dim=0)
+    vectors = []
+    with torch.no_grad():
+        for part, places in zip(drawn.split(64), torch.tensor(windows).split(64), strict=True):
+            vectors.append(guide.encode_images(look(part, places, size)).cpu())
+    crops = torch.cat(vectors).view(len(specs), 1 + _POOR_CROPS, -1)
+    names = [with_article(thing.phrase) for thing in things]
+    phrases = guide.encode_texts(names).cpu()
+    right = 0
+    for first in range(0, len(specs), among):
+        near = crops[first : first + among, 0] @ phrases[first : first + among].T
+        chosen = near.argmax(1).tolist()
+        right += sum(names[first + k] == names[first + pick] for k, pick in enumerate(chosen))
+    by_crop = torch.einsum("nce,ne->nc", crops, phrases)
+    return right / len(specs), float((by_crop.argmax(1) == 0).float().mean())
+
+
+@dataclass(frozen=True)
+class AnchorHits:
+    """Where K anchors of each scene lie; an anchor is on a thing when the things cover half of its patch.
+
+    Attributes:
+        any: share of scenes with at least one anchor on a thing. most: with more than half of them.
+        share: mean share of the anchors that are on things. things: share of all things that an anchor is on.
+        area: mean share of the patches that are on things, which is what ``share`` would be by chance.
+    """
+
+    any: float
+    most: float
+    share: float
+    things: float
+    area: float
+
+
+def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) -> AnchorHits:
+    """Count the anchors on things.
+
+    Args:
+        anchors: of each scene (K, 2), row and column. masks: of each scene's things (n, H, W), 0 or 1.
+        patch: side of a patch in pixels, by which H and W can be divided.
+    """
+    any_hit, most, shares, found, count, areas = 0, 0, [], 0, 0, []
+    for cells, things in zip(anchors, masks, strict=True):
+        cover = F.avg_pool2d(things[None].float(), patch)[0]
+        on = cover.sum(0) >= 0.5
+        hit = on[cells[:, 0], cells[:, 1]]
+        any_hit += bool(hit.any())
+        most += bool(2 * hit.sum() > len(hit))
+        shares.append(float(hit.float().mean()))
+        areas.append(float(on.float().mean()))
+        own = cover[:, cells[:, 0], cells[:, 1]]
+        found += int((own >= 0.5).any(1).sum())
+        count += len(things)
+    scenes = len(shares)
+    return AnchorHits(
+        any_hit / scenes, most / scenes, sum(shares) / scenes, found / count, sum(areas) / scenes
+    )
+
+
+def attention_anchors(
+    vision: VisionFeatures, seeds: Sequence[int], *, count: int = 8
+) -> tuple[AnchorHits, AnchorHits, list[tuple[Tensor, Tensor, Tensor]]]:
+    """The hits of the ``count`` patches that [CLS] attends to most, and of random ones, and what was seen.
+
+    The last is, of each scene, the picture (3, H, W), the attention (h, w) and the anchors (K, 2).
+    """
+    anchors, chance, masks, seen = [], [], [], []
+    for seed in seeds:
+        picture, drawn = render(sample_scene(seed))
+        image = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+        found = vision.look(image[None])
+        anchors.append(dino_anchors(found.attention.cpu(), count))
+        chance.append(random_anchors(found.grid, count, seed))
+        masks.append(torch.from_numpy(np.stack(drawn)))
+        seen.append((image, found.attention.cpu(), anchors[-1]))
+    patch = found.patch
+    return anchor_hits(anchors, masks, patch), anchor_hits(chance, masks, patch), seen
+
+
+def codes_and_reconstructions(folder: Path, images: Tensor) -> tuple[Tensor, list[float], int]:
+    """Pictures (N, 3, H, W) in [0, 1] through the codes of the model in ``folder``, at 8 bits a channel.
+
+    Returns:
+        The pictures, the PSNR of each in dB, and how many different codes they took.
+    """
+    with quiet_loading():
+        model = VQModel.from_pretrained(folder).float().eval()
+    drawn = images.mul(255).round().to(torch.uint8)
+    made = reconstructed(model, drawn).mul(255).round().div(255)
+    values = [psnr(one[None], true[None]) for one, true in zip(made, images, strict=True)]
+    return made, values, len(encode_codes(model, drawn).unique())
+
+
+def draw_with_amused(
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    guidance: float = 5.0,
+    steps: int = 16,
+    seed: int = 0,
+    batch: int = 20,
+    report: Report = lambda line: None,
+) -> Tensor:
+    """Pictures (N, 3, H, W) drawn from captions by diffusers' AmusedPipeline; ``batch`` matters too."""
+    with quiet_loading():
+        pipeline: Any = AmusedPipeline.from_pretrained(folder).to(torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = []
+    for first in range(0, len(texts), batch):
+        part = list(texts[first : first + batch])
+        generator = torch.Generator().manual_seed(seed * 1_000_000 + first)
+        pictures.append(
+            pipeline(
+                part,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=generator,
+                output_type="pt",
+            ).images
+        )
+        report(f"aMUSEd: {first + len(part)}/{len(texts)}")
+    return torch.cat(pictures).float()
+
+
+def edit_with_amused(
+    folder: Path, seeds: Sequence[int], *, seed: int = 0, report: Report = lambda line: None
+) -> tuple[Tensor, list[SceneSpec]]:
+    """A thing of each scene changed inside its true box: pictures (N, 3, H, W), and what they should show.
+
+    The editor is told of the new thing alone, as ``regions`` tells it where it has found the thing.
+    """
+    editor = load_amused_editor(folder, device="cpu", dtype="float32", composite=True)
+    specs = [sample_scene(one) for one in seeds]
+    edits = [sample_edit(spec, 0) for spec in specs]
+    images, pictures = scene_images(specs), []
+    for number, (spec, (edit, _)) in enumerate(zip(specs, edits, strict=True)):
+        image = images[number : number + 1]
+        mask = box_masks([spec.objects[edit.index].box], (image.shape[-2], image.shape[-1]))
+        wish = edit.wish(spec.background)
+        pictures.append(editor.edit(image, mask, wish, seed))
+        if (number + 1) % 20 == 0:
+            report(f"aMUSEd's edits: {number + 1}/{len(seeds)}")
+    return torch.cat(pictures), [after for _, after in edits]

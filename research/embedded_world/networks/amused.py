@@ -1,0 +1,254 @@
+"""Training the embedded masked-token transformer (MaskGIT, Muse; aMUSEd in diffusers) and its text encoder.
+
+It learns to name the masked codes of a picture from the others and the caption. Of most pictures one thing is
+masked, which is what editing inside a box asks for, half of them under a caption that names nothing else; a
+share of the captions is the empty one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AmusedScheduler, UVit2DModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTextModelWithProjection
+
+from ..training.compiling import compiled
+from ..training.fitting import Report, fit
+from ..training.regions_recipe import TransformerRecipe
+from ..training.state import TrainingState
+from ..training.workers import rank, share
+from .exporting import write_amused_index, write_half
+
+__all__ = [
+    "MICRO_CONDITIONS",
+    "Captions",
+    "build_transformer",
+    "draw_masks",
+    "text_tower",
+    "thing_masks",
+    "train_transformer",
+]
+
+MICRO_CONDITIONS = (128.0, 128.0, 0.0, 0.0, 6.0)  # width, height, crop's corner, aesthetic score: as aMUSEd's
+_ENCODED = 2  # numbers that each of them becomes
+_MARGIN = 2  # most codes around a thing that are masked with it
+
+
+@dataclass(frozen=True, eq=False)
+class Captions:
+    """What the pictures of a training set show, in tokens.
+
+    Attributes:
+        whole: (N, V, L), V wordings of everything that a picture shows. empty: (L,), the empty caption.
+        alone: (N, T, L), of each of up to T things, in its place, without the others.
+        boxes: (N, T, 4), x0, y0, x1, y1 of the things, as shares of the sides. things: (N,), how many.
+    """
+
+    whole: Tensor
+    empty: Tensor
+    alone: Tensor
+    boxes: Tensor
+    things: Tensor
+
+    def draw(self, rows: Tensor, alone: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) and the box (B, 4) of one of its things for each of ``rows`` (B,).
+
+        alone: (B,) bool, whose tokens are of that thing alone.
+        """
+        thing = (torch.rand(len(rows), generator=rng) * self.things[rows]).long()
+        wording = torch.randint(self.whole.shape[1], (len(rows),), generator=rng)
+        ids = torch.where(alone[:, None], self.alone[rows, thing], self.whole[rows, wording])
+        return ids, self.boxes[rows, thing]
+
+
+def text_tower(clip: CLIPModel) -> CLIPTextModelWithProjection:
+    """The dual encoder's text tower with its projection, a copy, in fp32."""
+    tower = CLIPTextModelWithProjection(clip.config.text_config)
+    known = clip.state_dict()
+    tower.load_state_dict({name: known[name].float() for name in tower.state_dict()})
+    return tower.float()
+
+
+def build_transformer(
+    recipe: TransformerRecipe, *, codes: int, grid: int, text_width: int, embedding: int
+) -> UVit2DModel:
+    """A new transformer for ``grid`` x ``grid`` codes; the token after the last code is the mask."""
+    return UVit2DModel(
+        hidden_size=recipe.width,
+        cond_embed_dim=embedding,
+        micro_cond_encode_dim=_ENCODED,
+        micro_cond_embed_dim=_ENCODED * len(MICRO_CONDITIONS),
+        encoder_hidden_size=text_width,
+        vocab_size=codes + 1,
+        codebook_size=codes,
+        in_channels=recipe.channels,
+        block_out_channels=recipe.channels,
+        num_res_blocks=recipe.blocks,
+        downsample=True,
+        upsample=True,
+        block_num_heads=recipe.heads,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=recipe.inner,
+        sample_size=grid,
+    )
+
+
+def draw_masks(count: int, grid: int, boxes: float, rng: torch.Generator) -> Tensor:
+    """Which codes are masked: (count, grid, grid) bool, at least one in each.
+
+    The share of masked codes is cos(u π/2), u even in 0 to 1 (MaskGIT's schedule); for a share ``boxes`` of
+    the rows, all of it inside a box of a fifth of the side or more.
+    """
+    shares = torch.cos(torch.rand(count, generator=rng) * math.pi / 2)
+    least = max(2, grid // 5)
+    sides = torch.randint(least, grid + 1, (count, 2), generator=rng)
+    start = (torch.rand(count, 2, generator=rng) * (grid - sides + 1)).long()
+    whole = torch.rand(count, generator=rng) >= boxes
+    return _masked(_windows(start, start + sides, grid) | whole.view(-1, 1, 1), shares, rng)
+
+
+def thing_masks(boxes: Tensor, grid: int, rng: torch.Generator) -> Tensor:
+    """As ``draw_masks``, each inside a box (B, 4) in shares of the sides: (B, grid, grid) bool.
+
+    The codes that a box touches, and on each side by chance up to two more; of half of them all codes, which
+    is how an editor begins, of the others a share by MaskGIT's schedule.
+    """
+    margins = torch.randint(_MARGIN + 1, boxes.shape, generator=rng)
+    start = (boxes[:, :2] * grid).floor().long() - margins[:, :2]
+    end = (boxes[:, 2:] * grid).ceil().long() + margins[:, 2:]
+    shares = torch.cos(torch.rand(len(boxes), generator=rng) * math.pi / 2)
+    shares[torch.rand(len(boxes), generator=rng) < 0.5] = 1.0
+    return _masked(_windows(start, end, grid), shares, rng)
+
+
+def _windows(start: Tensor, end: Tensor, grid: int) -> Tensor:
+    """Boxes from ``start`` to ``end``, (B, 2) each, x and y, the ends exclusive: (B, grid, grid) bool."""
+    places = torch.arange(grid)
+    across, down = ((places >= start[:, k, None]) & (places < end[:, k, None]) for k in (0, 1))
+    return down[:, :, None] & across[:, None, :]
+
+
+def _masked(windows: Tensor, shares: Tensor, rng: torch.Generator) -> Tensor:
+    """A share (B,) of the codes inside each window (B, h, w), at least one: (B, h, w) bool."""
+    order = torch.rand(windows.shape, generator=rng).masked_fill(~windows, 2.0).flatten(1)
+    masked = (shares * windows.flatten(1).sum(1)).ceil().long().clamp(min=1)
+    ranks = order.argsort(dim=1).argsort(dim=1)
+    return (ranks < masked[:, None]).view_as(windows)
+
+
+class _Pair(nn.Module):
+    """The two models that are trained, as one module."""
+
+    def __init__(self, transformer: UVit2DModel, text_encoder: CLIPTextModelWithProjection) -> None:
+        super().__init__()
+        self.transformer, self.text_encoder = transformer, text_encoder
+
+    def forward(self, tokens: Tensor, ids: Tensor, micro: Tensor) -> Tensor:
+        """Logits (B, codes, h, w), conditioned as AmusedPipeline does it."""
+        text = self.text_encoder(input_ids=ids, output_hidden_states=True)
+        return self.transformer(
+            tokens,
+            encoder_hidden_states=text.hidden_states[-2],
+            pooled_text_emb=text.text_embeds,
+            micro_conds=micro,
+        )
+
+
+def _micro_conditions(count: int, rng: torch.Generator) -> Tensor:
+    """(count, 5): half of the rows the usual numbers, half others, so that they come to mean little."""
+    usual = torch.tensor(MICRO_CONDITIONS).expand(count, -1)
+    other = torch.rand(count, 5, generator=rng) * torch.tensor([512.0, 512.0, 64.0, 64.0, 10.0])
+    return torch.where(torch.rand(count, 1, generator=rng) < 0.5, usual, other.round())
+
+
+def train_transformer(
+    codes: Tensor,
+    captions: Captions,
+    clip: CLIPModel,
+    recipe: TransformerRecipe,
+    checkpoint: Path,
+    out: Path,
+    *,
+    codebook: int,
+    tokenizer: Path,
+    seed: int,
+    report: Report,
+) -> None:
+    """Train, going on from ``checkpoint`` when it exists; worker 0 writes into ``out`` at every checkpoint.
+
+    Args:
+        codes: (N, h, h) of the training pictures. captions: theirs.
+        clip: whose text tower the text encoder starts as.
+        codebook: how many codes there are. tokenizer: the folder to copy it from.
+    """
+    torch.manual_seed(seed)
+    text_encoder = text_tower(clip)
+    transformer = build_transformer(
+        recipe,
+        codes=codebook,
+        grid=codes.shape[-1],
+        text_width=int(text_encoder.config.hidden_size),
+        embedding=int(text_encoder.config.projection_dim),
+    )
+    # On a CPU, faster backward than the fused kernels.
+    transformer.set_attn_processor(AttnProcessor())
+    text_encoder.set_attn_implementation("eager")
+    pair = _Pair(transformer, text_encoder).train().requires_grad_(True)
+    predict: Callable[..., Any] | None = None
+
+    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        nonlocal predict
+        if predict is None:
+            predict = compiled(pair, steps=recipe.steps - state.step)
+        count = recipe.batch
+        rows = torch.randint(len(codes), (count,), generator=rng)
+        grid, of_thing = codes.shape[-1], torch.rand(count, generator=rng) < recipe.things
+        alone = of_thing & (torch.rand(count, generator=rng) < 0.5)
+        ids, boxes = captions.draw(rows, alone, rng)
+        ids[torch.rand(count, generator=rng) < recipe.dropout] = captions.empty
+        masks = torch.where(
+            of_thing.view(-1, 1, 1),
+            thing_masks(boxes, grid, rng),
+            draw_masks(count, grid, recipe.boxes, rng),
+        )
+        micro = _micro_conditions(count, rng)
+        rows, masks, micro, ids = share(rows), share(masks), share(micro), share(ids)
+        truth = codes[rows].long()
+        tokens = torch.where(masks, codebook, truth)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = predict(tokens, ids, micro)
+        guesses, wanted = logits.float().permute(0, 2, 3, 1)[masks], truth[masks]
+        # Labels as they are: codes are drawn from these chances, and smoothed ones would give noise a share.
+        loss = F.cross_entropy(guesses, wanted)
+        right = (guesses.detach().argmax(1) == wanted).float().mean()
+        return loss, f"masked codes right {right.item():.1%}"
+
+    def snapshot(trained: nn.Module) -> None:
+        write_half(trained.transformer, out / "transformer")
+        write_half(trained.text_encoder, out / "text_encoder")
+        AmusedScheduler(mask_token_id=codebook).save_pretrained(out / "scheduler")
+        write_amused_index(out, tokenizer)
+
+    fit(
+        "transformer",
+        pair,
+        loss_of,
+        recipe,
+        checkpoint,
+        seed=seed,
+        report=report,
+        report_steps=50,
+        save_steps=recipe.save_steps,
+        snapshot=snapshot,
+    )
+    if rank() == 0:
+        report(f"transformer: written to {out}")

@@ -1,0 +1,96 @@
+"""Writing the regions' models in the layouts of transformers and diffusers, weights in fp16."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import CLIPModel, ViTModel
+
+from ....locinv_core.backbones.diffusers_folder import quiet_loading
+
+__all__ = ["copy_tokenizer", "write_amused_index", "write_clip", "write_half", "write_vit"]
+
+_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+_HALF = [0.5, 0.5, 0.5]
+
+
+def write_half(model: Any, folder: Path) -> None:
+    """Write a transformers or diffusers model, as it is in fp16; the model itself stays as it was."""
+    with quiet_loading():
+        copy.deepcopy(model).half().save_pretrained(folder, safe_serialization=True)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy a CLIP tokenizer's files.
+
+    Raises:
+        ValueError: when ``source`` lacks one of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _TOKENIZER_FILES:
+        if not (source / name).is_file():
+            raise ValueError(f"tokenizer: {source} has no {name}; train that stage first")
+        if source.resolve() != folder.resolve():
+            shutil.copyfile(source / name, folder / name)
+
+
+def write_clip(model: CLIPModel, tokenizer: Path, folder: Path) -> None:
+    """Write a CLIPModel, its tokenizer, and how its pictures are prepared, all in one folder."""
+    write_half(model, folder)
+    copy_tokenizer(tokenizer, folder)
+    side = int(model.config.vision_config.image_size)
+    _write_preprocessor(
+        folder,
+        {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": {"shortest_edge": side},
+            "do_center_crop": True,
+            "crop_size": {"height": side, "width": side},
+        },
+    )
+
+
+def write_vit(model: ViTModel, folder: Path) -> None:
+    """Write a ViTModel and how its pictures are prepared."""
+    write_half(model, folder)
+    side = int(model.config.image_size)
+    _write_preprocessor(
+        folder,
+        {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": {"height": side, "width": side},
+        },
+    )
+
+
+def _write_preprocessor(folder: Path, settings: dict[str, object]) -> None:
+    common: dict[str, object] = {
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": _HALF,
+        "image_std": _HALF,
+        "resample": 3,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | common, indent=2) + "\n")
+
+
+def write_amused_index(folder: Path, tokenizer: Path) -> None:
+    """Copy the tokenizer and write ``model_index.json``, by which diffusers knows an AmusedPipeline."""
+    copy_tokenizer(tokenizer, folder / "tokenizer")
+    index = {
+        "_class_name": "AmusedPipeline",
+        "scheduler": ["diffusers", "AmusedScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "transformer": ["diffusers", "UVit2DModel"],
+        "vqvae": ["diffusers", "VQModel"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

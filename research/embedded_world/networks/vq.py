@@ -1,0 +1,177 @@
+"""Training the embedded autoencoder with a codebook (VQ-VAE): pictures to codes at an eighth of the side.
+
+Pictures go in and come out in [0, 1], as aMUSEd's do. It learns at first without its codebook; then the
+codebook is made from the latents by k-means, and codes that nothing uses are moved to where latents lie, so
+that none is lost from the start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import VQModel
+from torch import Tensor
+
+from ..scenes.views import look, mirrored
+from ..training.fitting import Report, fit
+from ..training.regions_recipe import VqRecipe
+from ..training.state import TrainingState
+from ..training.workers import rank, share
+from .exporting import write_half
+
+__all__ = ["build_vq", "decode_codes", "encode_codes", "k_means", "reconstructed", "train_vq", "vq_loss"]
+
+
+def build_vq(recipe: VqRecipe) -> VQModel:
+    """A new autoencoder of the recipe's shape."""
+    levels = len(recipe.channels)
+    return VQModel(
+        block_out_channels=recipe.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        latent_channels=recipe.latents,
+        num_vq_embeddings=recipe.codes,
+        norm_num_groups=recipe.groups,
+        mid_block_add_attention=False,
+        lookup_from_codebook=True,
+        sample_size=128,
+    )
+
+
+def vq_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
+    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences); (B, 3, H, W) in [0, 1]."""
+    error = decoded - target
+    return (
+        error.abs().mean()
+        + error.square().mean()
+        + edges * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean())
+    )
+
+
+def k_means(points: Tensor, count: int, rng: torch.Generator, *, rounds: int = 10) -> Tensor:
+    """``count`` centres (count, d) of points (N, d), by Lloyd's iterations from random points."""
+    picked = torch.randperm(len(points), generator=rng)[:count]
+    if len(picked) < count:
+        picked = torch.randint(len(points), (count,), generator=rng)
+    centres = points[picked].clone()
+    for _ in range(rounds):
+        nearest = torch.cdist(points, centres).argmin(dim=1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        sizes = torch.bincount(nearest, minlength=count)
+        found = sizes > 0
+        centres[found] = sums[found] / sizes[found, None]
+    return centres
+
+
+@torch.no_grad()
+def _latents(model: VQModel, pictures: Tensor) -> Tensor:
+    """All latents of pictures (B, 3, H, W) uint8 as points (B * h * w, d)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = model.encode(pictures.float() / 255).latents
+    return latents.float().permute(0, 2, 3, 1).flatten(0, 2)
+
+
+@torch.no_grad()
+def _renew(model: VQModel, state: TrainingState, pictures: Tensor, rng: torch.Generator, fresh: bool) -> int:
+    """Make the codebook anew, or only move the codes that no latent of ``pictures`` is nearest to.
+
+    Every worker does the same, from the same numbers. Returns how many codes were in use before.
+    """
+    points = _latents(model, pictures)
+    book, kept = (
+        model.quantize.embedding.weight,
+        state.average.tensors["quantize.embedding.weight"],
+    )
+    used = torch.bincount(torch.cdist(points, book).argmin(dim=1), minlength=len(book)) > 0
+    if fresh:
+        book.copy_(k_means(points, len(book), rng))
+        kept.copy_(book)
+    elif not bool(used.all()):
+        lost = int((~used).sum())
+        book[~used] = points[torch.randint(len(points), (lost,), generator=rng)]
+        kept[~used] = book[~used]
+    return int(used.sum())
+
+
+def train_vq(
+    pictures: Tensor, recipe: VqRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report
+) -> None:
+    """Train on pictures (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists.
+
+    Worker 0 writes the averaged model into ``out`` at every checkpoint.
+    """
+    torch.manual_seed(seed)
+    model = build_vq(recipe).train()
+    in_use = 0
+
+    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        nonlocal in_use
+        rows = torch.randint(len(pictures), (recipe.batch,), generator=rng)
+        span = torch.tensor([pictures.shape[-1], pictures.shape[-2]]) - recipe.crop
+        corner = (torch.rand(recipe.batch, 2, generator=rng) * (span + 1)).floor()
+        mirror = torch.rand(recipe.batch, generator=rng) < 0.5
+        quantized = state.step >= recipe.free_steps
+        since = state.step - recipe.free_steps
+        settled = state.step > recipe.settle * recipe.steps
+        if quantized and since % recipe.renew_steps == 0 and (since == 0 or not settled):
+            probe = torch.randint(len(pictures), (recipe.probe,), generator=rng)
+            in_use = _renew(model, state, pictures[probe], rng, fresh=since == 0)
+        windows = share(torch.cat([corner, corner + recipe.crop], dim=1))
+        seen = look(pictures[share(rows)], windows, recipe.crop)
+        target = mirrored(seen, share(mirror))
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = model.encode(target).latents
+        latents, commitment = latents.float(), torch.zeros(())
+        if quantized:
+            latents, commitment, _ = model.quantize(latents)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = model.decoder(model.post_quant_conv(latents)).float()
+        loss = vq_loss(decoded, target, recipe.edges) + recipe.commitment * commitment
+        psnr = -10 * torch.log10(F.mse_loss(decoded.detach(), target))
+        figures = f"crop PSNR {psnr.item():.2f} quantizer {commitment.item():.4f}"
+        return loss, f"{figures} codes in use {in_use}"
+
+    fit(
+        "vq",
+        model,
+        loss_of,
+        recipe,
+        checkpoint,
+        seed=seed,
+        report=report,
+        report_steps=50,
+        save_steps=recipe.save_steps,
+        snapshot=lambda trained: write_half(trained, out),
+    )
+    if rank() == 0:
+        report(f"vq: written to {out}")
+
+
+@torch.no_grad()
+def encode_codes(model: VQModel, pictures: Tensor, *, batch: int = 32) -> Tensor:
+    """The codes (N, h, w) int64 of pictures (N, 3, H, W) uint8."""
+    codes = []
+    for part in pictures.split(batch):
+        latents = model.encode(part.to(model.dtype) / 255).latents
+        _, _, (_, _, nearest) = model.quantize(latents)
+        codes.append(nearest.view(len(part), *latents.shape[-2:]))
+    return torch.cat(codes)
+
+
+@torch.no_grad()
+def decode_codes(model: VQModel, codes: Tensor, *, batch: int = 32) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] of codes (N, h, w)."""
+    pictures = []
+    for part in codes.split(batch):
+        shape = (*part.shape, int(model.config.latent_channels))
+        decoded = model.decode(part, force_not_quantize=True, shape=shape).sample
+        pictures.append(decoded.float().clamp(0, 1))
+    return torch.cat(pictures)
+
+
+def reconstructed(model: VQModel, pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) uint8 through their codes and back: (N, 3, H, W) in [0, 1]."""
+    return decode_codes(model, encode_codes(model, pictures))

@@ -1,0 +1,1 @@
+"""Scenes: what is drawn, with captions, exact masks and true edits."""

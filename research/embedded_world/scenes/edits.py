@@ -1,0 +1,91 @@
+"""Edits of a scene whose true outcome is known, because the edited scene can be drawn as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from .backgrounds import place_phrase
+from .object_shapes import NOUNS
+from .palette import COLOURS
+from .spec import SceneObject, SceneSpec, with_article
+
+EditKind = Literal["swap", "attribute"]
+
+_EDIT_STREAM: Final = 3
+_OTHER_PATTERN: Final = {"striped": "dotted", "dotted": "striped"}
+_TO_WOOD, _TO_PATTERN = 0.3, 0.5
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One word of a scene's caption changed for another.
+
+    Attributes:
+        kind: "swap" changes the noun, "attribute" the colour, the material, or the pattern.
+        index: which of the scene's objects.
+        source_word, target_word: "cat" and "fox", or "red" and "wooden".
+        phrase, target_phrase: the object's phrase before and after: "red cat", "red fox".
+    """
+
+    kind: EditKind
+    index: int
+    source_word: str
+    target_word: str
+    phrase: str
+    target_phrase: str
+
+    def wish(self, background: str) -> str:
+        """What is to be drawn, in its place and without its company: "a red fox on the beach"."""
+        return f"{with_article(self.target_phrase)} {place_phrase(background)}"
+
+
+def sample_edit(spec: SceneSpec, seed: int, kind: EditKind | None = None) -> tuple[Edit, SceneSpec]:
+    """An edit of one object, and the scene after it: everything but that object's look stays.
+
+    The new noun or adjective is none that another object of the scene has.
+
+    Args:
+        spec: the scene to edit.
+        seed: at least 0; the same scene, seed and kind give the same edit.
+        kind: either kind, with equal chances, where left out.
+
+    Raises:
+        ValueError: for a negative seed or an unknown kind.
+    """
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}, needs 0 or more")
+    if kind not in (None, "swap", "attribute"):
+        raise ValueError(f"kind: got {kind!r}, needs 'swap' or 'attribute'")
+    rng = np.random.default_rng((spec.seed, seed, _EDIT_STREAM))
+    coin = rng.random() < 0.5
+    index = int(rng.integers(len(spec.objects)))
+    chosen: EditKind = kind or ("swap" if coin else "attribute")
+    before = spec.objects[index]
+    if chosen == "swap":
+        taken = {thing.noun for thing in spec.objects}
+        after = replace(before, noun=str(rng.choice([noun for noun in NOUNS if noun not in taken])))
+        words = before.noun, after.noun
+    else:
+        after = _new_look(before, {thing.adjective for thing in spec.objects}, rng)
+        same_colour = before.adjective == after.adjective
+        words = (before.material, after.material) if same_colour else (before.adjective, after.adjective)
+    edited = replace(
+        spec, objects=tuple(after if k == index else thing for k, thing in enumerate(spec.objects))
+    )
+    return Edit(chosen, index, *words, before.phrase, after.phrase), edited
+
+
+def _new_look(thing: SceneObject, taken: set[str], rng: Generator) -> SceneObject:
+    to_wood, to_pattern = rng.random() < _TO_WOOD, rng.random() < _TO_PATTERN
+    colour = str(rng.choice([name for name in COLOURS if name not in taken]))
+    if thing.material in _OTHER_PATTERN:
+        if to_pattern:
+            return replace(thing, material=_OTHER_PATTERN[thing.material])
+        return replace(thing, colour=colour)
+    if thing.material == "plain" and to_wood and "wooden" not in taken:
+        return replace(thing, colour=None, material="wooden")
+    return replace(thing, colour=colour, material="plain")

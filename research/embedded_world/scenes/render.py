@@ -1,0 +1,169 @@
+"""Drawing a scene: places, soft shadows, and shaded objects with their exact masks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from .backgrounds import paint_background
+from .materials import surface
+from .object_shapes import shapes
+from .palette import MAIN, SHINE, outline_colour, role_colour
+
+if TYPE_CHECKING:
+    from .spec import SceneObject, SceneSpec
+
+Plane = NDArray[np.float32]
+
+_FINE = 4  # samples a pixel, each way
+_MARGIN = 6  # pixels around an object's box, so that blurs see its surroundings
+_LEAST_COVER = 0.12  # a pixel with less of an object on it shows none
+_BACKGROUND_STREAM = 1
+
+
+@lru_cache(maxsize=256)
+def _blur_matrix(length: int, sigma: float) -> Plane:
+    """Gaussian weights (length, length): ``matrix @ signal`` blurs, with zeros beyond the ends."""
+    offset = np.arange(length)[:, None] - np.arange(length)[None]
+    kernel = np.exp(-0.5 * (offset / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    return kernel.astype(np.float32)
+
+
+def _blur(plane: Plane, sigma: float) -> Plane:
+    rows, columns = _blur_matrix(plane.shape[0], sigma), _blur_matrix(plane.shape[1], sigma)
+    blurred: Plane = (rows @ plane @ columns).astype(np.float32, copy=False)
+    return blurred
+
+
+def _coverage(thing: SceneObject, width: int, height: int) -> dict[tuple[int, int], Plane]:
+    """How much of each pixel every (part, role) of the drawing covers, 0..1, hidden parts left out."""
+    fine = Image.new("L", ((width + 2 * _MARGIN) * _FINE, (height + 2 * _MARGIN) * _FINE), 0)
+    draw = ImageDraw.Draw(fine)
+    for shape in shapes(thing.noun):
+        points = 1 - shape.points if thing.mirrored else shape.points
+        x = (points[:, 0] * width + _MARGIN) * _FINE
+        y = (shape.points[:, 1] * height + _MARGIN) * _FINE
+        draw.polygon(np.stack([x, y], axis=1).ravel().tolist(), fill=1 + shape.part * 16 + shape.role)
+    labels = np.asarray(fine)
+    cover = {}
+    for label in sorted({1 + shape.part * 16 + shape.role for shape in shapes(thing.noun)}):
+        reduced = Image.fromarray((labels == label).view(np.uint8) * np.uint8(255)).reduce(_FINE)
+        cover[divmod(label - 1, 16)] = np.asarray(reduced, dtype=np.float32) / np.float32(255)
+    return cover
+
+
+def _shading(part: Plane, scale: float) -> tuple[Plane, Plane]:
+    """Relief of a rounded body lit from the upper left, about -1..1, and its own soft edge, 0..1."""
+    body = 0.77 * _blur(part, 2.2 * scale) + 3.25 * _blur(part, 5.0 * scale)
+    body *= 2.5 * scale
+    relief = np.zeros_like(part)
+    relief[:, 1:-1] = 0.275 * (body[:, 2:] - body[:, :-2])
+    relief[1:-1] += 0.415 * (body[2:] - body[:-2])
+    edge = np.clip((0.80 - _blur(part, 0.9 * scale)) / 0.35, 0, 1).astype(np.float32)
+    return relief, edge
+
+
+def draw_object(thing: SceneObject, size: int) -> tuple[tuple[int, int, int, int], Plane, Plane]:
+    """One object, on its own.
+
+    Returns:
+        The window (x0, y0, x1, y1) that it is drawn in, which may reach beyond the picture, its colours
+        (h, w, 3) in [0, 1], and how much it covers of each pixel, (h, w) in [0, 1].
+    """
+    scale = size / 128
+    x0, y0, x1, y1 = (round(edge * scale) for edge in thing.box)
+    cover = _coverage(thing, x1 - x0, y1 - y0)
+    total: Plane = np.minimum(np.sum(list(cover.values()), axis=0), 1).astype(np.float32)
+    height, width = total.shape
+    name = "wooden" if thing.colour is None else thing.colour
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    across, down = (columns + 0.5 - width / 2) / scale, (rows + 0.5 - height / 2) / scale
+
+    patterned = thing.material in ("striped", "dotted")  # a shine would break the pattern
+
+    gradient = 1.06 - 0.22 * (0.35 * across / (width / scale) + 0.65 * down / (height / scale) + 0.5)
+    colours = np.zeros((height, width, 3), dtype=np.float32)
+    outline = outline_colour(name)
+    lines = np.zeros_like(total)
+    for part in sorted({part for part, _ in cover}):
+        body: Plane = np.sum([plane for (owner, _), plane in cover.items() if owner == part], axis=0)
+        relief, edge = _shading(body, scale)
+        lines += 0.45 * edge * body
+        light = gradient + 0.34 * np.minimum(relief, 0) + 0.10 * np.maximum(relief, 0)
+        gleam = np.clip(relief - 0.25, 0, 1) * 0.5
+        for (owner, role), plane in cover.items():
+            if owner != part:
+                continue
+            flat: Plane = role_colour(role, name)
+            if role == MAIN or (role == SHINE and patterned):
+                flat = surface(thing.material, thing.colour, across, down, 1.0 / scale)
+            lit = flat * (np.float32(1) if role == SHINE and not patterned else light[..., None])
+            lit = lit + (1 - lit) * gleam[..., None]
+            colours += lit * plane[..., None]
+    colours /= np.maximum(total, 1e-4)[..., None]
+    rim = np.clip((0.90 - _blur(total, 0.95 * scale)) / 0.36, 0, 1)
+    line = np.clip(np.maximum(lines, rim * 0.92), 0, 1)[..., None]
+    colours += (outline - colours) * line
+    total = np.where(total < _LEAST_COVER, np.float32(0), total)
+    window = (x0 - _MARGIN, y0 - _MARGIN, x1 + _MARGIN, y1 + _MARGIN)
+    return window, np.clip(colours, 0, 1).astype(np.float32), total
+
+
+def _shadow(picture: Plane, box: tuple[int, int, int, int]) -> None:
+    """Darken the ground under a box, softly; it depends on the box alone, so a swap leaves it as it is."""
+    size = picture.shape[0]
+    x0, _, x1, y1 = (edge * size / 128 for edge in box)
+    centre = np.arange(size, dtype=np.float32) + 0.5
+    dx = (centre - (0.54 * x1 + 0.46 * x0)) / (0.52 * (x1 - x0))
+    dy = (centre - (y1 - 1.5 * size / 128)) / (0.10 * (x1 - x0))
+    depth = np.exp(-1.3 * (dx[None] ** 2 + dy[:, None] ** 2) ** 1.3).astype(np.float32)
+    shade = np.asarray((0.62, 0.56, 0.46), dtype=np.float32)
+    picture *= 1 - shade * depth[..., None] * 0.85
+
+
+def render(spec: SceneSpec, size: int = 128) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
+    """Draw a scene.
+
+    Args:
+        spec: what to draw.
+        size: side of the picture in pixels, a multiple of 8, at least 32.
+
+    Returns:
+        The picture, uint8 (size, size, 3), and for each object the pixels where it shows, bool (size, size).
+
+    Raises:
+        ValueError: for a size that the models cannot take.
+    """
+    if size < 32 or size % 8:
+        raise ValueError(f"size: got {size}, needs a multiple of 8, at least 32")
+    picture = paint_background(spec.background, np.random.default_rng((spec.seed, _BACKGROUND_STREAM)), size)
+    for thing in spec.objects:
+        _shadow(picture, thing.box)
+    masks = []
+    for thing in spec.objects:
+        window, colours, cover = draw_object(thing, size)
+        x0, y0, x1, y1 = window
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size), min(y1, size)
+        inside = np.s_[top - y0 : bottom - y0, left - x0 : right - x0]
+        patch = picture[top:bottom, left:right]
+        patch += (colours[inside] - patch) * cover[inside][..., None]
+        mask = np.zeros((size, size), dtype=bool)
+        mask[top:bottom, left:right] = cover[inside] > 0
+        masks.append(mask)
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), masks
+
+
+def tight_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The smallest box (x0, y0, x1, y1), x1 and y1 exclusive, around the true pixels of ``mask`` (H, W).
+
+    Raises:
+        ValueError: for a mask with no true pixel.
+    """
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        raise ValueError("mask: is empty, needs at least one pixel")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

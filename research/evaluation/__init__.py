@@ -1,0 +1,1 @@
+"""The evaluation: data sets, metrics, execution, report, ablation, user study."""

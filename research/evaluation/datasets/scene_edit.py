@@ -1,0 +1,196 @@
+"""Scene-Edit: the counterpart of COCO-Edit (LocInv, Table 3) in the embedded world, where every picture comes
+with exact masks and with its true edited picture; and edits of attributes, for which there are no pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from ....locinv_core.imaging.io import save_png
+from ...embedded_world.scenes.render import render, tight_box
+from ...embedded_world.scenes.spec import (
+    COLOURS,
+    HELD_OUT_SEED,
+    MATERIALS,
+    SceneObject,
+    SceneSpec,
+    caption,
+    sample_scene,
+)
+from .dataset import Dataset, Item, Place
+from .search_prompts import SearchPrompt, table
+
+FIRST_SCENE: Final = 100_000
+"""Held-out scenes below are those on which settings were chosen."""
+ATTRIBUTE_COUNT: Final = 20
+_CAST_STREAM: Final = 4
+
+SWAPS: Final[tuple[SearchPrompt, ...]] = (
+    *table(
+        "single-object",
+        [
+            ("balloon", "balloon", "heart", 25),
+            ("fox", "fox", "cat", 22),
+            ("boat", "boat", "car", 17),
+            ("cat", "cat", "rabbit", 22),
+            ("tree", "tree", "mushroom", 46),
+            ("star", "star", "heart", 37),
+            ("bird", "bird", "fish", 45),
+        ],
+    ),
+    *table(
+        "multi-object",
+        [
+            ("apple cup", "apple", "heart", 2),
+            ("house cat", "cat", "fox", 31),
+            ("cat rabbit", "rabbit", "fox", 37),
+            ("fox balloon", "fox", "cat", 25),
+            ("flower tree", "flower", "mushroom", 2),
+            ("boat rabbit tree", "rabbit", "cat", 4),
+        ],
+    ),
+)
+"""Each stands for the row of Table 3 in the same place, and has that row's count."""
+
+ATTRIBUTES: Final[tuple[SearchPrompt, ...]] = table(
+    "attribute",
+    [
+        ("car", "red", "blue", None),
+        ("house", "white", "wooden", None),
+        ("fish", "striped", "dotted", None),
+        ("apple cup", "green", "red", None),
+        ("flower rabbit", "yellow", "purple", None),
+        ("boat bird", "wooden", "pink", None),
+    ],
+)
+"""The first noun is the one whose look changes."""
+
+SCENE_EDIT: Final = (*SWAPS, *ATTRIBUTES)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A scene before and after its edit, and the number of the thing that the edit changes."""
+
+    before: SceneSpec
+    after: SceneSpec
+    index: int
+
+
+def build_scene_edit(
+    folder: Path, *, count: int | None = None, seed: int = 0, size: int = 128
+) -> tuple[Dataset, dict[SearchPrompt, int]]:
+    """Draw the pictures, masks and true edited pictures into `folder`, and return the data set and counts.
+
+    Every item is a held-out scene of its own: place, colours, materials and layout follow from its seed, and
+    its things are the search prompt's. The same arguments give the same files. The items go round by round
+    through the prompts, so that the first N of them are of every kind.
+
+    folder: exists, empty. count: pictures a prompt; None takes the paper's counts, and 20 for attributes.
+    seed: another draw, at least 0. size: side of the pictures, a multiple of 8, at least 64.
+    Raises ValueError for an argument out of its range, before anything is written.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"count: got {count}, needs 1 or more")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}, needs 0 or more")
+    if size < 64 or size % 8:
+        raise ValueError(f"size: got {size}, needs a multiple of 8, at least 64")
+    counts = {prompt: count or prompt.paper_count or ATTRIBUTE_COUNT for prompt in SCENE_EDIT}
+    for name in ("images", "masks", "changes", "edited"):
+        (folder / name).mkdir()
+    first = HELD_OUT_SEED + FIRST_SCENE * (seed + 1)
+    items = [
+        _write(folder, prompt, number, _cast(prompt, first + serial), size)
+        for serial, (prompt, number) in enumerate(_rounds(counts))
+    ]
+    return Dataset("Scene-Edit", tuple(items), folder), counts
+
+
+def _rounds(counts: Mapping[SearchPrompt, int]) -> Iterator[tuple[SearchPrompt, int]]:
+    """The first picture of every prompt, then the second …"""
+    for number in range(max(counts.values())):
+        yield from ((prompt, number) for prompt, count in counts.items() if number < count)
+
+
+def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
+    """The scene of a held-out seed, played by the prompt's things in an order that the seed gives."""
+    rng = np.random.default_rng((seed, _CAST_STREAM))
+    scene = sample_scene(seed, objects=len(prompt.nouns))
+    nouns = [prompt.nouns[number] for number in rng.permutation(len(prompt.nouns))]
+    things = [replace(thing, noun=noun) for thing, noun in zip(scene.objects, nouns, strict=True)]
+    if prompt.group == "attribute":
+        index = nouns.index(prompt.nouns[0])
+        things, changed = _dressed(things, index, prompt, rng)
+    else:
+        index = nouns.index(prompt.edited)
+        changed = replace(things[index], noun=prompt.becomes)
+    before = replace(scene, objects=tuple(things))
+    after = replace(before, objects=(*things[:index], changed, *things[index + 1 :]))
+    return _Pair(before, after, index)
+
+
+def _dressed(
+    things: list[SceneObject], index: int, prompt: SearchPrompt, rng: Generator
+) -> tuple[list[SceneObject], SceneObject]:
+    """The things with the look that the prompt asks for on thing `index` and on no other, and that thing
+    after the edit."""
+    looks = (prompt.edited, prompt.becomes)
+    own, *spare = (str(name) for name in rng.permutation([name for name in COLOURS if name not in looks]))
+    dressed = []
+    for number, thing in enumerate(things):
+        if number == index:
+            dressed.append(_with_look(thing, prompt.edited, own))
+        elif thing.adjective in (*looks, own):
+            dressed.append(_with_look(thing, spare.pop(), own))
+        else:
+            dressed.append(thing)
+    return dressed, _with_look(dressed[index], prompt.becomes, own)
+
+
+def _with_look(thing: SceneObject, look: str, own: str) -> SceneObject:
+    """The thing in a colour, in wood, or in a pattern of its `own` colour."""
+    if look == "wooden":
+        return replace(thing, colour=None, material=look)
+    if look in MATERIALS:
+        return replace(thing, colour=own, material=look)
+    return replace(thing, colour=look, material="plain")
+
+
+def _write(folder: Path, prompt: SearchPrompt, number: int, pair: _Pair, size: int) -> Item:
+    id = f"{prompt.slug}-{number:03d}"
+    picture, masks = render(pair.before, size)
+    truth, masks_after = render(pair.after, size)
+    nouns = [thing.noun for thing in pair.before.objects]
+    places = tuple(
+        Place(
+            noun,
+            _save(mask, folder / "masks" / f"{id}_{noun}.png"),
+            (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        )
+        for noun, mask, box in zip(nouns, masks, map(tight_box, masks), strict=True)
+    )
+    noun = nouns[pair.index]
+    return Item(
+        id=id,
+        image=save_png(picture, folder / "images" / f"{id}.png"),
+        source=caption(pair.before),
+        target=caption(pair.after),
+        task=prompt.task,
+        places=places,
+        edited=(noun,),
+        change=_save(masks[pair.index] | masks_after[pair.index], folder / "changes" / f"{id}.png"),
+        target_image=save_png(truth, folder / "edited" / f"{id}.png"),
+        bindings=((prompt.edited, noun),) if prompt.group == "attribute" else (),
+        instruction=prompt.instruction,
+    )
+
+
+def _save(mask: NDArray[np.bool_], path: Path) -> Path:
+    return save_png(mask.astype(np.uint8) * np.uint8(255), path)

@@ -1,0 +1,40 @@
+"""A contact sheet of a data set: of every task some items, with their true edit or the mask of the change."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from ....locinv_core.imaging.visualize import contact_sheet, mask_outline
+from .dataset import Dataset, Item
+
+
+def task_sheet(dataset: Dataset, per_task: int = 4) -> Image.Image:
+    """A row a task, in the order in which the tasks first appear; two cells an item.
+
+    The first cell is the picture, labelled with the source prompt; the second the true edited picture,
+    labelled with the target prompt, or else the picture with the outline of where the edit may show.
+    """
+    tasks: dict[str, list[Item]] = {}
+    for item in dataset.items:
+        tasks.setdefault(item.task, []).append(item)
+    cells = []
+    for items in tasks.values():
+        for number in range(per_task):
+            cells += _cells(items[number]) if number < len(items) else [("", _blank()), ("", _blank())]
+    return contact_sheet(cells, columns=2 * per_task)
+
+
+def _cells(item: Item) -> list[tuple[str, Image.Image]]:
+    from ....locinv_core.imaging.io import to_pil
+
+    opened = item.open()
+    picture = to_pil(opened.image)
+    if opened.target_image is not None:
+        second = to_pil(opened.target_image)
+    else:
+        second = mask_outline(picture, opened.change)
+    return [(f"{item.task}\n{item.source}", picture), (item.target, second)]
+
+
+def _blank() -> Image.Image:
+    return Image.new("RGB", (64, 64), "white")

@@ -1,0 +1,262 @@
+"""Doing a task: edit an item's picture by a method, measure the edit and the words' maps, count the cost."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.cost import Run
+from ...locinv_core.editing.prompt_to_prompt import edit as prompt_to_prompt
+from ...locinv_core.imaging.io import Framing, to_pil, to_uint8
+from ...locinv_core.imaging.metrics import iou_curve
+from ...locinv_core.imaging.padding import map_on_picture
+from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
+from ...locinv_core.localization.attention_maps import average_maps, maps_of_words
+from ...locinv_core.localization.priors import LocalizationPrior, from_boxes, from_masks, merge
+from ...locinv_core.text.prompt import parse_prompt
+from ...methods.ledits_pp import LeditsSettings, check_steps
+from ...methods.models import open_models
+from ...methods.presets import METHODS
+from ...methods.registry import EditTask, MethodModels, any_method_named, edit_by_method
+from .datasets.dataset import Item, OpenItem
+from .execution.work_items import Outcome, Task, Variant
+from .metrics.suite import MetricSuite
+
+PriorKind = Literal["segment", "detection"]
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """The models that some variants need and the metrics to take, by name; picklable.
+
+    model, inpaint, instruct, amused, clip, vit, device, dtype: as `open_models` takes them. metrics: names of
+    METRICS. judge_clip, judge_dino, judge_lpips: the weights that edits are measured with.
+    """
+
+    variants: tuple[Variant, ...]
+    metrics: tuple[str, ...]
+    models: Mapping[str, Any] = field(default_factory=dict)
+    judge_clip: str | None = "embedded"
+    judge_dino: str | None = "embedded"
+    judge_lpips: str | None = None
+
+    def open(self) -> Evaluator:
+        """Open everything. Raises ValueError for an unknown method or metric, settings that a method does not
+        take, steps that a model does not have, and weights that are missing or not given."""
+        made = [
+            any_method_named(variant.method).settings(**variant.settings["method"])
+            for variant in self.variants
+        ]
+        names = [variant.method for variant in self.variants]
+        models = open_models(names, **self.models)
+        device = next((part.device for part in _networks(models)), torch.device("cpu"))
+        suite = MetricSuite(
+            self.metrics,
+            device=device,
+            clip=self.judge_clip,
+            dino=self.judge_dino,
+            lpips=self.judge_lpips,
+        )
+        for model in (models.model, models.inpaint, models.instruct):
+            for variant in self.variants:
+                steps = variant.settings["method"].get("steps")
+                if model is not None and steps is not None:
+                    model.schedule.timesteps(steps)
+        for settings in made:
+            if isinstance(settings, LeditsSettings):
+                _check_ledits_steps(models, settings)
+        return Evaluator(models, suite)
+
+
+class Evaluator:
+    """Edits and measures, and keeps what the variants of one item share: its pictures and its inversion."""
+
+    def __init__(self, models: MethodModels, suite: MetricSuite) -> None:
+        self.models = models
+        self.suite = suite
+        self._opened: OpenedItem | None = None
+
+    def fingerprint(self, variant: Variant) -> str:
+        """Of the model that the method edits with."""
+        needs = any_method_named(variant.method).needs
+        part = next((name for name in ("inpaint", "instruct") if name in needs), "model")
+        model = getattr(self.models, part)
+        if not isinstance(model, EditModel):
+            raise ValueError(f"method: {variant.method!r} wants a model, and none is open")
+        return model.fingerprint
+
+    def __call__(self, task: Task) -> Outcome:
+        """Edit, and measure the edit as its PNG has it. Raises whatever goes wrong."""
+        opened = self._open(task.item)
+        settings = task.variant.settings
+        torch.manual_seed(task.seed)
+        shared = None
+        if self.models.model is not None and task.variant.method in METHODS:
+            shared = opened.inversion(self.models.model, settings["method"]["steps"])
+        run = Run()
+        began = time.perf_counter()
+        made = edit_by_method(
+            task.variant.method,
+            self.models,
+            EditTask(
+                opened.files.image,
+                task.item.source,
+                task.item.target,
+                opened.prior(settings["prior"]),
+                mask=opened.files.place,
+                instruction=task.item.instruction,
+                bindings=() if settings["bindings"] == "none" else task.item.bindings or None,
+                inversion=None if shared is None else shared.inversion,
+            ),
+            settings=settings["method"],
+            seed=task.seed,
+            run=run,
+        )
+        seconds = time.perf_counter() - began
+        saved = to_uint8(made.edited)
+        metrics = self.suite(
+            saved.float() / 255,
+            opened.files.image,
+            opened.files.change,
+            place=opened.files.place,
+            source_text=task.item.source,
+            target_text=task.item.target,
+            target_image=opened.files.target_image,
+        )
+        words: Mapping[str, Mapping[str, Any]] = {}
+        if made.localized is not None and METHODS[task.variant.method].edit is prompt_to_prompt:
+            assert self.models.model is not None
+            words = opened.judge_maps(self.models.model, made.localized.inversion)
+        newly = shared is not None and shared.newly_made
+        return Outcome(
+            metrics,
+            words,
+            fe=run.total + (0.0 if shared is None else shared.fe),
+            fe_spent=run.total + (shared.fe if shared is not None and newly else 0.0),
+            seconds=seconds + (0.0 if shared is None else shared.seconds),
+            seconds_spent=seconds + (shared.seconds if shared is not None and newly else 0.0),
+            picture=png(made.edited),
+        )
+
+    def _open(self, item: Item) -> OpenedItem:
+        if self._opened is None or self._opened.item != item:
+            self._opened = None  # before the next is read: its memory
+            self._opened = OpenedItem(item, item.open())
+        return self._opened
+
+
+@dataclass(frozen=True)
+class SharedInversion:
+    """A DDIM inversion, what it cost, and whether it was made for the task that asked for it."""
+
+    inversion: Inversion
+    fe: float
+    seconds: float
+    newly_made: bool
+
+
+@dataclass
+class OpenedItem:
+    """An item's pictures, its inversions by their steps, and the maps of its words before any tuning."""
+
+    item: Item
+    files: OpenItem
+    _inversions: dict[int, SharedInversion] = field(default_factory=dict)
+    _plain: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the picture."""
+        height, width = self.files.image.shape[-2:]
+        return int(height), int(width)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that have a place."""
+        return tuple(place.word for place in self.item.places)
+
+    def prior(self, kind: PriorKind) -> LocalizationPrior | None:
+        """The words' places: masks where there are any (segment), or boxes alone (detection)."""
+        if not self.item.places:
+            return None
+        parts = []
+        for place in self.item.places:
+            if kind == "segment" and (place.mask is not None or place.runs is not None):
+                parts.append(from_masks({place.word: self.files.masks[place.word]}, size=self.size))
+            else:
+                parts.append(from_boxes({place.word: place.box}, self.size))
+        return merge(*parts)
+
+    def inversion(self, model: EditModel, steps: int) -> SharedInversion:
+        """The picture's DDIM inversion with its source prompt, made once for each number of steps."""
+        if steps in self._inversions:
+            return replace(self._inversions[steps], newly_made=False)
+        run = Run()
+        began = time.perf_counter()
+        source = parse_prompt(self.item.source, model.tokenizer)
+        parse_prompt(self.item.target, model.tokenizer)
+        latents = model.encode(self.framing(model).pad_image(self.files.image))
+        inversion = ddim_invert(model, latents, source, steps, run=run)
+        made = SharedInversion(inversion, run.total, time.perf_counter() - began, newly_made=True)
+        self._inversions[steps] = made
+        return made
+
+    def framing(self, model: EditModel) -> Framing:
+        """The picture in the frame that the model works at."""
+        return Framing.of(*self.size, model.size_multiple)
+
+    def judge_maps(self, model: EditModel, inversion: Inversion) -> dict[str, dict[str, Any]]:
+        """How well the maps of the placed words find their things, before and after tuning.
+
+        word -> iou_before and iou_after, the best over thresholds, and iou_curve, 19 numbers, after.
+        """
+        if not self.words:
+            return {}
+        if inversion.steps not in self._plain:
+            plain = model.encode_prompt(inversion.prompt.token_ids)
+            maps = average_maps(model, inversion, lambda i: plain)[0]
+            self._plain[inversion.steps] = maps_of_words(maps, inversion.prompt, self.words)
+        before = after = self._plain[inversion.steps]
+        if inversion.token_vectors is not None:
+            maps = average_maps(model, inversion, lambda i: inversion.context(model, i))[0]
+            after = maps_of_words(maps, inversion.prompt, self.words)
+        framing = self.framing(model)
+
+        def curve(word_map: Tensor, word: str) -> list[float]:
+            return iou_curve(map_on_picture(word_map, framing), self.files.masks[word]).tolist()
+
+        found = {}
+        for word in self.words:
+            untuned, tuned = curve(before[word], word), curve(after[word], word)
+            found[word] = {"iou_before": max(untuned), "iou_after": max(tuned), "iou_curve": tuned}
+        return found
+
+
+def png(image: Tensor) -> bytes:
+    """A picture (1, 3, H, W) in [0, 1] as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _check_ledits_steps(models: MethodModels, settings: LeditsSettings) -> None:
+    """Raise ValueError where LEDITS++'s schedule, which is longer than its steps, has more than the model."""
+    assert models.model is not None
+    try:
+        check_steps(models.model, settings)
+    except ValueError as error:
+        raise ValueError(
+            f"steps: got {settings.steps}, for which the schedule of 'ledits++' is too long ({error});"
+            " wants fewer"
+        ) from error
+
+
+def _networks(models: MethodModels) -> list[EditModel]:
+    return [part for part in (models.model, models.inpaint, models.instruct) if part is not None]

@@ -1,0 +1,1 @@
+"""Execution: work items, workers, a cluster."""

@@ -1,0 +1,236 @@
+"""The metrics of an edited picture, computed together, with the networks that they need opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ....region_core.encoders.clip import Guide, load_clip
+from ....region_core.encoders.vit import VisionFeatures, load_vit
+from .dino import SeenByVit, last_keys, see, similarity, structure_distance
+from .perceptual import PerceptualDistance, load_lpips
+from .pixels import blackened, limited_psnr, mse, ssim
+from .registry import metrics_of
+
+_WEIGHTS: Mapping[str, str] = {
+    "clip": "a CLIP: 'embedded', or a folder of transformers' layout such as clip-vit-large-patch14",
+    "dino": "a ViT: 'embedded', or a folder of transformers' layout such as dino-vitb8",
+    "lpips": "a backbone: a folder or file with torchvision's weights, such as"
+    " squeezenet1_1-b8a52dc0.safetensors",
+}
+
+Measure = Callable[[], float]
+Opened = TypeVar("Opened", Guide, VisionFeatures, PerceptualDistance)
+
+
+class MetricSuite:
+    """Some metrics, ready to measure edits.
+
+    names: of METRICS. clip, dino: "embedded", a folder, a hub name, or one that is open. lpips: a backbone's
+    file or its folder, or one that is open. Weights that no metric needs are not opened. Raises ValueError
+    for an unknown name, a metric whose weights are not given, and weights that cannot be had.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        device: torch.device | str = "cpu",
+        clip: str | Path | Guide | None = None,
+        dino: str | Path | VisionFeatures | None = None,
+        lpips: str | Path | PerceptualDistance | None = None,
+    ) -> None:
+        self.metrics = metrics_of(tuple(names))
+        given = {"clip": clip, "dino": dino, "lpips": lpips}
+        for metric in self.metrics:
+            for part in metric.needs:
+                if part in _WEIGHTS and given[part] is None:
+                    raise ValueError(
+                        f"metric {metric.name}: no {part} given, wants {_WEIGHTS[part]};"
+                        " or leave the metric out"
+                    )
+        needed = {part for metric in self.metrics for part in metric.needs}
+        self.device = torch.device(device)
+        # The cheapest to refuse is opened first.
+        self.lpips = _opened(lpips, load_lpips, "lpips" in needed, self.device)
+        self.dino = _opened(dino, load_vit, "dino" in needed, self.device)
+        self.clip = _opened(clip, load_clip, "clip" in needed, self.device)
+        if self.dino is not None:
+            last_keys(self.dino)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics' names, in the order given."""
+        return tuple(metric.name for metric in self.metrics)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        edited: Tensor,
+        source: Tensor,
+        change_mask: Tensor,
+        *,
+        source_text: str,
+        target_text: str,
+        target_image: Tensor | None = None,
+        place: Tensor | None = None,
+    ) -> dict[str, float | None]:
+        """The metrics of one edit, by name.
+
+        edited, source, target_image: (1, 3, H, W) in [0, 1], target_image being the true edited picture.
+        change_mask: (H, W) in [0, 1], 1 where the edit may show. place: the same form, 1 where the edit is to
+        be, if that is less, as for an item with `change_border`; None: the change mask.
+        A metric is None for what is not there to be measured: the background under a mask that covers
+        everything, the change under an empty one, the distance to an edited picture that is not known. Raises
+        ValueError for pictures or a mask of another shape, values outside 0 to 1 in a mask, and a text that
+        CLIP cannot read whole.
+        """
+        place = change_mask if place is None else place
+        _check(edited, source, {"change mask": change_mask, "place": place}, target_image)
+        source, change_mask, place = source.to(edited), change_mask.to(edited), place.to(edited)
+        target_image = None if target_image is None else target_image.to(edited)
+        there = {
+            "background": bool((change_mask < 1).any()),
+            "change": bool((change_mask > 0).any()),
+            "place": bool((place > 0).any()),
+            "target": target_image is not None,
+        }
+        measures = self._measures(edited, source, change_mask, place, source_text, target_text, target_image)
+        return {
+            metric.name: measures[metric.name]()
+            if all(there.get(need, True) for need in metric.needs)
+            else None
+            for metric in self.metrics
+        }
+
+    def _measures(
+        self,
+        edited: Tensor,
+        source: Tensor,
+        mask: Tensor,
+        place: Tensor,
+        source_text: str,
+        target_text: str,
+        target: Tensor | None,
+    ) -> Mapping[str, Measure]:
+        """How each metric is measured on these pictures; what two of them need is computed once."""
+        pictures = {"": (edited, source), "_background": (blackened(edited, mask), blackened(source, mask))}
+        seen: dict[str, tuple[SeenByVit, SeenByVit]] = {}
+
+        def views(part: str) -> tuple[SeenByVit, SeenByVit]:
+            assert self.dino is not None
+            if part not in seen:
+                one, other = pictures[part]
+                seen[part] = see(self.dino, one), see(self.dino, other)
+            return seen[part]
+
+        def alike(part: str) -> float:
+            return similarity(*views(part))
+
+        def apart(part: str) -> float:
+            return structure_distance(*views(part))
+
+        def perceptual(a: Tensor, b: Tensor) -> float:
+            assert self.lpips is not None
+            return self.lpips(a, b)
+
+        def to_target(measure: Callable[[Tensor, Tensor], float]) -> float:
+            assert target is not None
+            return measure(edited, target)
+
+        measures: dict[str, Measure] = {
+            "clip_score": lambda: self._clip_score(edited, target_text, "target text"),
+            "clip_score_change": lambda: self._clip_score(edited * mask, target_text, "target text"),
+            "clip_score_source": lambda: self._clip_score(source, source_text, "source text"),
+            "psnr_target": lambda: to_target(limited_psnr),
+            "psnr_target_change": lambda: to_target(lambda a, b: limited_psnr(a, b, mask)),
+            "mse_target": lambda: to_target(mse),
+            "lpips_target": lambda: to_target(perceptual),
+            "success_target": lambda: to_target(lambda a, b: float(mse(a, b, mask) < mse(a, source, mask))),
+            "success_clip": lambda: self._reads_as(
+                cut_to(edited, place), {"target text": target_text, "source text": source_text}
+            ),
+        }
+        for part, pair in pictures.items():
+            measures |= {
+                f"psnr{part}": partial(limited_psnr, *pair),
+                f"ssim{part}": partial(ssim, *pair),
+                f"mse{part}": partial(mse, *pair),
+                f"lpips{part}": partial(perceptual, *pair),
+                f"dino_similarity{part}": partial(alike, part),
+                f"structure_distance{part}": partial(apart, part),
+            }
+        return measures
+
+    def _clip_score(self, image: Tensor, text: str, name: str) -> float:
+        """max(100 cos(E_I, E_T), 0) (Hessel et al. 2021, with torchmetrics' factor of 100 for their 2.5).
+
+        A picture that is not square is squeezed into CLIP's square, so that no edit is cropped away.
+        torchmetrics and DirectInversion resize the shorter side and crop to the middle, so that their scores
+        of such pictures differ; those of square pictures are the same.
+        """
+        assert self.clip is not None
+        image_vector = self.clip.encode_images(image)
+        text_vector = self.clip.encode_texts([text], name).to(image_vector)
+        return max(100 * float((image_vector * text_vector).sum()), 0.0)
+
+    def _reads_as(self, image: Tensor, texts: Mapping[str, str]) -> float:
+        """1 where CLIP puts the picture nearer to the first of two texts than to the second, else 0."""
+        assert self.clip is not None
+        image_vector = self.clip.encode_images(image)
+        vectors = torch.cat([self.clip.encode_texts([text], name) for name, text in texts.items()])
+        wanted, other = (vectors.to(image_vector) @ image_vector[0]).tolist()
+        return float(wanted > other)
+
+
+def cut_to(image: Tensor, mask: Tensor) -> Tensor:
+    """The part (1, 3, h, w) of `image` in the square around the mask (H, W), which is not empty.
+
+    The square has the longer side of the mask's box and its centre, as far as the picture has room.
+    """
+    spans = [along.nonzero() for along in (mask.amax(dim=1), mask.amax(dim=0))]
+    sides = [int(span.max() - span.min()) + 1 for span in spans]
+    for dim, span, side, room in zip((2, 3), spans, sides, mask.shape, strict=True):
+        wanted = min(max(sides), room)
+        start = min(max(int(span.min()) - (wanted - side) // 2, 0), room - wanted)
+        image = image.narrow(dim, start, wanted)
+    return image
+
+
+def _opened(
+    given: str | Path | Opened | None,
+    load: Callable[[str | Path, torch.device], Opened],
+    needed: bool,
+    device: torch.device,
+) -> Opened | None:
+    if not needed or given is None:
+        return None
+    if isinstance(given, str | Path):
+        return load(given, device)
+    return given
+
+
+def _check(edited: Tensor, source: Tensor, masks: Mapping[str, Tensor], target: Tensor | None) -> None:
+    if edited.ndim != 4 or edited.shape[:2] != (1, 3):
+        raise ValueError(f"edited: got the shape {tuple(edited.shape)}, wants (1, 3, H, W)")
+    for name, image in (("source", source), ("target image", target)):
+        if image is not None and image.shape != edited.shape:
+            raise ValueError(
+                f"{name}: got the shape {tuple(image.shape)}, wants that of the edited picture,"
+                f" {tuple(edited.shape)}"
+            )
+    for name, mask in masks.items():
+        if mask.shape != edited.shape[-2:]:
+            raise ValueError(
+                f"{name}: got the shape {tuple(mask.shape)}, wants the picture's {tuple(edited.shape[-2:])}"
+            )
+        if not bool(((mask >= 0) & (mask <= 1)).all()):
+            raise ValueError(f"{name}: it has values outside 0 to 1, wants 1 where the edit may show, else 0")
+    for name, image in (("edited", edited), ("source", source), ("target image", target)):
+        if image is not None and not bool(torch.isfinite(image).all()):
+            raise ValueError(f"{name}: it has values that are not finite, wants 0 to 1")

@@ -1,0 +1,1 @@
+"""The user study: pairs of edits judged in a browser."""

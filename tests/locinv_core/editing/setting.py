@@ -1,0 +1,17 @@
+"""The sizes and types that the tests of the edit share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pinpoint.locinv_core.editing.prompt_to_prompt import EditSettings
+from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
+from pinpoint.locinv_core.text.prompt import Prompt
+
+STEPS = 5
+SIDE = 16
+L = 77
+FREE = EditSettings(cross_replace=0.0, self_replace=0.0, blend="off")
+
+Parse = Callable[[str], Prompt]
+Invert = Callable[..., Inversion]

@@ -1,0 +1,149 @@
+"""Outlines by Segment Anything: what the library's own forward pass gives for the same boxes and points."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip("segment_anything", reason="the extra `locate` is not installed")
+
+from pinpoint.locinv_core.localization.prior_from_sam import (
+    Places,
+    _encoder_sizes,
+    boxes_of,
+    load_segment_anything,
+    prior_from_segment_anything,
+)
+from pinpoint.locinv_core.localization.priors import from_boxes, from_masks
+from pinpoint.tests.fixtures.tiny_editors import smooth_picture
+from pinpoint.tests.fixtures.tiny_locators import tiny_sam
+
+BOX = (10.0, 6.0, 40.0, 30.0)
+
+
+@pytest.fixture(name="sam", scope="module")
+def _sam():
+    return tiny_sam()
+
+
+def by_the_library(sam, image, *, several=False, **prompts):
+    """(the masks of the library's batched forward pass, how good it holds each of them to be)."""
+    pixels = (image[0] * 255).round()  # 64 pixels wide: its transform would leave it as it is
+    asked = {"image": pixels, "original_size": tuple(image.shape[-2:]), **prompts}
+    with torch.no_grad():
+        answer = sam([asked], multimask_output=several)[0]
+    return answer["masks"][0].float(), answer["iou_predictions"][0]
+
+
+def test_a_box_gives_the_library_s_outline(sam):
+    image = smooth_picture(48, 64)
+    wanted, _ = by_the_library(sam, image, boxes=torch.tensor([BOX]))
+    assert 0 < float(wanted.mean()) < 1
+    prior = prior_from_segment_anything(sam, image, {"Cat": Places(boxes=(BOX,))})
+    assert prior.words == ("cat",) and prior.kind == "segment"
+    assert torch.equal(prior.mask("cat"), wanted[0])
+
+
+def test_boxes_of_one_word_are_joined_and_words_are_apart(sam):
+    image, other = smooth_picture(), (30.0, 30.0, 60.0, 62.0)
+    first, second = (by_the_library(sam, image, boxes=torch.tensor([box]))[0][0] for box in (BOX, other))
+    prior = prior_from_segment_anything(
+        sam, image, {"cat": Places(boxes=(BOX, other)), "star": Places(boxes=(other,))}
+    )
+    assert torch.equal(prior.mask("cat"), torch.maximum(first, second))
+    assert torch.equal(prior.mask("star"), second)
+
+
+def test_a_single_point_gives_the_surest_of_three_outlines(sam):
+    image = smooth_picture()
+    points = {"point_coords": torch.tensor([[[20.0, 33.0]]]), "point_labels": torch.tensor([[1]])}
+    masks, sureness = by_the_library(sam, image, several=True, **points)
+    assert len(masks) == 3
+    prior = prior_from_segment_anything(sam, image, {"cat": Places(on=((20.0, 33.0),))})
+    assert torch.equal(prior.mask("cat"), masks[sureness.argmax()])
+
+
+def test_points_on_and_off_the_thing_and_a_box_are_asked_together(sam):
+    image = smooth_picture()
+    wanted, _ = by_the_library(
+        sam,
+        image,
+        boxes=torch.tensor([BOX]),
+        point_coords=torch.tensor([[[20.0, 20.0], [12.0, 8.0]]]),
+        point_labels=torch.tensor([[1, 0]]),
+    )
+    place = Places(boxes=(BOX,), on=((20.0, 20.0),), off=((12.0, 8.0),))
+    assert torch.equal(prior_from_segment_anything(sam, image, {"cat": place}).mask("cat"), wanted[0])
+
+
+def test_a_saved_model_outlines_as_the_one_it_was_saved_from(sam, tmp_path):
+    save_file(
+        {name: weight.contiguous() for name, weight in sam.state_dict().items()}, tmp_path / "s.safetensors"
+    )
+    loaded = load_segment_anything(tmp_path / "s.safetensors")
+    image = smooth_picture()
+    wanted, _ = by_the_library(sam, image, boxes=torch.tensor([BOX]))
+    prior = prior_from_segment_anything(loaded, image, {"cat": Places(boxes=(BOX,))})
+    assert torch.equal(prior.mask("cat"), wanted[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "depth", "heads", "everywhere"),
+    [("vit_b", 768, 12, 12, (2, 5, 8, 11)), ("vit_h", 1280, 32, 16, (7, 15, 23, 31))],
+)
+def test_the_sizes_of_the_published_models_are_read_from_their_weights(kind, width, depth, heads, everywhere):
+    from segment_anything import sam_model_registry
+
+    with torch.device("meta"):
+        state = sam_model_registry[kind]().state_dict()
+    assert _encoder_sizes(state) == {
+        "img_size": 1024,
+        "patch_size": 16,
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": heads,
+        "mlp_ratio": 4.0,
+        "global_attn_indexes": everywhere,
+        "window_size": 14,
+    }
+
+
+def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path):
+    with pytest.raises(ValueError, match=r"sam_b\.pth' is a pickle.*save_file.*'sam_b\.safetensors'"):
+        load_segment_anything(tmp_path / "sam_b.pth")
+
+
+def test_another_network_and_what_is_no_file_are_refused(tmp_path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not Segment Anything's"):
+        load_segment_anything(tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0nothing")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_segment_anything(tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=r"wants a \.safetensors file"):
+        load_segment_anything(tmp_path / "none.safetensors")
+
+
+def test_bad_places_are_refused_before_any_work():
+    image = smooth_picture()
+    for place, message in (
+        (Places(boxes=((0.0, 0.0, 65.0, 10.0),)), "leaves the picture"),
+        (Places(on=((3.0, 64.0),)), r"3,64 of 'cat' is outside the picture of 64x64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prior_from_segment_anything(torch.nn.Identity(), image, {"cat": place})
+    with pytest.raises(ValueError, match="got none"):
+        prior_from_segment_anything(torch.nn.Identity(), image, {})
+    with pytest.raises(ValueError, match="neither a box nor a point"):
+        Places(off=((1.0, 1.0),))
+    with pytest.raises(ValueError, match="2 boxes and points"):
+        Places(boxes=(BOX, BOX), on=((1.0, 1.0),))
+
+
+def test_boxes_around_a_prior_s_places_are_tight():
+    mask = torch.zeros(20, 30)
+    mask[4:9, 7:20] = 1
+    mask[6, 5] = 1
+    assert boxes_of(from_masks({"cat": mask})) == {"cat": Places(boxes=((5.0, 4.0, 20.0, 9.0),))}
+    assert boxes_of(from_boxes({"cat": (0, 0, 30, 20)}, (20, 30)))["cat"].boxes == ((0.0, 0.0, 30.0, 20.0),)

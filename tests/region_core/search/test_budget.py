@@ -1,0 +1,175 @@
+"""Edit plans: which boxes are edited with how many steps, what that costs, and what stays in play."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pinpoint.locinv_core.cost import Run
+from pinpoint.region_core.proposals import RegionProposals, propose
+from pinpoint.region_core.search.budget import (
+    PLANS,
+    EditPlan,
+    Outset,
+    Round,
+    forecast,
+    judge_boxes,
+    plan_named,
+)
+from pinpoint.region_core.search.edit_cache import BoxEdits
+from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
+
+IMAGE = torch.full((1, 3, 128, 128), 0.25)
+
+
+def eight_anchors(m: int = 7) -> RegionProposals:
+    cells = [(3, 3), (3, 12), (12, 3), (12, 12), (8, 8), (5, 9), (9, 5), (0, 8)]
+    return propose(torch.tensor(cells), (16, 16), 8, (128, 128), m=m)
+
+
+def red_area(images: Tensor) -> Tensor:
+    """The share of a picture that is painted."""
+    return (images[:, 0] == 1).float().mean(dim=(1, 2))
+
+
+def away_from(share: float):
+    """A loss that is least for a box that covers `share` of the picture."""
+    return lambda images: (red_area(images) - share).abs()
+
+
+def cost(steps: int | None) -> int:
+    """FE of an edit at strength 0.75 with guidance: ⌊0.75·steps⌋ steps of two passes."""
+    return 2 * int(0.75 * (steps or 50))
+
+
+def areas(proposals: RegionProposals) -> Tensor:
+    boxes = proposals.boxes
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) / 128**2
+
+
+def test_the_full_plan_edits_every_box_in_full_and_judges_it() -> None:
+    proposals, run = eight_anchors(), Run()
+    edits = BoxEdits(PaintingEditor(), IMAGE, "red")
+    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, run=run)
+    torch.testing.assert_close(judged.losses, areas(proposals))
+    assert bool(judged.in_play.all())
+    assert edits.made() == {None: 56} and run.total == 56 * 74
+
+
+def test_boxes_that_are_the_same_are_edited_and_judged_once() -> None:
+    proposals = propose(torch.tensor([(4, 4), (4, 4), (3, 3)]), (8, 8), 8, (64, 64), m=7)
+    distinct = len({box for row in proposals.pixel_boxes() for box in row})
+    assert distinct < 14
+    judged_pictures = 0
+
+    def loss(images: Tensor) -> Tensor:
+        nonlocal judged_pictures
+        judged_pictures += len(images)
+        return red_area(images)
+
+    edits = BoxEdits(PaintingEditor(), IMAGE[..., :64, :64], "red")
+    judged = judge_boxes(PLANS["full"], proposals, edits, loss)
+    assert edits.made() == {None: distinct} and judged_pictures == distinct
+    assert torch.equal(judged.losses[0], judged.losses[1])
+
+
+def test_a_preview_takes_its_own_number_of_steps() -> None:
+    edits = BoxEdits(PaintingEditor(), IMAGE, "red")
+    judge_boxes(EditPlan("p", (Round(steps=6),)), eight_anchors(), edits, red_area)
+    assert edits.made() == {6: 56}
+
+
+def test_a_stand_in_is_one_edit_for_every_box() -> None:
+    proposals = eight_anchors()
+    edits = BoxEdits(PaintingEditor(), IMAGE, "red")
+    judged = judge_boxes(PLANS["stand-in"], proposals, edits, red_area)
+    assert edits.made() == {None: 1}
+    torch.testing.assert_close(judged.losses, areas(proposals))
+
+
+def test_a_round_keeps_the_best_boxes_of_each_anchor_for_the_next() -> None:
+    proposals = propose(torch.tensor([(8, 8)]), (16, 16), 8, (128, 128), m=6)
+    # Squares of 3, 5, 7, 9, 11 and 13 patches cover 9, 25, 49, 81, 121 and 169 of 256.
+    plan = EditPlan("h", (Round(steps=2, keep=0.5), Round(steps=4, keep=0.5), Round(steps=8)))
+    edits = BoxEdits(PaintingEditor(), IMAGE, "red")
+    judged = judge_boxes(plan, proposals, edits, away_from(60 / 256))
+    # Losses·256: 51, 35, 11, 21, 61, 109. Three stay: 11, 21, 35; then two: 11, 21.
+    assert judged.in_play.tolist() == [[False, False, True, True, False, False]]
+    torch.testing.assert_close(judged.losses * 256, torch.tensor([[51.0, 35, 11, 21, 61, 109]]))
+    assert edits.made() == {2: 6, 4: 3, 8: 2}
+
+
+def test_a_later_round_has_the_last_word_on_what_it_judges() -> None:
+    class Fading(PaintingEditor):
+        def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+            return torch.full((len(masks), *image.shape[1:]), (steps or 50) / 100)
+
+    proposals = propose(torch.tensor([(8, 8)]), (16, 16), 8, (128, 128), m=4)
+    plan = EditPlan("h", (Round(steps=2, keep=0.5), Round(steps=4)))
+    edits = BoxEdits(Fading(), torch.zeros(1, 3, 128, 128), "")
+    found = judge_boxes(plan, proposals, edits, lambda images: images.mean(dim=(1, 2, 3)))
+    inside = torch.tensor([[9.0, 25, 49, 81]]) / 256
+    torch.testing.assert_close(found.losses, inside * torch.tensor([[0.04, 0.04, 0.02, 0.02]]))
+
+
+def test_boxes_that_are_the_same_stay_or_go_together() -> None:
+    # Around the middle of an 8×8 grid the squares of 9 to 15 patches are the whole picture.
+    proposals = propose(torch.tensor([(4, 4)]), (8, 8), 8, (64, 64), m=7)
+    plan = EditPlan("h", (Round(steps=2, keep=0.5),))
+    small = BoxEdits(PaintingEditor(), IMAGE[..., :64, :64], "red")
+    judged = judge_boxes(plan, proposals, small, away_from(1.0))
+    # Distinct: 3, 5 and 7 patches, and the whole; half of the 4 stay: the whole and 7 patches.
+    row = proposals.pixel_boxes()[0]
+    whole = [box == (0, 0, 64, 64) for box in row]
+    assert len(set(row)) == 4 and sum(whole) == 4
+    assert judged.in_play[0].tolist() == [False, False, True, *[True] * 4]
+
+
+def test_the_cheap_plans_stay_under_900_forward_equivalents_and_full_takes_thousands() -> None:
+    proposals = eight_anchors()
+    forecasts = {name: forecast(plan, proposals, cost) for name, plan in PLANS.items()}
+    finalists = 8 * 74
+    assert forecasts == {
+        "full": 56 * 74,
+        "preview": 56 * 4 + finalists,
+        "shortlist": 56 * 4 + 2 * 74,
+        "stand-in": 74 + finalists,
+        "halving": 56 * 2 + 32 * 6 + finalists,
+        "screened": 74 + 32 * 6 + finalists,
+    }
+    assert all(total <= 900 for name, total in forecasts.items() if name != "full")
+
+
+def test_a_forecast_without_learning_is_of_the_finalists_alone() -> None:
+    assert forecast(PLANS["screened"], eight_anchors(1), cost, learned=False) == 8 * 74
+    assert forecast(PLANS["screened"].with_finalists(3), eight_anchors(), cost) == 74 + 32 * 6 + 3 * 74
+
+
+def test_boxes_that_are_not_considered_cost_nothing() -> None:
+    proposals = eight_anchors()
+    in_play = torch.zeros(8, 7, dtype=torch.bool)
+    in_play[:, 2] = True
+    in_play[0, 3] = True
+    assert forecast(PLANS["preview"], proposals, cost, in_play=in_play) == 9 * 4 + 8 * 74
+    edits, run = BoxEdits(PaintingEditor(), IMAGE, "red"), Run()
+    outset = Outset(in_play, torch.full((8, 7), 0.5))
+    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, outset=outset, run=run)
+    assert run.total == 9 * 74 and torch.equal(judged.in_play, in_play)
+    torch.testing.assert_close(judged.losses[in_play], areas(proposals)[in_play] + 0.5)
+    assert bool(judged.losses[~in_play].isnan().all())
+
+
+def test_rounds_and_plans_out_of_bounds_are_refused() -> None:
+    for wrong in ({"steps": 0}, {"keep": 0.0}, {"keep": 1.1}, {"keep": math.nan}):
+        with pytest.raises(ValueError, match="of a round: got"):
+            Round(**wrong)
+    with pytest.raises(ValueError, match="got no round"):
+        EditPlan("none", ())
+    with pytest.raises(ValueError, match="finalists: got 0"):
+        EditPlan("none", (Round(),), finalists=0)
+    with pytest.raises(ValueError, match="plan: got 'free', wants one of full, preview"):
+        plan_named("free")
+    assert plan_named("halving") is PLANS["halving"]

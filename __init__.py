@@ -1,4 +1,4 @@
-"""Pinpoint: change the thing you name in a picture and nothing else."""
+"""Pinpoint: change the object you name in an image and nothing else."""
 
 from __future__ import annotations
 

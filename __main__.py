@@ -38,7 +38,7 @@ INTERRUPTED = 130
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line, with one sub-parser a command."""
     parser = argparse.ArgumentParser(
-        prog="pinpoint", description="Change the thing you name in a picture and nothing else."
+        prog="pinpoint", description="Change the object you name in an image and nothing else."
     )
     parser.add_argument("--version", action="version", version=f"pinpoint {_version()}")
     parser.set_defaults(traceback=bool(os.environ.get("PINPOINT_TRACEBACK")))

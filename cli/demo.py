@@ -1,4 +1,4 @@
-"""`pinpoint demo`: a first edit on a picture that the pack brings, with nothing to download."""
+"""`pinpoint demo`: a first edit on an image that the pack brings, with nothing to download."""
 
 from __future__ import annotations
 
@@ -25,24 +25,22 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "demo",
-        help="a first edit, on a picture that the pack brings",
-        description="Edit a sample picture with plain DDIM inversion and with LocInv, and put both beside the"
-        " true edited picture, which is known because the sample was drawn.",
+        help="a first edit, on an image that the pack brings",
+        description="Edit a sample image with plain DDIM inversion and with LocInv, and put both beside the"
+        " true edited image, which is known because the sample was drawn.",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder to write to"
-    )
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder to write to")
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="DDIM steps (default 50)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the demo's pictures and report."""
+    """Make the demo's images and report."""
     check_output_folder(args.out)
     import torch
 
     from ..locinv_core.backbones.loading import load_edit_model
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.composite import composite, grow
     from ..locinv_core.imaging.io import load_image, save_png
     from ..locinv_core.imaging.metrics import psnr
@@ -54,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
 
     scene = json.loads((SAMPLES / "scenes.json").read_text(encoding="utf-8"))["scenes"][0]
     image, truth = load_image(SAMPLES / scene["image"]), load_image(SAMPLES / scene["target_image"])
-    prior = from_mask_files({thing["noun"]: SAMPLES / thing["mask"] for thing in scene["objects"]})
+    prior = from_mask_files({obj["noun"]: SAMPLES / obj["mask"] for obj in scene["objects"]})
     torch.manual_seed(0)
     with ConsoleProgress() as progress:
         model = load_edit_model("embedded")
         plain = EditRequest(image, scene["source"], scene["target"], method=METHODS["ddim"], steps=args.steps)
         without = localized_edit(model, plain)
         request = EditRequest(image, scene["source"], scene["target"], prior, steps=args.steps)
-        books = Run(progress)
-        outcome = localized_edit(model, request, run=books)
-        quality = judge(model, request, outcome, run=books)
+        tracker = CostTracker(progress)
+        outcome = localized_edit(model, request, tracker=tracker)
+        quality = judge(model, request, outcome, tracker=tracker)
     place = grow(prior.mask(scene["edit"]["from"]), GROWN)
     composited = composite(image, outcome.edited, place, request.feather)
     outlined = mask_outline(image, prior.union())
@@ -73,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
         (f"DDIM + Prompt-to-Prompt\n{psnr(without.edited, truth):.1f} dB to the truth", without.edited),
         (f"LocInv\n{psnr(outcome.edited, truth):.1f} dB to the truth", outcome.edited),
         (f"LocInv, --composite-grow {GROWN}\n{psnr(composited, truth):.1f} dB to the truth", composited),
-        (f"true edited picture\n{scene['target']}", truth),
+        (f"true edited image\n{scene['target']}", truth),
     ]
     with filled_folder(args.out) as folder:
-        report = write_edit(folder, model, request, outcome, quality, books, seed=0)
+        report = write_edit(folder, model, request, outcome, quality, tracker, seed=0)
         report["truth"] = {
             "psnr": psnr(outcome.edited, truth),
             "psnr_composite": psnr(composited, truth),
@@ -90,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
     print(summary(report))
     print(
         f"  to the truth    {report['truth']['psnr']:.1f} dB, {report['truth']['psnr_composite']:.1f} dB with"
-        " the rest of the picture kept;\n"
+        " the rest of the image kept;\n"
         "                  DDIM + Prompt-to-Prompt without a place:"
         f" {report['truth']['psnr_without_localization']:.1f} dB"
     )
-    print(f"pictures and report: {args.out}")
+    print(f"images and report: {args.out}")
     return 0

@@ -1,4 +1,4 @@
-"""`pinpoint edit`: change the thing that is named in a picture, and nothing else."""
+"""`pinpoint edit`: change the object that is named in an image, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.backbones.stable_diffusion import EditModel
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..locinv_core.localization.priors import LocalizationPrior
     from ..locinv_core.pipeline import EditRequest
     from ..locinv_core.text.prompt import Prompt
@@ -45,12 +45,12 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "edit",
-        help="edit a picture",
-        description="Invert a picture, tune its words inside their places, edit it with Prompt-to-Prompt, and"
-        " write the pictures and a report into DIR.",
+        help="edit an image",
+        description="Invert an image, tune its words inside their places, edit it with Prompt-to-Prompt, and"
+        " write the images and a report into DIR.",
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture: PNG, JPEG, WebP …")
-    parser.add_argument("--source", required=True, metavar="TEXT", help="what the picture shows")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the image: PNG, JPEG, WebP …")
+    parser.add_argument("--source", required=True, metavar="TEXT", help="what the image shows")
     parser.add_argument("--target", required=True, metavar="TEXT", help="what it should show")
     parser.add_argument(
         "--prior",
@@ -70,7 +70,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--method",
         choices=(*METHOD_NAMES, *OTHER_METHOD_NAMES),
         help="how to edit; those to ddim are presets of --tokens and --null; inpaint and instruct-pix2pix"
-        " want a folder of their own as --model (default: locinv with a prior, else direct)",
+        " require a folder of their own as --model (default: locinv with a prior, else direct)",
     )
     parser.add_argument(
         "--set",
@@ -92,15 +92,9 @@ def add_parser(subparsers: Subparsers) -> None:
         help="the edit as an order, for instruct-pix2pix (default: one made of the texts)",
     )
     parser.add_argument("--tokens", choices=TOKEN_NAMES, help="how words are tuned (default: the method's)")
-    parser.add_argument(
-        "--null", choices=NULL_NAMES, help="how the picture is reconstructed (default: the method's)"
-    )
-    parser.add_argument(
-        "--carry", choices=CARRY_NAMES, help="what the target prompt takes of the tuned words"
-    )
-    parser.add_argument(
-        "--blend", choices=BLEND_NAMES, help="where the edit may show (default: the method's)"
-    )
+    parser.add_argument("--null", choices=NULL_NAMES, help="how the image is reconstructed (default: the method's)")
+    parser.add_argument("--carry", choices=CARRY_NAMES, help="what the target prompt takes of the tuned words")
+    parser.add_argument("--blend", choices=BLEND_NAMES, help="where the edit may show (default: the method's)")
     parser.add_argument(
         "--bind",
         action="append",
@@ -114,9 +108,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="W",
         help="guidance scale (default 7.5; pix2pix-zero and ledits++ 5)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)")
     add_networks(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
@@ -127,11 +119,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--composite-grow",
         type=float,
         metavar="PX",
-        help="composite, and let the edit show so far around the priors, for a thing that changes its shape",
+        help="composite, and let the edit show so far around the priors, for an object that changes its shape",
     )
-    parser.add_argument(
-        "--save-inversion", type=Path, metavar="FILE", help="keep the inversion as safetensors"
-    )
+    parser.add_argument("--save-inversion", type=Path, metavar="FILE", help="keep the inversion as safetensors")
     parser.add_argument("--inversion", type=Path, metavar="FILE", help="use an inversion kept before")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.set_defaults(run=run)
@@ -149,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..locinv_core.backbones.loading import load_edit_model
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_image
     from ..locinv_core.inversion.storage import open_inversion, save_inversion
     from ..locinv_core.pipeline import check_edit_request, judge, localized_edit
@@ -161,24 +151,24 @@ def run(args: argparse.Namespace) -> int:
     inversion = None if args.inversion is None else open_inversion(args.inversion)
     torch.manual_seed(args.seed)
     with ConsoleProgress() as progress:
-        books = Run(progress)
-        with books.stage("load"):
+        tracker = CostTracker(progress)
+        with tracker.stage("load"):
             model = load_edit_model(args.model, device=args.device, dtype=args.dtype)
         located = {}
         if to_find:
             anywhere = _anywhere(model, request, to_find)
             check_edit_request(model, replace(request, prior=anywhere), inversion=inversion)
             texts = (request.source, request.target)
-            located = _locate(args, model, image, texts, to_find, request.prior, books)
+            located = _locate(args, model, image, texts, to_find, request.prior, tracker)
             request = replace(request, prior=_joined(request.prior, located, image))
-        outcome = localized_edit(model, request, inversion=inversion, run=books)
-        quality = judge(model, request, outcome, run=books)
+        outcome = localized_edit(model, request, inversion=inversion, tracker=tracker)
+        quality = judge(model, request, outcome, tracker=tracker)
     with filled_folder(args.out) as folder:
-        report = write_edit(folder, model, request, outcome, quality, books, seed=args.seed, located=located)
+        report = write_edit(folder, model, request, outcome, quality, tracker, seed=args.seed, located=located)
         if args.save_inversion is not None:
             save_inversion(outcome.inversion, args.save_inversion)
     print(summary(report))
-    print(f"pictures and report: {args.out}", file=sys.stdout)
+    print(f"images and report: {args.out}", file=sys.stdout)
     return 0
 
 
@@ -187,7 +177,7 @@ def _run_other(args: argparse.Namespace) -> int:
     from . import edit_methods
 
     edit_methods.refuse_foreign_options(args)
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_image
     from ..locinv_core.localization.priors import from_arguments, from_mask_files
     from ..methods.registry import any_method_named, edit_by_method
@@ -200,23 +190,23 @@ def _run_other(args: argparse.Namespace) -> int:
     settings = edit_methods.chosen_settings(args, _more_settings(args.set))
     mask = None if args.mask is None else from_mask_files({"mask": args.mask}, size=size).mask("mask")
     if mask is None and not args.prior and "mask" in any_method_named(args.method).needs:
-        raise ValueError(f"mask: the method {args.method!r} wants --mask, or --prior for what changes")
+        raise ValueError(f"mask: the method {args.method!r} requires --mask, or --prior for what changes")
     task = EditTask(image, args.source, args.target, prior, mask, args.instruction)
     with ConsoleProgress() as progress:
-        books = Run(progress)
-        with books.stage("load"):
+        tracker = CostTracker(progress)
+        with tracker.stage("load"):
             models = edit_methods.open_for(args, settings)
         if to_find:
             if models.model is None:
-                raise ValueError(f"prior: the model of {args.method!r} cannot find places, wants them given")
+                raise ValueError(f"prior: the model of {args.method!r} cannot find places, requires them given")
             texts = (args.source, args.target)
-            located = _locate(args, models.model, image, texts, to_find, prior, books)
+            located = _locate(args, models.model, image, texts, to_find, prior, tracker)
             task = replace(task, prior=_joined(prior, located, image))
-        outcome = edit_by_method(args.method, models, task, settings=settings, seed=args.seed, run=books)
+        outcome = edit_by_method(args.method, models, task, settings=settings, seed=args.seed, tracker=tracker)
     with filled_folder(args.out) as folder:
-        report = edit_methods.write_outcome(folder, args, models, task, outcome, settings, books)
+        report = edit_methods.write_outcome(folder, args, models, task, outcome, settings, tracker)
     print(edit_methods.outcome_summary(report))
-    print(f"pictures and report: {args.out}", file=sys.stdout)
+    print(f"images and report: {args.out}", file=sys.stdout)
     return 0
 
 
@@ -229,7 +219,7 @@ def _more_settings(arguments: Sequence[str], known: Mapping[str, Any] | None = N
         name, equals, text = argument.partition("=")
         name = name.strip().replace("-", "_")
         if not (name and equals):
-            raise ValueError(f"set: got {argument!r}, wants NAME=VALUE, for example interpolation=0.8")
+            raise ValueError(f"set: got {argument!r}, requires NAME=VALUE, for example interpolation=0.8")
         if name in settings:
             raise ValueError(f"set: {name!r} is given twice")
         if name in (known or {}):
@@ -247,7 +237,7 @@ def _check_files(args: argparse.Namespace) -> None:
     if args.save_inversion is not None and not args.save_inversion.absolute().parent.is_dir():
         raise ValueError(f"save-inversion: the folder of {str(args.save_inversion)!r} does not exist")
     if args.save_inversion is not None and args.save_inversion.is_dir():
-        raise ValueError(f"save-inversion: {str(args.save_inversion)!r} is a folder, wants a file")
+        raise ValueError(f"save-inversion: {str(args.save_inversion)!r} is a folder, requires a file")
     if not args.image.exists():
         raise ValueError(f"image: there is no file {str(args.image)!r}")
 
@@ -271,7 +261,7 @@ def _locate(
     texts: tuple[str, str],
     words: list[str],
     prior: LocalizationPrior | None,
-    books: Run,
+    tracker: CostTracker,
 ) -> dict[str, Located]:
     """Find the words' boxes, once both texts are known to be good. prior: the places that were given."""
     from ..locinv_core.text.prompt import parse_prompt
@@ -284,10 +274,10 @@ def _locate(
     for word in words:
         phrase_of(source, word)
     _check_found_once(source, words, prior)
-    with books.stage("load"):
+    with tracker.stage("load"):
         vision, guide = load_vit(args.vit, model.device), load_clip(args.clip, model.device)
     settings = LocateSettings(seed=args.seed)
-    return locate_words(model, vision, guide, image, source, words, settings, run=books)
+    return locate_words(model, vision, guide, image, source, words, settings, tracker=tracker)
 
 
 def _check_found_once(source: Prompt, words: list[str], prior: LocalizationPrior | None) -> None:
@@ -297,12 +287,12 @@ def _check_found_once(source: Prompt, words: list[str], prior: LocalizationPrior
     for word in words:
         span = source.locate(word)
         if span in placed:
-            raise ValueError(f"prior: {word!r} is to be found and {placed[span]}, wants one of the two")
+            raise ValueError(f"prior: {word!r} is to be found and {placed[span]}, requires one of the two")
         placed[span] = "is to be found under another name"
 
 
 def _anywhere(model: EditModel, request: EditRequest, words: list[str]) -> LocalizationPrior:
-    """The places given, and the whole picture for each word that is to be found: what an edit is checked
+    """The places given, and the whole image for each word that is to be found: what an edit is checked
     with before there is a place."""
     from ..locinv_core.localization.priors import from_boxes, merge
     from ..locinv_core.text.prompt import parse_prompt
@@ -314,9 +304,7 @@ def _anywhere(model: EditModel, request: EditRequest, words: list[str]) -> Local
     return whole if request.prior is None else merge(request.prior, whole)
 
 
-def _joined(
-    prior: LocalizationPrior | None, located: dict[str, Located], image: Tensor
-) -> LocalizationPrior | None:
+def _joined(prior: LocalizationPrior | None, located: dict[str, Located], image: Tensor) -> LocalizationPrior | None:
     if not located:
         return prior
     from ..locinv_core.localization.priors import merge
@@ -364,5 +352,5 @@ def _preset_name(args: argparse.Namespace) -> str:
 def _binding(text: str) -> tuple[str, str]:
     adjective, colon, noun = text.partition(":")
     if not (colon and adjective.strip() and noun.strip()):
-        raise ValueError(f"bind: got {text!r}, wants ADJ:NOUN, for example red:car")
+        raise ValueError(f"bind: got {text!r}, requires ADJ:NOUN, for example red:car")
     return adjective.strip(), noun.strip()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.backbones.stable_diffusion import EditModel
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..methods.types import EditTask, MethodModels, MethodOutcome
 
 PRESETS_ALONE = ("tokens", "null", "carry", "blend", "bind", "composite_grow", "save_inversion", "inversion")
@@ -55,9 +55,7 @@ def open_for(args: argparse.Namespace, settings: Mapping[str, Any]) -> MethodMod
     names: dict[str, Any] = {OWN_FOLDER.get(args.method, "model"): args.model}
     if settings.get("editor") == "amused":
         names["amused"] = "embedded"
-    return open_models(
-        [args.method], **names, clip=args.clip, vit=args.vit, device=args.device, dtype=args.dtype
-    )
+    return open_models([args.method], **names, clip=args.clip, vit=args.vit, device=args.device, dtype=args.dtype)
 
 
 def model_of(models: MethodModels) -> EditModel:
@@ -74,7 +72,7 @@ def write_outcome(
     task: EditTask,
     outcome: MethodOutcome,
     settings: Mapping[str, Any],
-    books: Run,
+    tracker: CostTracker,
 ) -> dict[str, Any]:
     """Write source, edited, contact_sheet and, where there are such, reconstruction and mask as PNG, and
     report.json. Returns the report."""
@@ -90,7 +88,7 @@ def write_outcome(
         save_png(Image.fromarray((outcome.mask * 255).byte().numpy()), folder / "mask.png")
     cells.append((f"edited\n{task.target}", outcome.edited))
     save_png(contact_sheet(cells), folder / "contact_sheet.png")
-    report = outcome_report(args, models, task, outcome, settings, books)
+    report = outcome_report(args, models, task, outcome, settings, tracker)
     write_json(report, folder / "report.json")
     return report
 
@@ -101,13 +99,13 @@ def outcome_report(
     task: EditTask,
     outcome: MethodOutcome,
     settings: Mapping[str, Any],
-    books: Run,
+    tracker: CostTracker,
 ) -> dict[str, Any]:
     """What report.json says: the request, its cost, and how far the background moved."""
     from ..locinv_core.imaging.metrics import finite, psnr
 
     model = model_of(models)
-    costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
+    costs = {stage: cost for stage, cost in tracker.forward_equivalents.items() if cost}
     reconstruction = outcome.reconstruction
     return {
         "method": args.method,
@@ -121,11 +119,9 @@ def outcome_report(
         "settings": dict(settings),
         "seed": args.seed,
         **outcome.details,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in books.seconds.items()},
-        "forward_equivalents": {**costs, "total": books.total},
-        "reconstruction": None
-        if reconstruction is None
-        else {"psnr": finite(psnr(task.image, reconstruction))},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in tracker.seconds.items()},
+        "forward_equivalents": {**costs, "total": tracker.total},
+        "reconstruction": None if reconstruction is None else {"psnr": finite(psnr(task.image, reconstruction))},
         "background": _background(task, outcome),
     }
 
@@ -134,8 +130,7 @@ def outcome_summary(report: Mapping[str, Any]) -> str:
     """The report's key figures in a few lines."""
     lines = [
         f"{report['method']}: {report['source']!r} -> {report['target']!r}",
-        f"  cost            {report['forward_equivalents']['total']:.0f} forward equivalents,"
-        f" {sum(report['seconds'].values()):.1f} s",
+        f"  cost            {report['forward_equivalents']['total']:.0f} NFE, {sum(report['seconds'].values()):.1f} s",
     ]
     for name, what in (("instruction", "instruction"), ("concepts", "concepts"), ("box", "box")):
         if name in report:
@@ -150,7 +145,7 @@ def outcome_summary(report: Mapping[str, Any]) -> str:
 
 
 def _background(task: EditTask, outcome: MethodOutcome) -> dict[str, float | None] | None:
-    """psnr (None for identical pictures), ssim and mse outside the places given, or else outside the box
+    """psnr (None for identical images), ssim and mse outside the places given, or else outside the box
     learned; None where there is neither."""
     from ..locinv_core.imaging.metrics import finite, mse, psnr, ssim
 

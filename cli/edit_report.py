@@ -1,4 +1,4 @@
-"""The files of an edit: its pictures, and report.json."""
+"""The files of an edit: its images, and report.json."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..locinv_core.imaging.io import save_png, written_whole
-from ..locinv_core.imaging.visualize import attention_picture, box_overlay, contact_sheet
+from ..locinv_core.imaging.visualize import attention_image, box_overlay, contact_sheet
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..locinv_core.backbones.stable_diffusion import EditModel
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..locinv_core.pipeline import EditRequest, LocalizedEdit, Quality
     from ..region_core.object_localization.attention_localizer import Located
 
@@ -26,7 +26,7 @@ def write_edit(
     request: EditRequest,
     outcome: LocalizedEdit,
     quality: Quality,
-    books: Run,
+    tracker: CostTracker,
     *,
     seed: int,
     located: Mapping[str, Located] | None = None,
@@ -45,7 +45,7 @@ def write_edit(
         (f"edited\n{request.target}", outcome.edited),
     ]
     save_png(contact_sheet(cells), folder / "contact_sheet.png")
-    report = edit_report(model, request, outcome, quality, books, seed=seed)
+    report = edit_report(model, request, outcome, quality, tracker, seed=seed)
     if located:
         boxes = [found.box for found in located.values()]
         labels = [f"{word} {found.score:.2f}" for word, found in located.items()]
@@ -60,12 +60,12 @@ def edit_report(
     request: EditRequest,
     outcome: LocalizedEdit,
     quality: Quality,
-    books: Run,
+    tracker: CostTracker,
     *,
     seed: int,
 ) -> dict[str, Any]:
     """What report.json says: the request, its cost, and how good the result is."""
-    costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
+    costs = {stage: cost for stage, cost in tracker.forward_equivalents.items() if cost}
     return {
         "method": request.method.name,
         "tokens": request.method.tokens if outcome.inversion.token_vectors is not None else "off",
@@ -86,8 +86,8 @@ def edit_report(
         "seed": seed,
         "composite": request.composite_pixels,
         "composite_grow": request.composite_grow if request.composite_pixels else None,
-        "seconds": {stage: round(seconds, 3) for stage, seconds in books.seconds.items()},
-        "forward_equivalents": {**costs, "total": books.total},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in tracker.seconds.items()},
+        "forward_equivalents": {**costs, "total": tracker.total},
         "words": {
             word: {"iou_before": quality.iou_before[word], "iou_after": quality.iou_after[word]}
             for word in quality.iou_before
@@ -103,8 +103,7 @@ def summary(report: dict[str, Any]) -> str:
     lines = [
         f"{report['method']} (tokens {report['tokens']}, null {report['null']}):"
         f" {report['source']!r} -> {report['target']!r}",
-        f"  cost            {report['forward_equivalents']['total']:.0f} forward equivalents,"
-        f" {sum(report['seconds'].values()):.1f} s",
+        f"  cost            {report['forward_equivalents']['total']:.0f} NFE, {sum(report['seconds'].values()):.1f} s",
         f"  reconstruction  {_decibels(report['reconstruction']['psnr'])}",
     ]
     if background is not None:
@@ -113,9 +112,7 @@ def summary(report: dict[str, Any]) -> str:
         box = ", ".join(f"{side:g}" for side in found["box"])
         lines.append(f"  place of {word:7}{box} (found)")
     for word, iou in report["words"].items():
-        lines.append(
-            f"  map of {word:9}best IoU {iou['iou_before']:.2f} before, {iou['iou_after']:.2f} after tuning"
-        )
+        lines.append(f"  map of {word:9}best IoU {iou['iou_before']:.2f} before, {iou['iou_after']:.2f} after tuning")
     return "\n".join(lines)
 
 
@@ -134,8 +131,8 @@ def _attention(request: EditRequest, outcome: LocalizedEdit, quality: Quality) -
     tuned = outcome.inversion.token_vectors is not None
     maps = quality.maps_after
     if not maps:
-        return contact_sheet([("picture; no noun was found in the source", request.image)])
-    return attention_picture(request.image, maps, before=quality.maps_before if tuned else None, masks=masks)
+        return contact_sheet([("image; no noun was found in the source", request.image)])
+    return attention_image(request.image, maps, before=quality.maps_before if tuned else None, masks=masks)
 
 
 def _found(located: Located) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def check_output_folder(path: Path) -> None:
     for place in (path, *path.parents):
         if place.exists():
             if not place.is_dir():
-                raise ValueError(f"out: {str(place)!r} is a file, wants a folder")
+                raise ValueError(f"out: {str(place)!r} is a file, requires a folder")
             return
 
 

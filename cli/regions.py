@@ -1,4 +1,4 @@
-"""`pinpoint regions`: edit a picture with no mask; where to edit is learned."""
+"""`pinpoint regions`: edit an image with no mask; where to edit is learned."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "regions",
-        help="edit a picture with no mask",
+        help="edit an image with no mask",
         description="Propose boxes around salient points, learn which of them the edit should use, edit"
-        " there, rank the edits, and write the pictures and a report into DIR.",
+        " there, rank the edits, and write the images and a report into DIR.",
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="the picture: PNG, JPEG, WebP …")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the image: PNG, JPEG, WebP …")
     parser.add_argument(
-        "--caption", required=True, metavar="TEXT", help="what the picture shows, best with what surrounds it"
+        "--caption", required=True, metavar="TEXT", help="what the image shows, best with what surrounds it"
     )
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="what it should show")
     parser.add_argument(
         "--edit-prompt",
         metavar="TEXT",
-        help="what the editor should draw in a box: best the new thing and its ground (default: the prompt;"
-        " where a word was found, without the things listed beside what it became)",
+        help="what the editor should draw in a box: best the new object and its ground (default: the prompt;"
+        " where a word was found, without the objects listed beside what it became)",
     )
     parser.add_argument(
         "--word",
@@ -69,7 +69,7 @@ def add_parser(subparsers: Subparsers) -> None:
         choices=EDITOR_NAMES,
         default="blended",
         help="what edits inside a box (default blended, which works with any text-to-image model; so does"
-        " locinv, which changes the thing in the shape that it has)",
+        " locinv, which changes the object in the shape that it has)",
     )
     parser.add_argument(
         "--anchors", choices=ANCHOR_NAMES, default="dino", help="where boxes are proposed (default dino)"
@@ -105,19 +105,17 @@ def add_parser(subparsers: Subparsers) -> None:
         type=float,
         metavar="D",
         help="patches between any two dino anchors, at least (default 2, or 3.5 where a word was found; 0 as"
-        " published, where all may lie on one thing)",
+        " published, where all may lie on one object)",
     )
     parser.add_argument(
         "--smoothing",
         type=int,
         metavar="N",
         help="side of the square of patches that attention is averaged over, so that anchors lie in"
-        " the middle of things (odd; default 1, as published, or 5 where a word was found)",
+        " the middle of objects (odd; default 1, as published, or 5 where a word was found)",
     )
     parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs of learning (default 5)")
-    parser.add_argument(
-        "--lr", type=float, default=0.003, metavar="R", help="Adam's learning rate (default 0.003)"
-    )
+    parser.add_argument("--lr", type=float, default=0.003, metavar="R", help="Adam's learning rate (default 0.003)")
     parser.add_argument(
         "--temperature",
         type=float,
@@ -133,12 +131,8 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale (default 7.5; amused 10)")
     add_window(parser)
-    parser.add_argument(
-        "--steps", type=int, metavar="N", help="an edit's steps (default 50; locinv 20, amused 12)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
-    )
+    parser.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default 50; locinv 20, amused 12)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)")
     add_networks(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--dtype", default="auto", help="the editor's: auto, float32, float16 or bfloat16")
@@ -152,8 +146,8 @@ def add_window(parser: argparse.ArgumentParser) -> None:
         "--window",
         type=float,
         metavar="F",
-        help="blended: edit each box in a window F times its size, enlarged to the picture's (default 1.5);"
-        " 0: in the whole picture, as published",
+        help="blended: edit each box in a window F times its size, enlarged to the image's (default 1.5);"
+        " 0: in the whole image, as published",
     )
 
 
@@ -177,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.image.exists():
         raise ValueError(f"image: there is no file {str(args.image)!r}")
     from ..locinv_core.backbones.loading import resolve_device
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_image
     from ..region_core.editors.loading import load_editor
     from ..region_core.encoders.clip import load_clip
@@ -189,8 +183,8 @@ def run(args: argparse.Namespace) -> int:
     _check_options(args)
     request = _request(args)
     with ConsoleProgress() as progress:
-        books = Run(progress)
-        with books.stage("load"):
+        tracker = CostTracker(progress)
+        with tracker.stage("load"):
             device = resolve_device(args.device)
             guide, vision = load_clip(args.clip, device), load_vit(args.vit, device)
             for text, name in ((args.caption, "caption"), (args.prompt, "prompt")):
@@ -205,11 +199,11 @@ def run(args: argparse.Namespace) -> int:
                 **_settings_of(args),
             )
             networks = RegionNetworks(editor, _reader(args, editor, looks=request.looks), vision, guide)
-        found = edit_region(image, networks, request, run=books)
+        found = edit_region(image, networks, request, tracker=tracker)
     with filled_folder(args.out) as folder:
-        report = write_regions(folder, args, image, editor, found, books)
+        report = write_regions(folder, args, image, editor, found, tracker)
     print(regions_summary(report))
-    print(f"pictures and report: {args.out}")
+    print(f"images and report: {args.out}")
     return 0
 
 
@@ -263,9 +257,7 @@ def _request(args: argparse.Namespace) -> RegionRequest:
         seed=args.seed,
     )
     if args.reader is not None and not request.looks:
-        raise ValueError(
-            f"reader: got {args.reader!r}, but nothing is looked for: --word none, or random boxes"
-        )
+        raise ValueError(f"reader: got {args.reader!r}, but nothing is looked for: --word none, or random boxes")
     return request
 
 
@@ -282,5 +274,5 @@ def _check_options(args: argparse.Namespace) -> None:
     window_of(args)
     if args.editor == "locinv" and args.strength is not None:
         raise ValueError(
-            f"strength: got {args.strength}, but the editor 'locinv' inverts the picture; the others have one"
+            f"strength: got {args.strength}, but the editor 'locinv' inverts the image; the others have one"
         )

@@ -1,4 +1,4 @@
-"""The files of a region edit: its pictures, and report.json."""
+"""The files of a region edit: its images, and report.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .edit_report import write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.cost import Run
+    from ..locinv_core.cost import CostTracker
     from ..region_core.editors.base import Editor
     from ..region_core.pipeline import FoundRegions
     from ..region_core.scorer import Candidate
@@ -25,19 +25,19 @@ def write_regions(
     image: Tensor,
     editor: Editor,
     found: FoundRegions,
-    books: Run,
+    tracker: CostTracker,
 ) -> dict[str, Any]:
     """Write source, edited, boxes, candidates and loss as PNG, and report.json. Returns the report."""
-    from ..region_core.visualize import boxes_picture, candidates_picture, loss_picture
+    from ..region_core.visualize import boxes_image, candidates_image, loss_image
 
     edit, scores = found.edit, found.edit.scores
     save_png(image, folder / "source.png")
     save_png(edit.image, folder / "edited.png")
-    boxes = boxes_picture(image, scores.proposals, edit.candidates, scores.losses)
+    boxes = boxes_image(image, scores.proposals, edit.candidates, scores.losses)
     save_png(boxes, folder / "boxes.png")
-    save_png(candidates_picture(image, edit.candidates), folder / "candidates.png")
-    save_png(loss_picture(scores.loss_curve, epochs=args.epochs), folder / "loss.png")
-    report = regions_report(args, image, editor, found, books)
+    save_png(candidates_image(image, edit.candidates), folder / "candidates.png")
+    save_png(loss_image(scores.loss_curve, epochs=args.epochs), folder / "loss.png")
+    report = regions_report(args, image, editor, found, tracker)
     write_json(report, folder / "report.json")
     return report
 
@@ -47,12 +47,12 @@ def regions_report(
     image: Tensor,
     editor: Editor,
     found: FoundRegions,
-    books: Run,
+    tracker: CostTracker,
 ) -> dict[str, Any]:
     """What report.json says: the request, where to edit was found to be, what it cost, how good it is."""
     edit, located = found.edit, found.located
     scores, proposals = edit.scores, edit.scores.proposals
-    costs = {stage: cost for stage, cost in books.forward_equivalents.items() if cost}
+    costs = {stage: cost for stage, cost in tracker.forward_equivalents.items() if cost}
     return {
         "caption": args.caption,
         "prompt": args.prompt,
@@ -89,8 +89,8 @@ def regions_report(
         "probabilities": scores.probabilities.tolist(),
         "candidates": [_candidate(candidate) for candidate in edit.candidates],
         "loss_curve": list(scores.loss_curve),
-        "seconds": {stage: round(seconds, 3) for stage, seconds in books.seconds.items()},
-        "forward_equivalents": {**costs, "total": books.total},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in tracker.seconds.items()},
+        "forward_equivalents": {**costs, "total": tracker.total},
         "background": _background(image, edit.chosen),
     }
 
@@ -102,8 +102,7 @@ def regions_summary(report: dict[str, Any]) -> str:
     lines = [
         f"{report['editor']} on {report['k']} anchors: {report['caption']!r} -> {report['prompt']!r}",
         f"  word    {_place(report['word'])}",
-        f"  cost    {report['forward_equivalents']['total']:.0f} forward equivalents,"
-        f" {sum(report['seconds'].values()):.1f} s",
+        f"  cost    {report['forward_equivalents']['total']:.0f} NFE, {sum(report['seconds'].values()):.1f} s",
         f"  box     {box}",
         f"  score   S {best['score']:.3f} (t2i {best['s_t2i']:.3f}, i2i {best['s_i2i']:.3f})",
     ]
@@ -145,7 +144,7 @@ def _edited_box(candidate: Candidate) -> list[int]:
 
 
 def _background(image: Tensor, chosen: Candidate) -> dict[str, float | None] | None:
-    """psnr (None for identical pictures), ssim and mse outside the box; None if the box is the picture."""
+    """psnr (None for identical images), ssim and mse outside the box; None if the box is the image."""
     from ..locinv_core.imaging.metrics import finite, mse, psnr, ssim
     from ..region_core.proposals import box_masks, pixel_box
 

@@ -1,6 +1,6 @@
 """One run's progress and cost: the callback that long work reports through, and the meter of UNet passes.
 
-A *forward equivalent* (FE) is one full UNet forward pass of one sample; a backward pass counts two more,
+A *NFE* (FE) is one full UNet forward pass of one sample; a backward pass counts two more,
 and a pass stopped early counts its share of the multiply-adds.
 """
 
@@ -29,7 +29,7 @@ class Progress(Protocol):
 
 
 @dataclass
-class Run:
+class CostTracker:
     """The progress callback of one run, and what the run has cost so far, by stage.
 
     `forward_equivalents` and `seconds` map a stage's name to its cost. Passes made only to fill a report
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def total(self) -> float:
-        """Forward equivalents of everything but the stage `report`."""
+        """NFE of everything but the stage `report`."""
         return sum(cost for stage, cost in self.forward_equivalents.items() if stage != REPORT_STAGE)
 
     def _add(self, stage: str, cost: float) -> None:

@@ -35,14 +35,14 @@ class Schedule:
     def timesteps(self, steps: int) -> tuple[int, ...]:
         """The `steps` timesteps from the noisiest down; 50 of Stable Diffusion's: 981, 961, …, 1."""
         if not isinstance(steps, int) or not 1 <= steps <= self.train_steps:
-            raise ValueError(f"steps: got {steps!r}, wants a whole number from 1 to {self.train_steps}")
+            raise ValueError(f"steps: got {steps!r}, requires a whole number from 1 to {self.train_steps}")
         scheduler = DDIMScheduler.from_config(dict(self.config))
         scheduler.set_timesteps(steps)
         timesteps = tuple(int(t) for t in scheduler.timesteps)
         if timesteps[0] >= self.train_steps:
             raise ValueError(
                 f"steps: got {steps}, which puts a timestep at {timesteps[0]}, beyond the schedule's"
-                f" {self.train_steps - 1}; wants fewer steps"
+                f" {self.train_steps - 1}; requires fewer steps"
             )
         return timesteps
 
@@ -62,7 +62,7 @@ class Schedule:
         alpha = self.alpha(timestep)
         return (latents - (1 - alpha) ** 0.5 * noise) / alpha**0.5
 
-    def move(self, latents: Tensor, noise: Tensor, start: int, end: int) -> Tensor:
+    def ddim_step(self, latents: Tensor, noise: Tensor, start: int, end: int) -> Tensor:
         """DDIM from timestep `start` to `end` along ε: sampling if `end` is lower, inversion if it is higher.
 
         Both are the same map (LocInv Eq. 2): z_end = √ᾱ_end·f_θ(z_start) + √(1−ᾱ_end)·ε.
@@ -89,11 +89,11 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
     prediction_type = str(scheduler.config.prediction_type)
     if prediction_type not in ("epsilon", "v_prediction"):
         raise ValueError(
-            f"scheduler config: prediction_type is {prediction_type!r}, wants 'epsilon' or 'v_prediction'"
+            f"scheduler config: prediction_type is {prediction_type!r}, requires 'epsilon' or 'v_prediction'"
         )
     alphas: Tensor = scheduler.alphas_cumprod.to(torch.float32)
     if float(alphas.min()) <= 1e-6:
-        raise ValueError("scheduler config: its last timestep is pure noise (zero terminal SNR), wants ᾱ > 0")
+        raise ValueError("scheduler config: its last timestep is pure noise (zero terminal SNR), requires ᾱ > 0")
     return Schedule(alphas, float(scheduler.final_alpha_cumprod), prediction_type, kept)  # type: ignore[arg-type]
 
 

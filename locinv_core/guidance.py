@@ -58,7 +58,7 @@ def reconstruction_step(
 ) -> Tensor:
     """A DDIM step whose clean latents are pulled to `clean_source` outside of `kept` (n, C, h, w, bool)."""
     if start >= settings.proximal_until * schedule.train_steps:
-        return schedule.move(latents, noise, start=start, end=end)
+        return schedule.ddim_step(latents, noise, start=start, end=end)
     grow = settings.proximal_grow
     inside = F.max_pool2d(kept.float(), 2 * grow + 1, stride=1, padding=grow)
     clean = schedule.predict_clean(latents, noise, start)

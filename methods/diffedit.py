@@ -1,7 +1,7 @@
 """DiffEdit (Couairon et al. 2023): where two prompts disagree about the noise is where the edit belongs.
 
-The mask is where the noise estimates of source and target prompt differ on the noised picture. Then the
-picture, encoded by DDIM up to a part of the way, is decoded with the target prompt inside the mask and along
+The mask is where the noise estimates of source and target prompt differ on the noised image. Then the
+image, encoded by DDIM up to a part of the way, is decoded with the target prompt inside the mask and along
 its own encoding outside it.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..locinv_core.backbones.attention import MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
@@ -39,13 +39,13 @@ class DiffEditSettings:
     noises: int = 10
     """n: over how many noises the difference is averaged."""
     noise_share: float = 0.5
-    """How noisy the picture is for the mask, as a share of the steps, 0 to 1."""
+    """How noisy the image is for the mask, as a share of the steps, 0 to 1."""
     ceiling: float = 3.0
-    """Differences above this many times the picture's mean difference are clipped; above 0."""
+    """Differences above this many times the image's mean difference are clipped; above 0."""
     threshold: float = 0.5
     """A cell is edited where its difference exceeds this part of the ceiling, 0 to 1."""
     encode_share: float = 0.8
-    """r: how far the picture is encoded, as a share of the steps, 0 to 1."""
+    """r: how far the image is encoded, as a share of the steps, 0 to 1."""
     seed: int = 0
     """Of the noises."""
 
@@ -56,11 +56,11 @@ class DiffEditSettings:
         check_between("encode_share", self.encode_share, 0, 1)
         check_between("ceiling", self.ceiling, 0, HIGHEST_CEILING)
         if self.ceiling == 0:
-            raise ValueError("ceiling: got 0, wants a number above 0")
+            raise ValueError("ceiling: got 0, requires a number above 0")
         for name, least in (("noises", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number, {least} or more")
+                raise ValueError(f"{name}: got {value!r}, requires a whole number, {least} or more")
 
 
 @torch.no_grad()
@@ -73,21 +73,21 @@ def noise_differences(
     *,
     noises: int,
     seed: int,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Tensor:
     """|ε(z_t, t, target) − ε(z_t, t, source)|, averaged over noises and channels: (n, h, w) float32.
 
     `latents` z_0 (1, C, h, w) are noised to `timestep` with each of the noises; `source` (1, L, D) and
     `targets` (n, L, D) are contexts. Costs (1 + n) passes a noise.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     generator = torch.Generator().manual_seed(seed)
     context = torch.cat([source, targets])
     total = torch.zeros(len(targets), *latents.shape[-2:], device=latents.device)
     for _ in range(noises):
         drawn = torch.randn(latents.shape, generator=generator).to(latents)
         noised = model.schedule.to_latents(latents, drawn, timestep)
-        noise = model.predict_noise(noised.expand(len(context), -1, -1, -1), timestep, context, run=run)
+        noise = model.predict_noise(noised.expand(len(context), -1, -1, -1), timestep, context, tracker=tracker)
         total += (noise[1:] - noise[:1]).abs().mean(dim=1)
     return total / noises
 
@@ -110,9 +110,9 @@ def edit(
     settings: DiffEditSettings | None = None,
     *,
     prior: LocalizationPrior | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Edit:
-    """Edit an inverted picture towards each of n target prompts, each in its own mask.
+    """Edit an inverted image towards each of n target prompts, each in its own mask.
 
     The encoding is the inversion's own, which was made with the source prompt (the paper's has none). The
     mask costs (1 + n) passes a noise, and each of round(r·T) steps, but at least one, 2n (at guidance 1: n).
@@ -121,13 +121,13 @@ def edit(
     Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior.
     """
     settings = settings or DiffEditSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     check_edit(model, inversion, targets, prior)
     steps, n, guided = inversion.steps, len(targets), settings.guidance != 1
     clean = inversion.pivot(steps).to(model.device)
     contexts = torch.cat([model.encode_prompt(target.token_ids) for target in targets])
 
-    with run.stage("mask"):
+    with tracker.stage("mask"):
         noisy_step = steps - max(1, step_of(settings.noise_share, steps))
         differences = noise_differences(
             model,
@@ -137,11 +137,11 @@ def edit(
             contexts,
             noises=settings.noises,
             seed=settings.seed,
-            run=run,
+            tracker=tracker,
         )
         masks = binary_masks(differences, settings.ceiling, settings.threshold)
 
-    with run.stage("edit"):
+    with tracker.stage("edit"):
         if guided:
             empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
             contexts = torch.cat([empty.expand(n, -1, -1), contexts])
@@ -149,16 +149,16 @@ def edit(
         z = inversion.pivot(first).to(clean).expand(n, -1, -1, -1)
         maps = []
         for i, (timestep, following) in list(enumerate(step_pairs(inversion.timesteps)))[first:]:
-            reader = MapReader(model.read_sites)
+            reader = MapReader(model.map_layers)
             latents = torch.cat([z, z]) if guided else z
-            noise = model.predict_noise(latents, timestep, contexts, run=run, control=reader)
+            noise = model.predict_noise(latents, timestep, contexts, tracker=tracker, control=reader)
             noise = guided_noise(noise[-n:], noise[:n] if guided else None, settings.guidance)
-            z = model.schedule.move(z, noise, start=timestep, end=following)
+            z = model.schedule.ddim_step(z, noise, start=timestep, end=following)
             # Their step 3: y_t ← M·y_t + (1 − M)·x_t.
             z = torch.where(masks[:, None], z, inversion.pivot(i + 1).to(z))
             maps.append(reader.mean()[-n:])
-            run.report(i + 1 - first, steps - first, z)
-    mean = torch.stack(maps).mean(dim=0).unflatten(1, model.read_sites[0].grid(*z.shape[-2:]))
+            tracker.report(i + 1 - first, steps - first, z)
+    mean = torch.stack(maps).mean(dim=0).unflatten(1, model.map_layers[0].grid(*z.shape[-2:]))
     return Edit(
         latents=z,
         source_latents=clean,

@@ -1,8 +1,8 @@
 """Dynamic Prompt Learning (Wang et al., NeurIPS 2023): three attention losses that need no prior.
 
-They rest on the picture and the prompt alone: no two nouns should look at the same place (disjoint object
+They rest on the image and the prompt alone: no two nouns should look at the same place (disjoint object
 attention), no noun at the background (background leakage), and every noun somewhere (attention balancing).
-The background is found by clustering the picture's self-attention.
+The background is found by clustering the image's self-attention.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans, vq
 from torch import Tensor
 
-from ..locinv_core.backbones.attention import AttentionControl, AttentionSite, MapReader
+from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.losses import (
     LossTerm,
@@ -45,7 +45,7 @@ class DPLPreset:
 
     def __post_init__(self) -> None:
         if not (self.balance.active or self.background.active or self.disjoint.active):
-            raise ValueError("DPL preset: every weight is 0, wants at least one above 0")
+            raise ValueError("DPL preset: every weight is 0, requires at least one above 0")
 
 
 DPL = DPLPreset(
@@ -57,7 +57,7 @@ DPL = DPLPreset(
 def disjoint_loss(maps: Tensor) -> Tensor:
     """Disjoint object attention: the mean cosine of all pairs of W ≥ 2 word maps (W, N); the result is ()."""
     if maps.ndim != 2 or len(maps) < 2:
-        raise ValueError(f"maps: got the shape {tuple(maps.shape)}, wants (W, N) with at least two words")
+        raise ValueError(f"maps: got the shape {tuple(maps.shape)}, requires (W, N) with at least two words")
     first, second = torch.triu_indices(len(maps), len(maps), offset=1, device=maps.device)
     return F.cosine_similarity(maps[first], maps[second], dim=-1).mean()
 
@@ -66,7 +66,7 @@ def background_loss(maps: Tensor, background: Tensor) -> Tensor:
     """Background leakage: the mean over words of cos(A, background), for maps (W, N) and a mask (N,); ()."""
     if maps.ndim != 2 or background.shape != maps.shape[1:]:
         raise ValueError(
-            f"background: got the shape {tuple(background.shape)} for maps of {tuple(maps.shape)}, wants (N,)"
+            f"background: got the shape {tuple(background.shape)} for maps of {tuple(maps.shape)}, requires (N,)"
         )
     return F.cosine_similarity(maps, background[None], dim=-1).mean()
 
@@ -80,11 +80,11 @@ def balance_loss(maps: Tensor, token_groups: Sequence[TokenGroup], grid: tuple[i
     rows, columns = grid
     if min(grid) < 2 or maps.ndim != 2 or rows * columns != len(maps):
         shape = tuple(maps.shape)
-        raise ValueError(f"grid: got {rows}x{columns} for maps of {shape}, wants maps (rows·columns, L)")
+        raise ValueError(f"grid: got {rows}x{columns} for maps of {shape}, requires maps (rows·columns, L)")
     tokens = (SHARPNESS * maps[:, 1:-1]).softmax(dim=-1)
     last = maps.shape[-1] - 1
     if any(position >= last for group in token_groups for position in group):
-        raise ValueError(f"token groups: got a position from {last} on, wants words before the last token")
+        raise ValueError(f"token groups: got a position from {last} on, requires words before the last token")
     # The dropped first token stays as an empty column, so that positions keep their meaning.
     words = word_maps(F.pad(tokens, (1, 1)), token_groups)
     peaks = _smooth(words.unflatten(-1, grid)).flatten(1).amax(dim=-1)
@@ -111,10 +111,10 @@ class DPLObjective:
         check_token_groups(self.token_groups)
         rows, columns = self.grid
         if min(self.grid) < 2:
-            raise ValueError(f"grid: got {rows}x{columns}, wants at least 2x2")
+            raise ValueError(f"grid: got {rows}x{columns}, requires at least 2x2")
         if self.background is not None and self.background.shape != (rows * columns,):
             shape = tuple(self.background.shape)
-            raise ValueError(f"background: got the shape {shape}, wants ({rows * columns},) for this grid")
+            raise ValueError(f"background: got the shape {shape}, requires ({rows * columns},) for this grid")
 
     def __call__(self, maps: Tensor, step: int) -> Objective:
         """Judge the maps (N, L) of a step."""
@@ -140,13 +140,13 @@ def background_mask(
     """
     cells = self_attention.shape[-1]
     if self_attention.shape != (cells, cells):
-        raise ValueError(f"self-attention: got the shape {tuple(self_attention.shape)}, wants (N, N)")
+        raise ValueError(f"self-attention: got the shape {tuple(self_attention.shape)}, requires (N, N)")
     if noun_maps.ndim != 2 or len(noun_maps) == 0 or noun_maps.shape[1] != cells:
-        raise ValueError(f"noun maps: got the shape {tuple(noun_maps.shape)}, wants (W, {cells})")
+        raise ValueError(f"noun maps: got the shape {tuple(noun_maps.shape)}, requires (W, {cells})")
     if not 2 <= clusters <= cells:
-        raise ValueError(f"clusters: got {clusters}, wants 2 to {cells}")
+        raise ValueError(f"clusters: got {clusters}, requires 2 to {cells}")
     if not 0 <= threshold < 1:
-        raise ValueError(f"threshold: got {threshold}, wants 0 up to 1")
+        raise ValueError(f"threshold: got {threshold}, requires 0 up to 1")
     labels = _cluster(self_attention.detach().cpu().double().numpy(), clusters, seed).to(noun_maps.device)
     maps = noun_maps.detach().float()
     highest = maps.amax(dim=-1, keepdim=True)
@@ -166,33 +166,33 @@ def collect_background(
     noun_groups: Sequence[TokenGroup],
     *,
     passes: int = BACKGROUND_PASSES,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Tensor:
-    """The background (N,) of an inverted picture: 1 there, else 0, on the model's attention grid.
+    """The background (N,) of an inverted image: 1 there, else 0, on the model's attention grid.
 
     Self- and cross-attention are averaged over the layers of the level that word maps are read from, and over
     `passes` early-stopped UNet passes at pivots spread evenly over the steps; the stage is `background`.
     """
     check_token_groups(noun_groups)
     if passes < 1:
-        raise ValueError(f"passes: got {passes}, wants at least 1")
+        raise ValueError(f"passes: got {passes}, requires at least 1")
     inversion.check_model(model)
-    run = run or Run()
+    tracker = tracker or CostTracker()
     passes = min(passes, inversion.steps)
     steps = [(2 * k + 1) * inversion.steps // (2 * passes) for k in range(passes)]
-    level = model.read_sites[0].level
-    self_sites = [s for s in model.sites if s.kind == "self" and s.level == level and s.place != "mid"]
+    level = model.map_layers[0].level
+    self_layers = [s for s in model.layers if s.kind == "self" and s.level == level and s.place != "mid"]
     self_maps: list[Tensor] = []
     cross_maps: list[Tensor] = []
-    with run.stage("background"):
+    with tracker.stage("background"):
         for done, step in enumerate(steps, start=1):
-            reader = _TwoReaders(MapReader(self_sites), MapReader(model.read_sites))
+            reader = _TwoReaders(MapReader(self_layers), MapReader(model.map_layers))
             latents = inversion.pivot(step)
             context = inversion.context(model, step)
-            model.observe(latents, inversion.timesteps[step], context, reader, run=run)
+            model.capture(latents, inversion.timesteps[step], context, reader, tracker=tracker)
             self_maps.append(reader.first.mean()[0])
             cross_maps.append(reader.second.mean()[0])
-            run.report(done, passes, latents)
+            tracker.report(done, passes, latents)
     nouns = word_maps(torch.stack(cross_maps).mean(dim=0), noun_groups)
     return background_mask(torch.stack(self_maps).mean(dim=0), nouns)
 
@@ -203,12 +203,12 @@ class _TwoReaders(AttentionControl):
     def __init__(self, first: MapReader, second: MapReader) -> None:
         self.first, self.second = first, second
 
-    def wants(self, site: AttentionSite) -> bool:
-        return self.first.wants(site) or self.second.wants(site)
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return self.first.needs_probabilities(layer) or self.second.needs_probabilities(layer)
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
-        self.first.probabilities(site, probabilities)
-        self.second.probabilities(site, probabilities)
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
+        self.first.probabilities(layer, probabilities)
+        self.second.probabilities(layer, probabilities)
         return probabilities
 
 

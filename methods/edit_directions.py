@@ -1,4 +1,4 @@
-"""Edit directions (pix2pix-zero, Parmar et al. 2023): what sentences with the new thing have over the old."""
+"""Edit directions (pix2pix-zero, Parmar et al. 2023): what sentences with the new object have over the old."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.editing.local_blend import edited_things
+from ..locinv_core.editing.local_blend import edited_objects
 from ..locinv_core.text.prompt import Prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
 
 Pairs = Sequence[tuple[str, str]]
-"""Sentences about the old thing, each beside one about the new."""
+"""Sentences about the old object, each beside one about the new."""
 
 TEMPLATES: tuple[str, ...] = (
     "a {}",
     "one {}",
     "the {}",
     "a photo of a {}",
-    "a picture of a {}",
+    "an image of a {}",
     "a photo of the {}",
-    "a picture of the {} on the grass",
+    "an image of the {} on the grass",
     "the {} and a house",
     "a tree and the {}",
     "on the beach, a {}",
 )
-"""Sentences around the thing's name, which stands early and late in them."""
+"""Sentences around the object's name, which stands early and late in them."""
 
 
 def sentence_pairs(source: Prompt, target: Prompt, templates: Sequence[str] = TEMPLATES) -> tuple[Pairs, ...]:
-    """For each thing that the edit changes, the sentences that name it as source and as target do.
+    """For each object that the edit changes, the sentences that name it as source and as target do.
 
-    A thing is named with its adjectives ("red cat" → "red fox"). Where the things of the two prompts do not
+    An object is named with its adjectives ("red cat" → "red fox"). Where the objects of the two prompts do not
     pair off, as when one is added, the prompts themselves are the one pair.
     """
-    things = edited_things(source, target, align(source, target))
-    if not things.source or len(things.source) != len(things.target):
+    objects = edited_objects(source, target, align(source, target))
+    if not objects.source or len(objects.source) != len(objects.target):
         return (((source.text, target.text),),)
     names = [
-        (thing_name(source, old), thing_name(target, new))
-        for old, new in zip(things.source, things.target, strict=True)
+        (object_name(source, old), object_name(target, new))
+        for old, new in zip(objects.source, objects.target, strict=True)
     ]
     return tuple(tuple((t.replace("{}", old), t.replace("{}", new)) for t in templates) for old, new in names)
 
@@ -53,7 +53,7 @@ def edit_direction(model: EditModel, pairs: Pairs) -> Tensor:
     Raises ValueError for no pairs, and for a sentence that is empty or too long for the text encoder.
     """
     if not pairs:
-        raise ValueError("pairs: got none, wants at least one (old sentence, new sentence)")
+        raise ValueError("pairs: got none, requires at least one (old sentence, new sentence)")
     differences = [_encoded(model, new) - _encoded(model, old) for old, new in pairs]
     return torch.stack(differences).mean(dim=0)
 
@@ -73,7 +73,7 @@ def _parsed(model: EditModel, sentence: str) -> Prompt:
     return parse_prompt(sentence, model.tokenizer, nouns=[], bindings=[])
 
 
-def thing_name(prompt: Prompt, noun: int) -> str:
+def object_name(prompt: Prompt, noun: int) -> str:
     """The word at this index with the adjectives that describe it: "red cat"."""
     words = sorted({noun, *(adjective for owner, adjective in prompt.pairs if owner == noun)})
     return " ".join(prompt.words[i].text for i in words)

@@ -1,7 +1,7 @@
-"""Imagic (Kawar et al. 2023): an embedding of the picture, a UNet tuned to it, and a step towards the target.
+"""Imagic (Kawar et al. 2023): an embedding of the image, a UNet tuned to it, and a step towards the target.
 
-A: the target's embedding is optimised until it stands for the picture. B: a copy of the UNet is tuned until
-it draws the picture from that embedding. C: the copy draws what lies between the two embeddings.
+A: the target's embedding is optimised until it stands for the image. B: a copy of the UNet is tuned until
+it draws the image from that embedding. C: the copy draws what lies between the two embeddings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.guidance import guided_noise
@@ -37,7 +37,7 @@ class ImagicSettings:
     guidance: float = 7.5
     """Scale of classifier-free guidance of the drawing, 0 to 100."""
     interpolation: float = 0.7
-    """η: 0 draws the picture itself, 1 the target; 0 to 2. The paper's 0.6 to 0.8."""
+    """η: 0 draws the image itself, 1 the target; 0 to 2. The paper's 0.6 to 0.8."""
     embedding_steps: int = 1000
     """Adam's steps on the embedding; at 0 it stays the target's."""
     embedding_rate: float = 2e-3
@@ -53,7 +53,7 @@ class ImagicSettings:
         for name, least in (("steps", 1), ("embedding_steps", 0), ("tuning_steps", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number, {least} or more")
+                raise ValueError(f"{name}: got {value!r}, requires a whole number, {least} or more")
 
 
 @dataclass(frozen=True)
@@ -72,30 +72,30 @@ def edit(
     settings: ImagicSettings | None = None,
     *,
     seed: int = 0,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> ImagicEdit:
-    """Edit a picture's z_0 (1, C, h, w) towards the target prompt; the source has no text of its own.
+    """Edit an image's z_0 (1, C, h, w) towards the target prompt; the source has no text of its own.
 
     Costs 3 passes for each of Adam's steps, and 2 for each of the drawing, 1 at guidance 1. The model given
     is not changed: all three parts work on a copy of its UNet in float32, which takes its gradients as
     memory beside it. The seed is that of every noise drawn.
     """
     settings = settings or ImagicSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     model.schedule.timesteps(settings.steps)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False):
         work = copied(model)
         clean = latents.detach().to(model.device, torch.float32).clone()
         context = model.encode_prompt(target.token_ids).detach().float().clone()
-        with run.stage(EMBEDDING_STAGE):
-            optimised = optimised_embedding(work, clean, context, settings, generator, run=run)
-        with run.stage(TUNING_STAGE):
-            tune_to(work, clean, optimised, settings, generator, run=run)
+        with tracker.stage(EMBEDDING_STAGE):
+            optimised = optimised_embedding(work, clean, context, settings, generator, tracker=tracker)
+        with tracker.stage(TUNING_STAGE):
+            tune_to(work, clean, optimised, settings, generator, tracker=tracker)
         between = interpolated(optimised, context, settings.interpolation)
         start = torch.randn(clean.shape, generator=generator).to(clean)
-        with run.stage("edit"):
-            drawn = draw(work, start, between, settings.steps, settings.guidance, run=run)
+        with tracker.stage("edit"):
+            drawn = draw(work, start, between, settings.steps, settings.guidance, tracker=tracker)
     return ImagicEdit(drawn, context, optimised)
 
 
@@ -111,21 +111,21 @@ def optimised_embedding(
     settings: ImagicSettings,
     generator: torch.Generator,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Tensor:
     """e_opt, (1, L, D): what Adam makes of the target's e_tgt under their Eq. 2, the UNet frozen.
 
     L(z, e) = E_{t,ε} ‖ε − ε_θ(z_t, t, e)‖², with one t and one ε a step.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     with torch.enable_grad():
         embedding = context.detach().clone().requires_grad_(True)
         optimiser = torch.optim.Adam([embedding], lr=settings.embedding_rate)
 
         def step() -> None:
-            _noise_error(model, latents, embedding, generator, run).backward()
+            _noise_error(model, latents, embedding, generator, tracker).backward()
 
-        _descend(optimiser, step, settings.embedding_steps, run)
+        _descend(optimiser, step, settings.embedding_steps, tracker)
     return embedding.detach()
 
 
@@ -136,10 +136,10 @@ def tune_to(
     settings: ImagicSettings,
     generator: torch.Generator,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> None:
     """Tune the UNet of `model`, in place, to the same loss at a fixed embedding (their part B)."""
-    run = run or Run()
+    tracker = tracker or CostTracker()
     weights = list(model.unet.parameters())
     try:
         with torch.enable_grad():
@@ -148,10 +148,10 @@ def tune_to(
             optimiser = torch.optim.Adam(weights, lr=settings.tuning_rate)
 
             def step() -> None:
-                _noise_error(model, latents, embedding, generator, run).backward()
-                run.count_backward(len(latents))
+                _noise_error(model, latents, embedding, generator, tracker).backward()
+                tracker.count_backward(len(latents))
 
-            _descend(optimiser, step, settings.tuning_steps, run)
+            _descend(optimiser, step, settings.tuning_steps, tracker)
     finally:
         for weight in weights:
             weight.requires_grad_(False)
@@ -165,35 +165,35 @@ def interpolated(optimised: Tensor, target: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def draw(
-    model: EditModel, start: Tensor, context: Tensor, steps: int, guidance: float, *, run: Run | None = None
+    model: EditModel, start: Tensor, context: Tensor, steps: int, guidance: float, *, tracker: CostTracker | None = None
 ) -> Tensor:
     """DDIM from noise (1, C, h, w) with a context (1, L, D) and classifier-free guidance: z_0."""
-    run = run or Run()
+    tracker = tracker or CostTracker()
     rows = [context]
     if guidance != 1:
         rows.append(model.encode_prompt(empty_prompt(model.tokenizer).token_ids).to(context))
     contexts, z = torch.cat(rows), start
     for number, (upper, lower) in enumerate(step_pairs(model.schedule.timesteps(steps)), start=1):
-        noise = model.predict_noise(z.expand(len(rows), -1, -1, -1), upper, contexts, run=run)
+        noise = model.predict_noise(z.expand(len(rows), -1, -1, -1), upper, contexts, tracker=tracker)
         noise = guided_noise(noise[:1], noise[1:] if len(rows) > 1 else None, guidance)
-        z = model.schedule.move(z, noise, start=upper, end=lower)
-        run.report(number, steps, z)
+        z = model.schedule.ddim_step(z, noise, start=upper, end=lower)
+        tracker.report(number, steps, z)
     return z
 
 
 def _noise_error(
-    model: EditModel, latents: Tensor, context: Tensor, generator: torch.Generator, run: Run
+    model: EditModel, latents: Tensor, context: Tensor, generator: torch.Generator, tracker: CostTracker
 ) -> Tensor:
     """‖ε − ε_θ(z_t, t, e)‖², averaged, of a timestep and a noise drawn anew."""
     timestep = int(torch.randint(model.schedule.train_steps, (1,), generator=generator))
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     noised = model.schedule.to_latents(latents, noise, timestep)
-    return (model.predict_noise(noised, timestep, context, run=run) - noise).square().mean()
+    return (model.predict_noise(noised, timestep, context, tracker=tracker) - noise).square().mean()
 
 
-def _descend(optimiser: torch.optim.Optimizer, step: Callable[[], None], steps: int, run: Run) -> None:
+def _descend(optimiser: torch.optim.Optimizer, step: Callable[[], None], steps: int, tracker: CostTracker) -> None:
     for number in range(1, steps + 1):
         optimiser.zero_grad()
         step()
         optimiser.step()
-        run.report(number, steps)
+        tracker.report(number, steps)

@@ -1,4 +1,4 @@
-"""InstructPix2Pix (Brooks et al. 2023): a UNet that reads the picture beside the noise, and an instruction.
+"""InstructPix2Pix (Brooks et al. 2023): a UNet that reads the image beside the noise, and an instruction.
 
 With C latent channels its UNet reads 2·C: 8 for Stable Diffusion. Such a model is a diffusers folder of its
 own; `train-embedded --stages instruct` makes a small one.
@@ -15,13 +15,13 @@ from torch import Tensor
 from ..locinv_core.backbones import diffusers_folder as parts
 from ..locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_dtype
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.local_blend import edited_things
+from ..locinv_core.editing.local_blend import edited_objects
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.text.prompt import Prompt, empty_prompt
 from ..locinv_core.text.word_alignment import align
-from .edit_directions import thing_name
+from .edit_directions import object_name
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class InstructPix2PixSettings:
     guidance: float = 7.5
     """s_T, the instruction's scale, 0 to 100."""
     image_guidance: float = 1.5
-    """s_I, the picture's scale, 0 to 100."""
+    """s_I, the image's scale, 0 to 100."""
 
     def __post_init__(self) -> None:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         check_between("image_guidance", self.image_guidance, 0, HIGHEST_GUIDANCE)
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
 
 
 @torch.no_grad()
@@ -50,21 +50,19 @@ def edit(
     settings: InstructPix2PixSettings | None = None,
     *,
     seed: int = 0,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Tensor:
-    """Edit a picture's z_0 (1, C, h, w) as the instruction says: z_0 of the edit.
+    """Edit an image's z_0 (1, C, h, w) as the instruction says: z_0 of the edit.
 
     model: as `load_instruct_model` opens it. Sampling is DDIM from the seed's noise. A step costs 3 passes;
     one whose prediction Eq. 3 gives no weight is left out, so that both scales at 1 cost 1.
-    Raises ValueError for a UNet that does not read the picture.
+    Raises ValueError for a UNet that does not read the image.
     """
     settings = settings or InstructPix2PixSettings()
-    run = run or Run()
-    refuse_other_unet(
-        model.unet.config.in_channels, model.vae.config.latent_channels, f"model {model.name!r}"
-    )
+    tracker = tracker or CostTracker()
+    refuse_other_unet(model.unet.config.in_channels, model.vae.config.latent_channels, f"model {model.name!r}")
     pairs = step_pairs(model.schedule.timesteps(settings.steps))
-    # As published, the picture's latents are seen unscaled.
+    # As published, the image's latents are seen unscaled.
     seen = latents.to(model.device, torch.float32) / model.vae.config.scaling_factor
     full = model.encode_prompt(instruction.token_ids)
     empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
@@ -74,16 +72,16 @@ def edit(
     contexts = torch.cat([empty, empty, full])[used]
     share = torch.tensor([shares[k] for k in used], device=seen.device).view(-1, 1, 1, 1)
     # The door to the UNet counts the pass; what comes out is read here, where the latents are known apart
-    # from the picture's channels beside them.
+    # from the image's channels beside them.
     raw = replace(model, schedule=replace(model.schedule, prediction_type="epsilon"))
     z = torch.randn(seen.shape, generator=torch.Generator().manual_seed(seed)).to(seen)
-    with run.stage("edit"):
+    with tracker.stage("edit"):
         for number, (upper, lower) in enumerate(pairs, start=1):
             rows = z.expand(len(share), -1, -1, -1)
-            output = raw.predict_noise(torch.cat([rows, beside], dim=1), upper, contexts, run=run)
+            output = raw.predict_noise(torch.cat([rows, beside], dim=1), upper, contexts, tracker=tracker)
             noise = (share * model.schedule.noise_from_output(output, rows, upper)).sum(dim=0, keepdim=True)
-            z = model.schedule.move(z, noise, start=upper, end=lower)
-            run.report(number, settings.steps, z)
+            z = model.schedule.ddim_step(z, noise, start=upper, end=lower)
+            tracker.report(number, settings.steps, z)
     return z
 
 
@@ -98,12 +96,12 @@ def weights(guidance: float, image_guidance: float) -> tuple[float, float, float
 def instruction_between(source: Prompt, target: Prompt) -> str:
     """The edit as an order: "turn the red cat into a red fox", "add a dog", "remove the dog".
 
-    Where the two prompts name the same things, or things that do not pair off, it is to "make it" the target.
+    Where the two prompts name the same objects, or objects that do not pair off, it is to "make it" the target.
     """
     alignment = align(source, target)
-    things = edited_things(source, target, alignment)
-    old = [thing_name(source, i) for i in things.source]
-    new = [thing_name(target, j) for j in things.target]
+    objects = edited_objects(source, target, alignment)
+    old = [object_name(source, i) for i in objects.source]
+    new = [object_name(target, j) for j in objects.target]
     if old and len(old) == len(new):
         pairs = zip(old, new, strict=True)
         return " and ".join(f"turn the {before} into {with_article(after)}" for before, after in pairs)
@@ -123,14 +121,14 @@ def load_instruct_model(folder: str | Path, *, device: str = "auto", dtype: str 
     """Open an InstructPix2Pix model in diffusers' folder layout, safetensors only.
 
     Raises ValueError for what is no such folder, and, before any weights are read, for a UNet that does not
-    read the picture.
+    read the image.
     """
     path = Path(folder).expanduser()
     where = f"instruct-pix2pix, model {str(folder)!r}"
-    wants = "wants the diffusers folder of an InstructPix2Pix model (8 channels)"
+    wants = "requires the diffusers folder of an InstructPix2Pix model (8 channels)"
     if str(folder) == EMBEDDED:
         raise ValueError(
-            f"{where}: the embedded model's UNet does not read a picture, {wants};"
+            f"{where}: the embedded model's UNet does not read an image, {wants};"
             " 'train-embedded --stages instruct' makes one"
         )
     if not str(folder) or not path.is_dir():
@@ -144,9 +142,7 @@ def load_instruct_model(folder: str | Path, *, device: str = "auto", dtype: str 
 
 
 def refuse_other_unet(channels: int, latent_channels: int, where: str) -> None:
-    """Raise ValueError unless the UNet reads latents and the picture's latents: 2·C channels."""
+    """Raise ValueError unless the UNet reads latents and the image's latents: 2·C channels."""
     wanted = 2 * latent_channels
     if channels != wanted:
-        raise ValueError(
-            f"{where}: its UNet reads {channels} channels, wants {wanted} (an InstructPix2Pix model)"
-        )
+        raise ValueError(f"{where}: its UNet reads {channels} channels, requires {wanted} (an InstructPix2Pix model)")

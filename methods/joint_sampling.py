@@ -1,7 +1,7 @@
 """Sampling targets beside their source, which lends them what it sees: the loop that methods share.
 
 The source stands on the pivots of its inversion at every step, as published code that keeps the inverted
-latents has it; so it ends in the picture itself, and costs one pass a step.
+latents has it; so it ends in the image itself, and costs one pass a step.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from ..locinv_core.backbones.attention import AttentionControl, AttentionSite, MapReader
+from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.prompt_to_prompt import Edit, named_maps
 from ..locinv_core.guidance import guided_noise
@@ -34,20 +34,18 @@ class InTurn(AttentionControl):
     def __init__(self, *controls: AttentionControl) -> None:
         self._controls = controls
 
-    def wants(self, site: AttentionSite) -> bool:
-        return any(control.wants(site) for control in self._controls)
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return any(control.needs_probabilities(layer) for control in self._controls)
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         for control in self._controls:
-            query, key, value = control.inputs(site, query, key, value)
+            query, key, value = control.inputs(layer, query, key, value)
         return query, key, value
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
         for control in self._controls:
-            if control.wants(site):
-                probabilities = control.probabilities(site, probabilities)
+            if control.needs_probabilities(layer):
+                probabilities = control.probabilities(layer, probabilities)
         return probabilities
 
 
@@ -62,14 +60,14 @@ def edit_beside_source(
     targets: Sequence[Prompt],
     guidance: float,
     hold: Hold,
-    run: Run,
+    tracker: CostTracker,
 ) -> Edit:
     """Sample n targets from z_T with guidance, each step in one pass with the source, held by `hold`.
 
     A step costs 1 + 2n passes, at guidance 1 it costs 1 + n.
     """
     n, guided = len(targets), guidance != 1
-    with run.stage("edit"):
+    with tracker.stage("edit"):
         conditions = [model.encode_prompt(target.token_ids) for target in targets]
         if guided:
             conditions = [model.encode_prompt(empty_prompt(model.tokenizer).token_ids)] * n + conditions
@@ -80,21 +78,21 @@ def edit_beside_source(
             # Rows: source, [targets unconditional], targets conditional.
             latents = torch.cat([inversion.pivot(i).to(z), *[z] * copies])
             context = torch.cat([inversion.context(model, i), *conditions])
-            reader = MapReader(model.read_sites)
+            reader = MapReader(model.map_layers)
             with hold(i) as control:
                 noise = model.predict_noise(
-                    latents, timestep, context, run=run, control=InTurn(control, reader)
+                    latents, timestep, context, tracker=tracker, control=InTurn(control, reader)
                 )
             unconditional = noise[1 : 1 + n] if guided else None
             noise = guided_noise(noise[-n:], unconditional, guidance)
-            z = model.schedule.move(z, noise, start=timestep, end=following)
+            z = model.schedule.ddim_step(z, noise, start=timestep, end=following)
             maps = reader.mean()
             kept = torch.cat([maps[SOURCE_ROW][None], maps[-n:]])
             total = kept if total is None else total + kept
-            run.report(i + 1, inversion.steps, z)
+            tracker.report(i + 1, inversion.steps, z)
     if total is None:
         raise ValueError("inversion: it has no steps")
-    mean = (total / inversion.steps).unflatten(1, model.read_sites[0].grid(*z.shape[-2:]))
+    mean = (total / inversion.steps).unflatten(1, model.map_layers[0].grid(*z.shape[-2:]))
     return Edit(
         latents=z,
         source_latents=inversion.pivot(inversion.steps).to(z),

@@ -1,7 +1,7 @@
 """LEDITS++ (Brack et al. 2024): guidance by concepts, each where it is relevant, on a perfect inversion.
 
 The inversion draws every z_t apart from the others and keeps, for each step, the noise that leads from one to
-the next. Sampling with those noises gives the picture back; concepts are added to it or taken from it.
+the next. Sampling with those noises gives the image back; concepts are added to it or taken from it.
 
 The solver and the noise's extraction are diffusers'. The loop is not its pipeline's, which knows four latent
 channels and maps at a quarter of the latents alone, and counts padding among a concept's words: here any
@@ -21,12 +21,12 @@ from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
-from ..locinv_core.editing.local_blend import edited_things
+from ..locinv_core.cost import CostTracker
+from ..locinv_core.editing.local_blend import edited_objects
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
-from .edit_directions import thing_name
+from .edit_directions import object_name
 
 NOISY = 800
 """Above this timestep of 1000 estimates are too noisy for a mask of their own; attention's alone is used."""
@@ -52,12 +52,12 @@ class LeditsSettings:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         check_between("threshold", self.threshold, 0, 1)
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What the edit adds to a picture, or, if `removed`, takes from it."""
+    """What the edit adds to an image, or, if `removed`, takes from it."""
 
     prompt: Prompt
     removed: bool = False
@@ -82,15 +82,15 @@ class LeditsEdit:
 
 
 def concepts_between(source: Prompt, target: Prompt, tokenizer: Any) -> tuple[Concept, ...]:
-    """The things that the source loses, taken away, and those that the target gains, added.
+    """The objects that the source loses, taken away, and those that the target gains, added.
 
-    A thing is named with its adjectives, as it stands in its prompt ("red cat"); the same name twice counts
-    once. Prompts that name the same things have no concepts.
+    An object is named with its adjectives, as it stands in its prompt ("red cat"); the same name twice counts
+    once. Prompts that name the same objects have no concepts.
     """
     alignment = align(source, target)
-    things = edited_things(source, target, alignment)
-    lost = [thing_name(source, i) for i in things.source if alignment.removed]
-    gained = [thing_name(target, j) for j in things.target if alignment.changed]
+    objects = edited_objects(source, target, alignment)
+    lost = [object_name(source, i) for i in objects.source if alignment.removed]
+    gained = [object_name(target, j) for j in objects.target if alignment.changed]
     names = {name: True for name in lost if name not in gained}
     names |= {name: False for name in gained if name not in lost}
     return tuple(Concept(parse_prompt(name, tokenizer), removed) for name, removed in names.items())
@@ -110,11 +110,11 @@ def invert(
     settings: LeditsSettings | None = None,
     *,
     seed: int = 0,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> LeditsInversion:
-    """Invert a picture's z_0 (1, C, h, w); one pass a step, without a prompt, as published."""
+    """Invert an image's z_0 (1, C, h, w); one pass a step, without a prompt, as published."""
     settings = settings or LeditsSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     from diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion import compute_noise
 
     steps, schedule_steps = settings.steps, check_steps(model, settings)
@@ -124,22 +124,20 @@ def invert(
     generator = torch.Generator().manual_seed(seed)
     empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
     levels = {timesteps[-1 - k]: k for k in range(steps)}
-    # pictures[k] is z before the step to level k: pictures[0] is the picture, pictures[steps] the noisiest.
-    pictures = [clean]
+    # images[k] is z before the step to level k: images[0] is the image, images[steps] the noisiest.
+    images = [clean]
     for t in reversed(timesteps):
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        pictures.append(solver.add_noise(clean, noise, torch.tensor([t])))
+        images.append(solver.add_noise(clean, noise, torch.tensor([t])))
     noises = []
-    with run.stage("inversion"):
+    with tracker.stage("inversion"):
         for number, t in enumerate(timesteps, start=1):
             k = levels[t]
-            predicted = model.predict_noise(pictures[k + 1], t, empty, run=run)
-            noise, pictures[k] = compute_noise(
-                solver, pictures[k], pictures[k + 1], torch.tensor(t), predicted, 1.0
-            )
+            predicted = model.predict_noise(images[k + 1], t, empty, tracker=tracker)
+            noise, images[k] = compute_noise(solver, images[k], images[k + 1], torch.tensor(t), predicted, 1.0)
             noises.append(noise.expand_as(clean))
-            run.report(number, steps, pictures[k])
-    return LeditsInversion(pictures[steps], timesteps, torch.cat(noises), schedule_steps)
+            tracker.report(number, steps, images[k])
+    return LeditsInversion(images[steps], timesteps, torch.cat(noises), schedule_steps)
 
 
 @torch.no_grad()
@@ -150,26 +148,26 @@ def edit(
     settings: LeditsSettings | None = None,
     *,
     place: Tensor | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> LeditsEdit:
     """Sample with the inversion's noises and n concepts; a step costs 1 + n passes.
 
-    Without concepts the result is the picture. place: (h, w) of 0 and 1; outside it no concept has guidance.
+    Without concepts the result is the image. place: (h, w) of 0 and 1; outside it no concept has guidance.
     """
     settings = settings or LeditsSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     solver = _solver(model, inversion.schedule_steps)
     n, steps = len(concepts), len(inversion.timesteps)
     prompts = [empty_prompt(model.tokenizer), *(concept.prompt for concept in concepts)]
     contexts = torch.cat([model.encode_prompt(prompt.token_ids) for prompt in prompts])
     z = inversion.start.to(model.device)
     acted = torch.zeros(n, *z.shape[-2:], device=z.device)
-    with run.stage("edit"):
+    with tracker.stage("edit"):
         for i, t in enumerate(inversion.timesteps):
-            reader = MapReader(model.read_sites)
+            reader = MapReader(model.map_layers)
             control: AttentionControl | None = reader if n else None
             rows = z.expand(1 + n, -1, -1, -1)
-            predicted = model.predict_noise(rows, t, contexts, run=run, control=control)
+            predicted = model.predict_noise(rows, t, contexts, tracker=tracker, control=control)
             noise = predicted[:1]
             for c, concept in enumerate(concepts):
                 guidance = settings.guidance * (predicted[1 + c] - predicted[0])[None]
@@ -181,7 +179,7 @@ def edit(
                 acted[c] += mask / steps
                 noise = noise + (-1 if concept.removed else 1) * mask * guidance  # their Eq. 9
             z = solver.step(noise, t, z, variance_noise=inversion.noises[i : i + 1].to(z)).prev_sample
-            run.report(i + 1, steps, z)
+            tracker.report(i + 1, steps, z)
     return LeditsEdit(z, acted)
 
 
@@ -189,7 +187,7 @@ def _solver(model: EditModel, steps: int) -> DPMSolverMultistepScheduler:
     """The published solver, SDE-DPM-Solver++ of second order, on the model's schedule.
 
     It ends at the schedule's least noise and not at none, so that the last step too has a noise to keep: with
-    that the picture comes back exactly.
+    that the image comes back exactly.
     """
     solver = DPMSolverMultistepScheduler.from_config(
         dict(model.schedule.config),
@@ -206,7 +204,7 @@ def _solver(model: EditModel, steps: int) -> DPMSolverMultistepScheduler:
 
 def _map_mask(model: EditModel, maps: Tensor, prompt: Prompt, threshold: float, z: Tensor) -> Tensor:
     """M¹ (h, w): where the concept's words, smoothed, are above the quantile; maps is (N, L)."""
-    grid = model.read_sites[0].grid(*z.shape[-2:])
+    grid = model.map_layers[0].grid(*z.shape[-2:])
     total = maps[:, 1 : prompt.length - 1].sum(dim=-1).view(1, 1, *grid)
     smooth = F.conv2d(F.pad(total, (1, 1, 1, 1), mode="reflect"), _kernel().to(total))
     above = (smooth >= torch.quantile(smooth, threshold)).float()

@@ -1,7 +1,7 @@
 """MasaCtrl (Cao et al. 2023): the target asks, and the source's content answers, in self-attention.
 
 From step S and layer L on, the target's self-attention takes its keys and values from the source and keeps
-its own queries (their Eq. 4), so that a target laid out by its prompt is filled with what the picture shows.
+its own queries (their Eq. 4), so that a target laid out by its prompt is filled with what the image shows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..locinv_core.backbones.attention import AttentionControl, AttentionSite
+from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
 from ..locinv_core.inversion.ddim_inversion import Inversion
@@ -50,7 +50,7 @@ class MasaCtrlSettings:
         check_between("start", self.start, 0, 1)
         layer = self.start_layer
         if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int) or layer < 0):
-            raise ValueError(f"start_layer: got {layer!r}, wants the number of a layer, 0 or more")
+            raise ValueError(f"start_layer: got {layer!r}, requires the number of a layer, 0 or more")
 
 
 class SourceKeysAndValues(AttentionControl):
@@ -59,22 +59,20 @@ class SourceKeysAndValues(AttentionControl):
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if site.name in self._names:
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if layer.name in self._names:
             return query, of_source(key), of_source(value)
         return query, key, value
 
 
 def mutual_layers(model: EditModel, start_layer: int | None = None) -> frozenset[str]:
     """Names of the self-attention layers from L on. Raises ValueError if the UNet has none there."""
-    names = [site.name for site in model.sites if site.kind == "self"]
+    names = [layer.name for layer in model.layers if layer.kind == "self"]
     if start_layer is None:
         start_layer = round(len(names) * PUBLISHED_LAYER / PUBLISHED_LAYERS)
     if start_layer >= len(names):
         raise ValueError(
-            f"start_layer: got {start_layer}, wants one of the UNet's {len(names)} self-attention layers,"
+            f"start_layer: got {start_layer}, requires one of the UNet's {len(names)} self-attention layers,"
             f" 0 to {len(names) - 1}"
         )
     return frozenset(names[start_layer:])
@@ -99,11 +97,11 @@ def edit(
     settings: MasaCtrlSettings | None = None,
     *,
     prior: LocalizationPrior | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Edit:
-    """Edit an inverted picture towards each of n target prompts; a step costs 1 + 2n passes.
+    """Edit an inverted image towards each of n target prompts; a step costs 1 + 2n passes.
 
-    The published code gives a real picture's source the empty prompt, so the source's passes with and without
+    The published code gives a real image's source the empty prompt, so the source's passes with and without
     a prompt are one. Here too it has one, with the inversion's prompt, and all rows of a target read it.
     prior: checked, and not used by this method.
     Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior, and for a layer that
@@ -117,4 +115,4 @@ def edit(
     def hold(step: int) -> nullcontext[AttentionControl]:
         return nullcontext(SourceKeysAndValues(names if step >= first else frozenset()))
 
-    return edit_beside_source(model, inversion, targets, settings.guidance, hold, run or Run())
+    return edit_beside_source(model, inversion, targets, settings.guidance, hold, tracker or CostTracker())

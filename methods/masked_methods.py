@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..region_core.editors.base import Editor, check_strength
 from ..region_core.editors.blended_latent_diffusion import REGION_WINDOW, BlendedEditor
@@ -18,7 +18,7 @@ from ..region_core.pipeline import AUTO, NONE, RegionNetworks, RegionRequest, ed
 from ..region_core.proposals import box_masks, pixel_box
 from ..region_core.search.budget import plan_named
 from .instruct_pix2pix import with_article
-from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_things, edit_mask, on_cpu, prompts_of
+from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_objects, edit_mask, on_cpu, prompts_of
 
 REGION_EDITORS = ("blended", "inpaint", "amused", "locinv")
 
@@ -33,7 +33,7 @@ class MaskedSettings:
     guidance: float = 7.5
     negative: str = ""
     composite: bool = False
-    """Whether the picture outside the mask stays as it is, bit for bit, and not as the VAE gives it back."""
+    """Whether the image outside the mask stays as it is, bit for bit, and not as the VAE gives it back."""
     feather: float = 2.0
     """Pixels over which the composite's seam is softened."""
 
@@ -41,7 +41,7 @@ class MaskedSettings:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         check_strength(self.strength)
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class InpaintSettings(MaskedSettings):
 class RegionSettings:
     """Of Learnable Regions: how boxes are proposed and learned, and what edits in them.
 
-    caption and prompt None are the things that change, as the source and the target name them; where their
+    caption and prompt None are the objects that change, as the source and the target name them; where their
     place is looked for (word), and for the editor 'locinv', the whole texts. Of the editor, None leaves its
     own default. window is of 'blended' alone, as `BlendedEditor` has it; the other editors see the mask.
     Raises ValueError for a value out of bounds, and for a strength of 'locinv', which has none.
@@ -86,7 +86,7 @@ class RegionSettings:
     def __post_init__(self) -> None:
         check_window(self.window)
         if self.editor not in REGION_EDITORS:
-            raise ValueError(f"editor: got {self.editor!r}, wants one of {', '.join(REGION_EDITORS)}")
+            raise ValueError(f"editor: got {self.editor!r}, requires one of {', '.join(REGION_EDITORS)}")
         self.request("", "", 0)
         if self.strength is not None:
             if self.editor == "locinv":
@@ -95,7 +95,7 @@ class RegionSettings:
         if self.guidance is not None:
             check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, wants a whole number, 1 or more")
+            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
 
     def request(self, caption: str, prompt: str, seed: int) -> RegionRequest:
         """What `edit_region` is asked for."""
@@ -117,36 +117,36 @@ class RegionSettings:
 
 
 def edit_blended(
-    models: MethodModels, task: EditTask, settings: MaskedSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: MaskedSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """Blended Latent Diffusion inside the task's mask, towards its target prompt."""
     assert models.model is not None
-    return _edit_masked(BlendedEditor(models.model, **asdict(settings)), models.model, task, seed, run)
+    return _edit_masked(BlendedEditor(models.model, **asdict(settings)), models.model, task, seed, tracker)
 
 
 def edit_inpaint(
-    models: MethodModels, task: EditTask, settings: InpaintSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: InpaintSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """SD inpainting inside the task's mask, towards its target prompt."""
     assert models.inpaint is not None
-    return _edit_masked(InpaintEditor(models.inpaint, **asdict(settings)), models.inpaint, task, seed, run)
+    return _edit_masked(InpaintEditor(models.inpaint, **asdict(settings)), models.inpaint, task, seed, tracker)
 
 
 def edit_regions(
-    models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
     assert models.clip is not None and models.vit is not None and models.model is not None
     source, target = prompts_of(models.model, task)
     whole = settings.editor == "locinv" or settings.word != NONE
-    before, after = ((), ()) if whole else changed_things(source, target)
+    before, after = ((), ()) if whole else changed_objects(source, target)
     caption = settings.caption or _named(before) or task.source
     prompt = settings.prompt or _named(after) or task.target
     for text, name in ((caption, "caption"), (prompt, "prompt")):
         models.clip.token_ids(text, name)
     editor = _region_editor(models, settings, caption)
     networks = RegionNetworks(editor, models.model, models.vit, models.clip)
-    found = edit_region(task.image, networks, settings.request(caption, prompt, seed), run=run)
+    found = edit_region(task.image, networks, settings.request(caption, prompt, seed), tracker=tracker)
     chosen = found.edit
     size = task.image.shape[-2], task.image.shape[-1]
     return MethodOutcome(
@@ -164,10 +164,10 @@ def edit_regions(
     )
 
 
-def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, run: Run) -> MethodOutcome:
+def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, tracker: CostTracker) -> MethodOutcome:
     mask = edit_mask(task, *prompts_of(model, task))
-    with run.stage("edit"):
-        edited = editor.edit(task.image, mask[None, None], task.target, seed, run=run)
+    with tracker.stage("edit"):
+        edited = editor.edit(task.image, mask[None, None], task.target, seed, tracker=tracker)
     return MethodOutcome(on_cpu(edited), mask=mask, details={"editor": editor.name})
 
 
@@ -176,11 +176,11 @@ def _region_editor(models: MethodModels, settings: RegionSettings, caption: str)
     choices = {name: value for name in names if (value := getattr(settings, name)) is not None}
     if settings.editor == "amused":
         if models.amused is None:
-            raise ValueError("amused: the editor 'amused' wants an aMUSEd model, and there is none")
+            raise ValueError("amused: the editor 'amused' requires an aMUSEd model, and there is none")
         return _with(models.amused, choices)
     if settings.editor == "inpaint":
         if models.inpaint is None:
-            raise ValueError(f"inpaint: the editor 'inpaint' wants {WANTS['inpaint']}, and there is none")
+            raise ValueError(f"inpaint: the editor 'inpaint' requires {WANTS['inpaint']}, and there is none")
         return InpaintEditor(models.inpaint, **choices)
     assert models.model is not None
     if settings.editor == "locinv":
@@ -196,6 +196,6 @@ def _with(editor: Any, choices: dict[str, Any]) -> Editor:
     return made
 
 
-def _named(things: tuple[str, ...]) -> str:
+def _named(objects: tuple[str, ...]) -> str:
     """ "a red cat and an owl"; empty for none."""
-    return " and ".join(with_article(name) for name in things)
+    return " and ".join(with_article(name) for name in objects)

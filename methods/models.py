@@ -44,7 +44,7 @@ def open_models(
     for need, name in (("inpaint", inpaint), ("instruct", instruct)):
         if need in needs and name is None:
             whose = next(method.name for method in methods if need in method.needs)
-            raise ValueError(f"{need}: the method {whose!r} wants {WANTS[need]}, and none is named")
+            raise ValueError(f"{need}: the method {whose!r} requires {WANTS[need]}, and none is named")
     if "clip" in needs:
         weights_place(clip, "clip")
     if "vit" in needs:

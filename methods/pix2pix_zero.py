@@ -1,7 +1,7 @@
 """pix2pix-zero (Parmar et al. 2023): an edit direction, held to the source's layout by guidance.
 
 The target reads the source prompt's context moved along the direction, and is guided away from the source
-prompt, as the published code edits real pictures: with no direction the picture comes back at any scale.
+prompt, as the published code edits real images: with no direction the image comes back at any scale.
 Before each step its latents move down the gradient of the distance between its cross-attention maps and the
 source's.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..locinv_core.backbones.attention import AttentionControl, AttentionSite, MapReader
+from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
@@ -42,28 +42,28 @@ class Pix2PixZeroSettings:
     """λ_xa: how far latents move down the gradient of the maps' distance; at 0 they stay."""
     pairs: tuple[tuple[str, str], ...] = ()
     """(old sentence, new sentence) whose mean difference is the direction, of all targets; where there are
-    none, `templates` make them of the things that each target changes."""
+    none, `templates` make them of the objects that each target changes."""
     templates: tuple[str, ...] = TEMPLATES
-    """Sentences with {} in the place of a thing's name."""
+    """Sentences with {} in the place of an object's name."""
 
     def __post_init__(self) -> None:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
         check_between("attention_rate", self.attention_rate, 0, HIGHEST_RATE)
         for name in ("pairs", "templates"):
             if not isinstance(getattr(self, name), (tuple, list)):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, wants a list")
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, requires a list")
         for pair in self.pairs:
             if not (
                 isinstance(pair, tuple)
                 and len(pair) == 2
                 and all(isinstance(text, str) and text.strip() for text in pair)
             ):
-                raise ValueError(f"pairs: got {pair!r}, wants two sentences (old, new)")
+                raise ValueError(f"pairs: got {pair!r}, requires two sentences (old, new)")
         if not self.templates:
-            raise ValueError("templates: got none, wants at least one sentence with {}")
+            raise ValueError("templates: got none, requires at least one sentence with {}")
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:
-                raise ValueError(f"templates: got {template!r}, wants a sentence with one {{}}")
+                raise ValueError(f"templates: got {template!r}, requires a sentence with one {{}}")
 
 
 class LayerMaps(AttentionControl):
@@ -72,26 +72,26 @@ class LayerMaps(AttentionControl):
     def __init__(self) -> None:
         self.maps: dict[str, Tensor] = {}
 
-    def wants(self, site: AttentionSite) -> bool:
-        return site.kind == "cross"
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return layer.kind == "cross"
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
-        if self.wants(site):
-            self.maps[site.name] = probabilities.float()
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
+        if self.needs_probabilities(layer):
+            self.maps[layer.name] = probabilities.float()
         return probabilities
 
 
-def last_cross_attention(model: EditModel) -> AttentionSite:
+def last_cross_attention(model: EditModel) -> AttentionLayer:
     """The last cross-attention layer of a pass."""
-    return [site for site in model.sites if site.kind == "cross"][-1]
+    return [layer for layer in model.layers if layer.kind == "cross"][-1]
 
 
 def cross_attention_maps(
-    model: EditModel, latents: Tensor, timestep: int, context: Tensor, run: Run
+    model: EditModel, latents: Tensor, timestep: int, context: Tensor, tracker: CostTracker
 ) -> Mapping[str, Tensor]:
     """The maps of every cross-attention layer (B, heads, N, L), from a pass that stops after the last."""
     kept = LayerMaps()
-    model.observe(latents, timestep, context, kept, run=run, stop_after=last_cross_attention(model))
+    model.capture(latents, timestep, context, kept, tracker=tracker, stop_after=last_cross_attention(model))
     return kept.maps
 
 
@@ -111,7 +111,7 @@ def guided_latents(
     context: Tensor,
     reference: Mapping[str, Tensor],
     rate: float,
-    run: Run,
+    tracker: CostTracker,
 ) -> Tensor:
     """z − λ·∇_z ‖M(z) − M_ref‖² for latents (n, C, h, w) and contexts (n, L, D).
 
@@ -119,9 +119,9 @@ def guided_latents(
     """
     with torch.inference_mode(False), torch.enable_grad():
         z = latents.detach().clone().requires_grad_(True)
-        maps = cross_attention_maps(model, z, timestep, context.clone(), run)
+        maps = cross_attention_maps(model, z, timestep, context.clone(), tracker)
         (gradient,) = torch.autograd.grad(map_distance(maps, reference).sum(), z)
-    run.count_backward(len(z), model.share(last_cross_attention(model), *z.shape[-2:]))
+    tracker.count_backward(len(z), model.share(last_cross_attention(model), *z.shape[-2:]))
     return z.detach() - rate * gradient
 
 
@@ -147,9 +147,9 @@ def edit(
     settings: Pix2PixZeroSettings | None = None,
     *,
     prior: LocalizationPrior | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Edit:
-    """Edit an inverted picture towards each of n target prompts.
+    """Edit an inverted image towards each of n target prompts.
 
     The reference maps are read along the pivots, where the source stands if it is reconstructed without a
     fault; the published regularisation of the inversion's noise is left to whoever makes the inversion.
@@ -161,9 +161,9 @@ def edit(
     that are too long for the text encoder.
     """
     settings = settings or Pix2PixZeroSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     check_edit(model, inversion, targets, prior)
-    with run.stage("edit"), torch.inference_mode(False), torch.no_grad():
+    with tracker.stage("edit"), torch.inference_mode(False), torch.no_grad():
         source, n, guided = inversion.prompt, len(targets), settings.guidance != 1
         directions = torch.cat([_direction(model, source, target, settings) for target in targets])
         z = inversion.pivot(0).to(model.device).clone().expand(n, -1, -1, -1)
@@ -172,20 +172,20 @@ def edit(
             context = inversion.context(model, i)
             moved = context + directions
             pivot = inversion.pivot(i).to(z).clone()
-            reference = cross_attention_maps(model, pivot, timestep, context, run)
+            reference = cross_attention_maps(model, pivot, timestep, context, tracker)
             if settings.attention_rate:
-                z = guided_latents(model, z, timestep, moved, reference, settings.attention_rate, run)
-            reader = MapReader(model.read_sites)
+                z = guided_latents(model, z, timestep, moved, reference, settings.attention_rate, tracker)
+            reader = MapReader(model.map_layers)
             latents, rows = z, moved
             if guided:
                 latents, rows = torch.cat([z, z]), torch.cat([context.expand_as(moved), moved])
-            noise = model.predict_noise(latents, timestep, rows, run=run, control=reader)
+            noise = model.predict_noise(latents, timestep, rows, tracker=tracker, control=reader)
             noise = guided_noise(noise[-n:], noise[:n] if guided else None, settings.guidance)
-            z = model.schedule.move(z, noise, start=timestep, end=following)
-            own = torch.stack([reference[site.name].mean(dim=1) for site in model.read_sites]).mean(dim=0)
+            z = model.schedule.ddim_step(z, noise, start=timestep, end=following)
+            own = torch.stack([reference[layer.name].mean(dim=1) for layer in model.map_layers]).mean(dim=0)
             totals.append(torch.cat([own, reader.mean()[-n:]]))
-            run.report(i + 1, inversion.steps, z)
-    mean = torch.stack(totals).mean(dim=0).unflatten(1, model.read_sites[0].grid(*z.shape[-2:]))
+            tracker.report(i + 1, inversion.steps, z)
+    mean = torch.stack(totals).mean(dim=0).unflatten(1, model.map_layers[0].grid(*z.shape[-2:]))
     return Edit(
         latents=z,
         source_latents=inversion.pivot(inversion.steps).to(z),
@@ -197,11 +197,11 @@ def edit(
 
 
 def _direction(model: EditModel, source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> Tensor:
-    """The sum of the directions of all the things that change, (1, L, D)."""
+    """The sum of the directions of all the objects that change, (1, L, D)."""
     groups = _pairs(source, target, settings)
     return torch.stack([edit_direction(model, pairs) for pairs in groups]).sum(dim=0)
 
 
 def _pairs(source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> tuple[Pairs, ...]:
-    """Of each thing that changes, the sentences that make its direction."""
+    """Of each object that changes, the sentences that make its direction."""
     return (settings.pairs,) if settings.pairs else sentence_pairs(source, target, settings.templates)

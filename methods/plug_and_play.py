@@ -16,9 +16,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..locinv_core.backbones.attention import AttentionControl, AttentionSite
+from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
 from ..locinv_core.inversion.ddim_inversion import Inversion
@@ -57,7 +57,7 @@ class PlugAndPlaySettings:
             if names is not None and not (
                 isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
             ):
-                raise ValueError(f"{setting}: got {names!r}, wants a tuple of layers' names, or None")
+                raise ValueError(f"{setting}: got {names!r}, requires a tuple of layers' names, or None")
 
 
 class SourceQueriesAndKeys(AttentionControl):
@@ -66,10 +66,8 @@ class SourceQueriesAndKeys(AttentionControl):
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if site.name in self._names:
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if layer.name in self._names:
             return of_source(query), of_source(key), value
         return query, key, value
 
@@ -103,7 +101,7 @@ def feature_layers(model: EditModel, names: Sequence[str] | None = None) -> froz
 
 def attention_layers(model: EditModel, names: Sequence[str] | None = None) -> frozenset[str]:
     """The self-attention layers that `names` stand for; ValueError for a name that is none of the UNet's."""
-    there = [site.name for site in model.sites if site.kind == "self"]
+    there = [layer.name for layer in model.layers if layer.kind == "self"]
     if names is None:
         first = (_decoder_block(model), 1)
         return frozenset(name for name in there if name.startswith("up_blocks.") and _place(name) >= first)
@@ -130,9 +128,9 @@ def edit(
     settings: PlugAndPlaySettings | None = None,
     *,
     prior: LocalizationPrior | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Edit:
-    """Edit an inverted picture towards each of n target prompts; a step costs 1 + 2n passes.
+    """Edit an inverted image towards each of n target prompts; a step costs 1 + 2n passes.
 
     Rows with and without the prompt of a target are injected alike, as published.
     prior: checked, and not used by this method.
@@ -152,12 +150,12 @@ def edit(
         with source_features(model.unet, features if step < feature_steps else nothing):
             yield SourceQueriesAndKeys(attentions if step < attention_steps else nothing)
 
-    return edit_beside_source(model, inversion, targets, settings.guidance, hold, run or Run())
+    return edit_beside_source(model, inversion, targets, settings.guidance, hold, tracker or CostTracker())
 
 
 def _decoder_block(model: EditModel) -> int:
     """The number of the block on the way up whose word maps are read: 1 in Stable Diffusion."""
-    return len(model.unet.config.block_out_channels) - 1 - model.read_sites[0].level
+    return len(model.unet.config.block_out_channels) - 1 - model.map_layers[0].level
 
 
 def _place(name: str) -> tuple[int, int]:
@@ -171,6 +169,6 @@ def _named(setting: str, names: Sequence[str], there: Sequence[str]) -> frozense
     for name in names:
         layers = [layer for layer in there if layer == name or layer.startswith(f"{name}.")]
         if not layers:
-            raise ValueError(f"{setting}: the UNet has no {name!r}, wants some of {', '.join(there)}")
+            raise ValueError(f"{setting}: the UNet has no {name!r}, requires some of {', '.join(there)}")
         found.update(layers)
     return frozenset(found)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.inversion.null_text import NullTextSettings
 from ..locinv_core.localization.token_optimizer import TuningSettings
 from ..locinv_core.pipeline import EditRequest, localized_edit
@@ -62,7 +62,7 @@ def preset_settings(method: Method) -> Callable[..., PresetSettings]:
 
 
 def edit_by_preset(
-    models: MethodModels, task: EditTask, settings: PresetSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: PresetSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """Run `localized_edit`; the seed is DiffEdit's, where its settings have none other, and no one else's."""
     assert models.model is not None
@@ -82,7 +82,7 @@ def edit_by_preset(
         feather=settings.feather,
         composite_grow=settings.composite_grow,
     )
-    made = localized_edit(models.model, request, inversion=task.inversion, run=run)
+    made = localized_edit(models.model, request, inversion=task.inversion, tracker=tracker)
     return MethodOutcome(
         on_cpu(made.edited),
         on_cpu(made.reconstruction),
@@ -122,5 +122,5 @@ def _filled(kind: type[Any], name: str, choices: Any) -> Any:
 
 def _mapping(name: str, choices: Any) -> dict[str, Any]:
     if not isinstance(choices, dict):
-        raise ValueError(f"{name}: got {choices!r}, wants a mapping of its settings")
+        raise ValueError(f"{name}: got {choices!r}, requires a mapping of its settings")
     return choices

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing import prompt_to_prompt
 from ..locinv_core.editing.prompt_to_prompt import Edit
 from ..locinv_core.editing.settings import Blend, EditSettings
@@ -39,7 +39,7 @@ class EditFunction(Protocol):
         settings: Any = None,
         *,
         prior: LocalizationPrior | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Edit: ...
 
 
@@ -84,9 +84,7 @@ class Method:
         has = [field.name for field in fields(self.settings_type)]
         for name in choices:
             if name not in has:
-                raise ValueError(
-                    f"{name}: the method {self.name!r} has no such setting, only {', '.join(has)}"
-                )
+                raise ValueError(f"{name}: the method {self.name!r} has no such setting, only {', '.join(has)}")
         if self.settings_type is EditSettings:
             # DPL knows no places, even where the words that it tunes are told by a prior.
             in_place = "tuned" if self.objective == "dpl" else "original"
@@ -97,7 +95,7 @@ class Method:
         """Raise ValueError for settings of another method's kind."""
         if not isinstance(settings, self.settings_type):
             raise ValueError(
-                f"settings: got {type(settings).__name__}, but the method {self.name!r} wants"
+                f"settings: got {type(settings).__name__}, but the method {self.name!r} requires"
                 f" {self.settings_type.__name__}"
             )
 
@@ -112,9 +110,9 @@ class Method:
                 if choice is not None:
                     raise ValueError(f"{name}: got {choice!r}, but the method {self.name!r} leaves no choice")
         if tokens is not None and tokens not in ("off", *SOLVERS):
-            raise ValueError(f"tokens: got {tokens!r}, wants one of off, {', '.join(SOLVERS)}")
+            raise ValueError(f"tokens: got {tokens!r}, requires one of off, {', '.join(SOLVERS)}")
         if null is not None and null not in NULL_METHODS:
-            raise ValueError(f"null: got {null!r}, wants one of {', '.join(NULL_METHODS)}")
+            raise ValueError(f"null: got {null!r}, requires one of {', '.join(NULL_METHODS)}")
         return replace(self, tokens=tokens or self.tokens, null=null or self.null)
 
 
@@ -167,5 +165,5 @@ METHODS: Mapping[str, Method] = {
 def method_named(name: str) -> Method:
     """The method called `name`. Raises ValueError, listing the methods, for another name."""
     if name not in METHODS:
-        raise ValueError(f"method: got {name!r}, wants one of {', '.join(METHODS)}")
+        raise ValueError(f"method: got {name!r}, requires one of {', '.join(METHODS)}")
     return METHODS[name]

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
+from .image_methods import edit_imagic, edit_instructed, edit_ledits
 from .imagic import ImagicSettings
 from .instruct_pix2pix import InstructPix2PixSettings
 from .ledits_pp import LeditsSettings
@@ -19,7 +20,6 @@ from .masked_methods import (
     edit_inpaint,
     edit_regions,
 )
-from .picture_methods import edit_imagic, edit_instructed, edit_ledits
 from .preset_methods import edit_by_preset, preset_settings
 from .presets import METHODS, Method
 from .types import AnyMethod, EditTask, MethodModels, MethodOutcome, made_settings
@@ -56,9 +56,9 @@ def edit_by_method(
     *,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> MethodOutcome:
-    """Edit a picture by the method called `name`.
+    """Edit an image by the method called `name`.
 
     settings: the method's choices by name, plain JSON; None takes its defaults. Every UNet pass is counted by
     `run`, every step reported to it. Raises ValueError, before any pass, for an unknown method, for what the
@@ -67,13 +67,13 @@ def edit_by_method(
     method = any_method_named(name)
     made = method.settings(**(settings or {}))
     method.check(models, task)
-    return method.edit(models, task, made, seed, run or Run())
+    return method.edit(models, task, made, seed, tracker or CostTracker())
 
 
 def any_method_named(name: str) -> AnyMethod:
     """The method called `name`. Raises ValueError, listing all methods, for another name."""
     if name not in ALL_METHODS:
-        raise ValueError(f"method: got {name!r}, wants one of {', '.join(ALL_METHODS)}")
+        raise ValueError(f"method: got {name!r}, requires one of {', '.join(ALL_METHODS)}")
     return ALL_METHODS[name]
 
 
@@ -102,9 +102,7 @@ ALL_METHODS: Mapping[str, AnyMethod] = {
     for method in (
         *(_preset(method) for method in METHODS.values()),
         _other("ledits++", "LEDITS++", "frozen", ("model",), LeditsSettings, edit_ledits),
-        _other(
-            "blended", "Blended Latent Diffusion", "masked", ("model", "mask"), MaskedSettings, edit_blended
-        ),
+        _other("blended", "Blended Latent Diffusion", "masked", ("model", "mask"), MaskedSettings, edit_blended),
         _other("inpaint", "SD inpainting", "masked", ("inpaint", "mask"), InpaintSettings, edit_inpaint),
         _other("imagic", "Imagic", "tuned", ("model",), ImagicSettings, edit_imagic),
         _other(

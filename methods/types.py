@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
-from ..locinv_core.editing.local_blend import edited_place, edited_things
-from ..locinv_core.imaging.io import Framing
-from ..locinv_core.imaging.padding import framed_prior
+from ..locinv_core.cost import CostTracker
+from ..locinv_core.editing.local_blend import edited_objects, edited_place
+from ..locinv_core.imaging.io import Padding
+from ..locinv_core.imaging.padding import padded_prior
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.plan import Binding
 from ..locinv_core.localization.priors import LocalizationPrior
@@ -21,7 +21,7 @@ from ..locinv_core.pipeline import EditRequest, LocalizedEdit
 from ..locinv_core.text.prompt import Prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
 from ..region_core.editors.base import Editor
-from ..region_core.encoders.clip import Guide
+from ..region_core.encoders.clip import ClipEncoder
 from ..region_core.encoders.vit import VisionFeatures
 
 Need = Literal["model", "inpaint", "instruct", "clip", "vit", "prior", "mask"]
@@ -29,12 +29,12 @@ Need = Literal["model", "inpaint", "instruct", "clip", "vit", "prior", "mask"]
 
 Kind = Literal["frozen", "masked", "tuned", "instructed"]
 """`frozen`: edits by an inversion or a region with a model as it is. `masked`: edits inside a given mask.
-`tuned`: tunes a copy of the model to the picture. `instructed`: a model trained to follow instructions."""
+`tuned`: tunes a copy of the model to the image. `instructed`: a model trained to follow instructions."""
 
 WANTS: Mapping[Need, str] = {
     "model": "a text-to-image model",
     "inpaint": "an inpainting model (a diffusers folder whose UNet reads a mask: 9 channels)",
-    "instruct": "an InstructPix2Pix model (a diffusers folder whose UNet reads a picture: 8 channels)",
+    "instruct": "an InstructPix2Pix model (a diffusers folder whose UNet reads an image: 8 channels)",
     "clip": "a CLIP",
     "vit": "a ViT",
     "prior": "a mask or a box for a word",
@@ -44,7 +44,7 @@ WANTS: Mapping[Need, str] = {
 
 @dataclass(frozen=True)
 class EditTask:
-    """One edit of one picture, whatever the method; a method reads what it needs of it."""
+    """One edit of one image, whatever the method; a method reads what it needs of it."""
 
     image: Tensor
     """(1, 3, H, W) in [0, 1]."""
@@ -53,12 +53,12 @@ class EditTask:
     prior: LocalizationPrior | None = None
     """Places of the source's words."""
     mask: Tensor | None = None
-    """(H, W) of 0 and 1, where the edit may show; None: the places of the things that it changes."""
+    """(H, W) of 0 and 1, where the edit may show; None: the places of the objects that it changes."""
     instruction: str | None = None
     """The edit as an order; None: one is made of the two prompts."""
     bindings: Sequence[Binding] | None = None
     inversion: Inversion | None = None
-    """Of the picture with the source prompt, where one was made before; for methods that invert by DDIM."""
+    """Of the image with the source prompt, where one was made before; for methods that invert by DDIM."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,22 @@ class MethodModels:
     model: EditModel | None = None
     inpaint: EditModel | None = None
     instruct: EditModel | None = None
-    clip: Guide | None = None
+    clip: ClipEncoder | None = None
     vit: VisionFeatures | None = None
     amused: Editor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class MethodOutcome:
-    """What a method has made; pictures are (1, 3, H, W), float32 in [0, 1], on the CPU."""
+    """What a method has made; images are (1, 3, H, W), float32 in [0, 1], on the CPU."""
 
     edited: Tensor
     reconstruction: Tensor | None = None
-    """The picture as the method gives it back without an edit; None where it does not."""
+    """The image as the method gives it back without an edit; None where it does not."""
     mask: Tensor | None = None
     """(H, W) float32: where the method could edit, or the share of the steps in which it did."""
     latents: Tensor | None = None
-    """(1, C, h, w) float32 on the CPU: the edit of the padded picture, as the model has it; None where the
+    """(1, C, h, w) float32 on the CPU: the edit of the padded image, as the model has it; None where the
     method gives none."""
     source_maps: Mapping[str, Tensor] = field(default_factory=dict)
     """Word → (rows, columns): where the source's words look in a method that has a source branch."""
@@ -98,7 +98,7 @@ class EditFunction(Protocol):
     """What runs a method; `settings` are those that its `settings` has made."""
 
     def __call__(
-        self, models: MethodModels, task: EditTask, settings: Any, seed: int, run: Run
+        self, models: MethodModels, task: EditTask, settings: Any, seed: int, tracker: CostTracker
     ) -> MethodOutcome: ...
 
 
@@ -121,23 +121,21 @@ class AnyMethod:
             else:
                 there = task.prior if need == "prior" else getattr(models, need)
             if there is None:
-                raise ValueError(f"{need}: the method {self.name!r} wants {WANTS[need]}, and there is none")
+                raise ValueError(f"{need}: the method {self.name!r} requires {WANTS[need]}, and there is none")
         if task.image.ndim != 4 or tuple(task.image.shape[:2]) != (1, 3):
-            raise ValueError(f"image: got the shape {tuple(task.image.shape)}, wants (1, 3, H, W)")
+            raise ValueError(f"image: got the shape {tuple(task.image.shape)}, requires (1, 3, H, W)")
         if task.mask is not None:
             check_mask(task.mask, task.image)
 
 
 def check_mask(mask: Tensor, image: Tensor) -> None:
-    """Raise ValueError unless `mask` is (H, W) of 0 and 1 at the picture's size, and not empty."""
+    """Raise ValueError unless `mask` is (H, W) of 0 and 1 at the image's size, and not empty."""
     if mask.shape != image.shape[-2:]:
-        raise ValueError(
-            f"mask: got the shape {tuple(mask.shape)}, wants the picture's {tuple(image.shape[-2:])}"
-        )
+        raise ValueError(f"mask: got the shape {tuple(mask.shape)}, requires the image's {tuple(image.shape[-2:])}")
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError("mask: got values other than 0 and 1")
     if not bool(mask.any()):
-        raise ValueError("mask: it is empty, wants at least one pixel")
+        raise ValueError("mask: it is empty, requires at least one pixel")
 
 
 def prompts_of(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
@@ -148,28 +146,28 @@ def prompts_of(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
 def edit_mask(task: EditTask, source: Prompt, target: Prompt) -> Tensor:
     """(H, W) float32: where the edit may show, of the task's mask or its prior.
 
-    Raises ValueError for neither, and for either at another size than the picture's.
+    Raises ValueError for neither, and for either at another size than the image's.
     """
     if task.mask is not None:
         check_mask(task.mask, task.image)
         return task.mask.float().cpu()
     if task.prior is None:
-        raise ValueError(f"mask: got none, wants {WANTS['mask']}")
-    own_size = Framing.of(task.image.shape[-2], task.image.shape[-1], 1)
-    place = edited_place(source, target, framed_prior(task.prior, own_size)).float().cpu()
+        raise ValueError(f"mask: got none, requires {WANTS['mask']}")
+    own_size = Padding.of(task.image.shape[-2], task.image.shape[-1], 1)
+    place = edited_place(source, target, padded_prior(task.prior, own_size)).float().cpu()
     check_mask(place, task.image)
     return place
 
 
-def changed_things(source: Prompt, target: Prompt) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def changed_objects(source: Prompt, target: Prompt) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the edit changes, by name ("red cat"), in the source and in the target; none where it only adds
     or removes."""
-    from .edit_directions import thing_name
+    from .edit_directions import object_name
 
-    things = edited_things(source, target, align(source, target))
+    objects = edited_objects(source, target, align(source, target))
     return (
-        tuple(dict.fromkeys(thing_name(source, i) for i in things.source)),
-        tuple(dict.fromkeys(thing_name(target, j) for j in things.target)),
+        tuple(dict.fromkeys(object_name(source, i) for i in objects.source)),
+        tuple(dict.fromkeys(object_name(target, j) for j in objects.target)),
     )
 
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from .bridge import types as sockets
 from .bridge.inputs import seed_input
-from .bridge.tensors import image_of, one_picture
+from .bridge.tensors import image_of, one_image
 from .networks import CATEGORY
 
 if TYPE_CHECKING:
@@ -33,11 +33,10 @@ class ProposeAnchors(io.ComfyNode):
             node_id="PinpointProposeAnchors",
             display_name="Propose Anchors",
             category=CATEGORY,
-            description="Finds the points that stand out in a picture and draws boxes of growing size around"
-            " each.",
+            description="Finds the points that stand out in an image and draws boxes of growing size around each.",
             is_output_node=True,
             inputs=[
-                io.Image.Input("image", tooltip="The picture to edit, one at a time."),
+                io.Image.Input("image", tooltip="The image to edit, one at a time."),
                 sockets.Vision.Input("vit", tooltip="From Load ViT."),
                 io.Combo.Input(
                     "anchors",
@@ -54,7 +53,7 @@ class ProposeAnchors(io.ComfyNode):
                     max=64.0,
                     step=0.5,
                     tooltip="How many of the ViT's patches lie between any two anchors at least. 0 as"
-                    " published, where all may lie on one thing.",
+                    " published, where all may lie on one object.",
                 ),
                 io.Combo.Input(
                     "sizes",
@@ -72,17 +71,13 @@ class ProposeAnchors(io.ComfyNode):
                     step=2,
                     optional=True,
                     tooltip="Side of the square of patches that attention is averaged over, so that anchors"
-                    " lie in the middle of things. 1 as published.",
+                    " lie in the middle of objects. 1 as published.",
                 ),
             ],
             outputs=[
-                sockets.Proposals.Output(
-                    display_name="proposals", tooltip="For Learn Regions or Score Regions."
-                ),
-                io.Image.Output(display_name="image", tooltip="All anchors and boxes on the picture."),
-                io.Mask.Output(
-                    display_name="attention", tooltip="What the ViT attends to, as a share of its maximum."
-                ),
+                sockets.Proposals.Output(display_name="proposals", tooltip="For Learn Regions or Score Regions."),
+                io.Image.Output(display_name="image", tooltip="All anchors and boxes on the image."),
+                io.Mask.Output(display_name="attention", tooltip="What the ViT attends to, as a share of its maximum."),
             ],
         )
 
@@ -106,7 +101,7 @@ class ProposeAnchors(io.ComfyNode):
         from .bridge.region_drawing import attention_mask, drawn
         from .bridge.region_results import ProposedRegions
 
-        picture = one_picture(image)
+        picture = one_image(image)
         with vit.ready() as vision:
             seen = vision.look(picture)
             seen = replace(seen, attention=seen.attention.cpu(), features=seen.features.cpu())
@@ -122,6 +117,4 @@ class ProposeAnchors(io.ComfyNode):
             )
             shown = image_of(drawn(proposal_picture(picture, proposals)))
             mask = attention_mask(seen.attention, seen.patch, seen.size)
-        return io.NodeOutput(
-            ProposedRegions(picture, seen, proposals), shown, mask, ui=ui.PreviewImage(shown, cls=cls)
-        )
+        return io.NodeOutput(ProposedRegions(picture, seen, proposals), shown, mask, ui=ui.PreviewImage(shown, cls=cls))

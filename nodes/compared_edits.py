@@ -12,7 +12,7 @@ from .bridge.inputs import guidance_input, scale_input, seed_input, share_input,
 from .bridge.parsing import sentence_pairs_from_text, templates_from_text, words_from_text
 
 if TYPE_CHECKING:
-    from .bridge.inverted_image import InvertedPicture
+    from .bridge.inverted_image import InvertedImage
 
 
 def _inversion_input() -> io.Input:
@@ -41,7 +41,7 @@ class PlugAndPlayEdit(io.ComfyNode):
             node_id="PinpointPlugAndPlayEdit",
             display_name="Plug-and-Play Edit",
             category=CATEGORY,
-            description="Samples the target prompt with the picture's own features and self-attention put"
+            description="Samples the target prompt with the image's own features and self-attention put"
             " into it: the layout stays, the looks follow the prompt.",
             inputs=[
                 _inversion_input(),
@@ -50,16 +50,16 @@ class PlugAndPlayEdit(io.ComfyNode):
                 share_input(
                     "feature_share",
                     0.8,
-                    "The share of the steps in which the picture's features are put in. More keeps its"
+                    "The share of the steps in which the image's features are put in. More keeps its"
                     " shapes, less lets them change.",
                 ),
                 share_input(
                     "attention_share",
                     0.5,
-                    "The share of the steps in which self-attention is the picture's. More keeps its layout.",
+                    "The share of the steps in which self-attention is the image's. More keeps its layout.",
                 ),
                 _layers_input("feature_layers", "Residual layers whose features are put in."),
-                _layers_input("attention_layers", "Self-attention layers that attend as in the picture."),
+                _layers_input("attention_layers", "Self-attention layers that attend as in the image."),
             ],
             outputs=edit_outputs(),
         )
@@ -67,7 +67,7 @@ class PlugAndPlayEdit(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        inversion: InvertedPicture,
+        inversion: InvertedImage,
         target: str,
         guidance: float,
         feature_share: float,
@@ -88,7 +88,7 @@ class PlugAndPlayEdit(io.ComfyNode):
 
 
 class MasaCtrlEdit(io.ComfyNode):
-    """MasaCtrl: the target is laid out by its prompt and filled with what the picture shows."""
+    """MasaCtrl: the target is laid out by its prompt and filled with what the image shows."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -96,8 +96,8 @@ class MasaCtrlEdit(io.ComfyNode):
             node_id="PinpointMasaCtrlEdit",
             display_name="MasaCtrl Edit",
             category=CATEGORY,
-            description="Samples the target prompt and fills it with the picture's own content: for another"
-            " pose or action of the same thing.",
+            description="Samples the target prompt and fills it with the image's own content: for another"
+            " pose or action of the same object.",
             inputs=[
                 _inversion_input(),
                 target_input(),
@@ -112,7 +112,7 @@ class MasaCtrlEdit(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=1000,
-                    tooltip="The first self-attention layer that reads the picture, counted from 0 in the"
+                    tooltip="The first self-attention layer that reads the image, counted from 0 in the"
                     " order in which they run. -1: as deep in this UNet as the published 10 of 16.",
                 ),
             ],
@@ -121,7 +121,7 @@ class MasaCtrlEdit(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, inversion: InvertedPicture, target: str, guidance: float, start: float, start_layer: int
+        cls, inversion: InvertedImage, target: str, guidance: float, start: float, start_layer: int
     ) -> io.NodeOutput:
         from ..methods.masactrl import MasaCtrlSettings, edit
 
@@ -139,25 +139,21 @@ class DiffEdit(io.ComfyNode):
             node_id="PinpointDiffEdit",
             display_name="DiffEdit",
             category=CATEGORY,
-            description="Edits where the two prompts disagree about the picture: finds the mask by itself,"
+            description="Edits where the two prompts disagree about the image: finds the mask by itself,"
             " and leaves everything outside it as it is.",
             inputs=[
                 _inversion_input(),
                 target_input(),
                 guidance_input(),
-                share_input(
-                    "encode_share", 0.8, "How far back towards noise the edit begins. More changes more."
-                ),
-                share_input(
-                    "threshold", 0.5, "How strongly the prompts must disagree. Less makes the mask larger."
-                ),
+                share_input("encode_share", 0.8, "How far back towards noise the edit begins. More changes more."),
+                share_input("threshold", 0.5, "How strongly the prompts must disagree. Less makes the mask larger."),
                 io.Float.Input(
                     "ceiling",
                     default=3.0,
                     min=0.1,
                     max=1000.0,
                     step=0.1,
-                    tooltip="Disagreement above this many times the picture's mean counts no more; the"
+                    tooltip="Disagreement above this many times the image's mean counts no more; the"
                     " threshold is a share of it.",
                 ),
                 io.Int.Input(
@@ -168,7 +164,7 @@ class DiffEdit(io.ComfyNode):
                     tooltip="Over how many noises the disagreement is averaged. More makes the mask calmer,"
                     " and takes longer.",
                 ),
-                share_input("noise_share", 0.5, "How noisy the picture is when the mask is sought."),
+                share_input("noise_share", 0.5, "How noisy the image is when the mask is sought."),
                 seed_input("The noises that the mask is sought with."),
             ],
             outputs=edit_outputs(),
@@ -177,7 +173,7 @@ class DiffEdit(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        inversion: InvertedPicture,
+        inversion: InvertedImage,
         target: str,
         guidance: float,
         encode_share: float,
@@ -202,7 +198,7 @@ class DiffEdit(io.ComfyNode):
 
 
 class Pix2PixZeroEdit(io.ComfyNode):
-    """pix2pix-zero: an edit direction, held to the picture's layout by guidance."""
+    """pix2pix-zero: an edit direction, held to the image's layout by guidance."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -210,21 +206,19 @@ class Pix2PixZeroEdit(io.ComfyNode):
             node_id="PinpointPix2PixZeroEdit",
             display_name="pix2pix-zero Edit",
             category=CATEGORY,
-            description="Moves the source prompt along the direction from the old thing to the new one, while"
-            " the latents are held to where the picture's words look.",
+            description="Moves the source prompt along the direction from the old object to the new one, while"
+            " the latents are held to where the image's words look.",
             inputs=[
                 _inversion_input(),
                 target_input(),
-                scale_input(
-                    "guidance", 5.0, "Guidance scale, away from what the picture shows. 1: not guided."
-                ),
+                scale_input("guidance", 5.0, "Guidance scale, away from what the image shows. 1: not guided."),
                 io.Float.Input(
                     "attention_rate",
                     default=0.1,
                     min=0.0,
                     max=1000.0,
                     step=0.01,
-                    tooltip="How strongly words are held to where they look in the picture. 0 holds nothing,"
+                    tooltip="How strongly words are held to where they look in the image. 0 holds nothing,"
                     " and is faster.",
                 ),
                 io.String.Input(
@@ -240,7 +234,7 @@ class Pix2PixZeroEdit(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="Without pairs: a sentence a line, with {} where a thing's name goes. Empty: ten"
+                    tooltip="Without pairs: a sentence a line, with {} where an object's name goes. Empty: ten"
                     " plain ones.",
                 ),
             ],
@@ -250,7 +244,7 @@ class Pix2PixZeroEdit(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        inversion: InvertedPicture,
+        inversion: InvertedImage,
         target: str,
         guidance: float,
         attention_rate: float,

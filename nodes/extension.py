@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .anchor_proposals import ProposeAnchors
 from .compared_edits import DiffEdit, MasaCtrlEdit, Pix2PixZeroEdit, PlugAndPlayEdit
 from .find_word import FindWord
+from .image_edits import ImagicEdit, LeditsEdit
 from .instructed_edit import InstructPix2PixEdit, LoadInstructPix2Pix
 from .inversion import DDIMInvert, NullTextInversion
 from .inversion_files import LoadInversion, SaveInversion
@@ -15,19 +16,18 @@ from .located_priors import PriorFromSegmentAnything, PriorFromText
 from .networks import LoadCLIP, LoadViT
 from .parse_prompt import ParsePrompt
 from .pick_edit import PickBestEdit
-from .picture_edits import ImagicEdit, LeditsEdit
 from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
 from .prompt_to_prompt import PromptToPromptEdit
 from .region_editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint, EditorLocInv
 from .region_scorer import LearnRegions, ScoreRegions
-from .samples import SamplePicture
+from .samples import SampleImage
 from .token_optimizer import LocInv, OptimizeTokens
 from .viewers import Compare, CrossAttentionMaps, EditMetrics
 
 NODES: list[type[io.ComfyNode]] = [
     LoadEditModel,
     EditModelFromComfyUI,
-    SamplePicture,
+    SampleImage,
     ParsePrompt,
     DDIMInvert,
     NullTextInversion,

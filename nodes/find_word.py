@@ -9,14 +9,14 @@ from comfy_api.latest import io, ui
 from .bridge import types as sockets
 from .bridge.inputs import image_input, model_input, prompt_input
 from .bridge.parsing import words_from_text
-from .bridge.tensors import image_of, one_picture
+from .bridge.tensors import image_of, one_image
 from .located_priors import CATEGORY, prior_outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.text.prompt import Prompt
-    from ..region_core.encoders.clip import Guide
+    from ..region_core.encoders.clip import ClipEncoder
     from ..region_core.encoders.vit import VisionFeatures
     from ..region_core.object_localization.attention_localizer import Located
     from .bridge.managed_model import ManagedModel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FindWord(io.ComfyNode):
-    """Finds the boxes of words' things by attention."""
+    """Finds the boxes of words' objects by attention."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,12 +42,8 @@ class FindWord(io.ComfyNode):
                 io.String.Input(
                     "words", default="cat", tooltip="The words of the prompt to find, separated by commas."
                 ),
-                sockets.Vision.Input(
-                    "vit", optional=True, tooltip="Adds boxes around what stands out in the picture."
-                ),
-                sockets.Guide.Input(
-                    "clip", optional=True, tooltip="Adds CLIP's opinion of what each box shows."
-                ),
+                sockets.Vision.Input("vit", optional=True, tooltip="Adds boxes around what stands out in the image."),
+                sockets.ClipEncoder.Input("clip", optional=True, tooltip="Adds CLIP's opinion of what each box shows."),
                 io.Float.Input(
                     "clip_weight",
                     default=0.25,
@@ -64,7 +60,7 @@ class FindWord(io.ComfyNode):
                     tooltip="A line word=x0,y0,x1,y1 for each word, for Prior from Boxes.",
                 ),
                 sockets.BoundingBox.Output(display_name="box", tooltip="The first word's box."),
-                io.Image.Output(display_name="image", tooltip="The boxes on the picture, with their scores."),
+                io.Image.Output(display_name="image", tooltip="The boxes on the image, with their scores."),
             ],
         )
 
@@ -77,7 +73,7 @@ class FindWord(io.ComfyNode):
         words: str,
         clip_weight: float,
         vit: Managed[VisionFeatures] | None = None,
-        clip: Managed[Guide] | None = None,
+        clip: Managed[ClipEncoder] | None = None,
     ) -> io.NodeOutput:
         from ..region_core.object_localization.attention_localizer import (
             LOCATE_STAGE,
@@ -90,10 +86,10 @@ class FindWord(io.ComfyNode):
         from .bridge.progress import node_run
         from .bridge.region_drawing import bounding_box, boxed
 
-        picture = one_picture(image)
+        picture = one_image(image)
         check_prompt(prompt, model)
         wanted = words_from_text(words)
-        run = node_run(LOCATE_STAGE)
+        tracker = node_run(LOCATE_STAGE)
         patchers = [model.patcher, *(patcher for one in (vit, clip) if one for patcher in one.patchers)]
         with all_ready(patchers):
             found = locate_words(
@@ -104,10 +100,10 @@ class FindWord(io.ComfyNode):
                 prompt,
                 wanted,
                 LocateSettings(clip_weight=clip_weight),
-                run=run,
+                tracker=tracker,
             )
             prior = detection_prior(found, (picture.shape[-2], picture.shape[-1]))
-        run.show_cost()
+        tracker.show_cost()
         first = next(iter(found.values()))
         shown = image_of(boxed(picture, *_labelled(found)))
         return io.NodeOutput(

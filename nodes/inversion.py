@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .bridge import types as sockets
 from .bridge.inputs import guidance_input, image_input, model_input, prompt_input, steps_input
-from .bridge.tensors import one_picture
+from .bridge.tensors import one_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..locinv_core.inversion.ddim_inversion import NullMethod
     from ..locinv_core.localization.priors import LocalizationPrior
     from ..locinv_core.text.prompt import Prompt
-    from .bridge.inverted_image import InvertedPicture
+    from .bridge.inverted_image import InvertedImage
     from .bridge.managed_model import ManagedModel
     from .bridge.progress import NodeRun
 
@@ -24,7 +24,7 @@ CATEGORY = "Pinpoint/inversion"
 # Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
 NULL_METHODS = ["direct", "null-text", "negative-prompt", "proximal", "none"]
 NULL_TOOLTIP = (
-    "How guided sampling is made to give the picture back. 'direct' (Direct Inversion) costs nothing and is"
+    "How guided sampling is made to give the image back. 'direct' (Direct Inversion) costs nothing and is"
     " exact; 'null-text' optimises the empty prompt, slowly; 'negative-prompt' and 'proximal' put the prompt"
     " itself in its place; 'none' is plain DDIM."
 )
@@ -39,7 +39,7 @@ def inversion_output() -> io.Output:
 
 
 class DDIMInvert(io.ComfyNode):
-    """Turns a picture into noise that turns back into it."""
+    """Turns an image into noise that turns back into it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -47,16 +47,15 @@ class DDIMInvert(io.ComfyNode):
             node_id="PinpointDDIMInvert",
             display_name="DDIM Invert",
             category=CATEGORY,
-            description="Finds the noise that the model would have made this picture from: the start of every"
-            " edit.",
+            description="Finds the noise that the model would have made this image from: the start of every edit.",
             inputs=[model_input(), image_input(), prompt_input(), steps_input()],
             outputs=[inversion_output()],
         )
 
     @classmethod
     def execute(cls, model: ManagedModel, image: Tensor, prompt: Prompt, steps: int) -> io.NodeOutput:
-        inverted, run = invert(model, image, prompt, steps)
-        run.show_cost()
+        inverted, tracker = invert(model, image, prompt, steps)
+        tracker.show_cost()
         return io.NodeOutput(inverted)
 
 
@@ -69,7 +68,7 @@ class NullTextInversion(io.ComfyNode):
             node_id="PinpointNullTextInversion",
             display_name="Null-Text Inversion",
             category=CATEGORY,
-            description="Makes guided sampling give the picture back, so that an edit changes only what its"
+            description="Makes guided sampling give the image back, so that an edit changes only what its"
             " prompt changes. Put it after Optimize Tokens, if that is used.",
             inputs=[
                 sockets.Inversion.Input("inversion", tooltip="From DDIM Invert or Optimize Tokens."),
@@ -81,7 +80,7 @@ class NullTextInversion(io.ComfyNode):
                     min=1,
                     max=100,
                     tooltip="Only for 'null-text': steps of Adam at each timestep, at most; it stops early"
-                    " when the picture is matched.",
+                    " when the image is matched.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -90,8 +89,7 @@ class NullTextInversion(io.ComfyNode):
                     max=1.0,
                     step=0.0001,
                     round=False,
-                    tooltip="Only for 'null-text': Adam's learning rate at the first step; it falls from"
-                    " there.",
+                    tooltip="Only for 'null-text': Adam's learning rate at the first step; it falls from there.",
                 ),
             ],
             outputs=[inversion_output()],
@@ -100,7 +98,7 @@ class NullTextInversion(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        inversion: InvertedPicture,
+        inversion: InvertedImage,
         mode: NullMethod,
         guidance: float,
         inner_steps: int,
@@ -110,10 +108,10 @@ class NullTextInversion(io.ComfyNode):
         from .bridge.progress import node_run
 
         settings = NullTextSettings(inner_steps=inner_steps, learning_rate=learning_rate)
-        run = node_run("null-text", preview=inversion.preview())
+        tracker = node_run("null-text", preview=inversion.preview())
         with inversion.model.ready() as model:
-            ready = reconstruct_by(mode, model, inversion.inversion, guidance, settings, run=run)
-        run.show_cost()
+            ready = reconstruct_by(mode, model, inversion.inversion, guidance, settings, tracker=tracker)
+        tracker.show_cost()
         return io.NodeOutput(inversion.with_inversion(ready))
 
 
@@ -124,28 +122,28 @@ def invert(
     steps: int,
     *later_stages: str,
     prior: LocalizationPrior | None = None,
-) -> tuple[InvertedPicture, NodeRun]:
-    """The picture's DDIM inversion, and the run that it was made in, whose bar has room for `later_stages`.
+) -> tuple[InvertedImage, NodeRun]:
+    """The image's DDIM inversion, and the run that it was made in, whose bar has room for `later_stages`.
 
-    A `prior` given is checked against the picture before any work.
+    A `prior` given is checked against the image before any work.
     """
-    from ..locinv_core.imaging.io import Framing
-    from ..locinv_core.imaging.padding import framed_prior
+    from ..locinv_core.imaging.io import Padding
+    from ..locinv_core.imaging.padding import padded_prior
     from ..locinv_core.inversion.ddim_inversion import ddim_invert
-    from .bridge.inverted_image import InvertedPicture, check_prompt
+    from .bridge.inverted_image import InvertedImage, check_prompt
     from .bridge.previews import LatentPreview
     from .bridge.progress import node_run
 
-    picture = one_picture(image)
+    picture = one_image(image)
     check_prompt(prompt, model)
     model.model.schedule.timesteps(steps)
     height, width = picture.shape[-2:]
-    framing = Framing.of(height, width, model.model.size_multiple)
+    framing = Padding.of(height, width, model.model.size_multiple)
     if prior is not None:
-        framed_prior(prior, framing)
+        padded_prior(prior, framing)
     padded = framing.pad_image(picture)
     with model.ready() as ready:
         latents = ready.encode(padded)
-        run = node_run("inversion", *later_stages, preview=LatentPreview.fit(latents, padded))
-        inversion = ddim_invert(ready, latents, prompt, steps, run=run)
-    return InvertedPicture(model, picture, framing, inversion), run
+        tracker = node_run("inversion", *later_stages, preview=LatentPreview.fit(latents, padded))
+        inversion = ddim_invert(ready, latents, prompt, steps, tracker=tracker)
+    return InvertedImage(model, picture, framing, inversion), tracker

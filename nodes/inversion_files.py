@@ -10,13 +10,13 @@ from comfy_api.latest import io, ui
 
 from .bridge import types as sockets
 from .bridge.inputs import image_input, model_input
-from .bridge.tensors import one_picture
+from .bridge.tensors import one_image
 from .inversion import inversion_output
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .bridge.inverted_image import InvertedPicture
+    from .bridge.inverted_image import InvertedImage
     from .bridge.managed_model import ManagedModel
 
 _SUFFIX = ".safetensors"
@@ -47,7 +47,7 @@ class SaveInversion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, inversion: InvertedPicture, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, inversion: InvertedImage, filename_prefix: str) -> io.NodeOutput:
         from ..locinv_core.inversion.storage import save_inversion
         from .bridge.progress import show_text
 
@@ -68,8 +68,7 @@ class LoadInversion(io.ComfyNode):
             node_id="PinpointLoadInversion",
             display_name="Load Inversion",
             category="Pinpoint/inversion",
-            description="Opens an inversion that Save Inversion kept; it goes with its own model and"
-            " picture.",
+            description="Opens an inversion that Save Inversion kept; it goes with its own model and image.",
             inputs=[
                 model_input(),
                 image_input(),
@@ -89,19 +88,19 @@ class LoadInversion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ManagedModel, image: Tensor, file: str) -> io.NodeOutput:
-        from ..locinv_core.imaging.io import Framing
+        from ..locinv_core.imaging.io import Padding
         from ..locinv_core.inversion.storage import open_inversion
-        from .bridge.inverted_image import InvertedPicture
+        from .bridge.inverted_image import InvertedImage
 
         if file not in saved_inversions():
             raise ValueError(f"file: there is no saved inversion {file!r} in the output and input folders")
-        picture = one_picture(image)
+        picture = one_image(image)
         inversion = open_inversion(folder_paths.get_annotated_filepath(file))
         inversion.check_model(model.model)
-        framing = Framing.of(picture.shape[-2], picture.shape[-1], model.model.size_multiple)
+        framing = Padding.of(picture.shape[-2], picture.shape[-1], model.model.size_multiple)
         with model.ready() as ready:
-            inversion.check_picture(ready.encode(framing.pad_image(picture)), ready.latent_factor)
-        return io.NodeOutput(InvertedPicture(model, picture, framing, inversion))
+            inversion.check_image(ready.encode(framing.pad_image(picture)), ready.latent_factor)
+        return io.NodeOutput(InvertedImage(model, picture, framing, inversion))
 
 
 def saved_inversions() -> list[str]:

@@ -29,8 +29,7 @@ def dtype_input() -> io.Input:
         "dtype",
         options=DTYPES,
         default="auto",
-        tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at"
-        " it, else float32.",
+        tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at it, else float32.",
     )
 
 
@@ -43,7 +42,7 @@ class LoadEditModel(io.ComfyNode):
             node_id="PinpointLoadEditModel",
             display_name="Load Edit Model",
             category=CATEGORY,
-            description="Opens a model that pictures can be inverted and edited with: the small one that"
+            description="Opens a model that images can be inverted and edited with: the small one that"
             " Pinpoint brings, or Stable Diffusion 1.x or 2.x from models/checkpoints or models/diffusers.",
             inputs=[
                 io.Combo.Input(
@@ -125,7 +124,7 @@ def folder_names() -> list[str]:
 
 
 def placed(dtype: str) -> dict[str, str]:
-    """Where ComfyUI wants weights to be loaded to, and in which precision: `device` and `dtype`."""
+    """Where ComfyUI requires weights to be loaded to, and in which precision: `device` and `dtype`."""
     import comfy.model_management
 
     from .bridge.managed_model import suitable_dtype

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from .bridge import types as sockets
 from .bridge.place_texts import phrases_from_text, places_of
-from .bridge.tensors import one_picture
+from .bridge.tensors import one_image
 from .networks import place_of
 
 if TYPE_CHECKING:
@@ -30,15 +30,13 @@ _ENDINGS = {".safetensors", ".pth"}
 def prior_outputs() -> list[io.Output]:
     """A prior, and all its places as a mask."""
     return [
-        sockets.Prior.Output(
-            display_name="prior", tooltip="For Optimize Tokens, LocInv and Prompt-to-Prompt Edit."
-        ),
+        sockets.Prior.Output(display_name="prior", tooltip="For Optimize Tokens, LocInv and Prompt-to-Prompt Edit."),
         io.Mask.Output(display_name="mask", tooltip="All its places in one mask."),
     ]
 
 
 class PriorFromSegmentAnything(io.ComfyNode):
-    """Outlines words' things from boxes or points."""
+    """Outlines words' objects from boxes or points."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -46,10 +44,9 @@ class PriorFromSegmentAnything(io.ComfyNode):
             node_id="PinpointPriorFromSegmentAnything",
             display_name="Prior from Segment Anything",
             category=CATEGORY,
-            description="Outlines the things that words name, each from a box around it or from a point on"
-            " it.",
+            description="Outlines the objects that words name, each from a box around it or from a point on it.",
             inputs=[
-                io.Image.Input("image", tooltip="The picture that the things are in, one at a time."),
+                io.Image.Input("image", tooltip="The image that the objects are in, one at a time."),
                 io.Combo.Input(
                     "checkpoint",
                     options=sam_names(),
@@ -61,7 +58,7 @@ class PriorFromSegmentAnything(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="A line word=x0,y0,x1,y1 for each box around a thing, in pixels from the top left"
+                    tooltip="A line word=x0,y0,x1,y1 for each box around an object, in pixels from the top left"
                     " corner.",
                 ),
                 io.String.Input(
@@ -69,7 +66,7 @@ class PriorFromSegmentAnything(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="A line word=x,y for a point on the thing, word!=x,y for one beside it, in"
+                    tooltip="A line word=x,y for a point on the object, word!=x,y for one beside it, in"
                     " pixels. Points may go with one box.",
                 ),
                 sockets.Prior.Input(
@@ -99,16 +96,16 @@ class PriorFromSegmentAnything(io.ComfyNode):
         from .bridge.managed_networks import Managed, patcher_of
         from .bridge.progress import node_run
 
-        picture = one_picture(image)
+        picture = one_image(image)
         places = places_of(boxes, points, prior)
         network = load_segment_anything(sam_path(checkpoint))
         with Managed(network, (patcher_of(network),)).ready() as model:
-            found = prior_from_segment_anything(model, picture, places, run=node_run(SEGMENT_STAGE))
+            found = prior_from_segment_anything(model, picture, places, tracker=node_run(SEGMENT_STAGE))
         return io.NodeOutput(found, found.union()[None])
 
 
 class PriorFromText(io.ComfyNode):
-    """Finds words' things by what describes them."""
+    """Finds words' objects by what describes them."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -116,10 +113,10 @@ class PriorFromText(io.ComfyNode):
             node_id="PinpointPriorFromText",
             display_name="Prior from Text",
             category=CATEGORY,
-            description="Finds the things that words name by a text: with a box around each (Grounding DINO)"
+            description="Finds the objects that words name by a text: with a box around each (Grounding DINO)"
             " or a rough outline (CLIPSeg).",
             inputs=[
-                io.Image.Input("image", tooltip="The picture that the things are in, one at a time."),
+                io.Image.Input("image", tooltip="The image that the objects are in, one at a time."),
                 io.String.Input(
                     "words",
                     multiline=True,
@@ -147,8 +144,7 @@ class PriorFromText(io.ComfyNode):
                     "keep",
                     options=KEEPS,
                     default="best",
-                    tooltip="Of several things found for a word: the one that the model is surest of, or"
-                    " all.",
+                    tooltip="Of several objects found for a word: the one that the model is surest of, or all.",
                 ),
             ],
             outputs=prior_outputs(),
@@ -160,7 +156,7 @@ class PriorFromText(io.ComfyNode):
         from .bridge.managed_networks import Managed, patcher_of
         from .bridge.progress import node_run
 
-        picture, phrases = one_picture(image), phrases_from_text(words)
+        picture, phrases = one_image(image), phrases_from_text(words)
         found = load_text_locator(place_of(model, "model"))
         with Managed(found, (patcher_of(found.model),)).ready() as locator:
             prior = prior_from_text(
@@ -169,7 +165,7 @@ class PriorFromText(io.ComfyNode):
                 phrases,
                 threshold=threshold or None,
                 keep="all" if keep == "all" else "best",
-                run=node_run(TEXT_STAGE),
+                tracker=node_run(TEXT_STAGE),
             )
         return io.NodeOutput(prior, prior.union()[None])
 
@@ -191,6 +187,6 @@ def sam_path(name: str) -> str:
     path = None if name == NONE else folder_paths.get_full_path(SAMS, name)
     if path is None:
         raise ValueError(
-            f"checkpoint: {name!r} is not in models/sams; wants a Segment Anything there as .safetensors"
+            f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there as .safetensors"
         )
     return str(path)

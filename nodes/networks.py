@@ -25,12 +25,8 @@ class LoadViT(io.ComfyNode):
             node_id="PinpointLoadViT",
             display_name="Load ViT",
             category=CATEGORY,
-            description="Opens a DINO or DINOv2, whose attention shows what stands out in a picture.",
-            inputs=[
-                io.String.Input(
-                    "name", default="embedded", tooltip=_NAME_TOOLTIP.format("facebook/dino-vitb16")
-                )
-            ],
+            description="Opens a DINO or DINOv2, whose attention shows what stands out in an image.",
+            inputs=[io.String.Input("name", default="embedded", tooltip=_NAME_TOOLTIP.format("facebook/dino-vitb16"))],
             outputs=[sockets.Vision.Output(display_name="vit", tooltip="For Propose Anchors and Find Word.")],
         )
 
@@ -52,7 +48,7 @@ class LoadCLIP(io.ComfyNode):
             node_id="PinpointLoadCLIP",
             display_name="Load CLIP to Judge Edits",
             category=CATEGORY,
-            description="Opens a CLIP with both of its encoders, which says how well a picture fits a text."
+            description="Opens a CLIP with both of its encoders, which says how well an image fits a text."
             " A CLIP of ComfyUI's own loaders has only the one for texts.",
             inputs=[
                 io.String.Input(
@@ -60,7 +56,7 @@ class LoadCLIP(io.ComfyNode):
                 )
             ],
             outputs=[
-                sockets.Guide.Output(
+                sockets.ClipEncoder.Output(
                     display_name="clip", tooltip="For Learn Regions, Score Regions and Find Word."
                 )
             ],
@@ -81,8 +77,6 @@ def place_of(name: str, field: str) -> str:
     Raises ValueError, naming the field, for an empty name.
     """
     if not name.strip():
-        raise ValueError(
-            f"{field}: it is empty, wants 'embedded', a folder in models, or a Hugging Face name"
-        )
+        raise ValueError(f"{field}: it is empty, requires 'embedded', a folder in models, or a Hugging Face name")
     folder = Path(folder_paths.models_dir, name.strip())
     return str(folder) if folder.is_dir() else name.strip()

@@ -24,8 +24,8 @@ class ParsePrompt(io.ComfyNode):
             node_id="PinpointParsePrompt",
             display_name="Parse Prompt",
             category="Pinpoint/prompt",
-            description="Reads what the picture shows: its words, which of them name things, and which"
-            " adjective belongs to which thing.",
+            description="Reads what the image shows: its words, which of them name objects, and which"
+            " adjective belongs to which object.",
             is_output_node=True,
             inputs=[
                 sockets.Model.Input(
@@ -35,28 +35,26 @@ class ParsePrompt(io.ComfyNode):
                     "text",
                     multiline=True,
                     default="a yellow cat and a red star in a meadow",
-                    tooltip="What the picture shows, in plain words. Name the thing that you want to change.",
+                    tooltip="What the image shows, in plain words. Name the object that you want to change.",
                 ),
                 io.String.Input(
                     "nouns",
                     default="",
                     optional=True,
-                    tooltip="The words that name things, separated by commas, if Pinpoint finds the wrong"
+                    tooltip="The words that name objects, separated by commas, if Pinpoint finds the wrong"
                     " ones. Empty: found by grammar; a dash: none.",
                 ),
                 io.String.Input(
                     "bindings",
                     default="",
                     optional=True,
-                    tooltip="Which adjective belongs to which thing, as adjective:noun, separated by commas,"
+                    tooltip="Which adjective belongs to which object, as adjective:noun, separated by commas,"
                     " for example yellow:cat. Empty: found by grammar.",
                 ),
             ],
             outputs=[
                 sockets.Prompt.Output(display_name="prompt", tooltip="For DDIM Invert and LocInv."),
-                io.String.Output(
-                    display_name="nouns", tooltip="The words that name things, separated by commas."
-                ),
+                io.String.Output(display_name="nouns", tooltip="The words that name objects, separated by commas."),
             ],
         )
 
@@ -83,7 +81,5 @@ def described(prompt: Prompt) -> str:
     """The nouns, the pairs and the number of tokens, in a few words."""
     words = prompt.words
     nouns = ", ".join(words[index].text for index in prompt.nouns) or "none"
-    pairs = (
-        ", ".join(f"{words[adjective].text} {words[noun].text}" for noun, adjective in prompt.pairs) or "none"
-    )
-    return f"things: {nouns}; pairs: {pairs}; {prompt.length} of {len(prompt.token_ids)} tokens"
+    pairs = ", ".join(f"{words[adjective].text} {words[noun].text}" for noun, adjective in prompt.pairs) or "none"
+    return f"objects: {nouns}; pairs: {pairs}; {prompt.length} of {len(prompt.token_ids)} tokens"

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from .bridge import types as sockets
 from .bridge.parsing import boxes_from_text
-from .bridge.tensors import mask_of, pictures_of
+from .bridge.tensors import images_of, mask_of
 from .bridge.ui_payloads import Shown, boxes_shown
 from .located_priors import CATEGORY, prior_outputs
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from ..locinv_core.localization.priors import LocalizationPrior
 
-WORD_TOOLTIP = "The word of the prompt that names the thing. The second cat of a prompt is cat#2."
+WORD_TOOLTIP = "The word of the prompt that names the object. The second cat of a prompt is cat#2."
 
 
 class PriorFromMask(io.ComfyNode):
-    """Says where a word's thing is by a mask."""
+    """Says where a word's object is by a mask."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,20 +30,19 @@ class PriorFromMask(io.ComfyNode):
             node_id="PinpointPriorFromMask",
             display_name="Prior from Mask",
             category=CATEGORY,
-            description="Says where the thing is that a word names: inside the mask. Any mask of the"
-            " picture's size will do, from the mask editor or from a segmentation node.",
+            description="Says where the object is that a word names: inside the mask. Any mask of the"
+            " image's size will do, from the mask editor or from a segmentation node.",
             inputs=[
                 io.Mask.Input(
                     "mask",
-                    tooltip="White where the thing is, of the picture's size. The masks of a batch are"
-                    " joined.",
+                    tooltip="White where the object is, of the image's size. The masks of a batch are joined.",
                 ),
                 io.String.Input("word", default="cat", tooltip=WORD_TOOLTIP),
                 io.Combo.Input(
                     "kind",
                     options=["outline", "box"],
                     default="outline",
-                    tooltip="'outline' if the mask follows the thing's edge, 'box' if it is only roughly"
+                    tooltip="'outline' if the mask follows the object's edge, 'box' if it is only roughly"
                     " around it: then words are tuned to stay inside it, not to fill it.",
                 ),
             ],
@@ -55,13 +54,11 @@ class PriorFromMask(io.ComfyNode):
         from ..locinv_core.localization.priors import from_masks
 
         with torch.inference_mode(False):
-            return _output(
-                from_masks({word: mask_of(mask)}, kind="segment" if kind == "outline" else "detection")
-            )
+            return _output(from_masks({word: mask_of(mask)}, kind="segment" if kind == "outline" else "detection"))
 
 
 class PriorFromBoxes(io.ComfyNode):
-    """Says where words' things are by boxes."""
+    """Says where words' objects are by boxes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -69,9 +66,9 @@ class PriorFromBoxes(io.ComfyNode):
             node_id="PinpointPriorFromBoxes",
             display_name="Prior from Boxes",
             category=CATEGORY,
-            description="Says where the things are that words name: each inside its box.",
+            description="Says where the objects are that words name: each inside its box.",
             inputs=[
-                io.Image.Input("image", tooltip="The picture that the boxes are drawn on."),
+                io.Image.Input("image", tooltip="The image that the boxes are drawn on."),
                 io.String.Input(
                     "boxes",
                     multiline=True,
@@ -88,10 +85,10 @@ class PriorFromBoxes(io.ComfyNode):
         from ..locinv_core.localization.priors import from_boxes
 
         with torch.inference_mode(False):
-            pictures = pictures_of(image)
-            height, width = pictures.shape[-2:]
+            images = images_of(image)
+            height, width = images.shape[-2:]
             prior = from_boxes(boxes_from_text(boxes), (height, width))
-            shown = {"pinpoint_boxes": [boxes_shown(pictures[:1], boxes, cls)]}
+            shown = {"pinpoint_boxes": [boxes_shown(images[:1], boxes, cls)]}
             return _output(prior, shown)
 
 
@@ -108,7 +105,7 @@ class CombinePriors(io.ComfyNode):
             " of its places.",
             inputs=[
                 sockets.Prior.Input("prior_a", tooltip="The first prior."),
-                sockets.Prior.Input("prior_b", tooltip="Another prior, of the same picture."),
+                sockets.Prior.Input("prior_b", tooltip="Another prior, of the same image."),
                 sockets.Prior.Input("prior_c", optional=True, tooltip="One more, if you like."),
                 sockets.Prior.Input("prior_d", optional=True, tooltip="One more, if you like."),
             ],
@@ -126,9 +123,7 @@ class CombinePriors(io.ComfyNode):
         from ..locinv_core.localization.priors import merge
 
         with torch.inference_mode(False):
-            return _output(
-                merge(*(prior for prior in (prior_a, prior_b, prior_c, prior_d) if prior is not None))
-            )
+            return _output(merge(*(prior for prior in (prior_a, prior_b, prior_c, prior_d) if prior is not None)))
 
 
 def _output(prior: LocalizationPrior, shown: Shown | None = None) -> io.NodeOutput:

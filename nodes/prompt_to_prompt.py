@@ -16,11 +16,11 @@ from .bridge.parsing import factors_from_text, ranges_from_text
 
 if TYPE_CHECKING:
     from ..locinv_core.localization.priors import LocalizationPrior
-    from .bridge.inverted_image import InvertedPicture
+    from .bridge.inverted_image import InvertedImage
 
 
 class PromptToPromptEdit(io.ComfyNode):
-    """Edits an inverted picture towards a target prompt."""
+    """Edits an inverted image towards a target prompt."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -38,19 +38,19 @@ class PromptToPromptEdit(io.ComfyNode):
                 sockets.Prior.Input(
                     "prior",
                     optional=True,
-                    tooltip="Where the edited thing is. With it, everything outside stays as it was.",
+                    tooltip="Where the edited object is. With it, everything outside stays as it was.",
                 ),
                 guidance_input(),
                 share_input(
-                    "cross_replace",
+                    "cross_replace_steps",
                     0.8,
                     "The share of the steps in which words attend as in the source. More keeps the shape,"
                     " less lets it change.",
                 ),
                 share_input(
-                    "self_replace",
+                    "self_replace_steps",
                     0.4,
-                    "The share of the steps in which the picture's layout is the source's. Less lets the"
+                    "The share of the steps in which the image's layout is the source's. Less lets the"
                     " shape change more.",
                 ),
                 io.Combo.Input(
@@ -66,13 +66,13 @@ class PromptToPromptEdit(io.ComfyNode):
                     options=list(CARRIES),
                     default="original",
                     tooltip="What the words that both prompts share keep of their tuning: nothing (best"
-                    " pictures), all, or attention's keys alone.",
+                    " images), all, or attention's keys alone.",
                 ),
                 io.Boolean.Input(
                     "composite",
                     default=False,
-                    tooltip="Put the edit over the picture, so that every pixel outside the edited thing's"
-                    " prior is the picture's own, bit for bit.",
+                    tooltip="Put the edit over the image, so that every pixel outside the edited object's"
+                    " prior is the image's own, bit for bit.",
                 ),
                 io.Float.Input(
                     "feather",
@@ -86,8 +86,7 @@ class PromptToPromptEdit(io.ComfyNode):
                 share_input(
                     "blend_threshold",
                     0.3,
-                    "A word looks where its attention exceeds this share of its maximum; for blends by"
-                    " 'map'.",
+                    "A word looks where its attention exceeds this share of its maximum; for blends by 'map'.",
                 ),
                 io.Int.Input(
                     "blend_grow",
@@ -97,11 +96,10 @@ class PromptToPromptEdit(io.ComfyNode):
                     tooltip="By how many cells of the attention grid the blended place grows on every side.",
                 ),
                 io.String.Input(
-                    "reweight",
+                    "equalizer",
                     default="",
                     optional=True,
-                    tooltip="Words to strengthen or weaken, as word=factor, separated by commas, for example"
-                    " fox=1.5.",
+                    tooltip="Words to strengthen or weaken, as word=factor, separated by commas, for example fox=1.5.",
                 ),
                 io.String.Input(
                     "word_ranges",
@@ -118,7 +116,7 @@ class PromptToPromptEdit(io.ComfyNode):
                     step=1.0,
                     optional=True,
                     tooltip="Only for 'composite': by how many pixels the place of the edit grows on every"
-                    " side. A thing that changes its shape needs some, or the old one's rim stays around it.",
+                    " side. An object that changes its shape needs some, or the old one's rim stays around it.",
                 ),
             ],
             outputs=edit_outputs(),
@@ -127,11 +125,11 @@ class PromptToPromptEdit(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        inversion: InvertedPicture,
+        inversion: InvertedImage,
         target: str,
         guidance: float,
-        cross_replace: float,
-        self_replace: float,
+        cross_replace_steps: float,
+        self_replace_steps: float,
         blend: Blend,
         carry: Carry,
         composite: bool,
@@ -140,7 +138,7 @@ class PromptToPromptEdit(io.ComfyNode):
         blend_threshold: float,
         blend_grow: int,
         prior: LocalizationPrior | None = None,
-        reweight: str = "",
+        equalizer: str = "",
         word_ranges: str = "",
         composite_grow: float = 0.0,
     ) -> io.NodeOutput:
@@ -151,29 +149,27 @@ class PromptToPromptEdit(io.ComfyNode):
 
         settings = EditSettings(
             guidance=guidance,
-            cross_replace=cross_replace,
-            self_replace=self_replace,
+            cross_replace_steps=cross_replace_steps,
+            self_replace_steps=self_replace_steps,
             blend=blend,
             carry=carry,
             blend_start=blend_start,
             blend_threshold=blend_threshold,
             blend_grow=blend_grow,
-            reweight=factors_from_text(reweight),
+            equalizer=factors_from_text(equalizer),
             word_ranges=ranges_from_text(word_ranges),
         )
         place = None
         if composite:
             if prior is None:
-                raise ValueError(
-                    "composite: it keeps what is outside the prior, wants a prior for the edited word"
-                )
+                raise ValueError("composite: it keeps what is outside the prior, requires a prior for the edited word")
             asked = parse_prompt(target, inversion.model.model.tokenizer)
             with torch.inference_mode(False):
                 place = edited_place(
                     inversion.inversion.prompt,
                     asked,
                     prior,
-                    reweighted=settings.reweight,
+                    reweighted=settings.equalizer,
                     grown=composite_grow,
                 )
         result = edited_by(edit, inversion, target, settings, prior)

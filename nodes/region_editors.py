@@ -1,4 +1,4 @@
-"""Editors as sockets: what changes the picture inside a box, for Learn Regions and Score Regions."""
+"""Editors as sockets: what changes the image inside a box, for Learn Regions and Score Regions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _strength_input(name: str, default: float) -> io.Input:
         min=0.01,
         max=1.0,
         step=0.01,
-        tooltip="How far an edit may go from the picture: 1 draws the box anew.",
+        tooltip="How far an edit may go from the image: 1 draws the box anew.",
     )
 
 
@@ -78,7 +78,7 @@ def _editing_inputs(strength: float, guidance: float, steps: int) -> list[io.Inp
 
 
 class EditorBlended(io.ComfyNode):
-    """Edits with any edit model, blended with the picture at every step."""
+    """Edits with any edit model, blended with the image at every step."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -86,12 +86,9 @@ class EditorBlended(io.ComfyNode):
             node_id="PinpointEditorBlended",
             display_name="Editor: Blended Diffusion",
             category=CATEGORY,
-            description="Edits inside a box with any edit model: what lies outside is put back after every"
-            " step.",
+            description="Edits inside a box with any edit model: what lies outside is put back after every step.",
             inputs=[
-                sockets.Model.Input(
-                    "model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."
-                ),
+                sockets.Model.Input("model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."),
                 *_editing_inputs(0.75, 7.5, 50),
                 io.Float.Input(
                     "window",
@@ -101,8 +98,8 @@ class EditorBlended(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     tooltip="Each box is edited in a window so many times its size, enlarged to the"
-                    " picture's, so that the new thing comes out whole and in the box. 0: in the whole"
-                    " picture.",
+                    " image's, so that the new object comes out whole and in the box. 0: in the whole"
+                    " image.",
                 ),
             ],
             outputs=[_editor_output()],
@@ -121,14 +118,12 @@ class EditorBlended(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..region_core.editors.blended_latent_diffusion import BlendedEditor
 
-        editor = BlendedEditor(
-            model.model, strength, guidance, steps, negative, batch=batch, window=window or None
-        )
+        editor = BlendedEditor(model.model, strength, guidance, steps, negative, batch=batch, window=window or None)
         return io.NodeOutput(_diffusion(editor, model.patcher))
 
 
 class EditorLocInv(io.ComfyNode):
-    """Edits with LocInv: the thing changes in the shape that it has."""
+    """Edits with LocInv: the object changes in the shape that it has."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -136,18 +131,16 @@ class EditorLocInv(io.ComfyNode):
             node_id="PinpointEditorLocInv",
             display_name="Editor: LocInv",
             category=CATEGORY,
-            description="Edits inside a box with any edit model, by LocInv: the picture is inverted once, and"
-            " the thing in the box keeps its place, its size and its pose.",
+            description="Edits inside a box with any edit model, by LocInv: the image is inverted once, and"
+            " the object in the box keeps its place, its size and its pose.",
             inputs=[
-                sockets.Model.Input(
-                    "model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."
-                ),
+                sockets.Model.Input("model", tooltip="From Load Edit Model, or from your MODEL, CLIP and VAE."),
                 io.String.Input(
                     "source",
                     multiline=True,
                     default="a yellow cat and a red star in a meadow",
-                    tooltip="What the picture shows, for the edit model. The prompt of Learn Regions, or its"
-                    " edit_prompt, should say the same but for one thing.",
+                    tooltip="What the image shows, for the edit model. The prompt of Learn Regions, or its"
+                    " edit_prompt, should say the same but for one object.",
                 ),
                 _guidance_input("guidance", 7.5),
                 _steps_input(20),
@@ -155,17 +148,14 @@ class EditorLocInv(io.ComfyNode):
                     "word",
                     default="",
                     optional=True,
-                    tooltip="The word of the source whose place a box is. Empty: the one noun that the prompt"
-                    " changes.",
+                    tooltip="The word of the source whose place a box is. Empty: the one noun that the prompt changes.",
                 ),
             ],
             outputs=[_editor_output()],
         )
 
     @classmethod
-    def execute(
-        cls, model: ManagedModel, source: str, guidance: float, steps: int, word: str = ""
-    ) -> io.NodeOutput:
+    def execute(cls, model: ManagedModel, source: str, guidance: float, steps: int, word: str = "") -> io.NodeOutput:
         from ..region_core.editors.locinv import LocInvEditor
         from .bridge.managed_networks import ManagedEditor
         from .bridge.previews import latent_preview
@@ -208,8 +198,7 @@ class EditorInpaint(io.ComfyNode):
 
         if model == NO_FOLDER:
             raise ValueError(
-                "model: there is none in models/diffusers; wants an inpainting model there, in diffusers'"
-                " layout"
+                "model: there is none in models/diffusers; requires an inpainting model there, in diffusers' layout"
             )
         editor = load_inpaint_editor(path_of(model), **placed(dtype), **editing)
         return io.NodeOutput(_diffusion(editor, manage(editor.model).patcher))
@@ -224,7 +213,7 @@ class EditorAmused(io.ComfyNode):
             node_id="PinpointEditorAmused",
             display_name="Editor: aMUSEd",
             category=CATEGORY,
-            description="Edits inside a box with aMUSEd, the open Muse: the picture's tokens in the box are"
+            description="Edits inside a box with aMUSEd, the open Muse: the image's tokens in the box are"
             " predicted again, in few steps.",
             inputs=[
                 io.Combo.Input(
@@ -326,8 +315,6 @@ def _diffusion(editor: Any, patcher: Any) -> ManagedEditor:
     from .bridge.previews import latent_preview
 
     def cost(steps: int | None) -> float:
-        return float(
-            kept_steps(editor.steps if steps is None else steps, editor.strength) * _branches(editor.guidance)
-        )
+        return float(kept_steps(editor.steps if steps is None else steps, editor.strength) * _branches(editor.guidance))
 
     return ManagedEditor(editor, (patcher,), cost, lambda image: latent_preview(editor.model, image))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..region_core.editors.base import Editor
-    from ..region_core.encoders.clip import Guide
+    from ..region_core.encoders.clip import ClipEncoder
     from ..region_core.search.budget import EditPlan
     from ..region_core.trainer import RegionScores
     from .bridge.managed_networks import Managed, ManagedEditor
@@ -50,7 +50,7 @@ class ScoreRegions(io.ComfyNode):
         cls,
         proposals: ProposedRegions,
         editor: ManagedEditor,
-        clip: Managed[Guide],
+        clip: Managed[ClipEncoder],
         caption: str,
         prompt: str,
         plan: str,
@@ -65,7 +65,7 @@ class ScoreRegions(io.ComfyNode):
         judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists), _place(place))
         return judged.output(
             cls,
-            lambda among, run: score_regions(
+            lambda among, tracker: score_regions(
                 proposals.image,
                 proposals.proposals,
                 among,
@@ -77,7 +77,7 @@ class ScoreRegions(io.ComfyNode):
                 seed=seed,
                 plan=judged.plan,
                 batch=batch,
-                run=run,
+                tracker=tracker,
             ),
         )
 
@@ -91,7 +91,7 @@ class LearnRegions(io.ComfyNode):
             node_id="PinpointLearnRegions",
             display_name="Learn Regions",
             category=CATEGORY,
-            description="Learns, on this one picture, which box around each anchor the edit should use: a"
+            description="Learns, on this one image, which box around each anchor the edit should use: a"
             " small network is trained so that CLIP finds the edits as the prompt says.",
             is_output_node=True,
             inputs=[
@@ -140,7 +140,7 @@ class LearnRegions(io.ComfyNode):
         cls,
         proposals: ProposedRegions,
         editor: ManagedEditor,
-        clip: Managed[Guide],
+        clip: Managed[ClipEncoder],
         caption: str,
         prompt: str,
         plan: str,
@@ -160,7 +160,7 @@ class LearnRegions(io.ComfyNode):
         judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists), _place(place))
         return judged.output(
             cls,
-            lambda among, run: learn_regions(
+            lambda among, tracker: learn_regions(
                 proposals.image,
                 proposals.proposals,
                 proposals.features,
@@ -178,7 +178,7 @@ class LearnRegions(io.ComfyNode):
                 seed=seed,
                 plan=judged.plan,
                 batch=batch,
-                run=run,
+                tracker=tracker,
             ),
         )
 
@@ -187,12 +187,12 @@ def _judging_inputs() -> list[io.Input]:
     return [
         sockets.Proposals.Input("proposals", tooltip="From Propose Anchors."),
         sockets.Editor.Input("editor", tooltip="What edits inside a box: one of the Editor nodes."),
-        sockets.Guide.Input("clip", tooltip="From Load CLIP to Judge Edits."),
+        sockets.ClipEncoder.Input("clip", tooltip="From Load CLIP to Judge Edits."),
         io.String.Input(
             "caption",
             multiline=True,
             default="a yellow cat and a red star in a meadow",
-            tooltip="What the picture shows, for CLIP: best the thing with what surrounds it.",
+            tooltip="What the image shows, for CLIP: best the object with what surrounds it.",
         ),
         io.String.Input(
             "prompt",
@@ -204,13 +204,13 @@ def _judging_inputs() -> list[io.Input]:
             "edit_prompt",
             default="",
             optional=True,
-            tooltip="What the editor should draw inside a box: best the new thing and what it stands"
+            tooltip="What the editor should draw inside a box: best the new object and what it stands"
             " on. Empty: the prompt.",
         ),
         io.Mask.Input(
             "place",
             optional=True,
-            tooltip="White where the thing to be edited is, of the picture's size, as from Find Word: boxes"
+            tooltip="White where the object to be edited is, of the image's size, as from Find Word: boxes"
             " that do not fit it are left out. Without it all boxes are judged, as published.",
         ),
         io.Combo.Input(
@@ -218,7 +218,7 @@ def _judging_inputs() -> list[io.Input]:
             options=PLANS,
             default="preview",
             tooltip="How boxes are judged. 'full' edits in each; 'preview' with 3 steps; 'stand-in' sees one"
-            " edit of the whole picture through each; 'halving' and 'screened' drop the worse half on the"
+            " edit of the whole image through each; 'halving' and 'screened' drop the worse half on the"
             " way; 'shortlist' previews, and edits only the two boxes of least loss in full.",
         ),
         io.Int.Input(
@@ -258,19 +258,17 @@ class JudgingWork:
 
     proposals: ProposedRegions
     editor: ManagedEditor
-    clip: Managed[Guide]
+    clip: Managed[ClipEncoder]
     plan: EditPlan
     place: Tensor | None
-    """(H, W): where the thing to be edited is; None where that was not said."""
+    """(H, W): where the object to be edited is; None where that was not said."""
 
-    def output(
-        self, cls: type[io.ComfyNode], judge: Callable[[Editor, NodeRun], RegionScores]
-    ) -> io.NodeOutput:
+    def output(self, cls: type[io.ComfyNode], judge: Callable[[Editor, NodeRun], RegionScores]) -> io.NodeOutput:
         """Run `judge` with the networks loaded, and show the boxes that it chose."""
         import torch
 
         from ..region_core.proposal_image import proposal_picture
-        from ..region_core.visualize import loss_picture
+        from ..region_core.visualize import loss_image
         from .bridge.managed_networks import EditorAmong, all_ready, load
         from .bridge.region_drawing import drawn
         from .bridge.region_results import JudgedRegions, region_rows, settled
@@ -278,16 +276,16 @@ class JudgingWork:
 
         patchers = [*self.editor.patchers, *self.clip.patchers]
         with all_ready(patchers):
-            run = self._run()
+            tracker = self._run()
             # A preview may have taken their place on the device.
             load(patchers)
-            scores = judge(EditorAmong(self.editor.value, patchers), run)
-        run.show_cost()
+            scores = judge(EditorAmong(self.editor.value, patchers), tracker)
+        tracker.show_cost()
         with torch.inference_mode(False), torch.no_grad():
             kept = replace(scores, edits=settled(scores.edits, self.editor.value))
             boxes = proposal_picture(self.proposals.image, scores.proposals, scores.chosen)
             shown = image_of(drawn(boxes))
-            loss = image_of(drawn(loss_picture(scores.loss_curve)))
+            loss = image_of(drawn(loss_image(scores.loss_curve)))
         told: dict[str, Any] = {"pinpoint_regions": region_rows(scores.proposals, scores)}
         told["pinpoint_picture"] = saved(self.proposals.image, cls)
         return io.NodeOutput(
@@ -299,12 +297,12 @@ class JudgingWork:
 
     def _run(self) -> NodeRun:
         """A run whose bar goes with the edits that the plan needs, without those of the finalists."""
-        from ..region_core.search.box_prior import outset
+        from ..region_core.search.box_prior import box_prior
         from ..region_core.search.budget import forecast
         from .bridge.region_progress import metered_run
 
         plan, boxes, editor = self.plan, self.proposals.proposals, self.editor
-        in_play = outset(boxes, self.place).in_play
+        in_play = box_prior(boxes, self.place).in_play
         in_the_end = min(boxes.k, plan.finalists or boxes.k) * editor.cost(None)
         expected = forecast(plan, boxes, editor.cost, learned=boxes.m > 1, in_play=in_play)
         own = plan.rounds[-1]

@@ -1,4 +1,4 @@
-"""Sample Picture: a picture that the pack brings, with its mask, its box, its prompts and its true edit."""
+"""Sample Image: an image that the pack brings, with its mask, its box, its prompts and its true edit."""
 
 from __future__ import annotations
 
@@ -10,36 +10,32 @@ from comfy_api.latest import io
 from ..assets import SAMPLES
 
 
-class SamplePicture(io.ComfyNode):
-    """A picture to try an edit on."""
+class SampleImage(io.ComfyNode):
+    """An image to try an edit on."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PinpointSamplePicture",
-            display_name="Sample Picture",
+            display_name="Sample Image",
             category="Pinpoint/model",
-            description="A drawn picture to try the embedded model on. Because it is drawn, the mask of its"
-            " thing and the true edited picture are known exactly.",
+            description="A drawn image to try the embedded model on. Because it is drawn, the mask of its"
+            " object and the true edited image are known exactly.",
             inputs=[
                 io.Combo.Input(
                     "sample",
                     options=[scene["source"] for scene in scenes()],
-                    tooltip="Which picture, by what it shows.",
+                    tooltip="Which image, by what it shows.",
                 )
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The picture."),
-                io.Mask.Output(
-                    display_name="mask", tooltip="Where the thing is that the sample edit changes."
-                ),
+                io.Image.Output(display_name="image", tooltip="The image."),
+                io.Mask.Output(display_name="mask", tooltip="Where the object is that the sample edit changes."),
                 io.String.Output(display_name="word", tooltip="The word that names it."),
-                io.String.Output(display_name="source", tooltip="What the picture shows."),
+                io.String.Output(display_name="source", tooltip="What the image shows."),
                 io.String.Output(display_name="target", tooltip="What it should show."),
-                io.String.Output(
-                    display_name="boxes", tooltip="A box for each of its things, for Prior from Boxes."
-                ),
-                io.Image.Output(display_name="truth", tooltip="The true edited picture."),
+                io.String.Output(display_name="boxes", tooltip="A box for each of its objects, for Prior from Boxes."),
+                io.Image.Output(display_name="truth", tooltip="The true edited image."),
             ],
         )
 
@@ -50,15 +46,11 @@ class SamplePicture(io.ComfyNode):
         from .bridge.tensors import image_of
 
         scene = next(scene for scene in scenes() if scene["source"] == sample)
-        thing = next(thing for thing in scene["objects"] if thing["edited"])
-        mask = from_mask_files({thing["noun"]: SAMPLES / thing["mask"]}).union()
-        boxes = "\n".join(
-            f"{thing['noun']}={','.join(str(side) for side in thing['box'])}" for thing in scene["objects"]
-        )
-        picture, truth = (image_of(load_image(SAMPLES / scene[key])) for key in ("image", "target_image"))
-        return io.NodeOutput(
-            picture, mask[None], thing["noun"], scene["source"], scene["target"], boxes, truth
-        )
+        obj = next(obj for obj in scene["objects"] if obj["edited"])
+        mask = from_mask_files({obj["noun"]: SAMPLES / obj["mask"]}).union()
+        boxes = "\n".join(f"{obj['noun']}={','.join(str(side) for side in obj['box'])}" for obj in scene["objects"])
+        image, truth = (image_of(load_image(SAMPLES / scene[key])) for key in ("image", "target_image"))
+        return io.NodeOutput(image, mask[None], obj["noun"], scene["source"], scene["target"], boxes, truth)
 
 
 def scenes() -> list[dict[str, Any]]:

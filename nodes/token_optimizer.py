@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..locinv_core.localization.priors import LocalizationPrior
     from ..locinv_core.localization.token_optimizer import Solver
     from ..locinv_core.text.prompt import Prompt
-    from .bridge.inverted_image import InvertedPicture
+    from .bridge.inverted_image import InvertedImage
     from .bridge.managed_model import ManagedModel
 
 # Written out as in `inversion`.
@@ -50,13 +50,13 @@ def _bind_input() -> io.Input:
     return io.Boolean.Input(
         "bind_adjectives",
         default=False,
-        tooltip="Also tie each adjective to its thing, so that both look at the same place. For edits that"
+        tooltip="Also tie each adjective to its object, so that both look at the same place. For edits that"
         " change a colour or a material; leave it off for swaps.",
     )
 
 
 class OptimizeTokens(io.ComfyNode):
-    """Tunes the words until they look where their things are."""
+    """Tunes the words until they look where their objects are."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -71,14 +71,14 @@ class OptimizeTokens(io.ComfyNode):
                 sockets.Prior.Input(
                     "prior",
                     optional=True,
-                    tooltip="Where the words' things are. 'locinv' needs it; 'dpl' takes only its words.",
+                    tooltip="Where the words' objects are. 'locinv' needs it; 'dpl' takes only its words.",
                 ),
                 io.Combo.Input(
                     "objective",
                     options=OBJECTIVES,
                     default="locinv",
                     tooltip="'locinv' draws each word's attention into its prior. 'dpl' (Dynamic Prompt"
-                    " Learning) knows no places: it keeps the things apart from each other and from the"
+                    " Learning) knows no places: it keeps the objects apart from each other and from the"
                     " background.",
                 ),
                 _solver_input(),
@@ -109,7 +109,7 @@ class OptimizeTokens(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        inversion: InvertedPicture,
+        inversion: InvertedImage,
         objective: str,
         solver: Solver,
         bind_adjectives: bool,
@@ -132,22 +132,20 @@ class OptimizeTokens(io.ComfyNode):
             share=share,
         )
         if objective == "locinv" and prior is None:
-            raise ValueError(
-                "prior: got none; 'locinv' tunes words towards their places, wants a mask or a box"
-            )
+            raise ValueError("prior: got none; 'locinv' tunes words towards their places, requires a mask or a box")
         source = inversion.inversion.prompt
         framed = None if prior is None else inversion.framed(prior)
-        run = node_run("tokens")
+        tracker = node_run("tokens")
         with inversion.model.ready() as model:
             if objective == "dpl" or framed is None:
-                plan = plan_dpl(model, inversion.inversion, framed, run=run)
+                plan = plan_dpl(model, inversion.inversion, framed, tracker=tracker)
             else:
                 bindings = placed_bindings(source, framed) if bind_adjectives else ()
                 plan = plan_tuning(source, framed, model.grid(*framed.size), bindings)
             tuned = optimize_tokens(
-                model, inversion.inversion, plan.positions, plan.objective, settings, run=run
+                model, inversion.inversion, plan.positions, plan.objective, settings, tracker=tracker
             )
-        run.show_cost()
+        tracker.show_cost()
         return io.NodeOutput(inversion.with_inversion(tuned))
 
 
@@ -166,7 +164,7 @@ class LocInv(io.ComfyNode):
                 model_input(),
                 image_input(),
                 prompt_input(),
-                sockets.Prior.Input("prior", tooltip="Where the words' things are."),
+                sockets.Prior.Input("prior", tooltip="Where the words' objects are."),
                 steps_input(),
                 guidance_input(),
                 io.Combo.Input("null_text", options=NULL_METHODS, default="direct", tooltip=NULL_TOOLTIP),
@@ -208,7 +206,7 @@ class LocInv(io.ComfyNode):
         settings = TuningSettings.for_solver(solver)
         settings = replace(settings, inner_steps=inner_steps or settings.inner_steps)
         later = ["tokens", "null-text"] if null_text == "null-text" else ["tokens"]
-        inverted, run = invert(model, image, prompt, steps, *later, prior=prior)
+        inverted, tracker = invert(model, image, prompt, steps, *later, prior=prior)
         framed = inverted.framed(prior)
         with model.ready() as ready:
             bindings = placed_bindings(prompt, framed) if bind_adjectives else ()
@@ -222,7 +220,7 @@ class LocInv(io.ComfyNode):
                 null_method=null_text,
                 interleaved=interleaved,
                 tuning=settings,
-                run=run,
+                tracker=tracker,
             )
-        run.show_cost()
+        tracker.show_cost()
         return io.NodeOutput(inverted.with_inversion(tuned))

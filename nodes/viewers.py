@@ -9,14 +9,14 @@ from comfy_api.latest import io, ui
 
 from .bridge import types as sockets
 from .bridge.parsing import words_from_text
-from .bridge.tensors import image_of, mask_of, pictures_of
+from .bridge.tensors import image_of, images_of, mask_of
 from .bridge.ui_payloads import compare_shown, maps_shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.localization.priors import LocalizationPrior
-    from .bridge.inverted_image import InvertedPicture, WordMaps
+    from .bridge.inverted_image import InvertedImage, WordMaps
 
 CATEGORY = "Pinpoint/see"
 
@@ -30,15 +30,14 @@ class CrossAttentionMaps(io.ComfyNode):
             node_id="PinpointCrossAttentionMaps",
             display_name="Cross-Attention Maps",
             category=CATEGORY,
-            description="Shows where each word looks, over the picture: before and after tuning for an"
+            description="Shows where each word looks, over the image: before and after tuning for an"
             " inversion, the target's words for an edit.",
             is_output_node=True,
             inputs=[
                 io.MultiType.Input(
                     "source",
                     types=[sockets.Inversion, sockets.Maps],
-                    tooltip="An inversion, whose words are then looked at with a few passes, or the maps of"
-                    " an edit.",
+                    tooltip="An inversion, whose words are then looked at with a few passes, or the maps of an edit.",
                 ),
                 sockets.Prior.Input(
                     "prior",
@@ -50,43 +49,41 @@ class CrossAttentionMaps(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="The words to show, separated by commas. Empty: the prior's words and all other"
-                    " things of an inversion, all words of an edit.",
+                    " objects of an inversion, all words of an edit.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="All the maps in one picture."),
-                io.Mask.Output(
-                    display_name="masks", tooltip="A mask a word: its attention as a share of its maximum."
-                ),
+                io.Image.Output(display_name="image", tooltip="All the maps in one image."),
+                io.Mask.Output(display_name="masks", tooltip="A mask a word: its attention as a share of its maximum."),
                 sockets.Maps.Output(display_name="maps", tooltip="The maps themselves."),
             ],
         )
 
     @classmethod
     def execute(
-        cls, source: InvertedPicture | WordMaps, prior: LocalizationPrior | None = None, words: str = ""
+        cls, source: InvertedImage | WordMaps, prior: LocalizationPrior | None = None, words: str = ""
     ) -> io.NodeOutput:
-        from ..locinv_core.imaging.visualize import attention_picture
+        from ..locinv_core.imaging.visualize import attention_image
         from .bridge.attention_sheet import masks_of, places_in, read_maps, selected
-        from .bridge.inverted_image import InvertedPicture
+        from .bridge.inverted_image import InvertedImage
 
         wanted = words_from_text(words)
-        if isinstance(source, InvertedPicture):
+        if isinstance(source, InvertedImage):
             from .bridge.progress import node_run
 
-            run = node_run("maps")
-            found = read_maps(source, wanted, prior, run)
-            run.show_cost()
+            tracker = node_run("maps")
+            found = read_maps(source, wanted, prior, tracker)
+            tracker.show_cost()
         else:
             found = selected(source, wanted)
         masks = places_in(found, prior)
-        sheet = attention_picture(found.picture, found.maps, before=found.before or None, masks=masks)
+        sheet = attention_image(found.image, found.maps, before=found.before or None, masks=masks)
         shown = {"pinpoint_maps": [maps_shown(found, masks, cls)]}
         return io.NodeOutput(image_of(_tensor(sheet)), masks_of(found), found, ui=shown)
 
 
 class Compare(io.ComfyNode):
-    """Shows two pictures and what differs."""
+    """Shows two images and what differs."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -94,15 +91,15 @@ class Compare(io.ComfyNode):
             node_id="PinpointCompare",
             display_name="Compare Before and After",
             category=CATEGORY,
-            description="Shows the picture before and after, and where they differ.",
+            description="Shows the image before and after, and where they differ.",
             is_output_node=True,
             inputs=[
-                io.Image.Input("before", tooltip="The picture before the edit."),
-                io.Image.Input("after", tooltip="The edited picture, of the same size; or a batch of them."),
+                io.Image.Input("before", tooltip="The image before the edit."),
+                io.Image.Input("after", tooltip="The edited image, of the same size; or a batch of them."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Outlined in the pictures: the prior, or where the edit could change.",
+                    tooltip="Outlined in the images: the prior, or where the edit could change.",
                 ),
                 io.Float.Input(
                     "gain",
@@ -113,9 +110,7 @@ class Compare(io.ComfyNode):
                     tooltip="How much the difference is brightened.",
                 ),
             ],
-            outputs=[
-                io.Image.Output(display_name="difference", tooltip="The absolute difference, brightened.")
-            ],
+            outputs=[io.Image.Output(display_name="difference", tooltip="The absolute difference, brightened.")],
         )
 
     @classmethod
@@ -125,7 +120,7 @@ class Compare(io.ComfyNode):
         outline = None if mask is None else mask_of(mask)
         if outline is not None and outline.shape != first.shape[-2:]:
             sizes = [f"{width}x{height}" for height, width in (outline.shape, first.shape[-2:])]
-            raise ValueError(f"mask: it is {sizes[0]} pixels, wants the {sizes[1]} of the pictures")
+            raise ValueError(f"mask: it is {sizes[0]} pixels, requires the {sizes[1]} of the images")
         shown = {"pinpoint_compare": [compare_shown(first, second, outline, gain, cls)]}
         return io.NodeOutput(image_of(difference), ui=shown)
 
@@ -139,31 +134,28 @@ class EditMetrics(io.ComfyNode):
             node_id="PinpointEditMetrics",
             display_name="Edit Metrics",
             category=CATEGORY,
-            description="Measures how far the picture moved outside the mask (it should not) and inside, and"
+            description="Measures how far the image moved outside the mask (it should not) and inside, and"
             " how near it came to the true edit, where that is known.",
             is_output_node=True,
             inputs=[
-                io.Image.Input("before", tooltip="The picture before the edit."),
-                io.Image.Input("after", tooltip="The edited picture, of the same size."),
-                io.Mask.Input(
-                    "mask", optional=True, tooltip="Where the edited thing is: the rest is background."
-                ),
-                io.Image.Input("truth", optional=True, tooltip="The true edited picture, where it is known."),
+                io.Image.Input("before", tooltip="The image before the edit."),
+                io.Image.Input("after", tooltip="The edited image, of the same size."),
+                io.Mask.Input("mask", optional=True, tooltip="Where the edited object is: the rest is background."),
+                io.Image.Input("truth", optional=True, tooltip="The true edited image, where it is known."),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="All the numbers, a line each."),
                 io.Float.Output(
                     display_name="background_psnr",
-                    tooltip="Of the background, of the whole picture without a mask; in dB, infinite if"
-                    " unchanged.",
+                    tooltip="Of the background, of the whole image without a mask; in dB, infinite if unchanged.",
                 ),
                 io.Float.Output(
                     display_name="background_ssim",
-                    tooltip="Of the background, of the whole picture without a mask; 1 if unchanged.",
+                    tooltip="Of the background, of the whole image without a mask; 1 if unchanged.",
                 ),
                 io.Float.Output(
                     display_name="truth_psnr",
-                    tooltip="To the true edited picture, in dB; -1 if it is not given.",
+                    tooltip="To the true edited image, in dB; -1 if it is not given.",
                 ),
             ],
         )
@@ -178,17 +170,13 @@ class EditMetrics(io.ComfyNode):
         first, second = _pair(before, after)
         inside = None if mask is None else (mask_of(mask) > 0.5).float()
         if inside is not None and bool(inside.all()):
-            raise ValueError(
-                "mask: it covers the whole picture and leaves no background; wants a smaller one"
-            )
+            raise ValueError("mask: it covers the whole image and leaves no background; requires a smaller one")
         outside = None if inside is None else 1 - inside
         place = "picture" if outside is None else "background"
         numbers = psnr(first, second, outside), ssim(first, second, outside)
         lines = [f"{place}: PSNR {_decibels(numbers[0])}, SSIM {numbers[1]:.4f}"]
         if inside is not None and bool(inside.any()):
-            lines.append(
-                f"inside the mask: root mean square change {math.sqrt(mse(first, second, inside)):.3f}"
-            )
+            lines.append(f"inside the mask: root mean square change {math.sqrt(mse(first, second, inside)):.3f}")
         to_truth = -1.0
         if truth is not None:
             to_truth = psnr(*_pair(truth, after, "truth"))
@@ -199,22 +187,22 @@ class EditMetrics(io.ComfyNode):
 
 
 def _pair(before: Tensor, after: Tensor, name: str = "before") -> tuple[Tensor, Tensor]:
-    """Two pictures or batches (B, 3, H, W) of one size and number; one picture goes with a batch."""
-    first, second = pictures_of(before, name), pictures_of(after, "after")
+    """Two images or batches (B, 3, H, W) of one size and number; one image goes with a batch."""
+    first, second = images_of(before, name), images_of(after, "after")
     if first.shape[-2:] != second.shape[-2:]:
-        sizes = [f"{picture.shape[-1]}x{picture.shape[-2]}" for picture in (first, second)]
-        raise ValueError(f"after: it is {sizes[1]} pixels, wants the {sizes[0]} of {name!r}")
+        sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in (first, second)]
+        raise ValueError(f"after: it is {sizes[1]} pixels, requires the {sizes[0]} of {name!r}")
     count = max(len(first), len(second))
     if {len(first), len(second)} - {1, count}:
-        raise ValueError(f"after: got {len(second)} pictures, wants 1 or the {len(first)} of {name!r}")
+        raise ValueError(f"after: got {len(second)} images, requires 1 or the {len(first)} of {name!r}")
     return first.expand(count, -1, -1, -1), second.expand(count, -1, -1, -1)
 
 
-def _tensor(picture: object) -> Tensor:
+def _tensor(image: object) -> Tensor:
     """(1, 3, H, W) of a Pillow image of any size."""
     from ..locinv_core.imaging.io import load_image
 
-    return load_image(picture, minimum=1)  # type: ignore[arg-type]
+    return load_image(image, minimum=1)  # type: ignore[arg-type]
 
 
 def _decibels(value: float) -> str:

@@ -1,1 +1,1 @@
-"""Learnable regions: where to edit a picture when nobody says where (Lin et al., 2024)."""
+"""Learnable regions: where to edit an image when nobody says where (Lin et al., 2024)."""

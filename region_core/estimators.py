@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from .proposals import PixelBox, RegionProposals, box_masks
 from .region_network import gumbel_choice
 from .search.budget import EDITS_STAGE, Judgement
@@ -37,26 +37,24 @@ def expected_loss(logits: Tensor, losses: Tensor) -> Tensor:
     return torch.where(probabilities > 0, probabilities * losses, 0.0).sum(dim=-1).mean()
 
 
-def straight_through_image(choice: Tensor, pictures: Tensor) -> Tensor:
-    """X_o = Σ_j y_j·X_j for choices (K, M) among pictures (K, M, 3, H, W): (K, 3, H, W), differentiable in y.
+def straight_through_image(choice: Tensor, images: Tensor) -> Tensor:
+    """X_o = Σ_j y_j·X_j for choices (K, M) among images (K, M, 3, H, W): (K, 3, H, W), differentiable in y.
 
     With X_j = m_j·edit + (1 − m_j)·source this is m·edit + (1 − m)·source for the mask m = Σ_j y_j·m_j.
-    Forward, y is one-hot, and X_o the picture of the box that was drawn.
+    Forward, y is one-hot, and X_o the image of the box that was drawn.
     """
-    return torch.einsum("km,kmchw->kchw", choice, pictures)
+    return torch.einsum("km,kmchw->kchw", choice, images)
 
 
-def straight_through_losses(
-    drawn: Tensor, pictures: Tensor, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def straight_through_losses(drawn: Tensor, images: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """What the gradient through the mask says of every box, from the loss of the drawn ones alone.
 
-    drawn: (K,) long. pictures: (K, M, 3, H, W), X_j. Returns the drawn boxes' losses (K,) and, for every box,
+    drawn: (K,) long. images: (K, M, 3, H, W), X_j. Returns the drawn boxes' losses (K,) and, for every box,
     L_drawn + ∂L/∂y_j − ∂L/∂y_drawn (K, M), both without gradient. Σ_j y_j times the latter has the gradient
     in y that the loss itself has (up to a constant for each anchor, which a softmax does not feel).
     """
-    choice = F.one_hot(drawn, pictures.shape[1]).to(pictures).requires_grad_(True)
-    losses = loss(straight_through_image(choice, pictures))
+    choice = F.one_hot(drawn, images.shape[1]).to(images).requires_grad_(True)
+    losses = loss(straight_through_image(choice, images))
     (slopes,) = torch.autograd.grad(losses.sum(), choice)
     losses = losses.detach()
     return losses, losses[:, None] + slopes - slopes.gather(1, drawn[:, None])
@@ -112,12 +110,12 @@ class StraightThrough:
         lazy: bool,
         steps: int | None,
         seed: int,
-        run: Run,
+        tracker: CostTracker,
     ) -> None:
         self.boxes, self.edits, self.loss, self.judged = proposals.pixel_boxes(), edits, loss, judged
         self.added = added
         self.temperature, self.remember, self.lazy, self.steps = temperature, remember, lazy, steps
-        self.generator, self.run = torch.Generator().manual_seed(seed), run
+        self.generator, self.run = torch.Generator().manual_seed(seed), tracker
 
     def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
         """What is minimised, and the drawn boxes' loss."""
@@ -127,13 +125,11 @@ class StraightThrough:
         boxes = [row[j] for row, j in zip(self.boxes, drawn.tolist(), strict=True)]
         if self.lazy:
             with self.run.stage(EDITS_STAGE):
-                self.edits.edited(boxes, self.steps, run=self.run)
+                self.edits.edited(boxes, self.steps, tracker=self.run)
         known = self.judged.losses
         if not (self.remember and bool((known.isfinite() | ~in_play).all())):
-            pictures = torch.stack(
-                [self._pictures(row, box) for row, box in zip(self.boxes, boxes, strict=True)]
-            )
-            losses, guesses = straight_through_losses(drawn.to(pictures.device), pictures, self.loss)
+            images = torch.stack([self._images(row, box) for row, box in zip(self.boxes, boxes, strict=True)])
+            losses, guesses = straight_through_losses(drawn.to(images.device), images, self.loss)
             losses = losses + self.added.gather(1, drawn[:, None])[:, 0].to(losses)
             guesses = guesses + self.added.to(guesses)
             self._learn_of(boxes, losses.tolist())
@@ -150,7 +146,7 @@ class StraightThrough:
                 if self.lazy and box in found:
                     self.judged.losses[i, j] = found[box]
 
-    def _pictures(self, boxes: list[PixelBox], drawn: PixelBox) -> Tensor:
+    def _images(self, boxes: list[PixelBox], drawn: PixelBox) -> Tensor:
         """X_j for each box of an anchor, (M, 3, H, W); a box without an edit shows the drawn box's through
         its own mask."""
         edit = self.edits.best(drawn)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from ..locinv_core.text.prompt import parse_prompt
 from .editors.base import Editor, check_prompt
 from .editors.locinv import LocInvEditor
-from .encoders.clip import Guide
+from .encoders.clip import ClipEncoder
 from .encoders.vit import PatchFeatures, VisionFeatures
 from .estimators import Estimator
 from .object_localization.attention_localizer import Located
@@ -30,13 +30,13 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True, eq=False)
 class RegionNetworks:
-    """What edits a picture, looks at it and judges it."""
+    """What edits an image, looks at it and judges it."""
 
     editor: Editor
     reader: EditModel | None
     """Whose attention tells where the word is."""
     vision: VisionFeatures
-    guide: Guide
+    guide: ClipEncoder
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class RegionRequest:
     """What is asked for.
 
     Attributes:
-        caption: what the picture shows. prompt: what it should show.
+        caption: what the image shows. prompt: what it should show.
         edit_prompt: what the editor draws in a box; None is the prompt, and where a word was found, without
-            the things listed beside what it became.
+            the objects listed beside what it became.
         word: of the caption, whose place is looked for, so that only boxes near it are edited. "auto": the
             one noun that the prompt changes, unless anchors or sizes are random. "none": all boxes.
         anchors, sizes, k, m, min_distance, smoothing: as `propose_regions` takes them; None is `anchoring`'s
@@ -76,17 +76,17 @@ class RegionRequest:
     def __post_init__(self) -> None:
         LearningSettings(self.epochs, self.lr, estimator=self.estimator, temperature=self.temperature)
         if not self.word.strip():
-            raise ValueError(f"word: got {self.word!r}, wants a word of the caption, auto or none")
+            raise ValueError(f"word: got {self.word!r}, requires a word of the caption, auto or none")
         if self.edit_prompt is not None and not self.edit_prompt.strip():
-            raise ValueError(f"edit prompt is empty: got {self.edit_prompt!r}, wants what to draw in a box")
+            raise ValueError(f"edit prompt is empty: got {self.edit_prompt!r}, requires what to draw in a box")
         for name in ("k", "m"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, wants 1 or more")
+                raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
         apart, side = self.min_distance, self.smoothing
         if apart is not None and not (math.isfinite(apart) and apart >= 0):
-            raise ValueError(f"min_distance: got {apart}, wants a finite number of patches, 0 or more")
+            raise ValueError(f"min_distance: got {apart}, requires a finite number of patches, 0 or more")
         if side is not None and (side < 1 or side % 2 == 0):
-            raise ValueError(f"smoothing: got {side}, wants an odd number of patches, 1 or more")
+            raise ValueError(f"smoothing: got {side}, requires an odd number of patches, 1 or more")
 
     @property
     def looks(self) -> bool:
@@ -108,7 +108,7 @@ class FoundRegions:
 
 
 def edit_region(
-    image: Tensor, networks: RegionNetworks, request: RegionRequest, *, run: Run | None = None
+    image: Tensor, networks: RegionNetworks, request: RegionRequest, *, tracker: CostTracker | None = None
 ) -> FoundRegions:
     """Edit `image` (1, 3, H, W) in the boxes that are learned to be good, and rank the edits.
 
@@ -116,7 +116,7 @@ def edit_region(
     others, and one that no model is there to find; for a text that the editor would cut; and as
     `propose_regions` and `learn_regions` do. What is wrong with k or m is said before any pass.
     """
-    run = run if run is not None else Run()
+    tracker = tracker if tracker is not None else CostTracker()
     editor, reader = networks.editor, networks.reader
     whole = isinstance(editor, LocInvEditor)  # it edits the whole caption into the whole prompt
     told = request.edit_prompt or request.prompt
@@ -124,12 +124,12 @@ def edit_region(
     if isinstance(editor, LocInvEditor):
         editor.word_of(told)
     word = _word(networks, request)
-    with run.stage("features"):
+    with tracker.stage("features"):
         features = networks.vision.look(image)
         proposals, spacing = _proposed(features, request, placed=False)
-    located = None if word is None else _located(image, networks, request, word, run)
+    located = None if word is None else _located(image, networks, request, word, tracker)
     if located is not None:
-        with run.stage("features"):
+        with tracker.stage("features"):
             proposals, spacing = _proposed(features, request, placed=True)
         if reader is not None and request.edit_prompt is None and not whole:
             told = edit_prompt_for(reader, request.caption, request.prompt, located.word)
@@ -149,9 +149,9 @@ def edit_region(
         temperature=request.temperature,
         seed=request.seed,
         plan=request.plan,
-        run=run,
+        tracker=tracker,
     )
-    return FoundRegions(choose(scores, networks.guide, run=run), located, told, *spacing)
+    return FoundRegions(choose(scores, networks.guide, tracker=tracker), located, told, *spacing)
 
 
 def _proposed(
@@ -181,7 +181,7 @@ def _word(networks: RegionNetworks, request: RegionRequest) -> str | None:
     if reader is None:
         raise ValueError(
             f"word: got {request.word!r}, and the editor {networks.editor.name!r} has no attention to find it"
-            " by, wants auto or none; or a reader, a text-to-image model that has"
+            " by, requires auto or none; or a reader, a text-to-image model that has"
         )
     if request.word == AUTO:
         return AUTO
@@ -190,7 +190,7 @@ def _word(networks: RegionNetworks, request: RegionRequest) -> str | None:
 
 
 def _located(
-    image: Tensor, networks: RegionNetworks, request: RegionRequest, word: str, run: Run
+    image: Tensor, networks: RegionNetworks, request: RegionRequest, word: str, tracker: CostTracker
 ) -> Located | None:
     """Where the word is; None for AUTO where there is no one word to find."""
     assert networks.reader is not None
@@ -202,5 +202,5 @@ def _located(
         request.caption,
         request.prompt,
         word=None if word == AUTO else word,
-        run=run,
+        tracker=tracker,
     )

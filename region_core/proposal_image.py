@@ -1,4 +1,4 @@
-"""A picture of proposals: every anchor with its number, its boxes, and the chosen one where one is chosen."""
+"""An image of proposals: every anchor with its number, its boxes, and the chosen one where one is chosen."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from .proposals import RegionProposals
 _SIDE = 768
 
 
-def proposal_picture(
-    image: Tensor, proposals: RegionProposals, chosen: Sequence[int] | None = None
-) -> Image.Image:
-    """The boxes on the picture (1, 3, H, W), enlarged to at least 768 pixels, an anchor in its own colour.
+def proposal_picture(image: Tensor, proposals: RegionProposals, chosen: Sequence[int] | None = None) -> Image.Image:
+    """The boxes on the image (1, 3, H, W), enlarged to at least 768 pixels, an anchor in its own colour.
 
     chosen: for each anchor, which of its boxes is drawn strongly; None draws all alike. Anchors are numbered
     from 1. Raises ValueError for a choice that is not one box an anchor.
     """
     if chosen is not None and len(chosen) != proposals.k:
-        raise ValueError(f"chosen: got {len(chosen)} boxes, wants one for each of {proposals.k} anchors")
+        raise ValueError(f"chosen: got {len(chosen)} boxes, requires one for each of {proposals.k} anchors")
     height, width = proposals.size
     scale = max(1, round(_SIDE / max(height, width)))
     picture = to_pil(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
@@ -36,7 +34,7 @@ def proposal_picture(
         _outline(draw, box, scale, "white", 5)
         _outline(draw, box, scale, COLOURS[anchor % len(COLOURS)], 3)
     for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
-        # The last patch may reach beyond the picture.
+        # The last patch may reach beyond the image.
         x = min((column + 0.5) * proposals.patch, width - 1) * scale
         y = min((row + 0.5) * proposals.patch, height - 1) * scale
         colour = COLOURS[anchor % len(COLOURS)]
@@ -45,8 +43,6 @@ def proposal_picture(
     return picture
 
 
-def _outline(
-    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], scale: int, colour: str, width: int
-) -> None:
+def _outline(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], scale: int, colour: str, width: int) -> None:
     x0, y0, x1, y1 = (side * scale for side in box)
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=width)

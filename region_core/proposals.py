@@ -27,25 +27,24 @@ _PATCHES_PER_REACH = 16
 
 @dataclass(frozen=True, eq=False)
 class RegionProposals:
-    """M boxes around each of K anchors on one picture."""
+    """M boxes around each of K anchors on one image."""
 
     anchors: Tensor
     """(K, 2) long: row and column of each anchor's patch."""
     boxes: Tensor
-    """(K, M, 4) float32, pixels: x0, y0, x1, y1, the last two exclusive; clipped to the picture."""
+    """(K, M, 4) float32, pixels: x0, y0, x1, y1, the last two exclusive; clipped to the image."""
     grid: tuple[int, int]
     """(h, w) patches."""
     patch: int
     """Pixels a patch is wide."""
     size: tuple[int, int]
-    """(H, W) of the picture."""
+    """(H, W) of the image."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.boxes.shape)
         if self.boxes.ndim != 3 or shape[2] != 4 or tuple(self.anchors.shape) != (shape[0], 2):
             raise ValueError(
-                f"proposals: got boxes {shape} and anchors {tuple(self.anchors.shape)},"
-                " wants (K, M, 4) and (K, 2)"
+                f"proposals: got boxes {shape} and anchors {tuple(self.anchors.shape)}, requires (K, M, 4) and (K, 2)"
             )
         for box in self.boxes.flatten(0, 1):
             pixel_box(box, self.size)
@@ -76,18 +75,18 @@ def propose(
     *,
     reach: int | None = None,
 ) -> RegionProposals:
-    """Boxes around `anchors` (K, 2) on a picture of `size` (H, W) with a `grid` (h, w) of `patch` pixels.
+    """Boxes around `anchors` (K, 2) on an image of `size` (H, W) with a `grid` (h, w) of `patch` pixels.
 
     "learned": M squares for the network to choose from; the j-th has the anchor's patch in the middle and
     `reach`·j patches beyond it on every side (None: a 16th of the grid's shorter side, as the published
-    code's steps), clipped to the picture. "random", the paper's baseline: one box an anchor with height and
+    code's steps), clipped to the image. "random", the paper's baseline: one box an anchor with height and
     width drawn evenly from [0, H] and [0, W], clipped, but never under a patch: where the anchor's patch
-    reaches beyond the picture, the box's middle is moved in. `m` and `reach` are not read then.
-    Raises ValueError for anchors off the grid, a picture smaller than a patch, a grid that is not the
-    picture's, and an M whose last square would grow no more around any anchor.
+    reaches beyond the image, the box's middle is moved in. `m` and `reach` are not read then.
+    Raises ValueError for anchors off the grid, an image smaller than a patch, a grid that is not the
+    image's, and an M whose last square would grow no more around any anchor.
     """
     if sizes not in SIZES:
-        raise ValueError(f"sizes: got {sizes!r}, wants one of {', '.join(SIZES)}")
+        raise ValueError(f"sizes: got {sizes!r}, requires one of {', '.join(SIZES)}")
     _check_grid(anchors, grid, patch, size)
     centres = anchors.flip(1).cpu()  # (x, y)
     if sizes == "random":
@@ -112,22 +111,22 @@ def default_reach(grid: tuple[int, int]) -> int:
 def check_box_count(m: int, grid: tuple[int, int], reach: int) -> None:
     """Raise ValueError unless M is at least 1 and the M-th square is larger than the one before it."""
     if reach < 1:
-        raise ValueError(f"reach: got {reach}, wants 1 patch or more")
+        raise ValueError(f"reach: got {reach}, requires 1 patch or more")
     most = -(-(max(grid) - 1) // reach) if max(grid) > 1 else 1
     if not 1 <= m <= most:
         raise ValueError(
-            f"m: got {m} boxes an anchor, wants 1 to {most}: on a grid of {grid[1]}x{grid[0]} patches a"
-            " square that grows further is the whole picture, wherever its anchor"
+            f"m: got {m} boxes an anchor, requires 1 to {most}: on a grid of {grid[1]}x{grid[0]} patches a"
+            " square that grows further is the whole image, wherever its anchor"
         )
 
 
 def pixel_box(box: Tensor | Sequence[float], size: tuple[int, int]) -> PixelBox:
-    """A box rounded to whole pixels. Raises ValueError if it has none or leaves the picture (H, W)."""
+    """A box rounded to whole pixels. Raises ValueError if it has none or leaves the image (H, W)."""
     values = [float(value) for value in box]
     height, width = size
     x0, y0, x1, y1 = (math.floor(value + 0.5) for value in values)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise ValueError(f"box: got {values}, wants x0 < x1 and y0 < y1 inside {width}x{height} pixels")
+        raise ValueError(f"box: got {values}, requires x0 < x1 and y0 < y1 inside {width}x{height} pixels")
     return x0, y0, x1, y1
 
 
@@ -148,16 +147,14 @@ def roi_features(features: Tensor, boxes: Tensor, patch: int) -> Tensor:
     from torchvision.ops import roi_align
 
     flat = boxes.to(features).reshape(-1, 4)
-    pooled = roi_align(
-        features[None], [flat], POOLED, spatial_scale=1 / patch, sampling_ratio=2, aligned=True
-    )
+    pooled = roi_align(features[None], [flat], POOLED, spatial_scale=1 / patch, sampling_ratio=2, aligned=True)
     return pooled.reshape(*boxes.shape[:-2], -1, POOLED, POOLED)
 
 
 def _random_boxes(centres: Tensor, patch: int, size: tuple[int, int], seed: int) -> Tensor:
     drawn = torch.rand(len(centres), 1, 2, generator=torch.Generator().manual_seed(seed))
     sides = (drawn * torch.tensor([size[1], size[0]])).clamp_min(patch)
-    # The middle of a patch that reaches beyond the picture may leave less than a patch of a box in it.
+    # The middle of a patch that reaches beyond the image may leave less than a patch of a box in it.
     furthest = torch.tensor([size[1], size[0]]) - patch / 2
     middles = ((centres[:, None] + 0.5) * patch).minimum(furthest)
     return torch.cat([middles - sides / 2, middles + sides / 2], dim=-1)
@@ -166,13 +163,13 @@ def _random_boxes(centres: Tensor, patch: int, size: tuple[int, int], seed: int)
 def _check_grid(anchors: Tensor, grid: tuple[int, int], patch: int, size: tuple[int, int]) -> None:
     height, width = size
     if patch < 1 or min(size) < patch:
-        raise ValueError(f"image: got {width}x{height} pixels, wants at least a patch of {patch}")
+        raise ValueError(f"image: got {width}x{height} pixels, requires at least a patch of {patch}")
     wanted = (-(-height // patch), -(-width // patch))
     if tuple(grid) != wanted:
-        raise ValueError(f"grid: got {tuple(grid)}, wants {wanted}, patches of {patch} on {width}x{height}")
+        raise ValueError(f"grid: got {tuple(grid)}, requires {wanted}, patches of {patch} on {width}x{height}")
     fits = anchors.ndim == 2 and anchors.shape[1] == 2 and len(anchors) > 0 and anchors.dtype == torch.long
     if not fits or not bool(((anchors >= 0) & (anchors.cpu() < torch.tensor(grid))).all()):
         raise ValueError(
-            f"anchors: got {tuple(anchors.shape)} {anchors.dtype}, wants (K, 2) long rows and columns inside"
+            f"anchors: got {tuple(anchors.shape)} {anchors.dtype}, requires (K, 2) long rows and columns inside"
             f" a grid of {grid[0]} rows and {grid[1]} columns"
         )

@@ -1,4 +1,4 @@
-"""From what a ViT saw of a picture to the boxes that an edit could go in: anchors, then boxes around each."""
+"""From what a ViT saw of an image to the boxes that an edit could go in: anchors, then boxes around each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def propose_regions(
     Raises ValueError as ``dino_anchors``, ``smoothed``, ``random_anchors`` and ``propose`` do.
     """
     if anchors not in ANCHORS:
-        raise ValueError(f"anchors: got {anchors!r}, wants one of {', '.join(ANCHORS)}")
+        raise ValueError(f"anchors: got {anchors!r}, requires one of {', '.join(ANCHORS)}")
     if anchors == "dino":
         attention = smoothed(features.attention, smoothing)
         points = dino_anchors(attention, k, min_distance=min_distance)
@@ -53,7 +53,7 @@ def anchoring(
 ) -> tuple[float, int]:
     """min_distance and smoothing of `k` "dino" anchors for `propose_regions`, with defaults for what is None.
 
-    placed: the place of the thing to be edited is known. Then anchors are far apart in the middle of things,
+    placed: the place of the object to be edited is known. Then anchors are far apart in the middle of objects,
     if the grid has room for that many; else they are as published but for a distance.
     """
     if placed:
@@ -64,7 +64,5 @@ def anchoring(
     return _or_default(min_distance, smoothing, DEFAULT_DISTANCE, DEFAULT_SMOOTHING)
 
 
-def _or_default(
-    min_distance: float | None, smoothing: int | None, distance: float, side: int
-) -> tuple[float, int]:
+def _or_default(min_distance: float | None, smoothing: int | None, distance: float, side: int) -> tuple[float, int]:
     return distance if min_distance is None else min_distance, side if smoothing is None else smoothing

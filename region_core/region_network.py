@@ -24,7 +24,7 @@ class RegionNetwork(nn.Module):
     def __init__(self, features: int, boxes: int, *, seed: int = 0) -> None:
         super().__init__()
         if features < 1 or boxes < 1:
-            raise ValueError(f"region network: got d = {features} and M = {boxes}, wants 1 or more of each")
+            raise ValueError(f"region network: got d = {features} and M = {boxes}, requires 1 or more of each")
         channels = boxes * features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -61,7 +61,7 @@ def gumbel_choice(
     both ways. `generator` is on the CPU. Raises ValueError for a temperature that is not above 0.
     """
     if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature: got {temperature}, wants a number above 0")
+        raise ValueError(f"temperature: got {temperature}, requires a number above 0")
     smallest = torch.finfo(torch.float32).tiny
     uniform = torch.rand(logits.shape, generator=generator).clamp(smallest, 1 - 2**-24)
     noise = -torch.log(-torch.log(uniform)).to(logits)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..locinv_core.cost import Run
-from .encoders.clip import Guide, quality
+from ..locinv_core.cost import CostTracker
+from .encoders.clip import ClipEncoder, quality
 from .proposals import PixelBox, pixel_box
 from .trainer import RegionScores
 
@@ -75,43 +75,48 @@ def rank(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 
 def choose(
-    scores: RegionScores, guide: Guide, *, alpha: float = 2.0, beta: float = 1.0, run: Run | None = None
+    scores: RegionScores,
+    guide: ClipEncoder,
+    *,
+    alpha: float = 2.0,
+    beta: float = 1.0,
+    tracker: CostTracker | None = None,
 ) -> RegionEdit:
     """Edit each anchor's chosen box in full (or those that the plan makes finalists), score and rank them.
 
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
     has another take in one of those, from noise of its own or with other settings of the editor, or, where
-    the editor has no more, a take in the box around the place; unless the plan wants fewer edits in full.
+    the editor has no more, a take in the box around the place; unless the plan requires fewer edits in full.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     edits, size = scores.edits, scores.proposals.size
     boxes = [pixel_box(box, size) for box in scores.boxes]
     with torch.no_grad():
-        with run.stage(CHOOSE_STAGE):
+        with tracker.stage(CHOOSE_STAGE):
             prompt = guide.encode_texts([edits.prompt])
             source = guide.encode_images(edits.image)
 
         def similarities(images: Tensor) -> tuple[Tensor, Tensor]:
-            """S_t2i and S_i2i of pictures, (B,) each: both encoders give unit vectors."""
+            """S_t2i and S_i2i of images, (B,) each: both encoders give unit vectors."""
             parts = [guide.encode_images(part) for part in images.split(edits.batch)]
             encoded = torch.cat(parts)
             return (encoded @ prompt.T)[:, 0], (encoded @ source.T)[:, 0]
 
         final, retaken = _planned(boxes, scores)
-        with run.stage(FINAL_STAGE):
-            edits.edited([boxes[i] for i in final], run=run)
+        with tracker.stage(FINAL_STAGE):
+            edits.edited([boxes[i] for i in final], tracker=tracker)
             takes: dict[int, Tensor] = {}
             for take in sorted({other.take for other in retaken.values()}):
                 alike = {i: other.box for i, other in retaken.items() if other.take == take}
-                made = edits.edited(list(alike.values()), take=take, run=run)
+                made = edits.edited(list(alike.values()), take=take, tracker=tracker)
                 takes |= dict(zip(alike, made, strict=True))
-        with run.stage(CHOOSE_STAGE):
+        with tracker.stage(CHOOSE_STAGE):
             pictures = [takes.get(i, edits.best(box)) for i, box in enumerate(boxes)]
             images = torch.stack([picture for picture in pictures if picture is not None])
             t2i, i2i = similarities(images)
             total = quality(t2i, i2i, alpha, beta)  # Eq. 7
-            run.report(1, 1)
+            tracker.report(1, 1)
     own = [retaken.get(i, _Take(box, i, 0)) for i, box in enumerate(boxes)]
     candidates = [
         Candidate(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..locinv_core.cost import Run
+from ..locinv_core.cost import CostTracker
 from .editors.base import Editor
-from .encoders.clip import CompositeLoss, Crops, GuidanceWeights, Guide
+from .encoders.clip import ClipEncoder, CompositeLoss, Crops, GuidanceWeights
 from .proposals import RegionProposals
-from .search.box_prior import outset
+from .search.box_prior import box_prior
 from .search.budget import EditPlan, judge_boxes
 from .search.edit_cache import BoxEdits
 from .trainer import DEFAULT_PLAN, RegionScores
@@ -23,7 +23,7 @@ def score_regions(
     image: Tensor,
     proposals: RegionProposals,
     editor: Editor,
-    guide: Guide,
+    guide: ClipEncoder,
     *,
     caption: str,
     prompt: str,
@@ -33,7 +33,7 @@ def score_regions(
     plan: EditPlan = DEFAULT_PLAN,
     weights: GuidanceWeights | None = None,
     batch: int = 8,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> RegionScores:
     """Judge the boxes on `image` (1, 3, H, W) by the loss of Eq. 3 and take each anchor's box of the least.
 
@@ -41,14 +41,13 @@ def score_regions(
     where the edit belongs. prompt: T, what it is to become. The rest, `edit_prompt` and
     `place` too, is as in `learn_regions`. With one box an anchor there is nothing to choose, and nothing is
     edited. Raises ValueError, before any work, for texts that CLIP would cut and proposals of another
-    picture.
+    image.
     """
     if tuple(image.shape) != (1, 3, *proposals.size):
         raise ValueError(
-            f"image: got the shape {tuple(image.shape)}, wants {(1, 3, *proposals.size)} like the"
-            " proposals' picture"
+            f"image: got the shape {tuple(image.shape)}, requires {(1, 3, *proposals.size)} like the proposals' image"
         )
-    known = outset(proposals, place)
+    known = box_prior(proposals, place)
     with torch.inference_mode(False), torch.no_grad():
         image = image.detach().to(guide.device, torch.float32).clone()
         loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), Crops())
@@ -56,7 +55,7 @@ def score_regions(
         losses = torch.full((proposals.k, proposals.m), torch.nan)
         logits = torch.zeros(proposals.k, proposals.m)
         if proposals.m > 1:
-            judged = judge_boxes(plan, proposals, edits, loss, outset=known, run=run)
+            judged = judge_boxes(plan, proposals, edits, loss, box_prior=known, tracker=tracker)
             losses = judged.losses
             logits = torch.where(judged.in_play, -losses, -torch.inf)
     return RegionScores(

@@ -1,4 +1,4 @@
-"""Learning which box of each anchor the edit should use: the region network, trained on one picture (paper
+"""Learning which box of each anchor the edit should use: the region network, trained on one image (paper
 §3.1 and §3.2). How the gradient is estimated is `estimators`' business, and what is edited the plan's."""
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..locinv_core.cost import Run
-from .encoders.clip import CompositeLoss, Crops, GuidanceWeights, Guide
+from ..locinv_core.cost import CostTracker
+from .encoders.clip import ClipEncoder, CompositeLoss, Crops, GuidanceWeights
 from .encoders.vit import PatchFeatures
 from .estimators import ESTIMATORS, Estimator, Expected, Objective, StraightThrough, in_play_only
 from .proposals import PixelBox, RegionProposals, roi_features
 from .region_network import RegionNetwork
-from .search.box_prior import outset
+from .search.box_prior import box_prior
 from .search.budget import PLANS, EditPlan, Judgement, judge_boxes
 from .search.edit_cache import BoxEdits
 
@@ -53,15 +53,15 @@ class LearningSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, wants 1 or more")
+                raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
         for name in ("lr", "temperature"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}: got {value}, wants a number above 0")
+                raise ValueError(f"{name}: got {value}, requires a number above 0")
         if not (math.isfinite(self.exploration) and self.exploration >= 0):
-            raise ValueError(f"exploration: got {self.exploration}, wants a number, 0 or more")
+            raise ValueError(f"exploration: got {self.exploration}, requires a number, 0 or more")
         if self.estimator not in ESTIMATORS:
-            raise ValueError(f"estimator: got {self.estimator!r}, wants one of {', '.join(ESTIMATORS)}")
+            raise ValueError(f"estimator: got {self.estimator!r}, requires one of {', '.join(ESTIMATORS)}")
 
     @property
     def steps(self) -> int:
@@ -71,7 +71,7 @@ class LearningSettings:
 
 @dataclass(frozen=True, eq=False)
 class RegionScores:
-    """What was learned about the boxes of one picture."""
+    """What was learned about the boxes of one image."""
 
     proposals: RegionProposals
     logits: Tensor
@@ -109,7 +109,7 @@ def learn_regions(
     proposals: RegionProposals,
     features: PatchFeatures,
     editor: Editor,
-    guide: Guide,
+    guide: ClipEncoder,
     *,
     caption: str,
     prompt: str,
@@ -127,24 +127,24 @@ def learn_regions(
     weights: GuidanceWeights | None = None,
     crops: Crops | None = None,
     batch: int = 8,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> RegionScores:
     """Train a region network on `image` (1, 3, H, W) and choose a box for each anchor.
 
     caption: T_ROI, what the source shows where the edit belongs. prompt: T, what it is to become.
     edit_prompt: what the editor is told to draw in a box. None is T, as in the paper; where T names what
-    surrounds the thing too, an editor draws that into the box as well. place: (H, W) from 0 to 1, where the
-    thing to be edited is, if that is known: boxes far from it are not considered (`places.considered`), and a
+    surrounds the object too, an editor draws that into the box as well. place: (H, W) from 0 to 1, where the
+    object to be edited is, if that is known: boxes far from it are not considered (`places.considered`), and a
     box's loss has 1 − its fit added. None considers all, as in the paper. The others are those of
     `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many boxes are edited at a
     time. With one box an anchor there is nothing to learn, and nothing is edited.
     Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another
-    picture, and settings out of bounds; later for an `lr` whose steps overflow.
+    image, and settings out of bounds; later for an `lr` whose steps overflow.
     """
     settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, remember, seed)
-    _check_picture(image, proposals, features)
-    known = outset(proposals, place)
-    run = run or Run()
+    _check_image(image, proposals, features)
+    known = box_prior(proposals, place)
+    tracker = tracker or CostTracker()
     with torch.inference_mode(False), torch.enable_grad():
         # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
         image = image.detach().to(guide.device, torch.float32).clone()
@@ -159,7 +159,7 @@ def learn_regions(
             # Straight-through edits only in the boxes that it draws, unless the plan has to see all of them.
             lazy = estimator == "straight-through" and plan.rounds[1:] == () and not plan.rounds[0].stand_in
             if not lazy:
-                judged = judge_boxes(plan, proposals, edits, loss, outset=known, run=run)
+                judged = judge_boxes(plan, proposals, edits, loss, box_prior=known, tracker=tracker)
             objective: Objective
             if estimator == "expected":
                 objective = Expected(judged, exploration)
@@ -175,9 +175,9 @@ def learn_regions(
                     lazy=lazy,
                     steps=plan.rounds[-1].steps,
                     seed=seed,
-                    run=run,
+                    tracker=tracker,
                 )
-            curve = train_network(network, pooled, objective, settings, run=run)
+            curve = train_network(network, pooled, objective, settings, tracker=tracker)
         with torch.no_grad():
             logits = in_play_only(_finite(network(pooled), lr), judged.in_play).float().cpu()
     return RegionScores(
@@ -200,30 +200,30 @@ def train_network(
     objective: Objective,
     settings: LearningSettings,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> list[float]:
     """Adam on `objective`; returns the loss of Eq. 3 at each step.
 
     pooled: (K, M·d, 7, 7), [f_1 … f_M] of each anchor. Raises ValueError where the learning rate is so large
     that the network's numbers overflow.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
     curve = []
     for step in range(settings.steps):
-        with run.stage(LEARN_STAGE):
+        with tracker.stage(LEARN_STAGE):
             logits = _finite(network(pooled), settings.lr)  # Eq. 2
             minimised, loss = objective(logits, step / settings.steps)  # Eq. 3
             optimizer.zero_grad()
             minimised.backward()
             optimizer.step()
             curve.append(loss)
-            run.report(step + 1, settings.steps)
+            tracker.report(step + 1, settings.steps)
     return curve
 
 
 def standardised(features: Tensor) -> Tensor:
-    """Features (d, h, w) with mean 0 and deviation 1 over the picture, channel by channel."""
+    """Features (d, h, w) with mean 0 and deviation 1 over the image, channel by channel."""
     centred = features - features.mean(dim=(1, 2), keepdim=True)
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
@@ -231,19 +231,18 @@ def standardised(features: Tensor) -> Tensor:
 def _finite(logits: Tensor, lr: float) -> Tensor:
     """The network's logits (K, M). Raises ValueError if training has driven them out of float32's range."""
     if not bool(torch.isfinite(logits).all()):
-        raise ValueError(f"lr: got {lr}, and the network's numbers are no longer finite, wants a smaller one")
+        raise ValueError(f"lr: got {lr}, and the network's numbers are no longer finite, requires a smaller one")
     return logits
 
 
-def _check_picture(image: Tensor, proposals: RegionProposals, features: PatchFeatures) -> None:
+def _check_image(image: Tensor, proposals: RegionProposals, features: PatchFeatures) -> None:
     height, width = proposals.size
     if tuple(image.shape) != (1, 3, height, width):
         raise ValueError(
-            f"image: got the shape {tuple(image.shape)}, wants {(1, 3, height, width)} like the"
-            " proposals' picture"
+            f"image: got the shape {tuple(image.shape)}, requires {(1, 3, height, width)} like the proposals' image"
         )
     if features.size != proposals.size or features.grid != tuple(proposals.grid):
         raise ValueError(
-            f"features: got a grid of {features.grid} on a picture of {features.size}, wants the proposals'"
+            f"features: got a grid of {features.grid} on an image of {features.size}, requires the proposals'"
             f" {tuple(proposals.grid)} on {proposals.size}"
         )

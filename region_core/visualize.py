@@ -1,4 +1,4 @@
-"""Pictures of a region edit: all anchors and boxes with their scores, the ranked edits, the loss curve."""
+"""Images of a region edit: all anchors and boxes with their scores, the ranked edits, the loss curve."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DPI = 100
 _INK, _FAINT = "#1A1A1A", "#6B6B6B"
 
 
-def boxes_picture(
+def boxes_image(
     image: Tensor, proposals: RegionProposals, candidates: Sequence[Candidate], losses: Tensor | None = None
 ) -> Image.Image:
-    """All anchors and boxes on the picture, an anchor in its own colour, and the scores in a table beside it.
+    """All anchors and boxes on the image, an anchor in its own colour, and the scores in a table beside it.
 
     image: (1, 3, H, W). candidates: one an anchor, best first: its box is drawn strongly in the colour of the
     anchor that it belongs to, and the best one's filled. losses: (K, M); the number of boxes judged is
@@ -29,16 +29,14 @@ def boxes_picture(
     Raises ValueError for no candidates.
     """
     if not candidates:
-        raise ValueError("boxes picture: got no candidates, wants at least one")
+        raise ValueError("boxes image: got no candidates, requires at least one")
     height, width = image.shape[-2:]
-    # The picture takes 5 inches on its longer side, the table what its rows need.
+    # The image takes 5 inches on its longer side, the table what its rows need.
     scale = 5.0 / max(width, height)
     table = 0.28 * (len(candidates) + 4)
     size = (width * scale + 6.1, max(height * scale, table) + 0.7)
     figure, canvas = _figure(size)
-    panel = figure.add_axes(
-        (0.2 / size[0], 0.25 / size[1], width * scale / size[0], height * scale / size[1])
-    )
+    panel = figure.add_axes((0.2 / size[0], 0.25 / size[1], width * scale / size[0], height * scale / size[1]))
     panel.imshow(np.asarray(to_pil(image)), extent=(0, width, height, 0), interpolation="lanczos")
     panel.set_axis_off()
     _draw_boxes(panel, proposals, candidates)
@@ -46,13 +44,13 @@ def boxes_picture(
     return _drawn(canvas)
 
 
-def candidates_picture(source: Tensor, candidates: Sequence[Candidate], columns: int = 5) -> Image.Image:
+def candidates_image(source: Tensor, candidates: Sequence[Candidate], columns: int = 5) -> Image.Image:
     """The ranked contact sheet: the source (1, 3, H, W), then each candidate's edit with its box and scores.
 
     Raises ValueError for no candidates.
     """
     if not candidates:
-        raise ValueError("candidates picture: got no candidates, wants at least one")
+        raise ValueError("candidates image: got no candidates, requires at least one")
     cells: list[tuple[str, Picture]] = [("source", source)]
     for place, candidate in enumerate(candidates, start=1):
         label = f"{place}. S {candidate.score:.3f}{'' if candidate.final else ' (preview)'}"
@@ -64,7 +62,7 @@ def candidates_picture(source: Tensor, candidates: Sequence[Candidate], columns:
     return contact_sheet(cells, columns)
 
 
-def loss_picture(curve: Sequence[float], *, epochs: int | None = None) -> Image.Image:
+def loss_image(curve: Sequence[float], *, epochs: int | None = None) -> Image.Image:
     """The learning curve: the loss at each step; with `epochs`, a line where each ends.
 
     An empty curve, where there was nothing to learn, says so.
@@ -94,9 +92,7 @@ def _draw_boxes(panel: Any, proposals: RegionProposals, candidates: Sequence[Can
 
     for anchor, boxes in enumerate(proposals.boxes.tolist()):
         for x0, y0, x1, y1 in boxes:
-            panel.add_patch(
-                Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_colour(anchor), linewidth=0.5)
-            )
+            panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_colour(anchor), linewidth=0.5))
     for candidate in reversed(candidates):
         x0, y0, x1, y1 = candidate.box
         best, colour = candidate is candidates[0], _colour(candidate.of)
@@ -106,7 +102,7 @@ def _draw_boxes(panel: Any, proposals: RegionProposals, candidates: Sequence[Can
             panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor=colour, alpha=0.18))
     for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
         x, y = ((cell + 0.5) * proposals.patch for cell in (column, row))
-        # The last patch may reach beyond the picture.
+        # The last patch may reach beyond the image.
         x, y = min(x, proposals.size[1] - 0.5), min(y, proposals.size[0] - 0.5)
         panel.plot(x, y, marker="o", markersize=11, color=_colour(anchor), markeredgecolor="white")
         panel.text(x, y, str(anchor + 1), color="white", fontsize=7, ha="center", va="center_baseline")
@@ -118,11 +114,11 @@ def _write_scores(
     left: float,
     candidates: Sequence[Candidate],
     losses: Tensor | None,
-    of_picture: tuple[int, int],
+    of_image: tuple[int, int],
 ) -> None:
     """The table right of `left` (a share of the figure's width), a row a candidate, best first.
 
-    of_picture: (H, W) of the picture, in whose pixels boxes are.
+    of_picture: (H, W) of the image, in whose pixels boxes are.
     """
     steps = [0.0, 0.45, 1.7, 2.3, 2.9]
     columns = [left + step / size[0] for step in steps]
@@ -148,7 +144,7 @@ def _write_scores(
         )
         numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
         line(row, ["", _elsewhere(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
-        where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_picture))
+        where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_image))
         figure.text(columns[4] + 0.6 / size[0], y, where, fontsize=9, va="center", weight=weight)
     notes = ["filled: the box chosen; thick: those edited; thin: all proposals"]
     if losses is not None:

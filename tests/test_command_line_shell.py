@@ -58,7 +58,7 @@ def test_a_command_gets_its_options_and_gives_the_exit_status(command: Install) 
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (ValueError("steps: got 0, wants 1 to 1000"), "pinpoint: error: steps: got 0, wants 1 to 1000"),
+        (ValueError("steps: got 0, requires 1 to 1000"), "pinpoint: error: steps: got 0, requires 1 to 1000"),
         (ValueError("two\n  lines"), "pinpoint: error: two lines"),
         (ValueError(), "pinpoint: error: ValueError"),
         (
@@ -80,9 +80,7 @@ def test_bad_input_ends_with_status_2_and_one_line(
     assert (out, err) == ("", line + "\n")
 
 
-def test_a_letter_that_the_terminal_lacks_is_written_out(
-    command: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_letter_that_the_terminal_lacks_is_written_out(command: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(args: argparse.Namespace) -> int:
         print("cat → fox")
         return 0
@@ -126,9 +124,7 @@ def test_a_bug_is_not_dressed_up_as_bad_input(command: Install) -> None:
 
 
 @pytest.mark.parametrize("argv", [[], ["fly"], ["try", "--size", "big"], ["try", "--colour", "red"]])
-def test_a_malformed_command_line_ends_with_status_2(
-    argv: list[str], command: Install, capsys: Captured
-) -> None:
+def test_a_malformed_command_line_ends_with_status_2(argv: list[str], command: Install, capsys: Captured) -> None:
     command(lambda args: 0)
     with pytest.raises(SystemExit) as stopped:
         shell.main(argv)
@@ -137,9 +133,7 @@ def test_a_malformed_command_line_ends_with_status_2(
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=dict(os.environ)
-    )
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=dict(os.environ))
 
 
 def test_python_dash_m_lists_every_command(tmp_path: Path) -> None:

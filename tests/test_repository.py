@@ -62,9 +62,7 @@ def imported_modules(source: str, module: str, *, is_package: bool) -> set[str]:
 
 
 def imports_of(path: Path) -> set[str]:
-    return imported_modules(
-        path.read_text(encoding="utf-8"), module_name(path), is_package=path.name == "__init__.py"
-    )
+    return imported_modules(path.read_text(encoding="utf-8"), module_name(path), is_package=path.name == "__init__.py")
 
 
 def top_levels(names: set[str]) -> set[str]:
@@ -279,9 +277,7 @@ def pickle_calls(source: str) -> Iterator[str]:
                 yield "allow_pickle"
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            yield from (
-                n for n in names if n.split(".")[0] in {"pickle", "cPickle", "dill", "joblib", "shelve"}
-            )
+            yield from (n for n in names if n.split(".")[0] in {"pickle", "cPickle", "dill", "joblib", "shelve"})
             if isinstance(node, ast.ImportFrom) and node.module in {"torch", "torch.serialization"}:
                 yield from (f"torch.{a.name}" for a in node.names if a.name in {"load", "save"})
 

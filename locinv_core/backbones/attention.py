@@ -21,7 +21,7 @@ REFERENCE_GRID = 16
 
 
 @dataclass(frozen=True)
-class AttentionSite:
+class AttentionLayer:
     """One attention layer of a UNet.
 
     `level` counts the halvings between the latents and the layer's grid: at level 2, latents of 64×96 are
@@ -46,17 +46,15 @@ class AttentionControl:
     A control carries the step it is for: it is told the layer and never counts calls.
     """
 
-    def wants(self, site: AttentionSite) -> bool:
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
         """Whether `probabilities` must be called here; elsewhere the fused kernel is used."""
         return False
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query (B, heads, N, d), key and value (B, heads, L, d) before they meet; returns what to use."""
         return query, key, value
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
         """softmax(Q·Kᵀ/√d), (B, heads, N, L); returns what to use instead."""
         return probabilities
 
@@ -67,15 +65,15 @@ class MapReader(AttentionControl):
     `mean()` is (B, N, L), float32, differentiable if the pass was.
     """
 
-    def __init__(self, sites: Sequence[AttentionSite]) -> None:
-        self._names = {site.name for site in sites}
+    def __init__(self, layers: Sequence[AttentionLayer]) -> None:
+        self._names = {layer.name for layer in layers}
         self._maps: list[Tensor] = []
 
-    def wants(self, site: AttentionSite) -> bool:
-        return site.name in self._names
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return layer.name in self._names
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
-        if self.wants(site):
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
+        if self.needs_probabilities(layer):
             self._maps.append(probabilities.float().mean(dim=1))
         return probabilities
 
@@ -89,15 +87,13 @@ class MapReader(AttentionControl):
 class QueryReader(AttentionControl):
     """Keeps the queries (B, heads, N, d) of chosen layers by the layer's name."""
 
-    def __init__(self, sites: Sequence[AttentionSite]) -> None:
-        self._names = {site.name for site in sites}
+    def __init__(self, layers: Sequence[AttentionLayer]) -> None:
+        self._names = {layer.name for layer in layers}
         self.queries: dict[str, Tensor] = {}
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if site.name in self._names:
-            self.queries[site.name] = query.float()
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if layer.name in self._names:
+            self.queries[layer.name] = query.float()
         return query, key, value
 
 
@@ -105,11 +101,11 @@ class StoppedEarly(Exception):
     """Raised inside a UNet pass once the last layer of interest has been seen."""
 
 
-def attention_sites(unet: UNet2DConditionModel) -> tuple[AttentionSite, ...]:
+def list_attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """Every attention layer of the UNet in the order of execution."""
     depth = len(unet.config.block_out_channels)
     order = {"down": 0, "mid": 1, "up": 2}
-    sites = []
+    layers = []
     for name, module in unet.named_modules():
         if not isinstance(module, Attention):
             continue
@@ -121,27 +117,27 @@ def attention_sites(unet: UNet2DConditionModel) -> tuple[AttentionSite, ...]:
         else:
             place, level = "up", depth - 1 - int(parts[1])
         kind = "cross" if parts[-1] == "attn2" else "self"
-        sites.append(AttentionSite(name, kind, place, level, module.heads))  # type: ignore[arg-type]
-    return tuple(sorted(sites, key=lambda site: order[site.place]))
+        layers.append(AttentionLayer(name, kind, place, level, module.heads))  # type: ignore[arg-type]
+    return tuple(sorted(layers, key=lambda layer: order[layer.place]))
 
 
-def read_sites(sites: Sequence[AttentionSite], native_latent_size: int) -> tuple[AttentionSite, ...]:
+def map_layers(layers: Sequence[AttentionLayer], native_latent_size: int) -> tuple[AttentionLayer, ...]:
     """The cross-attention layers that maps are read from: one level, down and up (DESIGN §3).
 
     Among the levels that have cross-attention on the way down and up, the one whose grid at the model's
     native size is nearest to 16×16; of two equally near, the finer.
     """
     levels = {
-        site.level
-        for site in sites
-        if site.kind == "cross"
-        and site.place == "down"
-        and any(s.kind == "cross" and s.place == "up" and s.level == site.level for s in sites)
+        layer.level
+        for layer in layers
+        if layer.kind == "cross"
+        and layer.place == "down"
+        and any(s.kind == "cross" and s.place == "up" and s.level == layer.level for s in layers)
     }
     if not levels:
         raise ValueError("UNet: it has no level with cross-attention on the way down and up")
     level = min(levels, key=lambda n: (abs(native_latent_size / 2**n - REFERENCE_GRID), n))
-    return tuple(s for s in sites if s.kind == "cross" and s.level == level and s.place != "mid")
+    return tuple(s for s in layers if s.kind == "cross" and s.level == level and s.place != "mid")
 
 
 def attention_probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
@@ -158,12 +154,12 @@ class _ControlledProcessor:
 
     def __init__(
         self,
-        site: AttentionSite,
+        layer: AttentionLayer,
         control: AttentionControl,
         stop_here: bool,
         value_context: Tensor | None,
     ) -> None:
-        self._site = site
+        self._site = layer
         self._control = control
         self._stop_here = stop_here
         self._value_context = value_context
@@ -195,7 +191,7 @@ class _ControlledProcessor:
         query, key, value = self._control.inputs(
             self._site, split(attn.to_q(hidden_states)), split(attn.to_k(context)), split(attn.to_v(values))
         )
-        explicit = self._control.wants(self._site)
+        explicit = self._control.needs_probabilities(self._site)
         if explicit:
             weights = attention_probabilities(query, key, attn.scale)
             weights = self._control.probabilities(self._site, weights)
@@ -215,10 +211,10 @@ class _ControlledProcessor:
 @contextmanager
 def controlled_attention(
     unet: UNet2DConditionModel,
-    sites: Sequence[AttentionSite],
+    layers: Sequence[AttentionLayer],
     control: AttentionControl,
     *,
-    stop_after: AttentionSite | None = None,
+    stop_after: AttentionLayer | None = None,
     value_context: Tensor | None = None,
 ) -> Iterator[None]:
     """Put `control` at every attention layer, and put back what was there, whatever happens.
@@ -227,11 +223,11 @@ def controlled_attention(
     `value_context` (B, L, D) gives the cross-attention values another context than the keys'.
     """
     modules = dict(unet.named_modules())
-    found = {site.name: modules[site.name].processor for site in sites}
+    found = {layer.name: modules[layer.name].processor for layer in layers}
     try:
-        for site in sites:
-            stop_here = stop_after is not None and site.name == stop_after.name
-            modules[site.name].set_processor(_ControlledProcessor(site, control, stop_here, value_context))
+        for layer in layers:
+            stop_here = stop_after is not None and layer.name == stop_after.name
+            modules[layer.name].set_processor(_ControlledProcessor(layer, control, stop_here, value_context))
         yield
     finally:
         for name, processor in found.items():

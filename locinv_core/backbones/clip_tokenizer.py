@@ -36,8 +36,7 @@ def clip_tokenizer(folder: str | Path | None = None, *, pad_token: str = END) ->
     vocabulary, merges = _from_folder(Path(folder)) if folder is not None else _from_open_clip()
     if pad_token not in vocabulary:
         raise ValueError(
-            f"pad_token {pad_token!r} is not in the CLIP vocabulary; "
-            f"SD 1.x pads with {END!r}, SD 2.x with '!'"
+            f"pad_token {pad_token!r} is not in the CLIP vocabulary; SD 1.x pads with {END!r}, SD 2.x with '!'"
         )
     return _build(vocabulary, merges, pad_token)
 
@@ -49,14 +48,13 @@ def _from_folder(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     except (OSError, ValueError) as error:
         raise ValueError(
             f"tokenizer folder {folder}: cannot read a CLIP vocabulary ({error}); "
-            "it wants vocab.json and merges.txt, or give no folder "
+            "it requires vocab.json and merges.txt, or give no folder "
             "and install open_clip_torch, which carries the same vocabulary"
         ) from error
     merges = [_pair(line, folder) for line in lines if line.strip() and not line.startswith("#version")]
     if not isinstance(vocabulary, dict) or not {START, END} <= vocabulary.keys():
         raise ValueError(
-            f"tokenizer folder {folder}: vocab.json lacks {START!r} or {END!r}, "
-            "so it is not CLIP's vocabulary"
+            f"tokenizer folder {folder}: vocab.json lacks {START!r} or {END!r}, so it is not CLIP's vocabulary"
         )
     return vocabulary, merges
 
@@ -78,12 +76,7 @@ def _from_open_clip() -> tuple[dict[str, int], list[tuple[str, str]]]:
         raise ValueError(f"CLIP vocabulary {path}: cannot be read ({error})") from error
     merges = [_pair(line, path) for line in lines[1 : 1 + _MERGES]]
     letters = _byte_letters()
-    tokens = (
-        letters
-        + [letter + "</w>" for letter in letters]
-        + [left + right for left, right in merges]
-        + [START, END]
-    )
+    tokens = letters + [letter + "</w>" for letter in letters] + [left + right for left, right in merges] + [START, END]
     return {token: index for index, token in enumerate(tokens)}, merges
 
 
@@ -101,15 +94,11 @@ def _byte_letters() -> list[str]:
     return [chr(byte) for byte in visible] + [chr(256 + n) for n in range(256 - len(visible))]
 
 
-def _build(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], pad_token: str
-) -> PreTrainedTokenizerBase:
+def _build(vocabulary: dict[str, int], merges: list[tuple[str, str]], pad_token: str) -> PreTrainedTokenizerBase:
     from transformers import CLIPTokenizer
 
     if "vocab" in inspect.signature(CLIPTokenizer.__init__).parameters:  # transformers 5
-        return CLIPTokenizer(
-            vocab=vocabulary, merges=merges, pad_token=pad_token, model_max_length=MAX_LENGTH
-        )
+        return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad_token, model_max_length=MAX_LENGTH)
     from transformers import CLIPTokenizerFast
 
     with tempfile.TemporaryDirectory() as scratch:  # transformers 4 reads files only
@@ -117,6 +106,4 @@ def _build(
         vocab_file.write_text(json.dumps(vocabulary), encoding="utf-8")
         text = "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n"
         merges_file.write_text(text, encoding="utf-8")
-        return CLIPTokenizerFast(
-            str(vocab_file), str(merges_file), pad_token=pad_token, model_max_length=MAX_LENGTH
-        )
+        return CLIPTokenizerFast(str(vocab_file), str(merges_file), pad_token=pad_token, model_max_length=MAX_LENGTH)

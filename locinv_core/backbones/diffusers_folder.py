@@ -102,7 +102,7 @@ def assemble(
     """The EditModel of these parts on `device`. Raises ValueError, naming `where`, if they do not fit."""
     read, wanted = text_encoder.config.hidden_size, unet.config.cross_attention_dim
     if read != wanted:
-        raise ValueError(f"{where}: the text encoder gives {read} channels, and the UNet wants {wanted}")
+        raise ValueError(f"{where}: the text encoder gives {read} channels, and the UNet requires {wanted}")
     if len(tokenizer) > text_encoder.config.vocab_size:
         raise ValueError(
             f"{where}: the tokenizer has {len(tokenizer)} tokens,"
@@ -117,7 +117,7 @@ def assemble(
         name=name,
     )
     try:
-        assert model.read_sites
+        assert model.map_layers
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return model
@@ -127,30 +127,27 @@ def refuse_unfit_unet(config: Mapping[str, Any], where: str) -> None:
     """Raise ValueError if this is not the config of a text-to-image UNet of SD 1.x or 2.x."""
     kind = config.get("_class_name", "UNet2DConditionModel")
     if kind != "UNet2DConditionModel":
-        raise ValueError(f"{where}: its UNet is a {kind}, wants a UNet2DConditionModel")
+        raise ValueError(f"{where}: its UNet is a {kind}, requires a UNet2DConditionModel")
     channels, made = config.get("in_channels", 4), config.get("out_channels", 4)
     if channels != made:
         raise ValueError(f"{where}: {unfit_channels(channels, made)}")
     added = config.get("addition_embed_type") or config.get("encoder_hid_dim_type")
     if added is not None:
         raise ValueError(
-            f"{where}: its UNet reads more than a prompt ({added!r}; SDXL's does),"
-            " wants Stable Diffusion 1.x or 2.x"
+            f"{where}: its UNet reads more than a prompt ({added!r}; SDXL's does), requires Stable Diffusion 1.x or 2.x"
         )
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
         raise ValueError(
             f"{where}: its UNet reads a class beside the prompt (an upscaler or unCLIP),"
-            " wants Stable Diffusion 1.x or 2.x"
+            " requires Stable Diffusion 1.x or 2.x"
         )
 
 
 def unfit_channels(channels: int, wanted: int = 4) -> str:
     """What a UNet that reads this many channels, and not as many as it makes, seems to be."""
-    seems = {5: "a depth model", 7: "an upscaler", 8: "InstructPix2Pix", 9: "an inpainting model"}.get(
-        channels
-    )
+    seems = {5: "a depth model", 7: "an upscaler", 8: "InstructPix2Pix", 9: "an inpainting model"}.get(channels)
     found = f"{channels} channels" + (f" ({seems})" if seems else "")
-    return f"its UNet reads {found}, wants {wanted} (a plain text-to-image model)"
+    return f"its UNet reads {found}, requires {wanted} (a plain text-to-image model)"
 
 
 @contextmanager
@@ -183,7 +180,7 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
         missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
     if missing:
         raise ValueError(
-            f"model folder {folder}: it lacks {', '.join(missing)}; wants a diffusers folder of"
+            f"model folder {folder}: it lacks {', '.join(missing)}; requires a diffusers folder of"
             " Stable Diffusion 1.x or 2.x with unet, vae, text_encoder, tokenizer and scheduler"
         )
     configs = {}
@@ -200,7 +197,7 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
 def _refuse_other_parts(configs: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     vae = configs["vae"].get("_class_name", "AutoencoderKL")
     if vae != "AutoencoderKL":
-        raise ValueError(f"model folder {folder}: its VAE is a {vae}, wants an AutoencoderKL")
+        raise ValueError(f"model folder {folder}: its VAE is a {vae}, requires an AutoencoderKL")
     channels = configs["vae"].get("latent_channels", 4), configs["unet"].get("in_channels", 4)
     if channels[0] != channels[1]:
         raise ValueError(
@@ -208,14 +205,12 @@ def _refuse_other_parts(configs: Mapping[str, Mapping[str, Any]], folder: Path) 
         )
     text = configs["text_encoder"].get("model_type", "clip_text_model")
     if text not in ("clip_text_model", "clip"):
-        raise ValueError(f"model folder {folder}: its text encoder is a {text}, wants a CLIP text encoder")
+        raise ValueError(f"model folder {folder}: its text encoder is a {text}, requires a CLIP text encoder")
 
 
 def _variant(folder: Path, part: str) -> str | None:
     """The variant of the weights to read: None for plain files, else "fp16" or the first there is."""
-    pattern = re.compile(
-        re.escape(_WEIGHTS[part]) + r"(?:\.(?P<variant>[^.-]+))?(?:-\d+-of-\d+)?\.safetensors$"
-    )
+    pattern = re.compile(re.escape(_WEIGHTS[part]) + r"(?:\.(?P<variant>[^.-]+))?(?:-\d+-of-\d+)?\.safetensors$")
     found: dict[str | None, list[Path]] = {}
     for file in sorted((folder / part).iterdir()):
         if match := pattern.match(file.name):
@@ -227,7 +222,7 @@ def _variant(folder: Path, part: str) -> str | None:
         if pickled:
             raise ValueError(
                 f"model folder {folder}: {part} has its weights as {pickled[0]} only, a format that can run"
-                f" code when it is opened, so it is not read; wants {_WEIGHTS[part]}.safetensors"
+                f" code when it is opened, so it is not read; requires {_WEIGHTS[part]}.safetensors"
             )
         raise ValueError(f"model folder {folder}: it lacks {part}/{_WEIGHTS[part]}.safetensors")
     variant = next((v for v in (None, "fp16") if v in found), min(found, key=str))

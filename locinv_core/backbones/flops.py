@@ -6,17 +6,17 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from .attention import AttentionControl, AttentionSite, StoppedEarly, attention_sites, controlled_attention
+from .attention import AttentionControl, AttentionLayer, StoppedEarly, controlled_attention, list_attention_layers
 
 
 class _Explicit(AttentionControl):
     """Asks for explicit probabilities at one layer, so that a stop there counts Q·Kᵀ and not the values."""
 
-    def __init__(self, site: AttentionSite | None) -> None:
-        self._site = site
+    def __init__(self, layer: AttentionLayer | None) -> None:
+        self._site = layer
 
-    def wants(self, site: AttentionSite) -> bool:
-        return site == self._site
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return layer == self._site
 
 
 def count_flops(
@@ -24,7 +24,7 @@ def count_flops(
     latent_height: int,
     latent_width: int,
     context_length: int,
-    stop_after: AttentionSite | None = None,
+    stop_after: AttentionLayer | None = None,
 ) -> int:
     """Floating point operations (two a multiply-add) of one pass of one sample.
 
@@ -36,12 +36,12 @@ def count_flops(
         latents = torch.empty(1, unet.config.in_channels, latent_height, latent_width)
         context = torch.empty(1, context_length, unet.config.cross_attention_dim)
         timestep = torch.zeros(1, dtype=torch.long)
-    sites = attention_sites(hollow)
+    layers = list_attention_layers(hollow)
     counter = FlopCounterMode(display=False)
     with (
         torch.no_grad(),
         counter,
-        controlled_attention(hollow, sites, _Explicit(stop_after), stop_after=stop_after),
+        controlled_attention(hollow, layers, _Explicit(stop_after), stop_after=stop_after),
     ):
         try:
             hollow(latents, timestep, encoder_hidden_states=context)

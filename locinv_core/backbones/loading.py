@@ -47,7 +47,7 @@ def load_edit_model(
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
     if prediction not in ("auto", "epsilon", "v_prediction"):
-        raise ValueError(f"prediction: got {prediction!r}, wants 'auto', 'epsilon' or 'v_prediction'")
+        raise ValueError(f"prediction: got {prediction!r}, requires 'auto', 'epsilon' or 'v_prediction'")
     known: PredictionType | None = None if prediction == "auto" else prediction
     # Weights made inside a caller's inference mode (ComfyUI's) could never take part in a gradient.
     with torch.inference_mode(False):
@@ -59,13 +59,13 @@ def load_edit_model(
         if path.suffix.lower() in _PICKLES:
             raise ValueError(
                 f"model {path}: a {path.suffix} file is a pickle, which can run code when it is opened,"
-                " so it is not read; wants the same model as .safetensors"
+                " so it is not read; requires the same model as .safetensors"
             )
         if path.is_file() and path.suffix.lower() == ".safetensors":
             return load_single_file(path, chosen_device, chosen_dtype, known)
-    found = "which is no such thing" if path.is_file() else "which does not exist"
+    found = "which is no such object" if path.is_file() else "which does not exist"
     raise ValueError(
-        f"model: got {str(name)!r}, {found}; wants {EMBEDDED!r}, or Stable Diffusion 1.x or 2.x"
+        f"model: got {str(name)!r}, {found}; requires {EMBEDDED!r}, or Stable Diffusion 1.x or 2.x"
         " as a diffusers folder or a .safetensors file"
     )
 
@@ -82,8 +82,7 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"device: got {device!r}, which is not to be had here ({reason});"
-            " wants 'auto', 'cpu', 'cuda' or 'mps'"
+            f"device: got {device!r}, which is not to be had here ({reason}); requires 'auto', 'cpu', 'cuda' or 'mps'"
         ) from error
     return chosen
 
@@ -93,5 +92,5 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     if dtype not in _DTYPES:
-        raise ValueError(f"dtype: got {dtype!r}, wants one of {', '.join(('auto', *_DTYPES))}")
+        raise ValueError(f"dtype: got {dtype!r}, requires one of {', '.join(('auto', *_DTYPES))}")
     return _DTYPES[dtype]

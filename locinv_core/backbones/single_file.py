@@ -145,7 +145,7 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]
 
 
 def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    wants = "wants a whole checkpoint of Stable Diffusion 1.x or 2.x"
+    wants = "requires a whole checkpoint of Stable Diffusion 1.x or 2.x"
     sdxl = any(name.startswith("conditioner.embedders.") for name in shapes)
     if _FIRST_CONVOLUTION not in shapes or sdxl:
         raise ValueError(f"model file {path}: it seems to be {_seems(shapes)}, {wants}")
@@ -153,9 +153,7 @@ def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if channels != 4:
         raise ValueError(f"model file {path}: {unfit_channels(channels)}")
     if any(name.startswith(_UNET + "label_emb.") for name in shapes):
-        raise ValueError(
-            f"model file {path}: its UNet reads more than a prompt (SDXL's and unCLIP's do), {wants}"
-        )
+        raise ValueError(f"model file {path}: its UNet reads more than a prompt (SDXL's and unCLIP's do), {wants}")
     lacking = []
     if _TEXT_1 not in shapes and _TEXT_2 not in shapes:
         lacking.append("a CLIP text encoder (cond_stage_model)")
@@ -173,9 +171,7 @@ def _seems(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return f"something else ({len(shapes)} tensors{first})"
 
 
-def _told_prediction(
-    shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
-) -> PredictionType | None:
+def _told_prediction(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> PredictionType | None:
     if "v_pred" in shapes:
         return "v_prediction"
     told = metadata.get("modelspec.prediction_type") or metadata.get("modelspec.predict_key") or ""

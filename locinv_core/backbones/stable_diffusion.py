@@ -13,15 +13,15 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
-from ..cost import Run
+from ..cost import CostTracker
 from ..ddim import Schedule
 from .attention import (
     AttentionControl,
-    AttentionSite,
+    AttentionLayer,
     StoppedEarly,
-    attention_sites,
     controlled_attention,
-    read_sites,
+    list_attention_layers,
+    map_layers,
 )
 from .flops import count_flops
 
@@ -68,12 +68,12 @@ class EditModel:
 
     @property
     def size_multiple(self) -> int:
-        """What a picture's sides must be multiples of, so that every UNet level halves evenly."""
+        """What an image's sides must be multiples of, so that every UNet level halves evenly."""
         return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
     @property
     def native_size(self) -> int:
-        """Side in pixels of the square pictures that the model was trained on."""
+        """Side in pixels of the square images that the model was trained on."""
         return int(self._native_latent_size * self.latent_factor)
 
     @property
@@ -82,20 +82,20 @@ class EditModel:
         return int(size if isinstance(size, int) else max(size))
 
     @cached_property
-    def sites(self) -> tuple[AttentionSite, ...]:
+    def layers(self) -> tuple[AttentionLayer, ...]:
         """Every attention layer in the order of execution."""
-        return attention_sites(self.unet)
+        return list_attention_layers(self.unet)
 
     @cached_property
-    def attention_layers(self) -> Mapping[str, Any]:
+    def layer_modules(self) -> Mapping[str, Any]:
         """The attention layers themselves by their site's name."""
         modules = dict(self.unet.named_modules())
-        return {site.name: modules[site.name] for site in self.sites}
+        return {layer.name: modules[layer.name] for layer in self.layers}
 
     @cached_property
-    def read_sites(self) -> tuple[AttentionSite, ...]:
+    def map_layers(self) -> tuple[AttentionLayer, ...]:
         """The cross-attention layers that word maps are averaged over (DESIGN §3)."""
-        return read_sites(self.sites, self._native_latent_size)
+        return map_layers(self.layers, self._native_latent_size)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,25 +115,23 @@ class EditModel:
                 digest.update(picked.to("cpu", torch.float16).numpy().tobytes())
         schedule = self.schedule
         digest.update(schedule.alphas_cumprod[::50].to("cpu", torch.float16).numpy().tobytes())
-        digest.update(
-            f"{schedule.prediction_type} {schedule.final_alpha:.6f} {schedule.timesteps(2)}".encode()
-        )
+        digest.update(f"{schedule.prediction_type} {schedule.final_alpha:.6f} {schedule.timesteps(2)}".encode())
         return digest.hexdigest()[:32]
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of the word maps of a picture of this size in pixels."""
+        """(rows, columns) of the word maps of an image of this size in pixels."""
         factor = self.latent_factor
-        return self.read_sites[0].grid(height // factor, width // factor)
+        return self.map_layers[0].grid(height // factor, width // factor)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] to latents (B, C, h, w): the scaled mean of the posterior."""
+        """Images (B, 3, H, W) in [0, 1] to latents (B, C, h, w): the scaled mean of the posterior."""
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"image: got the shape {tuple(images.shape)}, wants (B, 3, H, W)")
+            raise ValueError(f"image: got the shape {tuple(images.shape)}, requires (B, 3, H, W)")
         height, width = images.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
-                f"image: got {width}x{height} pixels, wants both sides a multiple of {self.size_multiple}"
+                f"image: got {width}x{height} pixels, requires both sides a multiple of {self.size_multiple}"
             )
         pixels = images.to(self.device, self.vae.dtype) * 2 - 1
         latents: Tensor = self.vae.encode(pixels).latent_dist.mode()
@@ -141,10 +139,10 @@ class EditModel:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) to pictures (B, 3, H, W), float32 in [0, 1]."""
+        """Latents (B, C, h, w) to images (B, 3, H, W), float32 in [0, 1]."""
         channels = self.vae.config.latent_channels
         if latents.ndim != 4 or latents.shape[1] != channels:
-            raise ValueError(f"latents: got the shape {tuple(latents.shape)}, wants (B, {channels}, h, w)")
+            raise ValueError(f"latents: got the shape {tuple(latents.shape)}, requires (B, {channels}, h, w)")
         scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
         pixels: Tensor = self.vae.decode(scaled).sample
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
@@ -168,15 +166,13 @@ class EditModel:
         result is differentiable in them.
         """
         if len(token_ids) != self.context_length:
-            raise ValueError(
-                f"token_ids: got {len(token_ids)}, wants {self.context_length}, padding included"
-            )
+            raise ValueError(f"token_ids: got {len(token_ids)}, requires {self.context_length}, padding included")
         ids = torch.tensor([list(token_ids)], device=self.device)
         if vectors is None:
             with torch.no_grad():
                 return self.text_encoder(ids)[0]
         if len(positions) != len(vectors):
-            raise ValueError(f"positions: got {len(positions)}, wants one for each of {len(vectors)} vectors")
+            raise ValueError(f"positions: got {len(positions)}, requires one for each of {len(vectors)} vectors")
         with self._injected(vectors, positions):
             return self.text_encoder(ids)[0]
 
@@ -186,7 +182,7 @@ class EditModel:
         timestep: int,
         context: Tensor,
         *,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
         control: AttentionControl | None = None,
         value_context: Tensor | None = None,
     ) -> Tensor:
@@ -195,28 +191,30 @@ class EditModel:
         `control` sees every attention layer of the pass. A gradient through the result is counted when it
         is taken.
         """
-        output = self._pass(latents, timestep, context, run or Run(), control, None, value_context)
+        output = self._pass(latents, timestep, context, tracker or CostTracker(), control, None, value_context)
         if output is None:
             raise RuntimeError("the UNet pass stopped before its end")
         return self.schedule.noise_from_output(output.float(), latents.to(output.device), timestep)
 
-    def observe(
+    def capture(
         self,
         latents: Tensor,
         timestep: int,
         context: Tensor,
         control: AttentionControl,
         *,
-        run: Run | None = None,
-        stop_after: AttentionSite | None = None,
+        tracker: CostTracker | None = None,
+        stop_after: AttentionLayer | None = None,
     ) -> None:
         """Run the UNet only as far as the last layer that word maps are read from (or `stop_after`).
 
         What the control keeps is the result; the pass counts its share of the multiply-adds.
         """
-        self._pass(latents, timestep, context, run or Run(), control, stop_after or self.read_sites[-1], None)
+        self._pass(
+            latents, timestep, context, tracker or CostTracker(), control, stop_after or self.map_layers[-1], None
+        )
 
-    def share(self, stop_after: AttentionSite | None, latent_height: int, latent_width: int) -> float:
+    def share(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> float:
         """The part of a full pass's multiply-adds that is run up to and including `stop_after`."""
         if stop_after is None:
             return 1.0
@@ -250,19 +248,19 @@ class EditModel:
         latents: Tensor,
         timestep: int,
         context: Tensor,
-        run: Run,
+        tracker: CostTracker,
         control: AttentionControl | None,
-        stop_after: AttentionSite | None,
+        stop_after: AttentionLayer | None,
         value_context: Tensor | None,
     ) -> Tensor | None:
         samples = len(latents)
         share = self.share(stop_after, *latents.shape[-2:])
-        run.count_forward(samples, share)
+        tracker.count_forward(samples, share)
         context = context.to(self.device, self.dtype).expand(samples, -1, -1)
         if torch.is_grad_enabled() and context.requires_grad:
-            stage = run.current
+            stage = tracker.current
             context = context.clone()
-            context.register_hook(lambda _: run.count_backward(samples, share, stage))
+            context.register_hook(lambda _: tracker.count_backward(samples, share, stage))
         inputs = latents.to(self.device, self.dtype)
         time = torch.full((samples,), timestep, device=self.device)
         if control is None and stop_after is None and value_context is None:
@@ -270,9 +268,7 @@ class EditModel:
         if value_context is not None:
             value_context = value_context.to(self.device, self.dtype).expand(samples, -1, -1)
         control = control or AttentionControl()
-        with controlled_attention(
-            self.unet, self.sites, control, stop_after=stop_after, value_context=value_context
-        ):
+        with controlled_attention(self.unet, self.layers, control, stop_after=stop_after, value_context=value_context):
             try:
                 return self.unet(inputs, time, encoder_hidden_states=context).sample
             except StoppedEarly:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..backbones.attention import AttentionControl, AttentionSite
+from ..backbones.attention import AttentionControl, AttentionLayer
 from ..text.prompt import Prompt
 from ..text.word_alignment import Alignment
 from .attribute_preservation import KeptPlaces
@@ -24,7 +24,7 @@ class AttentionPlan:
 
     In step i target k attends with factors[k]·(w·(P_source @ mapper[k]) + (1 − w)·P_target), where
     w = weights[i, k], in all cross-attention layers, and with the source's own self-attention in the layers
-    `self_sites` while i < self_steps.
+    `self_layers` while i < self_steps.
     """
 
     mapper: Tensor
@@ -34,7 +34,7 @@ class AttentionPlan:
     factors: Tensor
     """(n, L) float32."""
     self_steps: int
-    self_sites: frozenset[str]
+    self_layers: frozenset[str]
     """Names of layers."""
 
 
@@ -43,7 +43,7 @@ def plan_attention(
     alignments: Sequence[Alignment],
     settings: EditSettings,
     steps: int,
-    sites: Sequence[AttentionSite],
+    layers: Sequence[AttentionLayer],
     finest_level: int,
 ) -> AttentionPlan:
     """The plan of `settings` for these targets.
@@ -51,25 +51,25 @@ def plan_attention(
     Self-attention follows the source at `finest_level` and at coarser ones; finer ones stay the target's.
     Raises ValueError for a word of `word_ranges` or `reweight` that is in none of the targets.
     """
-    for name, words in (("word_ranges", settings.word_ranges), ("reweight", settings.reweight)):
+    for name, words in (("word_ranges", settings.word_ranges), ("equalizer", settings.equalizer)):
         for word in words:
             _check_somewhere(name, word, targets)
     weights = torch.zeros(steps, len(targets), len(targets[0].token_ids))
     factors = torch.ones(weights.shape[1:])
     for k, target in enumerate(targets):
-        weights[: step_of(settings.cross_replace, steps), k] = 1.0
+        weights[: step_of(settings.cross_replace_steps, steps), k] = 1.0
         for word, (start, end) in settings.word_ranges.items():
             for position in _positions(target, word):
                 weights[:, k, position] = 0.0
                 weights[step_of(start, steps) : step_of(end, steps), k, position] = 1.0
-        for word, factor in settings.reweight.items():
+        for word, factor in settings.equalizer.items():
             factors[k, _positions(target, word)] = factor
     return AttentionPlan(
         mapper=torch.stack([alignment.mapper for alignment in alignments]),
         weights=weights * torch.stack([alignment.alpha for alignment in alignments]),
         factors=factors,
-        self_steps=step_of(settings.self_replace, steps),
-        self_sites=frozenset(s.name for s in sites if s.kind == "self" and s.level >= finest_level),
+        self_steps=step_of(settings.self_replace_steps, steps),
+        self_layers=frozenset(s.name for s in layers if s.kind == "self" and s.level >= finest_level),
     )
 
 
@@ -78,7 +78,7 @@ class PromptToPromptControl(AttentionControl):
 
     With `kept` the attention that targets take from the source is as that says, and else the source's own.
     It also keeps the word maps: `maps()` is (1 + n, N, L), the source's and then the targets' after the
-    control, averaged over the heads and over the layers `read_sites`.
+    control, averaged over the heads and over the layers `map_layers`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PromptToPromptControl(AttentionControl):
         *,
         source_row: int,
         target_rows: slice,
-        read_sites: Sequence[AttentionSite],
+        map_layers: Sequence[AttentionLayer],
         device: torch.device,
         kept: KeptPlaces | None = None,
     ) -> None:
@@ -96,34 +96,32 @@ class PromptToPromptControl(AttentionControl):
         self._weights = plan.weights[step].to(device)
         self._factors = plan.factors.to(device)
         self._changes_cross = bool((plan.weights[step] != 0).any() or (plan.factors != 1).any())
-        self._self_sites = plan.self_sites if step < plan.self_steps else frozenset()
+        self._self_sites = plan.self_layers if step < plan.self_steps else frozenset()
         self._source_row = source_row
         self._target_rows = target_rows
-        self._read = {site.name for site in read_sites}
+        self._read = {layer.name for layer in map_layers}
         self._kept = kept
         self._source: Tensor | None = None
         self._maps: list[Tensor] = []
 
-    def wants(self, site: AttentionSite) -> bool:
-        return site.kind == "cross" and (self._changes_cross or site.name in self._read)
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return layer.kind == "cross" and (self._changes_cross or layer.name in self._read)
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if site.name in self._self_sites:
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if layer.name in self._self_sites:
             # The source's queries and keys give its probabilities, and leave the fused kernel in use.
             query, key = self._from_source(query), self._from_source(key)
-        if self._kept is not None and self._changes_cross and site.kind == "cross":
-            self._source = self._kept.probabilities(site, query[self._source_row], key[self._source_row])
+        if self._kept is not None and self._changes_cross and layer.kind == "cross":
+            self._source = self._kept.probabilities(layer, query[self._source_row], key[self._source_row])
         return query, key, value
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
         if self._changes_cross:
             probabilities = probabilities.clone()
             own = probabilities[self._target_rows]
             source = probabilities[self._source_row][None] if self._source is None else self._source.to(own)
             probabilities[self._target_rows] = self._mixed(source, own)
-        if site.name in self._read:
+        if layer.name in self._read:
             kept = torch.cat([probabilities[self._source_row][None], probabilities[self._target_rows]])
             self._maps.append(kept.float().mean(dim=1))
         return probabilities

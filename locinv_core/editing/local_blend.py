@@ -1,6 +1,6 @@
 """Local blend (P2P §4, with a prior DESIGN §3): outside the place of the edit, latents are the source's own.
 
-The place is that of the things edited: their priors, grown, or where their word maps are strong, or both.
+The place is that of the objects edited: their priors, grown, or where their word maps are strong, or both.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..text.word_alignment import Alignment, align
 from .settings import Blend
 
 AUTO: Literal["prior", "prior+map"] = "prior"
-"""What `auto` blends by where the things edited have priors."""
+"""What `auto` blends by where the objects edited have priors."""
 
 
 @dataclass(frozen=True)
-class EditedThings:
+class EditedObjects:
     """What an edit touches, as indices into the words of the source and of the target.
 
     These are the nouns that differ and the nouns of adjectives that differ; where neither does (a verb is
@@ -86,44 +86,44 @@ def plan_blend(
 
     emphasised: indices of target words that are edited by their weight alone. cell: latent cells that a cell
     of the maps is wide; `grow` counts cells of the maps.
-    Raises ValueError where `blend` asks for a prior and a thing that the edit touches has none, and where it
+    Raises ValueError where `blend` asks for a prior and an object that the edit touches has none, and where it
     asks for anything and the edit touches nothing.
     """
     if blend == "off" or (blend == "auto" and prior is None):
         return None
-    things = edited_things(source, target, alignment, prior=prior, emphasised=emphasised)
+    objects = edited_objects(source, target, alignment, prior=prior, emphasised=emphasised)
     if blend == "auto":
-        if things.unplaced or not things.placed:
+        if objects.unplaced or not objects.placed:
             return None
         blend = AUTO
-    if not things.source and not things.target:
+    if not objects.source and not objects.target:
         raise ValueError(f"blend: got {blend!r}, but {target.text!r} edits nothing of {source.text!r}")
     place = None
     if blend != "map":
-        if prior is None or things.unplaced:
+        if prior is None or objects.unplaced:
             has = "there is no prior" if prior is None else f"the prior has {', '.join(prior.words)}"
-            wants = things.unplaced or tuple(source.words[i].text for i in things.source)
-            raise ValueError(f"blend: {blend!r} wants a prior for {', '.join(wants)}, but {has}")
-        place = grown_place(prior, things.placed, latent_size, grow * cell)
+            wants = objects.unplaced or tuple(source.words[i].text for i in objects.source)
+            raise ValueError(f"blend: {blend!r} requires a prior for {', '.join(wants)}, but {has}")
+        place = grown_place(prior, objects.placed, latent_size, grow * cell)
     return BlendPlan(
         place=place,
         maps=blend != "prior",
-        source_words=tuple(source.words[i] for i in things.source),
-        target_words=tuple(target.words[j] for j in things.target),
+        source_words=tuple(source.words[i] for i in objects.source),
+        target_words=tuple(target.words[j] for j in objects.target),
         threshold=threshold,
         grow=grow,
     )
 
 
-def edited_things(
+def edited_objects(
     source: Prompt,
     target: Prompt,
     alignment: Alignment,
     *,
     prior: LocalizationPrior | None = None,
     emphasised: Iterable[int] = (),
-) -> EditedThings:
-    """The things that turning `source` into `target` touches.
+) -> EditedObjects:
+    """The objects that turning `source` into `target` touches.
 
     Raises ValueError for a prior of a word that is not in the source.
     """
@@ -136,12 +136,12 @@ def edited_things(
     lost = set(alignment.removed) | {to_source[j] for j in emphasised if j in to_source}
     gained = set(alignment.changed) | emphasised
 
-    old = _things(source, lost, placed)
-    new = _things(target, gained)
+    old = _objects(source, lost, placed)
+    new = _objects(target, gained)
     homeless = set()
     for j in sorted(new - set(to_source)):
         swapped = _swapped_with(source, target.words[j], alignment)
-        # "fox" → "fox cub": a noun added beside a word that has a place belongs to the same thing.
+        # "fox" → "fox cub": a noun added beside a word that has a place belongs to the same object.
         beside = {to_source[k] for k in (j - 1, j + 1) if to_source.get(k) in placed}
         old |= set() if swapped else beside
         if not swapped & old and not beside:
@@ -149,7 +149,7 @@ def edited_things(
     old |= {to_source[j] for j in new if j in to_source}
     new |= {to_target[i] for i in old if i in to_target}
     for i in old:
-        # A swapped thing's new words count as a thing whatever the parser makes of them.
+        # A swapped object's new words count as an object whatever the parser makes of them.
         swapped_in = [j for j in alignment.changed if i in _swapped_with(source, target.words[j], alignment)]
         new |= set() if new & set(swapped_in) else set(swapped_in[-1:])
     if not old and not new:
@@ -158,7 +158,7 @@ def edited_things(
     unplaced = [source.words[i].text for i in sorted(old - placed)]
     unplaced += [target.words[j].text for j in sorted(homeless)]
     names = dict.fromkeys(name for i in sorted(old) for name in cover[i])
-    return EditedThings(tuple(sorted(old)), tuple(sorted(new)), tuple(names), tuple(unplaced))
+    return EditedObjects(tuple(sorted(old)), tuple(sorted(new)), tuple(names), tuple(unplaced))
 
 
 def edited_place(
@@ -169,15 +169,15 @@ def edited_place(
     reweighted: Iterable[str] = (),
     grown: float = 0.0,
 ) -> Tensor:
-    """The places of the things that the edit touches as one mask, (H, W), at the prior's size.
+    """The places of the objects that the edit touches as one mask, (H, W), at the prior's size.
 
     reweighted: words that the edit weighs, as `Prompt.find` takes them. It is the place of all the prior's
-    words if one of those things has no place of its own. grown: by how many pixels it reaches beyond that on
+    words if one of those objects has no place of its own. grown: by how many pixels it reaches beyond that on
     every side; 0 leaves soft masks soft. Raises as `edited_things` and `composite.grow`.
     """
     emphasised = words_in(target, reweighted)
-    things = edited_things(source, target, align(source, target), prior=prior, emphasised=emphasised)
-    words = prior.words if things.unplaced or not things.placed else things.placed
+    objects = edited_objects(source, target, align(source, target), prior=prior, emphasised=emphasised)
+    words = prior.words if objects.unplaced or not objects.placed else objects.placed
     place = torch.stack([prior.mask(word) for word in words]).amax(dim=0)
     return grow(place, grown) if grown else place
 
@@ -193,7 +193,7 @@ def words_in(prompt: Prompt, names: Iterable[str]) -> list[int]:
     return found
 
 
-def _things(prompt: Prompt, indices: Set[int], placed: Set[int] = frozenset()) -> set[int]:
+def _objects(prompt: Prompt, indices: Set[int], placed: Set[int] = frozenset()) -> set[int]:
     """The nouns and words with a place among `indices`, and the nouns of adjectives without one."""
     found = {i for i in indices if i in prompt.nouns or i in placed}
     return found | {noun for noun, word in prompt.pairs if word in indices - placed}
@@ -212,9 +212,7 @@ def kept_words(source: Prompt, target: Prompt, alignment: Alignment) -> tuple[tu
     return tuple(zip(stay, come, strict=True))
 
 
-def grown_place(
-    prior: LocalizationPrior, words: Sequence[str], latent_size: tuple[int, int], grow: int
-) -> Tensor:
+def grown_place(prior: LocalizationPrior, words: Sequence[str], latent_size: tuple[int, int], grow: int) -> Tensor:
     """(h, w) bool: the latent cells that the masks of `words` touch, and `grow` cells around them."""
     touched = torch.stack([prior.resample(word, latent_size) > 0 for word in words]).any(dim=0)
     return _dilated(touched.float(), grow) > 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..guidance import guided_noise, proximal_step, reconstruction_step
 from ..inversion.ddim_inversion import Inversion
@@ -29,7 +29,7 @@ __all__ = ["Edit", "EditSettings", "edit"]
 
 @dataclass(frozen=True)
 class Edit:
-    """The ends of the branches, for n targets; `EditModel.decode` makes pictures of them.
+    """The ends of the branches, for n targets; `EditModel.decode` makes images of them.
 
     Maps are means over steps, heads and the layers that word maps are read from, (rows, columns) by word; the
     second cat of a prompt is "cat#2". A target's are those after the control. A method that runs no source
@@ -54,33 +54,33 @@ def edit(
     settings: EditSettings | None = None,
     *,
     prior: LocalizationPrior | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Edit:
-    """Edit an inverted picture towards each of n target prompts.
+    """Edit an inverted image towards each of n target prompts.
 
     A step costs 1 + 2n passes with Direct Inversion, null-text and both kinds of negative prompt, 2 + 2n
     without any; at guidance 1 (proximal aside) 1 + n. Null text is used with any guidance, though it
     reconstructs at the one that it was fitted for; the source branch replays what it was then.
-    prior: places of source words at the picture's size, for the local blend and `EditSettings.in_place`.
+    prior: places of source words at the image's size, for the local blend and `EditSettings.in_place`.
     Raises ValueError for an inversion of another model, no targets or ones of another tokenizer, words of the
-    settings that no target has, a prior of another size than the picture, and a blend without its prior.
+    settings that no target has, a prior of another size than the image, and a blend without its prior.
     """
     settings = settings or EditSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     targets = tuple(targets)
     check_edit(model, inversion, targets, prior)
     source, steps, n = inversion.prompt, inversion.steps, len(targets)
     alignments = [align(source, target) for target in targets]
-    plan = plan_attention(targets, alignments, settings, steps, model.sites, model.read_sites[0].level)
+    plan = plan_attention(targets, alignments, settings, steps, model.layers, model.map_layers[0].level)
     height, width = inversion.latents.shape[-2:]
     kept = kept_places(model, inversion, targets, alignments, settings, prior)
     blends = _blend_plans(model, source, targets, alignments, settings, prior, (height, width))
 
-    with run.stage("edit"):
+    with tracker.stage("edit"):
         contexts = _Contexts(model, inversion, targets, alignments, settings)
         source_z = _at_source(model, inversion, 0)
         z = source_z.expand(n, -1, -1, -1)
-        read_grid = model.read_sites[0].grid(*z.shape[-2:])
+        read_grid = model.map_layers[0].grid(*z.shape[-2:])
         total: Tensor | None = None
         masks: Tensor | None = None
         for i, (timestep, following) in enumerate(step_pairs(inversion.timesteps)):
@@ -93,12 +93,12 @@ def edit(
                 i,
                 source_row=0,
                 target_rows=slice(len(latents) - n, None),
-                read_sites=model.read_sites,
+                map_layers=model.map_layers,
                 device=model.device,
                 kept=kept,
             )
             noise = model.predict_noise(
-                latents, timestep, row.keys, run=run, control=control, value_context=row.values
+                latents, timestep, row.keys, tracker=tracker, control=control, value_context=row.values
             )
             conditional = noise[-n:]
             unconditional = noise[-2 * n : -n] if contexts.guided else None
@@ -111,19 +111,19 @@ def edit(
                 source_z = reconstruction_step(model.schedule, source_z, noise[:1], nothing, *step)
             else:
                 guided = guided_noise(conditional, unconditional, settings.guidance)
-                z = model.schedule.move(z, guided, start=timestep, end=following)
+                z = model.schedule.ddim_step(z, guided, start=timestep, end=following)
                 if inversion.replayed(i + 1) is not None:
                     source_z = _at_source(model, inversion, i + 1)
                 else:
                     base = noise[1:2] if contexts.source_guided else None
                     guided = guided_noise(noise[:1], base, settings.guidance)
-                    source_z = model.schedule.move(source_z, guided, start=timestep, end=following)
+                    source_z = model.schedule.ddim_step(source_z, guided, start=timestep, end=following)
 
             total = control.maps() if total is None else total + control.maps()
             if any(blends) and i >= step_of(settings.blend_start, steps):
                 masks = _blend_masks(blends, (total / (i + 1)).unflatten(1, read_grid), z)
                 z = torch.where(masks[:, None], z, source_z)
-            run.report(i + 1, steps, z)
+            tracker.report(i + 1, steps, z)
 
     if total is None:
         raise ValueError("inversion: it has no steps")
@@ -200,14 +200,10 @@ class _Contexts:
         if not pairs or vectors is None:
             return self._plain[target]
         picked = vectors[step, [k for k, _ in pairs]].to(self._model.device)
-        return self._model.encode_prompt(
-            self._targets[target].token_ids, picked, [position for _, position in pairs]
-        )
+        return self._model.encode_prompt(self._targets[target].token_ids, picked, [position for _, position in pairs])
 
 
-def carried_positions(
-    inversion: Inversion, target: Prompt, alignment: Alignment
-) -> tuple[tuple[int, int], ...]:
+def carried_positions(inversion: Inversion, target: Prompt, alignment: Alignment) -> tuple[tuple[int, int], ...]:
     """(k, target position) for every tuned vector k whose word the target keeps.
 
     A swapped word keeps its own embedding, and a tuned word that the target lacks is left out.
@@ -227,11 +223,11 @@ def check_edit(
     """Raise ValueError unless targets and prior fit the inversion, and that the model."""
     inversion.check_model(model)
     if not targets:
-        raise ValueError("targets: got none, wants at least one prompt")
+        raise ValueError("targets: got none, requires at least one prompt")
     for target in targets:
         if len(target.token_ids) != len(inversion.prompt.token_ids):
             raise ValueError(
-                f"target {target.text!r}: it has {len(target.token_ids)} padded tokens, wants the"
+                f"target {target.text!r}: it has {len(target.token_ids)} padded tokens, requires the"
                 f" {len(inversion.prompt.token_ids)} of the source prompt"
             )
     if prior is not None:
@@ -239,7 +235,7 @@ def check_edit(
         height, width = (side * model.latent_factor for side in inversion.latents.shape[-2:])
         if prior.size != (height, width):
             raise ValueError(
-                f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the inverted picture's"
+                f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, requires the inverted image's"
                 f" {width}x{height}"
             )
 
@@ -254,7 +250,7 @@ def check_choices(
     """Raise ValueError, before there is an inversion, for what `edit` would refuse of the settings: a word
     that no target has, a blend without its prior."""
     alignments = [align(source, target) for target in targets]
-    plan_attention(targets, alignments, settings, 1, model.sites, model.read_sites[0].level)
+    plan_attention(targets, alignments, settings, 1, model.layers, model.map_layers[0].level)
     height, width = (0, 0) if prior is None else prior.size
     latent_size = height // model.latent_factor, width // model.latent_factor
     _blend_plans(model, source, targets, alignments, settings, prior, latent_size)
@@ -276,11 +272,11 @@ def _blend_plans(
             alignment,
             settings.blend,
             prior=prior,
-            emphasised=words_in(target, settings.reweight),
+            emphasised=words_in(target, settings.equalizer),
             threshold=settings.blend_threshold,
             grow=settings.blend_grow,
             latent_size=latent_size,
-            cell=2 ** model.read_sites[0].level,
+            cell=2 ** model.map_layers[0].level,
         )
         for target, alignment in zip(targets, alignments, strict=True)
     ]

@@ -14,7 +14,7 @@ Carry = Literal["original", "tuned", "keys"]
 """What a target prompt takes of the tuned vectors of the words that it shares with the source."""
 
 InPlace = Literal["original", "tuned"]
-"""How the word of a thing that changes its look alone attends in its own place."""
+"""How the word of an object that changes its look alone attends in its own place."""
 
 BLENDS: tuple[str, ...] = get_args(Blend)
 CARRIES: tuple[str, ...] = get_args(Carry)
@@ -33,16 +33,16 @@ class EditSettings:
 
     guidance: float = 7.5
     """Scale of classifier-free guidance of the targets, 0 to 100. At 1 nothing runs unconditionally."""
-    cross_replace: float = 0.8
+    cross_replace_steps: float = 0.8
     """Share of the steps in which the targets' cross-attention follows the source's."""
     word_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Target word → (start, end): the shares between which it follows, in place of (0, cross_replace)."""
-    self_replace: float = 0.4
+    self_replace_steps: float = 0.4
     """Share of the steps in which self-attention is the source's, on grids no finer than the word maps'."""
-    reweight: Mapping[str, float] = field(default_factory=dict)
+    equalizer: Mapping[str, float] = field(default_factory=dict)
     """Target word → factor of its attention in every step, −100 to 100 (P2P Reweight)."""
     blend: Blend = "auto"
-    """`auto` blends by the prior if all things that the edit touches have one, and else not at all."""
+    """`auto` blends by the prior if all objects that the edit touches have one, and else not at all."""
     blend_start: float = 0.2
     """Share of the steps that pass before blending."""
     blend_threshold: float = 0.3
@@ -52,7 +52,7 @@ class EditSettings:
     carry: Carry = "original"
     """`original`: none, `tuned`: as they are, `keys`: for attention's keys, with the original's values."""
     in_place: InPlace = "original"
-    """`original`: the tuned word of a thing that the target keeps but for its look attends in its place as
+    """`original`: the tuned word of an object that the target keeps but for its look attends in its place as
     before it was tuned, and elsewhere as tuned; `tuned`: as tuned everywhere. That is so, too, for words
     without a place in the prior and where the target carries tuned vectors."""
     proximal_quantile: float = 0.7
@@ -66,31 +66,31 @@ class EditSettings:
 
     def __post_init__(self) -> None:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        for name in ("cross_replace", "self_replace", "blend_start", "blend_threshold"):
+        for name in ("cross_replace_steps", "self_replace_steps", "blend_start", "blend_threshold"):
             check_between(name, getattr(self, name), 0, 1)
         for name in ("proximal_quantile", "proximal_pull", "proximal_until"):
             check_between(name, getattr(self, name), 0, 1)
         for name in ("blend_grow", "proximal_grow"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name}: got {value!r}, wants a whole number of cells, 0 or more")
+                raise ValueError(f"{name}: got {value!r}, requires a whole number of cells, 0 or more")
         if self.blend not in BLENDS:
-            raise ValueError(f"blend: got {self.blend!r}, wants one of {', '.join(BLENDS)}")
+            raise ValueError(f"blend: got {self.blend!r}, requires one of {', '.join(BLENDS)}")
         if self.carry not in CARRIES:
-            raise ValueError(f"carry: got {self.carry!r}, wants one of {', '.join(CARRIES)}")
+            raise ValueError(f"carry: got {self.carry!r}, requires one of {', '.join(CARRIES)}")
         if self.in_place not in IN_PLACE:
-            raise ValueError(f"in_place: got {self.in_place!r}, wants one of {', '.join(IN_PLACE)}")
-        for name in ("word_ranges", "reweight"):
+            raise ValueError(f"in_place: got {self.in_place!r}, requires one of {', '.join(IN_PLACE)}")
+        for name in ("word_ranges", "equalizer"):
             if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, wants a value for each of some words")
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, requires a value for each of some words")
         for word, bounds in self.word_ranges.items():
             if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants two shares (start, end)")
+                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, requires two shares (start, end)")
             for bound in bounds:
                 check_between(f"word_ranges[{word!r}]", bound, 0, 1)
             if bounds[0] > bounds[1]:
-                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, wants a start before the end")
-        for word, factor in self.reweight.items():
+                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, requires a start before the end")
+        for word, factor in self.equalizer.items():
             check_between(f"reweight[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
 
 
@@ -103,4 +103,4 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
     """Raise ValueError unless `value`, called `name`, is a number from `low` to `high`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        raise ValueError(f"{name}: got {value!r}, wants a number from {low:g} to {high:g}")
+        raise ValueError(f"{name}: got {value!r}, requires a number from {low:g} to {high:g}")

@@ -23,11 +23,9 @@ def composite(source: Tensor, edited: Tensor, mask: Tensor, feather_pixels: floa
             "both must be (B, 3, H, W), of the same size"
         )
     if source.shape[0] not in (1, edited.shape[0]):
-        raise ValueError(
-            f"source has {source.shape[0]} pictures and edited {edited.shape[0]}; give 1 or as many"
-        )
+        raise ValueError(f"source has {source.shape[0]} images and edited {edited.shape[0]}; give 1 or as many")
     if mask.shape != source.shape[-2:]:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}; the pictures need {tuple(source.shape[-2:])}")
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; the images need {tuple(source.shape[-2:])}")
     alpha = feather(mask, feather_pixels).to(source)
     edit = edited.to(source)
     blended = torch.lerp(source.expand_as(edit), edit, alpha)
@@ -39,7 +37,7 @@ def feather(mask: Tensor, pixels: float) -> Tensor:
     is.
 
     With d the distance to the nearest pixel outside, the mask is multiplied by s(min(1, d / (pixels + 1))),
-    where s(t) = 3t² − 2t³. The picture's border is no edge. In a connected part too thin for the whole ramp
+    where s(t) = 3t² − 2t³. The image's border is no edge. In a connected part too thin for the whole ramp
     the ramp is shortened, so that its deepest pixels still belong to the edit alone. Raises ValueError for a
     mask that is not (H, W) in [0, 1] and for negative or non-finite `pixels`.
     """

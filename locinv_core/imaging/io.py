@@ -1,5 +1,5 @@
-"""Pictures in and out: files of any kind become tensors in [0, 1] and come back as PNG, bit for bit
-where they were 8-bit RGB; and the framing that gives a picture of any size the sides that a model needs."""
+"""Images in and out: files of any kind become tensors in [0, 1] and come back as PNG, bit for bit
+where they were 8-bit RGB; and the framing that gives an image of any size the sides that a model needs."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
 def load_image(source: ImageSource, *, multiple_of: int = 1, minimum: int = MINIMUM_SIDE) -> Tensor:
-    """Read a picture as a float32 tensor (1, 3, H, W) in [0, 1].
+    """Read an image as a float32 tensor (1, 3, H, W) in [0, 1].
 
     `source` is a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16,
     bool, or float in [0, 1]. The orientation that EXIF states is applied, transparency is laid over white, 16
-    bits are divided by 65535, one channel is repeated, palette and CMYK pictures are converted. Colour
+    bits are divided by 65535, one channel is repeated, palette and CMYK images are converted. Colour
     profiles are left unread; of an animation the first frame is taken. An 8-bit value v becomes exactly the
     float32 v/255.
 
-    With `multiple_of` above 1 the picture comes padded as `Framing` pads it; keep a `Framing` of your own to
+    With `multiple_of` above 1 the image comes padded as `Framing` pads it; keep a `Framing` of your own to
     crop the result again.
 
     Raises ValueError, naming the file, for one that is missing, unreadable, corrupt, cut short or too large
-    to be decoded safely; for values out of range; and for a picture with a side shorter than `minimum`
+    to be decoded safely; for values out of range; and for an image with a side shorter than `minimum`
     pixels.
     """
     if isinstance(source, np.ndarray):
@@ -53,7 +53,7 @@ def load_image(source: ImageSource, *, multiple_of: int = 1, minimum: int = MINI
     if min(height, width) < minimum:
         raise ValueError(f"{name} is {width}x{height} pixels; each side must be at least {minimum}")
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
-    return image if multiple_of == 1 else Framing.of(height, width, multiple_of).pad_image(image)
+    return image if multiple_of == 1 else Padding.of(height, width, multiple_of).pad_image(image)
 
 
 def _read_file(path: Path) -> np.ndarray:
@@ -70,17 +70,13 @@ def _read_file(path: Path) -> np.ndarray:
             with _opened(name, path) as opened:
                 # Pillow would hand these to an outside interpreter.
                 if opened.format in ("EPS", "WMF"):
-                    raise ValueError(
-                        f"{name} is a {opened.format} drawing; give a PNG, JPEG or other pixel format"
-                    )
+                    raise ValueError(f"{name} is a {opened.format} drawing; give a PNG, JPEG or other pixel format")
                 return _decode(name, opened)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS or 0
-        raise ValueError(
-            f"{name} has too many pixels to be decoded safely; the limit is {limit:,}"
-        ) from error
+        raise ValueError(f"{name} has too many pixels to be decoded safely; the limit is {limit:,}") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not in a picture format that can be read") from error
+        raise ValueError(f"{name} is not in an image format that can be read") from error
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
 
@@ -121,8 +117,7 @@ def _from_grey(name: str, image: Image.Image) -> np.ndarray:
     full = 1 if image.mode == "F" else 65535
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= full):
         raise ValueError(
-            f"{name} (mode {image.mode}) has values from {values.min()} to {values.max()}; "
-            f"they must be in 0 to {full}"
+            f"{name} (mode {image.mode}) has values from {values.min()} to {values.max()}; they must be in 0 to {full}"
         )
     grey = (values / full).astype(np.float32)
     transparent = image.info.get("transparency")
@@ -135,9 +130,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     """(H, W, 3) float32 in [0, 1] from an array."""
     values = array[:, :, None] if array.ndim == 2 else array
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
-        raise ValueError(
-            f"image array has shape {array.shape}; it must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
-        )
+        raise ValueError(f"image array has shape {array.shape}; it must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if values.dtype == np.bool_:
         scaled = values.astype(np.float32)
     elif values.dtype in (np.uint8, np.uint16):
@@ -145,9 +138,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     elif np.issubdtype(values.dtype, np.floating):
         scaled = values.astype(np.float32)
         if not (np.isfinite(scaled).all() and scaled.min(initial=0) >= 0 and scaled.max(initial=0) <= 1):
-            raise ValueError(
-                f"image array has values from {scaled.min()} to {scaled.max()}; they must be in 0 to 1"
-            )
+            raise ValueError(f"image array has values from {scaled.min()} to {scaled.max()}; they must be in 0 to 1")
     else:
         raise ValueError(f"image array is {array.dtype}; it must be uint8, uint16, bool or float")
     if scaled.shape[2] == 4:
@@ -162,8 +153,8 @@ def _over_white(rgba: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Framing:
-    """A picture's own size and the padded size that a model works at; padding is on the right and the bottom,
+class Padding:
+    """An image's own size and the padded size that a model works at; padding is on the right and the bottom,
     so a pixel keeps its coordinates, and boxes need no change."""
 
     height: int
@@ -172,12 +163,10 @@ class Framing:
     padded_width: int
 
     @classmethod
-    def of(cls, height: int, width: int, multiple: int) -> Framing:
+    def of(cls, height: int, width: int, multiple: int) -> Padding:
         """The smallest framing of `height` x `width` pixels with both sides divisible by `multiple`."""
         if min(height, width, multiple) < 1:
-            raise ValueError(
-                f"framing of {width}x{height} pixels to a multiple of {multiple}: all must be at least 1"
-            )
+            raise ValueError(f"framing of {width}x{height} pixels to a multiple of {multiple}: all must be at least 1")
         return cls(height, width, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
 
     @property
@@ -187,7 +176,7 @@ class Framing:
 
     def pad_image(self, image: Tensor) -> Tensor:
         """(B, C, height, width) to (B, C, padded_height, padded_width): mirrored at the edge, or the edge's
-        pixels repeated where the padding is longer than the picture."""
+        pixels repeated where the padding is longer than the image."""
         self._check("image", image, 4, (self.height, self.width))
         right, bottom = self.padded_width - self.width, self.padded_height - self.height
         padded = F.pad(image, (0, right, 0, 0), mode="reflect" if right < self.width else "replicate")
@@ -224,7 +213,7 @@ def resize_to(image: Tensor, long_side: int) -> Tensor:
     """(B, C, H, W) scaled down to a longer side of `long_side` pixels, bicubic and antialiased, kept in [0,
     1].
 
-    A picture that is small enough comes back as it is. Raises ValueError for a `long_side` below 1.
+    An image that is small enough comes back as it is. Raises ValueError for a `long_side` below 1.
     """
     size = size_within(image.shape[-2], image.shape[-1], long_side)
     if size == tuple(image.shape[-2:]):
@@ -236,7 +225,7 @@ def to_uint8(image: Tensor) -> Tensor:
     """The 8-bit values of a tensor of any shape in [0, 1]: clamped, times 255, rounded to the nearest (a half
     up).
 
-    Exact inverse of `load_image` on 8-bit pictures. Raises ValueError for values that are not finite, which a
+    Exact inverse of `load_image` on 8-bit images. Raises ValueError for values that are not finite, which a
     cast would turn into arbitrary colours.
     """
     values = image.detach().to(torch.float32)
@@ -250,19 +239,17 @@ def to_pil(image: Tensor | np.ndarray) -> Image.Image:
     or from a uint8 array (H, W) or (H, W, 3)."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-            raise ValueError(
-                f"image array is {image.dtype} {image.shape}; it must be uint8 (H, W) or (H, W, 3)"
-            )
+            raise ValueError(f"image array is {image.dtype} {image.shape}; it must be uint8 (H, W) or (H, W, 3)")
         return Image.fromarray(image)
     tensor = image[None] if image.ndim == 2 else image[0] if image.ndim == 4 and len(image) == 1 else image
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
-        raise ValueError(f"image has shape {tuple(image.shape)}; it must be one picture of 1 or 3 channels")
+        raise ValueError(f"image has shape {tuple(image.shape)}; it must be one image of 1 or 3 channels")
     values = to_uint8(tensor).permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if values.shape[2] == 1 else values))
 
 
 def save_png(image: Tensor | np.ndarray | Image.Image, path: str | os.PathLike[str], **options: Any) -> Path:
-    """Write one picture as PNG and return its path; the file appears whole or not at all.
+    """Write one image as PNG and return its path; the file appears whole or not at all.
 
     `image` as for `to_pil`, or a Pillow image; `options` go to Pillow. Raises ValueError where the folder is
     missing.

@@ -1,5 +1,5 @@
-"""How far two pictures differ, over the whole or over a part such as the background, and how well an
-attention map finds an object. Everything returns plain numbers, on pictures (B, 3, H, W) in [0, 1]."""
+"""How far two images differ, over the whole or over a part such as the background, and how well an
+attention map finds an object. Everything returns plain numbers, on images (B, 3, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SSIM_WINDOW = 11
 def mse(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     """Mean squared difference over pixels, channels and batch.
 
-    `mask`: (H, W) in [0, 1], 1 = counted, fractions weigh; None counts all. Raises ValueError for pictures of
+    `mask`: (H, W) in [0, 1], 1 = counted, fractions weigh; None counts all. Raises ValueError for images of
     different shapes, a mask of another size, and a mask that counts nothing.
     """
     weights = _check(a, b, mask)
@@ -30,7 +30,7 @@ def mse(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB, 10·log10(1 / mse), `mask` as in `mse`.
 
-    Infinite for identical pictures: write it to JSON through `finite`.
+    Infinite for identical images: write it to JSON through `finite`.
     """
     error = mse(a, b, mask)
     return math.inf if error == 0 else -10 * math.log10(error)
@@ -39,16 +39,16 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
 def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     """Structural similarity (11x11 Gaussian window, sigma 1.5), the mean of torchmetrics' map over pixels.
 
-    With a `mask`, the pixels that it leaves out are first made equal in both pictures and the map is then
+    With a `mask`, the pixels that it leaves out are first made equal in both images and the map is then
     averaged where the mask counts. A window that reaches across the mask's edge thus sees no difference
     there: what happened outside cannot move the number, and a background that is untouched scores 1. Raises
-    ValueError as `mse`, and for pictures smaller than the window.
+    ValueError as `mse`, and for images smaller than the window.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     weights = _check(a, b, mask)
     if min(a.shape[-2:]) < _SSIM_WINDOW:
-        raise ValueError(f"pictures are {tuple(a.shape[-2:])} pixels; SSIM needs {_SSIM_WINDOW} on each side")
+        raise ValueError(f"images are {tuple(a.shape[-2:])} pixels; SSIM needs {_SSIM_WINDOW} on each side")
     first = a.double()
     second = torch.where(weights > 0, b.double(), first)
     _, similarity = structural_similarity_index_measure(first, second, data_range=1.0, return_full_image=True)
@@ -56,7 +56,7 @@ def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
 
 
 def finite(value: float) -> float | None:
-    """`value`, or None where JSON has no number for it (the PSNR of identical pictures)."""
+    """`value`, or None where JSON has no number for it (the PSNR of identical images)."""
     return value if math.isfinite(value) else None
 
 
@@ -100,13 +100,11 @@ def best_iou(attention_map: Tensor, mask: Tensor, thresholds: Sequence[float] = 
 def _check(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
     """The pixels' weights, (H, W) float64, after every shape has been looked at."""
     if a.shape != b.shape or a.ndim != 4:
-        raise ValueError(
-            f"pictures have shapes {tuple(a.shape)} and {tuple(b.shape)}; both must be (B, 3, H, W)"
-        )
+        raise ValueError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}; both must be (B, 3, H, W)")
     if mask is None:
         return torch.ones(a.shape[-2:], dtype=torch.float64, device=a.device)
     if mask.shape != a.shape[-2:]:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}; the pictures need {tuple(a.shape[-2:])}")
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; the images need {tuple(a.shape[-2:])}")
     weights = mask.to(device=a.device, dtype=torch.float64)
     if not torch.isfinite(weights).all() or (weights < 0).any() or (weights > 1).any():
         raise ValueError("mask has values outside 0 to 1; it must weigh pixels from 0 to 1")

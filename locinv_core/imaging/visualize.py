@@ -1,4 +1,4 @@
-"""Pictures that explain an edit: attention over the photo, contact sheets, boxes and masks drawn in.
+"""Images that explain an edit: attention over the photo, contact sheets, boxes and masks drawn in.
 Pure functions from tensors to Pillow images; the layout is here, the numbers are in `metrics`."""
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .io import to_pil
 from .metrics import best_iou
 
 Picture = Tensor | Image.Image
-"""One picture: a tensor (1, 3, H, W) or (3, H, W) in [0, 1], or a Pillow image."""
+"""One image: a tensor (1, 3, H, W) or (3, H, W) in [0, 1], or a Pillow image."""
 
 Box = tuple[float, float, float, float]
-"""(x0, y0, x1, y1) in pixels of the picture, x1 and y1 exclusive."""
+"""(x0, y0, x1, y1) in pixels of the image, x1 and y1 exclusive."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart by colour-blind readers."""
@@ -32,18 +32,18 @@ _LABEL, _NOTE = 16, 14  # font sizes in pixels; labels grow with the cells
 
 
 def contact_sheet(cells: Sequence[tuple[str, Picture]], columns: int | None = None) -> Image.Image:
-    """The labelled pictures in a grid, row by row, on white, all brought to cells of one size.
+    """The labelled images in a grid, row by row, on white, all brought to cells of one size.
 
-    `columns`: 5 at most, the rows balanced, where None. Small pictures are enlarged to 256 pixels, large ones
+    `columns`: 5 at most, the rows balanced, where None. Small images are enlarged to 256 pixels, large ones
     reduced to 512; labels break into lines rather than being cut. Raises ValueError where there is no cell.
     """
     if not cells:
-        raise ValueError("contact sheet has no cells; give at least one (label, picture)")
+        raise ValueError("contact sheet has no cells; give at least one (label, image)")
     if columns is not None and columns < 1:
         raise ValueError(f"contact sheet has {columns} columns; it must have at least 1")
-    pictures = [_as_pil(picture) for _, picture in cells]
-    cell = _cell_size(pictures)
-    fitted = [_fitted(picture, cell) for picture in pictures]
+    images = [_as_pil(picture) for _, picture in cells]
+    cell = _cell_size(images)
+    fitted = [_fitted(picture, cell) for picture in images]
     across = min(columns or _balanced(len(cells), 5), len(cells))
     rows = [list(range(start, min(start + across, len(cells)))) for start in range(0, len(cells), across)]
     font = _font(max(_LABEL, max(cell) // 22))
@@ -63,7 +63,7 @@ def contact_sheet(cells: Sequence[tuple[str, Picture]], columns: int | None = No
     return sheet
 
 
-def attention_picture(
+def attention_image(
     image: Picture,
     maps: Mapping[str, Tensor],
     *,
@@ -71,7 +71,7 @@ def attention_picture(
     masks: Mapping[str, Tensor] | None = None,
     columns: int = 5,
 ) -> Image.Image:
-    """The picture, then a labelled heat map for each word over it, with a colour scale at the foot.
+    """The image, then a labelled heat map for each word over it, with a colour scale at the foot.
 
     maps: word → (h, w), not negative; each is drawn as a share of its own maximum, as `iou_curve` reads it.
     before: the same words' maps before tuning, drawn above those of `maps`; a gap for a word that it lacks.
@@ -81,9 +81,9 @@ def attention_picture(
     Raises ValueError where `maps` is empty or a map is not (h, w).
     """
     if not maps:
-        raise ValueError("attention picture has no maps; give at least one word")
+        raise ValueError("attention image has no maps; give at least one word")
     if columns < 1:
-        raise ValueError(f"attention picture has {columns} columns; it must have at least 1")
+        raise ValueError(f"attention image has {columns} columns; it must have at least 1")
     masks = masks or {}
     base = _as_pil(image)
     size = _cell_size([base])
@@ -103,7 +103,7 @@ def attention_picture(
 
     blank: tuple[str, Picture] = ("", Image.new("RGB", size, _PAPER))
     plain: tuple[str, Picture] = ("picture", base)
-    with_priors: tuple[str, Picture] = ("picture and priors", overview) if masks else plain
+    with_priors: tuple[str, Picture] = ("image and priors", overview) if masks else plain
     if before:
         above = [plain] + [cell(word, before[word], "before") if word in before else blank for word in maps]
         below = [with_priors if masks else blank]
@@ -122,7 +122,7 @@ def attention_picture(
 
 
 def heat_map(image: Picture, attention_map: Tensor) -> Image.Image:
-    """One attention map (h, w) over the picture in grey, dark to bright with its share of the map's
+    """One attention map (h, w) over the image in grey, dark to bright with its share of the map's
     maximum."""
     if attention_map.ndim != 2:
         raise ValueError(f"attention map has shape {tuple(attention_map.shape)}; it must be (h, w)")
@@ -140,7 +140,7 @@ def heat_map(image: Picture, attention_map: Tensor) -> Image.Image:
 
 
 def box_overlay(image: Picture, boxes: Sequence[Box], labels: Sequence[str]) -> Image.Image:
-    """The picture with each box drawn in its own colour and its label on a tag, kept inside the picture.
+    """The image with each box drawn in its own colour and its label on a tag, kept inside the image.
 
     Raises ValueError where there are not as many labels as boxes, and for a box without area.
     """
@@ -174,17 +174,17 @@ def box_overlay(image: Picture, boxes: Sequence[Box], labels: Sequence[str]) -> 
 
 
 def mask_outline(image: Picture, mask: Tensor, colour: str = COLOURS[1], shade: float = 0.45) -> Image.Image:
-    """The picture with the mask's edge drawn in `colour`, 2 pixels wide, and the outside darkened by `shade`.
+    """The image with the mask's edge drawn in `colour`, 2 pixels wide, and the outside darkened by `shade`.
 
-    mask: (H, W) in [0, 1] at the picture's size. Raises ValueError for a mask of another size.
+    mask: (H, W) in [0, 1] at the image's size. Raises ValueError for a mask of another size.
     """
     base = _as_pil(image)
     if tuple(mask.shape) != (base.height, base.width):
-        raise ValueError(f"mask has shape {tuple(mask.shape)}; the picture needs {(base.height, base.width)}")
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; the image needs {(base.height, base.width)}")
     size = _cell_size([base])
     pixels = np.asarray(base.resize(size, Image.Resampling.LANCZOS), dtype=np.float32) / 255
     inside = _resized_mask(mask, size)[None, None]
-    # Eroded with the picture's border counted as outside, so that a mask that covers all has an edge to see.
+    # Eroded with the image's border counted as outside, so that a mask that covers all has an edge to see.
     eroded = 1 - F.max_pool2d(1 - F.pad(inside, (2, 2, 2, 2)), 5, stride=1)
     dilated = F.max_pool2d(inside, 3, stride=1, padding=1)
     line = (inside > eroded)[0, 0].numpy()
@@ -216,9 +216,9 @@ def _as_pil(picture: Picture) -> Image.Image:
     return picture.convert("RGB") if isinstance(picture, Image.Image) else to_pil(picture).convert("RGB")
 
 
-def _cell_size(pictures: Sequence[Image.Image]) -> tuple[int, int]:
-    """(width, height) that holds every picture once its longer side is brought to 256…512 pixels."""
-    sizes = [_scaled(picture.size, min(max(max(picture.size), _SMALLEST), _LARGEST)) for picture in pictures]
+def _cell_size(images: Sequence[Image.Image]) -> tuple[int, int]:
+    """(width, height) that holds every image once its longer side is brought to 256…512 pixels."""
+    sizes = [_scaled(picture.size, min(max(max(picture.size), _SMALLEST), _LARGEST)) for picture in images]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
@@ -234,7 +234,7 @@ def _scaled(size: tuple[int, int], long_side: int) -> tuple[int, int]:
 
 
 def _fitted(picture: Image.Image, cell: tuple[int, int]) -> Image.Image:
-    """The picture as large as the cell allows, in the middle of it."""
+    """The image as large as the cell allows, in the middle of it."""
     scale = min(cell[0] / picture.width, cell[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     resized = picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)

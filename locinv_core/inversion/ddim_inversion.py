@@ -1,4 +1,4 @@
-"""An inverted picture: the latents z_0 … z_T, and what later stages add to them; and DDIM inversion."""
+"""An inverted image: the latents z_0 … z_T, and what later stages add to them; and DDIM inversion."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 from torch import Tensor
 
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..text.prompt import Prompt
 
 NullMethod = Literal["none", "null-text", "negative-prompt", "proximal", "direct"]
-"""How the unconditional branch of guidance is made to reconstruct the picture."""
+"""How the unconditional branch of guidance is made to reconstruct the image."""
 
 NULL_METHODS: tuple[str, ...] = get_args(NullMethod)
 
 
-SAME_PICTURE = 0.05
-"""How far latents of one picture encoded twice (in two dtypes, say) may be apart, of their magnitude."""
+SAME_IMAGE = 0.05
+"""How far latents of one image encoded twice (in two dtypes, say) may be apart, of their magnitude."""
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """A picture's way to noise, and what makes the way back end in the picture.
+    """An image's way to noise, and what makes the way back end in the image.
 
     Step i = 0 … T−1 counts from the noisiest; it goes from `timesteps[i]` to the next one, and from
     `pivot(i)` to `pivot(i + 1)`.
     """
 
     latents: Tensor
-    """(T+1, C, h, w) float32: z_0 (the picture) … z_T (the noisiest)."""
+    """(T+1, C, h, w) float32: z_0 (the image) … z_T (the noisiest)."""
     timesteps: tuple[int, ...]
     """(T,) descending."""
     prompt: Prompt
@@ -97,51 +97,50 @@ class Inversion:
         there = {name: value.to(device) for name in tensors if (value := getattr(self, name)) is not None}
         return replace(self, **there)
 
-    def check_picture(self, latents: Tensor, latent_factor: int) -> None:
-        """Raise ValueError unless this inversion is of the picture that latents (1, C, h, w) encode.
+    def check_image(self, latents: Tensor, latent_factor: int) -> None:
+        """Raise ValueError unless this inversion is of the image that latents (1, C, h, w) encode.
 
         latent_factor: pixels a latent cell is wide.
         """
         if self.latents.shape[1:] != latents.shape[1:]:
             had, wants = (
-                f"{z.shape[-1] * latent_factor}x{z.shape[-2] * latent_factor}"
-                for z in (self.latents, latents)
+                f"{z.shape[-1] * latent_factor}x{z.shape[-2] * latent_factor}" for z in (self.latents, latents)
             )
-            raise ValueError(f"inversion: it was made of a picture of {had} pixels, wants one of {wants}")
+            raise ValueError(f"inversion: it was made of an image of {had} pixels, requires one of {wants}")
         apart = (self.pivot(self.steps).to(latents) - latents).norm() / latents.norm()
-        if float(apart) > SAME_PICTURE:
-            raise ValueError("inversion: it was made of another picture; wants the picture that is edited")
+        if float(apart) > SAME_IMAGE:
+            raise ValueError("inversion: it was made of another image; requires the image that is edited")
 
     def check_model(self, model: EditModel) -> None:
         """Raise ValueError unless `model` is the one that this inversion was made with."""
         if self.fingerprint != model.fingerprint:
             raise ValueError(
                 f"inversion: it belongs to a model with the fingerprint {self.fingerprint}, but"
-                f" {model.name!r} has {model.fingerprint}; wants the model that it was made with"
+                f" {model.name!r} has {model.fingerprint}; requires the model that it was made with"
             )
 
 
 @torch.no_grad()
 def ddim_invert(
-    model: EditModel, latents: Tensor, prompt: Prompt, steps: int, *, run: Run | None = None
+    model: EditModel, latents: Tensor, prompt: Prompt, steps: int, *, tracker: CostTracker | None = None
 ) -> Inversion:
     """DDIM inversion at guidance 1 (LocInv Eq. 2): z_0 (1, C, h, w) to z_0 … z_T, one UNet pass a step.
 
     ε is evaluated at the timestep being stepped *to*, the convention of Null-text, so that inverting and
     sampling use the same timesteps.
-    Raises ValueError for latents of several pictures.
+    Raises ValueError for latents of several images.
     """
     if latents.ndim != 4 or len(latents) != 1:
-        raise ValueError(f"latents: got the shape {tuple(latents.shape)}, wants one picture's, (1, C, h, w)")
-    run = run or Run()
+        raise ValueError(f"latents: got the shape {tuple(latents.shape)}, requires one image's, (1, C, h, w)")
+    tracker = tracker or CostTracker()
     timesteps = model.schedule.timesteps(steps)
-    with run.stage("inversion"):
+    with tracker.stage("inversion"):
         context = model.encode_prompt(prompt.token_ids)
         z = latents.float()
         trajectory = [z]
         for done, (upper, lower) in enumerate(reversed(step_pairs(timesteps)), start=1):
-            noise = model.predict_noise(z, upper, context, run=run)
-            z = model.schedule.move(z, noise, start=lower, end=upper)
+            noise = model.predict_noise(z, upper, context, tracker=tracker)
+            z = model.schedule.ddim_step(z, noise, start=lower, end=upper)
             trajectory.append(z)
-            run.report(done, steps, z)
+            tracker.report(done, steps, z)
     return Inversion(torch.cat(trajectory), timesteps, prompt, model.fingerprint)

@@ -1,4 +1,4 @@
-"""Making guided sampling reconstruct the picture: null-text optimisation, and the methods that need none.
+"""Making guided sampling reconstruct the image: null-text optimisation, and the methods that need none.
 
 Null-text inversion (Mokady et al. 2023) optimises the unconditional context of every step (LocInv Eq. 4).
 Negative-prompt inversion (Miyake et al. 2023) and its proximal form (Han et al. 2023) put the source prompt
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..text.prompt import empty_prompt
 from .ddim_inversion import NULL_METHODS, Inversion, NullMethod
@@ -45,7 +45,7 @@ class NullTextSettings:
 def check_guidance(guidance: float) -> None:
     """Raise ValueError unless the guidance scale is a number from 0 to 100."""
     if not (math.isfinite(guidance) and 0 <= guidance <= MAXIMUM_GUIDANCE):
-        raise ValueError(f"guidance: got {guidance}, wants a number from 0 to {MAXIMUM_GUIDANCE:g}")
+        raise ValueError(f"guidance: got {guidance}, requires a number from 0 to {MAXIMUM_GUIDANCE:g}")
 
 
 def null_text_step(
@@ -58,7 +58,7 @@ def null_text_step(
     step: int,
     guidance: float,
     settings: NullTextSettings,
-    run: Run,
+    tracker: CostTracker,
 ) -> tuple[Tensor, Tensor]:
     """One timestep of null-text: min over ∅_t of ‖z_{t−1} − z̄_{t−1}(∅_t)‖² (LocInv Eq. 4).
 
@@ -68,11 +68,11 @@ def null_text_step(
     """
     start, end = pair
     with torch.no_grad():
-        conditional = model.predict_noise(latents, start, context, run=run)
+        conditional = model.predict_noise(latents, start, context, tracker=tracker)
 
     def step_down(unconditional: Tensor) -> Tensor:
         noise = unconditional + guidance * (conditional - unconditional)
-        return model.schedule.move(latents, noise, start, end)
+        return model.schedule.ddim_step(latents, noise, start, end)
 
     null = null_context.detach().float().clone().requires_grad_(True)
     optimizer = torch.optim.Adam([null], lr=settings.rate(step))
@@ -81,7 +81,7 @@ def null_text_step(
     scale = 2.0 ** target.numel().bit_length()
     # Past step 100 the published rate is 0: what would be spent there would change nothing.
     for _ in range(settings.inner_steps if settings.rate(step) > 0 else 0):
-        reached = step_down(model.predict_noise(latents, start, null, run=run))
+        reached = step_down(model.predict_noise(latents, start, null, tracker=tracker))
         loss = F.mse_loss(reached, target)
         if loss.item() < settings.enough(step):
             return null.detach(), reached.detach()
@@ -89,7 +89,7 @@ def null_text_step(
         null.grad = gradient / scale
         optimizer.step()
     with torch.no_grad():
-        reached = step_down(model.predict_noise(latents, start, null, run=run))
+        reached = step_down(model.predict_noise(latents, start, null, tracker=tracker))
     return null.detach(), reached
 
 
@@ -99,7 +99,7 @@ def optimize_null_text(
     guidance: float,
     settings: NullTextSettings | None = None,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Inversion:
     """Fit ∅_t to the pivots at every step; the inversion's tuned tokens, if any, are used.
 
@@ -109,24 +109,22 @@ def optimize_null_text(
     inversion.check_model(model)
     inversion = inversion.on(model.device)
     settings = settings or NullTextSettings()
-    run = run or Run()
-    with run.stage("null-text"), torch.inference_mode(False), torch.enable_grad():
+    tracker = tracker or CostTracker()
+    with tracker.stage("null-text"), torch.inference_mode(False), torch.enable_grad():
         null = model.encode_prompt(empty_prompt(model.tokenizer).token_ids).float()
         z = inversion.pivot(0).clone()
         nulls, trajectory = [], [z]
         for i, pair in enumerate(step_pairs(inversion.timesteps)):
             context = inversion.context(model, i)
             target = inversion.pivot(i + 1).clone()
-            null, z = null_text_step(model, z, pair, context, null, target, i, guidance, settings, run)
+            null, z = null_text_step(model, z, pair, context, null, target, i, guidance, settings, tracker)
             nulls.append(null)
             trajectory.append(z)
-            run.report(i + 1, inversion.steps, z)
+            tracker.report(i + 1, inversion.steps, z)
     return with_null_text(inversion, nulls, trajectory, guidance)
 
 
-def with_null_text(
-    inversion: Inversion, nulls: list[Tensor], trajectory: list[Tensor], guidance: float
-) -> Inversion:
+def with_null_text(inversion: Inversion, nulls: list[Tensor], trajectory: list[Tensor], guidance: float) -> Inversion:
     """The inversion with ∅_t (each (1, L, D), noisiest first) and z̄_T … z̄_0 (each (1, C, h, w)) added."""
     return replace(
         inversion,
@@ -144,12 +142,12 @@ def reconstruct_by(
     guidance: float,
     settings: NullTextSettings | None = None,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Inversion:
     """The inversion made ready for guided sampling by any of the methods, `null-text` by optimisation."""
     if method not in NULL_METHODS:
-        raise ValueError(f"null: got {method!r}, wants one of {', '.join(NULL_METHODS)}")
+        raise ValueError(f"null: got {method!r}, requires one of {', '.join(NULL_METHODS)}")
     check_guidance(guidance)
     if method == "null-text":
-        return optimize_null_text(model, inversion, guidance, settings, run=run)
+        return optimize_null_text(model, inversion, guidance, settings, tracker=tracker)
     return replace(inversion, null_method=method, null_text=None, trajectory=None, guidance=None)

@@ -55,9 +55,7 @@ def open_inversion(path: str | Path) -> Inversion:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"inversion: {str(path)!r} is not a whole safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"inversion: {str(path)!r} is a safetensors file, but not one of Pinpoint's inversions"
-        )
+        raise ValueError(f"inversion: {str(path)!r} is a safetensors file, but not one of Pinpoint's inversions")
     if metadata.get("version") != str(VERSION):
         raise ValueError(
             f"inversion: {str(path)!r} has version {metadata.get('version')}, this Pinpoint reads {VERSION}"
@@ -104,9 +102,7 @@ def _checked(inversion: Inversion) -> Inversion:
         raise ValueError(f"latents have the shape {tuple(inversion.latents.shape)}")
     if inversion.trajectory is not None and inversion.trajectory.shape != shape:
         raise ValueError("trajectory and latents differ in shape")
-    if inversion.token_vectors is not None and inversion.token_vectors.shape[1] != len(
-        inversion.token_positions
-    ):
+    if inversion.token_vectors is not None and inversion.token_vectors.shape[1] != len(inversion.token_positions):
         raise ValueError("token vectors and positions differ in number")
     if inversion.null_method not in NULL_METHODS:
         raise ValueError(f"null method {inversion.null_method!r} is unknown")

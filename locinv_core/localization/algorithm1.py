@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..inversion.ddim_inversion import Inversion, NullMethod
 from ..inversion.null_text import (
@@ -37,7 +37,7 @@ def locinv(
     interleaved: bool = True,
     tuning: TuningSettings | None = None,
     null_text: NullTextSettings | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Inversion:
     """Algorithm 1 after its line 3: from the DDIM inversion to {V_t} and {∅_t}.
 
@@ -47,10 +47,10 @@ def locinv(
     check_guidance(guidance)
     inversion.check_model(model)
     inversion = inversion.on(model.device)
-    run = run or Run()
+    tracker = tracker or CostTracker()
     if null_method != "null-text" or not interleaved:
-        tuned = optimize_tokens(model, inversion, positions, objective, tuning, run=run)
-        return reconstruct_by(null_method, model, tuned, guidance, null_text, run=run)
+        tuned = optimize_tokens(model, inversion, positions, objective, tuning, tracker=tracker)
+        return reconstruct_by(null_method, model, tuned, guidance, null_text, tracker=tracker)
     tuner = TokenTuner(model, inversion.prompt, tuple(positions), objective, tuning or TuningSettings())
     settings = null_text or NullTextSettings()
     null = model.encode_prompt(empty_prompt(model.tokenizer).token_ids).float()
@@ -59,18 +59,16 @@ def locinv(
     tuned_vectors, nulls, trajectory = [], [], [z]
     with torch.inference_mode(False), torch.enable_grad():
         for i, pair in enumerate(step_pairs(inversion.timesteps)):
-            with run.stage("tokens"):
+            with tracker.stage("tokens"):
                 if i < tuner.settings.tuned_steps(inversion.steps):
-                    vectors = tuner.tune(z, pair[0], i, vectors, run)
-                run.report(i + 1, inversion.steps, z)
-            with run.stage("null-text"):
+                    vectors = tuner.tune(z, pair[0], i, vectors, tracker)
+                tracker.report(i + 1, inversion.steps, z)
+            with tracker.stage("null-text"):
                 with torch.no_grad():
                     context = tuner.context(vectors)
                 target = inversion.pivot(i + 1).clone()
-                null, z = null_text_step(
-                    model, z.clone(), pair, context, null, target, i, guidance, settings, run
-                )
-                run.report(i + 1, inversion.steps, z)
+                null, z = null_text_step(model, z.clone(), pair, context, null, target, i, guidance, settings, tracker)
+                tracker.report(i + 1, inversion.steps, z)
             tuned_vectors.append(vectors)
             nulls.append(null)
             trajectory.append(z)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..backbones.attention import MapReader
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
 from ..text.prompt import Prompt
 
@@ -20,31 +20,31 @@ def average_maps(
     inversion: Inversion,
     contexts: Callable[[int], Tensor],
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Tensor:
     """Cross-attention along the pivots z_T … z_1, averaged over steps, heads and the layers that are read.
 
     `contexts(i)` gives the contexts (B, L, D) of step i; all B are read in one early-stopped pass.
     Returns (B, rows, columns, L) float32.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     total: Tensor | None = None
     for i, timestep in enumerate(inversion.timesteps):
         context = contexts(i)
-        reader = MapReader(model.read_sites)
+        reader = MapReader(model.map_layers)
         latents = inversion.pivot(i).expand(len(context), -1, -1, -1)
-        model.observe(latents, timestep, context, reader, run=run)
+        model.capture(latents, timestep, context, reader, tracker=tracker)
         maps = reader.mean()
         total = maps if total is None else total + maps
-        run.report(i + 1, inversion.steps)
+        tracker.report(i + 1, inversion.steps)
     if total is None:
         raise ValueError("inversion: it has no steps")
-    rows, columns = model.read_sites[0].grid(*inversion.latents.shape[-2:])
+    rows, columns = model.map_layers[0].grid(*inversion.latents.shape[-2:])
     return (total / inversion.steps).unflatten(1, (rows, columns))
 
 
 def maps_before_and_after(
-    model: EditModel, inversion: Inversion, words: Sequence[str], *, run: Run | None = None
+    model: EditModel, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Maps (rows, columns) of the source prompt's words with their own vectors, and with the tuned ones.
 
@@ -52,11 +52,9 @@ def maps_before_and_after(
     """
     plain = model.encode_prompt(inversion.prompt.token_ids)
     if inversion.token_vectors is None:
-        before = average_maps(model, inversion, lambda i: plain, run=run)
-        return maps_of_words(before[0], inversion.prompt, words), maps_of_words(
-            before[0], inversion.prompt, words
-        )
-    both = average_maps(model, inversion, lambda i: torch.cat([plain, inversion.context(model, i)]), run=run)
+        before = average_maps(model, inversion, lambda i: plain, tracker=tracker)
+        return maps_of_words(before[0], inversion.prompt, words), maps_of_words(before[0], inversion.prompt, words)
+    both = average_maps(model, inversion, lambda i: torch.cat([plain, inversion.context(model, i)]), tracker=tracker)
     return maps_of_words(both[0], inversion.prompt, words), maps_of_words(both[1], inversion.prompt, words)
 
 

@@ -32,11 +32,11 @@ class LossTerm:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"weight: got {self.weight}, wants a finite number that is not negative")
+            raise ValueError(f"weight: got {self.weight}, requires a finite number that is not negative")
         if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(f"alpha: got {self.alpha}, wants a finite number above 0")
+            raise ValueError(f"alpha: got {self.alpha}, requires a finite number above 0")
         if not (math.isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta: got {self.beta}, wants a finite number above 0")
+            raise ValueError(f"beta: got {self.beta}, requires a finite number above 0")
 
     @property
     def active(self) -> bool:
@@ -62,7 +62,7 @@ class LossPreset:
 
     def __post_init__(self) -> None:
         if not any(term is not None and term.active for term in self._terms):
-            raise ValueError("loss preset: every weight is 0, wants at least one above 0")
+            raise ValueError("loss preset: every weight is 0, requires at least one above 0")
 
     @property
     def _terms(self) -> tuple[LossTerm | None, ...]:
@@ -84,7 +84,7 @@ def preset_for(kind: Literal["segment", "detection"]) -> LossPreset:
     """The published numbers for a kind of prior; ValueError for another kind."""
     presets = {"segment": SEGMENT, "detection": DETECTION}
     if kind not in presets:
-        raise ValueError(f"prior kind: got {kind!r}, wants one of {', '.join(presets)}")
+        raise ValueError(f"prior kind: got {kind!r}, requires one of {', '.join(presets)}")
     return presets[kind]
 
 
@@ -94,7 +94,7 @@ def word_maps(maps: Tensor, token_groups: Sequence[TokenGroup]) -> Tensor:
     check_token_groups(token_groups)
     for group in token_groups:
         if max(group) >= length:
-            raise ValueError(f"token groups: got the position {max(group)}, wants one below {length}")
+            raise ValueError(f"token groups: got the position {max(group)}, requires one below {length}")
     return torch.stack([maps[..., list(group)].mean(dim=-1) for group in token_groups], dim=-2)
 
 
@@ -144,7 +144,7 @@ def combine(losses: dict[str, tuple[LossTerm, Tensor]], step: float) -> Objectiv
     """Weigh active losses, and hold each against its threshold (Algorithm 1, lines 9 and 10)."""
     active = {name: (term, loss) for name, (term, loss) in losses.items() if term.active}
     if not active:
-        raise ValueError(f"losses: got none of {', '.join(losses)} with a weight above 0, wants at least one")
+        raise ValueError(f"losses: got none of {', '.join(losses)} with a weight above 0, requires at least one")
     total = torch.stack([term.weight * loss for term, loss in active.values()]).sum()
     terms = {name: loss.detach() for name, (_, loss) in active.items()}
     values = torch.stack(list(terms.values())).tolist()
@@ -171,20 +171,20 @@ class LocInvObjective:
         check_token_groups(self.token_groups)
         shape, words = tuple(self.priors.shape), len(self.token_groups)
         if len(shape) != 2 or shape[0] != words:
-            raise ValueError(f"priors: got the shape {shape}, wants (W, N) with W = {words}")
+            raise ValueError(f"priors: got the shape {shape}, requires (W, N) with W = {words}")
         # An area mean of ones may be a rounding error above 1; NaN fails both comparisons.
         if not bool(((self.priors >= 0) & (self.priors < 1.001)).all()):
-            raise ValueError("priors: got values outside 0 to 1, wants each cell's share of the mask")
+            raise ValueError("priors: got values outside 0 to 1, requires each cell's share of the mask")
         for word, prior in enumerate(self.priors):
             if not bool(prior.any()):
-                raise ValueError(f"priors: word {word} has an empty one on this grid, wants a cell above 0")
+                raise ValueError(f"priors: word {word} has an empty one on this grid, requires a cell above 0")
         for pair in self.binding_groups:
             check_token_groups(pair)
         if self.binding_groups and self.preset.binding is None:
-            raise ValueError("binding: got pairs of nouns and adjectives, wants a preset with_binding()")
+            raise ValueError("binding: got pairs of nouns and adjectives, requires a preset with_binding()")
         bound = bool(self.binding_groups) and self.preset.binding is not None and self.preset.binding.active
         if not (bound or self.preset.similarity.active or self.preset.overlap.active):
-            raise ValueError("binding: it is the only active loss of the preset, wants at least one pair")
+            raise ValueError("binding: it is the only active loss of the preset, requires at least one pair")
 
     def __call__(self, maps: Tensor, step: int) -> Objective:
         """Judge the maps (N, L) of a step."""
@@ -205,14 +205,14 @@ class LocInvObjective:
 def check_token_groups(token_groups: Sequence[TokenGroup]) -> None:
     """Raise ValueError unless there is a word, and each has tokens, none the one that begins the text."""
     if not token_groups:
-        raise ValueError("token groups: got none, wants one a word")
+        raise ValueError("token groups: got none, requires one a word")
     for word, group in enumerate(token_groups):
         if not group or min(group) < 1:
-            raise ValueError(f"token groups: got {list(group)} for word {word}, wants positions from 1 on")
+            raise ValueError(f"token groups: got {list(group)} for word {word}, requires positions from 1 on")
 
 
 def _check_alike(maps: Tensor, others: Tensor, name: str) -> None:
     if maps.ndim != 2 or maps.shape != others.shape:
         raise ValueError(
-            f"{name}: got the shape {tuple(others.shape)} for maps of {tuple(maps.shape)}, wants both (W, N)"
+            f"{name}: got the shape {tuple(others.shape)} for maps of {tuple(maps.shape)}, requires both (W, N)"
         )

@@ -9,7 +9,7 @@ import torch
 
 from ...methods.dpl import DPLObjective, collect_background
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
 from ..text.prompt import Prompt
 from ..text.word_alignment import Alignment
@@ -28,9 +28,7 @@ class TuningPlan:
     objective: AttentionObjective
 
 
-def bindings_of_edit(
-    source: Prompt, alignment: Alignment, prior: LocalizationPrior | None
-) -> tuple[Binding, ...]:
+def bindings_of_edit(source: Prompt, alignment: Alignment, prior: LocalizationPrior | None) -> tuple[Binding, ...]:
     """(adjective, noun) for each adjective that the edit changes and whose noun has a place in the prior.
 
     Adjective binding (LocInv §3.4) is for attribute edits alone; this finds out whether the edit is one.
@@ -78,7 +76,11 @@ def plan_tuning(
 
 
 def plan_dpl(
-    model: EditModel, inversion: Inversion, prior: LocalizationPrior | None = None, *, run: Run | None = None
+    model: EditModel,
+    inversion: Inversion,
+    prior: LocalizationPrior | None = None,
+    *,
+    tracker: CostTracker | None = None,
 ) -> TuningPlan:
     """DPL's plan: the prompt's nouns, and the background found by a few early-stopped passes.
 
@@ -87,8 +89,8 @@ def plan_dpl(
     """
     source = inversion.prompt
     groups = dpl_groups(source, prior)
-    grid = model.read_sites[0].grid(*inversion.latents.shape[-2:])
-    background = collect_background(model, inversion, groups, run=run)
+    grid = model.map_layers[0].grid(*inversion.latents.shape[-2:])
+    background = collect_background(model, inversion, groups, tracker=tracker)
     return TuningPlan(_positions(groups), DPLObjective(groups, grid, background))
 
 

@@ -15,8 +15,8 @@ def coco_mask(word: str, given: Any, size: tuple[int, int]) -> np.ndarray:
     """(H, W) uint8 0/1 of polygons, a compressed or uncompressed RLE, an annotation that holds one, or a list
     of these.
 
-    word: named in errors. size: (H, W) of the picture.
-    Raises ValueError for what is none of these, an RLE of another size, a polygon that leaves the picture.
+    word: named in errors. size: (H, W) of the image.
+    Raises ValueError for what is none of these, an RLE of another size, a polygon that leaves the image.
     """
     from pycocotools import mask as coco
 
@@ -27,9 +27,7 @@ def coco_mask(word: str, given: Any, size: tuple[int, int]) -> np.ndarray:
         rle = _checked_rle(word, given, size)
         return coco.decode(rle if isinstance(rle["counts"], bytes) else coco.frPyObjects(rle, height, width))
     if not isinstance(given, Sequence) or isinstance(given, (str, bytes)) or not given:
-        raise ValueError(
-            f"COCO segmentation of {word!r} is {given!r}: want polygons or an RLE of size and counts"
-        )
+        raise ValueError(f"COCO segmentation of {word!r} is {given!r}: require polygons or an RLE of size and counts")
     if not all(isinstance(value, (int, float)) for value in given):
         return np.maximum.reduce([coco_mask(word, part, size) for part in given])
     return coco.decode(coco.frPyObjects([_checked_polygon(word, given, size)], height, width))[..., 0]
@@ -39,24 +37,21 @@ def _checked_polygon(word: str, given: Sequence[float], size: tuple[int, int]) -
     height, width = size
     polygon = np.asarray(given, dtype=np.float64)
     if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(
-            f"COCO polygon of {word!r} has {len(polygon)} numbers: want x, y of at least three points"
-        )
+        raise ValueError(f"COCO polygon of {word!r} has {len(polygon)} numbers: require x, y of at least three points")
     # Annotations overshoot the border by rounding, hence the pixel of tolerance.
     limits = np.tile([width, height], len(polygon) // 2) + 1
     if not (np.isfinite(polygon) & (polygon >= -1) & (polygon <= limits)).all():
         raise ValueError(
-            f"COCO polygon of {word!r} leaves the picture: "
-            f"want finite x from 0 to {width} and y from 0 to {height}"
+            f"COCO polygon of {word!r} leaves the image: require finite x from 0 to {width} and y from 0 to {height}"
         )
     return polygon.tolist()
 
 
 def _checked_rle(word: str, given: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-    """The RLE with its counts as bytes (compressed) or a list of integers, of the picture's size and all its
+    """The RLE with its counts as bytes (compressed) or a list of integers, of the image's size and all its
     pixels."""
     if not {"size", "counts"} <= given.keys():
-        raise ValueError(f"COCO RLE of {word!r} has the keys {sorted(given)}: want size and counts")
+        raise ValueError(f"COCO RLE of {word!r} has the keys {sorted(given)}: require size and counts")
     try:
         rows, columns = (int(value) for value in given["size"])
         counts = given["counts"]
@@ -64,18 +59,16 @@ def _checked_rle(word: str, given: Mapping[str, Any], size: tuple[int, int]) -> 
             counts = counts.encode("ascii") if isinstance(counts, str) else counts
             runs = _runs(counts)
         else:
-            counts = runs = [int(run) for run in counts]
+            counts = runs = [int(tracker) for tracker in counts]
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"COCO RLE of {word!r} cannot be read: {error}") from error
     if (rows, columns) != tuple(size):
         raise ValueError(
             f"COCO RLE of {word!r} is {columns}×{rows} (width×height) "
-            f"and the picture is {size[1]}×{size[0]}: want the same size"
+            f"and the image is {size[1]}×{size[0]}: require the same size"
         )
-    if any(run < 0 for run in runs) or sum(runs) != rows * columns:
-        raise ValueError(
-            f"COCO RLE of {word!r}: its runs cover {sum(runs)} pixels and the picture has {rows * columns}"
-        )
+    if any(tracker < 0 for tracker in runs) or sum(runs) != rows * columns:
+        raise ValueError(f"COCO RLE of {word!r}: its runs cover {sum(runs)} pixels and the image has {rows * columns}")
     return {"size": [rows, columns], "counts": counts}
 
 

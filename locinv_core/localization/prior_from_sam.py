@@ -1,4 +1,4 @@
-"""Outlines of things from a box or from points, by Segment Anything (Kirillov et al. 2023): a segment prior.
+"""Outlines of objects from a box or from points, by Segment Anything (Kirillov et al. 2023): a segment prior.
 
 The network is the `segment-anything` package's; its sizes are read from the weights."""
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cost import Run
+from ..cost import CostTracker
 from ..imaging.io import to_pil
 from .priors import Box, LocalizationPrior, from_boxes, from_masks, merge, prior_word
 
@@ -28,10 +28,10 @@ _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 @dataclass(frozen=True)
 class Places:
-    """What a word's thing is shown by: boxes, each outlined by itself, or points, or one box and points.
+    """What a word's object is shown by: boxes, each outlined by itself, or points, or one box and points.
 
     boxes: x0, y0, x1, y1 in pixels, the last two exclusive. on, off: points x, y in pixels that lie on the
-    thing and beside it. Raises ValueError for nothing that shows where it is, and for points with several
+    object and beside it. Raises ValueError for nothing that shows where it is, and for points with several
     boxes.
     """
 
@@ -41,45 +41,45 @@ class Places:
 
     def __post_init__(self) -> None:
         if not self.boxes and not self.on:
-            raise ValueError("place: got neither a box nor a point on the thing, wants at least one")
+            raise ValueError("place: got neither a box nor a point on the object, requires at least one")
         if len(self.boxes) > 1 and (self.on or self.off):
             raise ValueError(
-                f"place: got {len(self.boxes)} boxes and points for one word, wants points with one box"
+                f"place: got {len(self.boxes)} boxes and points for one word, requires points with one box"
             )
 
 
 def prior_from_segment_anything(
-    model: nn.Module, image: Tensor, places: Mapping[str, Places], *, run: Run | None = None
+    model: nn.Module, image: Tensor, places: Mapping[str, Places], *, tracker: CostTracker | None = None
 ) -> LocalizationPrior:
     """The outlines of what `places` shows on `image` (1, 3, H, W) in [0, 1], by word.
 
-    model: as `load_segment_anything` gives it, on any device. A single point may mean a thing or a part of
+    model: as `load_segment_anything` gives it, on any device. A single point may mean an object or a part of
     it: of the three outlines that the model then gives, the one it is surest of is taken. Raises ValueError,
-    before any work, for places outside the picture, and for a place where the model sees nothing.
+    before any work, for places outside the image, and for a place where the model sees nothing.
     """
     from segment_anything import SamPredictor
 
     if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
-        raise ValueError(f"image: got the shape {tuple(image.shape)}, wants one picture (1, 3, H, W)")
+        raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
     if not places:
-        raise ValueError("places: got none, wants at least one word with a box or a point")
+        raise ValueError("places: got none, requires at least one word with a box or a point")
     size = (image.shape[-2], image.shape[-1])
     for word, place in places.items():
         _check(word, place, size)
-    run = run or Run()
+    tracker = tracker or CostTracker()
     priors = []
-    with run.stage(SEGMENT_STAGE), torch.no_grad():
+    with tracker.stage(SEGMENT_STAGE), torch.no_grad():
         predictor = SamPredictor(model)
         predictor.set_image(np.asarray(to_pil(image)))
         for number, (word, place) in enumerate(places.items(), start=1):
             outlines = [_outline(predictor, box, place) for box in place.boxes or (None,)]
             if not any(outline.any() for outline in outlines):
                 raise ValueError(
-                    f"place of {word!r}: Segment Anything sees nothing there; wants a box that holds the"
-                    " whole thing, or a point in its middle"
+                    f"place of {word!r}: Segment Anything sees nothing there; requires a box that holds the"
+                    " whole object, or a point in its middle"
                 )
             priors += [from_masks({word: outline}, size=size) for outline in outlines if outline.any()]
-            run.report(number, len(places))
+            tracker.report(number, len(places))
     return merge(*priors)
 
 
@@ -107,7 +107,7 @@ def load_segment_anything(path: str | Path) -> nn.Module:
             f"{place.name}', weights_only=True), '{place.stem}.safetensors')\""
         )
     if not place.is_file() or place.suffix.lower() != ".safetensors":
-        raise ValueError(f"checkpoint: got {str(path)!r}, wants a .safetensors file of Segment Anything")
+        raise ValueError(f"checkpoint: got {str(path)!r}, requires a .safetensors file of Segment Anything")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -131,8 +131,7 @@ def segment_anything_of(state: Mapping[str, Tensor], name: str = "checkpoint") -
         )
     except ImportError as error:
         raise ValueError(
-            "checkpoint: the package segment-anything, which reads it, is not installed;"
-            " pip install segment-anything"
+            "checkpoint: the package segment-anything, which reads it, is not installed; pip install segment-anything"
         ) from error
     try:
         encoder = _encoder_sizes(state)
@@ -174,7 +173,7 @@ def segment_anything_of(state: Mapping[str, Tensor], name: str = "checkpoint") -
     except (KeyError, RuntimeError, IndexError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"checkpoint {name!r}: its weights are not Segment Anything's ({reason}); wants SAM ViT-B, ViT-L"
+            f"checkpoint {name!r}: its weights are not Segment Anything's ({reason}); requires SAM ViT-B, ViT-L"
             " or ViT-H as published, as .safetensors"
         ) from error
     return model.requires_grad_(False).eval()
@@ -203,9 +202,7 @@ def _encoder_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered layers there are under `prefix`."""
     start = prefix + "."
-    return 1 + max(
-        (int(name[len(start) :].split(".", 1)[0]) for name in state if name.startswith(start)), default=-1
-    )
+    return 1 + max((int(name[len(start) :].split(".", 1)[0]) for name in state if name.startswith(start)), default=-1)
 
 
 def _outline(predictor: Any, box: Box | None, place: Places) -> np.ndarray:
@@ -224,7 +221,7 @@ def _outline(predictor: Any, box: Box | None, place: Places) -> np.ndarray:
 
 
 def _check(word: str, place: Places, size: tuple[int, int]) -> None:
-    """Raise ValueError, naming the word, for a box or a point that is not on the picture (H, W)."""
+    """Raise ValueError, naming the word, for a box or a point that is not on the image (H, W)."""
     key = prior_word(word)
     if place.boxes:
         from_boxes({key: list(place.boxes)}, size)
@@ -234,6 +231,5 @@ def _check(word: str, place: Places, size: tuple[int, int]) -> None:
     ]
     if outside:
         raise ValueError(
-            f"points: {outside[0][0]:g},{outside[0][1]:g} of {word!r} is outside the picture of"
-            f" {width}x{height} pixels"
+            f"points: {outside[0][0]:g},{outside[0][1]:g} of {word!r} is outside the image of {width}x{height} pixels"
         )

@@ -1,4 +1,4 @@
-"""Where things are by what they are called: Grounding DINO (Liu et al. 2023) gives boxes, a detection prior;
+"""Where objects are by what they are called: Grounding DINO (Liu et al. 2023) gives boxes, a detection prior;
 CLIPSeg (Lüddecke and Ecker 2022) gives rough outlines, a segment prior. Both through transformers."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..backbones.diffusers_folder import quiet_loading
-from ..cost import Run
+from ..cost import CostTracker
 from ..imaging.io import to_pil
 from .priors import LocalizationPrior, from_boxes, from_masks, merge, prior_word
 
@@ -41,7 +41,7 @@ class GroundingDino:
     def boxes(self, image: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
         """Boxes (N, 4) in pixels on `image` (1, 3, H, W), surest first, and how sure the model is (N,).
 
-        A box's score is that of the phrase's best token; boxes are clipped to the picture, and those without
+        A box's score is that of the phrase's best token; boxes are clipped to the image, and those without
         area left out.
         """
         inputs = self.processor(images=to_pil(image), text=self._query(phrase), return_tensors="pt")
@@ -63,7 +63,7 @@ class GroundingDino:
 
 @dataclass(frozen=True, eq=False)
 class ClipSeg:
-    """A segmenter that reads a phrase and says for each pixel how sure it is that the thing is there."""
+    """A segmenter that reads a phrase and says for each pixel how sure it is that the object is there."""
 
     model: Any
     processor: Any
@@ -78,7 +78,7 @@ class ClipSeg:
     @torch.no_grad()
     def sureness(self, image: Tensor, phrase: str) -> Tensor:
         """(H, W) float32 from 0 to 1 on `image` (1, 3, H, W)."""
-        # Words first, then the picture: the model wants as many pictures as phrases.
+        # Words first, then the image: the model requires as many images as phrases.
         inputs = self.processor(text=[phrase], images=[to_pil(image)], return_tensors="pt")
         logits = self.model(**inputs.to(next(self.model.parameters()).device)).logits
         maps = logits.float().cpu().reshape(1, 1, *logits.shape[-2:])
@@ -96,36 +96,36 @@ def prior_from_text(
     *,
     threshold: float | None = None,
     keep: Keep = "best",
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> LocalizationPrior:
-    """Where each word's thing is on `image` (1, 3, H, W) in [0, 1], by the phrase that describes it.
+    """Where each word's object is on `image` (1, 3, H, W) in [0, 1], by the phrase that describes it.
 
     phrases: word -> what the model looks for. threshold: how sure the model must be; None is its own usual
     one. keep: of several boxes, or of several patches of an outline, the surest or all of them. One pass a
     word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for a
-    thing that is not found, saying how sure the model was.
+    object that is not found, saying how sure the model was.
     """
     if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
-        raise ValueError(f"image: got the shape {tuple(image.shape)}, wants one picture (1, 3, H, W)")
+        raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
     if not phrases:
-        raise ValueError("words: got none, wants at least one word of the prompt")
+        raise ValueError("words: got none, requires at least one word of the prompt")
     if keep not in KEEPS:
-        raise ValueError(f"keep: got {keep!r}, wants one of {', '.join(KEEPS)}")
+        raise ValueError(f"keep: got {keep!r}, requires one of {', '.join(KEEPS)}")
     least = locator.threshold if threshold is None else threshold
     if not 0 < least < 1:
-        raise ValueError(f"threshold: got {least}, wants a number between 0 and 1")
+        raise ValueError(f"threshold: got {least}, requires a number between 0 and 1")
     for word, phrase in phrases.items():
         prior_word(word)
         if not phrase.strip(" ."):
-            raise ValueError(f"words: {word!r} is to be found by an empty text, wants a few words")
+            raise ValueError(f"words: {word!r} is to be found by an empty text, requires a few words")
         locator.check(phrase)
-    run = run or Run()
+    tracker = tracker or CostTracker()
     priors = []
-    with run.stage(TEXT_STAGE):
+    with tracker.stage(TEXT_STAGE):
         for number, (word, phrase) in enumerate(phrases.items(), start=1):
             locate = _boxed if isinstance(locator, GroundingDino) else _outlined
             priors.append(locate(locator, image, word, phrase, least, keep))  # type: ignore[arg-type]
-            run.report(number, len(phrases))
+            tracker.report(number, len(phrases))
     return merge(*priors)
 
 
@@ -159,13 +159,13 @@ def load_text_locator(name: str | Path) -> TextLocator:
             model, told = network.from_pretrained(
                 place, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-            # Weights kept in half precision come as such, and pictures are prepared in float32.
+            # Weights kept in half precision come as such, and images are prepared in float32.
             model = model.float()
             beside = processor.from_pretrained(place, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"model: {str(name)!r} cannot be opened ({reason}); wants a Grounding DINO or a CLIPSeg with"
+            f"model: {str(name)!r} cannot be opened ({reason}); requires a Grounding DINO or a CLIPSeg with"
             " safetensors, as a folder of transformers' layout or a Hugging Face name in the local cache"
         ) from error
     if told["missing_keys"] or told["mismatched_keys"]:
@@ -185,9 +185,7 @@ def _boxed(
     return from_boxes({word: chosen[:1] if keep == "best" else chosen}, (image.shape[-2], image.shape[-1]))
 
 
-def _outlined(
-    locator: ClipSeg, image: Tensor, word: str, phrase: str, least: float, keep: Keep
-) -> LocalizationPrior:
+def _outlined(locator: ClipSeg, image: Tensor, word: str, phrase: str, least: float, keep: Keep) -> LocalizationPrior:
     from scipy.ndimage import label
 
     sureness = locator.sureness(image, phrase)
@@ -203,7 +201,7 @@ def _check_found(word: str, phrase: str, most: float, least: float) -> None:
     if most < least:
         raise ValueError(
             f"words: {phrase!r} for {word!r} was not found: the model is nowhere more than {most:.2f} sure,"
-            f" wants {least:g}; lower the threshold or describe the thing in other words"
+            f" requires {least:g}; lower the threshold or describe the object in other words"
         )
 
 

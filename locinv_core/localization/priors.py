@@ -1,6 +1,6 @@
 """Localization priors: for each word a mask of the place where its attention belongs (LocInv's S).
 
-Made from masks, mask files, boxes or COCO segmentations; all are binary masks at the picture's size from then
+Made from masks, mask files, boxes or COCO segmentations; all are binary masks at the image's size from then
 on.
 """
 
@@ -29,7 +29,7 @@ class LocalizationPrior:
 
     masks: word -> (H, W) float32, 0 or 1, at image resolution. Words are lower case; "cat#2" is the second
     cat.
-    kinds: word -> "segment" (a mask that follows the thing's outline) or "detection" (a box around it).
+    kinds: word -> "segment" (a mask that follows the object's outline) or "detection" (a box around it).
     Raises ValueError for no word, an empty mask, values other than 0 and 1, and masks of different sizes.
     """
 
@@ -41,21 +41,17 @@ class LocalizationPrior:
             raise ValueError("prior has no word: give at least one mask or box")
         if set(self.masks) != set(self.kinds):
             raise ValueError(
-                f"prior has masks for {sorted(self.masks)} and kinds for {sorted(self.kinds)}: "
-                "want the same words"
+                f"prior has masks for {sorted(self.masks)} and kinds for {sorted(self.kinds)}: require the same words"
             )
         first = next(iter(self.masks))
         for word, mask in self.masks.items():
             if word != prior_word(word):
                 raise ValueError(f"prior word {word!r} must be written {prior_word(word)!r}")
             if self.kinds[word] not in ("segment", "detection"):
-                raise ValueError(
-                    f"prior kind of {word!r} is {self.kinds[word]!r}: want 'segment' or 'detection'"
-                )
+                raise ValueError(f"prior kind of {word!r} is {self.kinds[word]!r}: require 'segment' or 'detection'")
             if mask.ndim != 2 or mask.dtype != torch.float32 or not bool(((mask == 0) | (mask == 1)).all()):
                 raise ValueError(
-                    f"prior mask of {word!r}: want (H, W) float32 of 0 and 1, "
-                    f"got {tuple(mask.shape)} {mask.dtype}"
+                    f"prior mask of {word!r}: require (H, W) float32 of 0 and 1, got {tuple(mask.shape)} {mask.dtype}"
                 )
             if mask.shape != self.masks[first].shape:
                 raise ValueError(
@@ -63,7 +59,7 @@ class LocalizationPrior:
                     f"{_size_text(mask.shape)} for {word!r}"
                 )
             if not bool(mask.any()):
-                raise ValueError(f"prior mask of {word!r} is empty: want at least one pixel inside")
+                raise ValueError(f"prior mask of {word!r} is empty: require at least one pixel inside")
 
     @property
     def size(self) -> Size:
@@ -97,7 +93,7 @@ class LocalizationPrior:
         mask = self.mask(word)
         height, width = size
         if height < 1 or width < 1:
-            raise ValueError(f"prior cannot be resampled to {height}×{width}: want at least 1×1")
+            raise ValueError(f"prior cannot be resampled to {height}×{width}: require at least 1×1")
         rows, columns = _area_weights(mask.shape[0], height), _area_weights(mask.shape[1], width)
         return (rows @ mask.double().cpu() @ columns.T).clamp(0, 1).to(mask)
 
@@ -118,7 +114,7 @@ def prior_word(word: str) -> str:
     """
     key = " ".join(word.lower().split()).removesuffix("#1").strip()
     if not key:
-        raise ValueError(f"prior word is empty: got {word!r}, want a word of the prompt")
+        raise ValueError(f"prior word is empty: got {word!r}, require a word of the prompt")
     return key
 
 
@@ -128,7 +124,7 @@ def from_masks(
     """A prior from arrays or tensors (H, W), or with leading axes of length 1.
 
     bool; integers 0/1, 0..255 or 0..65535, inside from half the range up; floats in [0, 1], inside from 0.5.
-    size: (H, W) of the picture, checked when given.
+    size: (H, W) of the image, checked when given.
     Raises ValueError for an empty mask, values out of range, what has no mask's shape, and another size.
     """
     return _collect({word: [_binary(word, mask)] for word, mask in masks.items()}, size, kind)
@@ -140,7 +136,7 @@ def from_mask_files(
     size: Size | None = None,
     kind: Kind = "segment",
 ) -> LocalizationPrior:
-    """A prior from mask pictures, white inside; several files of one word are joined.
+    """A prior from mask images, white inside; several files of one word are joined.
 
     A colour counts by its strongest channel. Where alpha varies and what it shows has one colour, alpha is
     the mask; otherwise transparent pixels are outside. Raises ValueError for an unreadable file, and as
@@ -156,8 +152,8 @@ def from_mask_files(
 def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection") -> LocalizationPrior:
     """A prior from boxes (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; one box or several a word, joined.
 
-    Fractions are rounded outwards. size: (H, W) of the picture.
-    Raises ValueError for a box that is not four finite numbers, has no area or leaves the picture.
+    Fractions are rounded outwards. size: (H, W) of the image.
+    Raises ValueError for a box that is not four finite numbers, has no area or leaves the image.
     """
     masks: dict[str, list[Tensor]] = {}
     for word, given in boxes.items():
@@ -168,13 +164,10 @@ def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection"
 def from_coco(segmentations: Mapping[str, Any], size: Size, *, kind: Kind = "segment") -> LocalizationPrior:
     """A prior from COCO `segmentation`s: polygons, compressed or uncompressed RLE, or lists of these.
 
-    size: (H, W) of the picture. Raises ValueError for a malformed one, an RLE of another size, a polygon
-    outside the picture.
+    size: (H, W) of the image. Raises ValueError for a malformed one, an RLE of another size, a polygon
+    outside the image.
     """
-    masks = {
-        word: [torch.from_numpy(coco_mask(word, given, size)).float()]
-        for word, given in segmentations.items()
-    }
+    masks = {word: [torch.from_numpy(coco_mask(word, given, size)).float()] for word, given in segmentations.items()}
     return _collect(masks, size, kind)
 
 
@@ -200,14 +193,12 @@ def merge(*priors: LocalizationPrior) -> LocalizationPrior:
     Raises ValueError for no prior and for priors of different sizes.
     """
     if not priors:
-        raise ValueError("merge wants at least one prior, got none")
+        raise ValueError("merge requires at least one prior, got none")
     masks: dict[str, Tensor] = {}
     kinds: dict[str, Kind] = {}
     for prior in priors:
         if prior.size != priors[0].size:
-            raise ValueError(
-                f"priors differ in size: {_size_text(priors[0].size)} and {_size_text(prior.size)}"
-            )
+            raise ValueError(f"priors differ in size: {_size_text(priors[0].size)} and {_size_text(prior.size)}")
         for word, mask in prior.masks.items():
             masks[word] = torch.maximum(masks[word], mask) if word in masks else mask
             kinds[word] = "detection" if "detection" in (kinds.get(word), prior.kinds[word]) else "segment"
@@ -219,7 +210,7 @@ def parse_prior_argument(argument: str) -> tuple[str, Box | Path]:
     else."""
     word, equals, place = argument.partition("=")
     if not equals or not word.strip() or not place.strip():
-        raise ValueError(f"prior {argument!r}: want WORD=MASK.png or WORD=x0,y0,x1,y1")
+        raise ValueError(f"prior {argument!r}: require WORD=MASK.png or WORD=x0,y0,x1,y1")
     try:
         numbers = [float(part) for part in place.split(",")]
     except ValueError:
@@ -234,12 +225,12 @@ def _collect(masks: Mapping[str, Sequence[Tensor]], size: Size | None, kind: Kin
     for word, parts in masks.items():
         key = prior_word(word)
         if not parts:
-            raise ValueError(f"prior of {word!r} is empty: want at least one mask or box")
+            raise ValueError(f"prior of {word!r} is empty: require at least one mask or box")
         for mask in parts:
             if size is not None and tuple(mask.shape) != tuple(size):
                 raise ValueError(
                     f"prior mask of {word!r} is {_size_text(mask.shape)} "
-                    f"and the picture is {_size_text(size)}: want the same size"
+                    f"and the image is {_size_text(size)}: require the same size"
                 )
             priors.append(LocalizationPrior({key: mask}, {key: kind}))
     if not priors:
@@ -268,14 +259,12 @@ def _area_weights(pixels: int, cells: int) -> Tensor:
 
 def _binary(word: str, given: Tensor | np.ndarray) -> Tensor:
     """(H, W) float32 0/1 of any of the forms that `from_masks` takes."""
-    mask = (
-        given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
-    )
+    mask = given.detach().cpu() if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
     shape = tuple(mask.shape)
     while mask.ndim > 2 and mask.shape[0] == 1:
         mask = mask[0]
     if mask.ndim != 2 or 0 in shape:
-        raise ValueError(f"prior mask of {word!r} has shape {shape}: want (H, W)")
+        raise ValueError(f"prior mask of {word!r} has shape {shape}: require (H, W)")
     if mask.dtype == torch.bool:
         return mask.float()
     values = mask.double()
@@ -284,7 +273,7 @@ def _binary(word: str, given: Tensor | np.ndarray) -> Tensor:
     full = next((limit for limit in ranges if high <= limit), None)
     if full is None or not low >= 0:  # NaN fails both comparisons
         wanted = "0 to 1" if mask.dtype.is_floating_point else "0 to 1, 255 or 65535"
-        raise ValueError(f"prior mask of {word!r} has values from {low:g} to {high:g}: want {wanted}")
+        raise ValueError(f"prior mask of {word!r} has values from {low:g} to {high:g}: require {wanted}")
     return (values * 2 >= full).float() if full > 0 else values.float()
 
 
@@ -293,22 +282,22 @@ def _several(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
 
 
 def _read(path: str | Path) -> np.ndarray:
-    """(H, W) integers of a mask picture, larger inside."""
+    """(H, W) integers of a mask image, larger inside."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            picture.load()
+            image = ImageOps.exif_transpose(opened)
+            image.load()
     except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ValueError(f"mask file {str(path)!r} cannot be read: {reason}") from error
-    if picture.mode == "1":
-        return np.asarray(picture).astype(np.uint8)
-    if picture.mode in ("L", "I", "I;16", "I;16B", "I;16L", "F"):
-        pixels = np.asarray(picture)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode in ("L", "I", "I;16", "I;16B", "I;16L", "F"):
+        pixels = np.asarray(image)
         return pixels.astype(np.int64) if pixels.dtype.kind in "ui" else pixels
-    pixels = np.asarray(picture.convert("RGBA"))
+    pixels = np.asarray(image.convert("RGBA"))
     colour, alpha = pixels[..., :3], pixels[..., 3]
     shown = colour[alpha > 0]
     if alpha.min() < alpha.max() and (shown == shown[0]).all():
@@ -321,10 +310,10 @@ def _boxes_of(word: str, given: Any) -> np.ndarray:
     try:
         boxes = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"box of {word!r} is {given!r}: want four numbers x0, y0, x1, y1") from None
+        raise ValueError(f"box of {word!r} is {given!r}: require four numbers x0, y0, x1, y1") from None
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-        raise ValueError(f"box of {word!r} is {given!r}: want four numbers x0, y0, x1, y1")
+        raise ValueError(f"box of {word!r} is {given!r}: require four numbers x0, y0, x1, y1")
     return boxes
 
 
@@ -332,13 +321,12 @@ def _box_mask(word: str, box: np.ndarray, size: Size) -> Tensor:
     height, width = size
     named = f"box of {word!r} ({', '.join(f'{value:g}' for value in box)})"
     if not np.isfinite(box).all():
-        raise ValueError(f"{named}: want finite numbers x0, y0, x1, y1")
+        raise ValueError(f"{named}: require finite numbers x0, y0, x1, y1")
     if box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError(f"{named} has no area: want x0 < x1 and y0 < y1")
+        raise ValueError(f"{named} has no area: require x0 < x1 and y0 < y1")
     if box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height:
         raise ValueError(
-            f"{named} leaves the picture, which is {_size_text(size)}: "
-            f"want 0 ≤ x ≤ {width} and 0 ≤ y ≤ {height}"
+            f"{named} leaves the image, which is {_size_text(size)}: require 0 ≤ x ≤ {width} and 0 ≤ y ≤ {height}"
         )
     left, top = np.floor(box[:2]).astype(int)
     right, bottom = np.ceil(box[2:]).astype(int)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..backbones.stable_diffusion import EditModel
-    from ..cost import Run
+    from ..cost import CostTracker
     from ..inversion.ddim_inversion import Inversion
 
 
 @torch.no_grad()
 def maps_by_step(
-    model: EditModel, inversion: Inversion, words: Sequence[str], *, run: Run
+    model: EditModel, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Maps (T, rows, columns) of the words, noisiest step first: with their own vectors, with the tuned ones.
 
@@ -29,19 +29,17 @@ def maps_by_step(
     """
     if not inversion.steps:
         raise ValueError("inversion: it has no steps")
-    grid = model.read_sites[0].grid(*inversion.latents.shape[-2:])
+    grid = model.map_layers[0].grid(*inversion.latents.shape[-2:])
     plain = model.encode_prompt(inversion.prompt.token_ids)
     found: list[list[dict[str, Tensor]]] = []
     for i, timestep in enumerate(inversion.timesteps):
         context = plain
         if inversion.token_vectors is not None:
             context = torch.cat([plain, inversion.context(model, i)])
-        reader = MapReader(model.read_sites)
-        model.observe(inversion.pivot(i).expand(len(context), -1, -1, -1), timestep, context, reader, run=run)
+        reader = MapReader(model.map_layers)
+        model.capture(inversion.pivot(i).expand(len(context), -1, -1, -1), timestep, context, reader, tracker=tracker)
         maps = reader.mean().unflatten(1, grid)
         found.append([maps_of_words(each, inversion.prompt, words) for each in maps])
-        run.report(i + 1, inversion.steps)
-    before, after = (
-        {word: torch.stack([step[which][word] for step in found]) for word in words} for which in (0, -1)
-    )
+        tracker.report(i + 1, inversion.steps)
+    before, after = ({word: torch.stack([step[which][word] for step in found]) for word in words} for which in (0, -1))
     return before, after

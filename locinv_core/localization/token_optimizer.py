@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..backbones.attention import MapReader, QueryReader, attention_probabilities
 from ..backbones.stable_diffusion import EditModel
-from ..cost import Run
+from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
 from ..text.prompt import Prompt
 from .losses import AttentionObjective
@@ -48,15 +48,15 @@ class TuningSettings:
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
-            raise ValueError(f"tokens: got {self.solver!r}, wants one of {', '.join(SOLVERS)}")
+            raise ValueError(f"tokens: got {self.solver!r}, requires one of {', '.join(SOLVERS)}")
         if not 1 <= self.inner_steps <= MOST_INNER_STEPS:
-            raise ValueError(f"inner_steps: got {self.inner_steps}, wants 1 to {MOST_INNER_STEPS}")
+            raise ValueError(f"inner_steps: got {self.inner_steps}, requires 1 to {MOST_INNER_STEPS}")
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: got {self.learning_rate}, wants a number above 0")
+            raise ValueError(f"learning_rate: got {self.learning_rate}, requires a number above 0")
         if not 0 <= self.refreshes < self.inner_steps:
-            raise ValueError(f"refreshes: got {self.refreshes}, wants 0 to {self.inner_steps - 1}")
+            raise ValueError(f"refreshes: got {self.refreshes}, requires 0 to {self.inner_steps - 1}")
         if not 0 < self.share <= 1:
-            raise ValueError(f"share: got {self.share}, wants a number above 0 and at most 1")
+            raise ValueError(f"share: got {self.share}, requires a number above 0 and at most 1")
 
     @classmethod
     def for_solver(cls, solver: Solver) -> TuningSettings:
@@ -90,7 +90,7 @@ class TokenTuner:
         """The words' own input embeddings, (K, D) float32."""
         return self.model.token_vectors([self.prompt.token_ids[p] for p in self.positions])
 
-    def tune(self, latents: Tensor, timestep: int, step: int, vectors: Tensor, run: Run) -> Tensor:
+    def tune(self, latents: Tensor, timestep: int, step: int, vectors: Tensor, tracker: CostTracker) -> Tensor:
         """V_t from V_{t+1} at z_t: `latents` (1, C, h, w), `vectors` (K, D); the while loop of Algorithm 1.
 
         Stops as soon as every active loss is under its threshold of this step. `fast`, whose long steps may
@@ -107,9 +107,9 @@ class TokenTuner:
             best, least = tuned.detach().clone(), math.inf
             for k in range(self.settings.inner_steps):
                 if self.settings.solver == "fast" and k * parts % self.settings.inner_steps < parts:
-                    queries = self._queries(latents, timestep, tuned, run)
+                    queries = self._queries(latents, timestep, tuned, tracker)
                     least = math.inf  # losses on other queries do not compare
-                objective = self.objective(maps_of(latents, timestep, tuned, queries, run), step)
+                objective = self.objective(maps_of(latents, timestep, tuned, queries, tracker), step)
                 if objective.satisfied:
                     return tuned.detach()
                 if (loss := objective.total.item()) < least:
@@ -121,7 +121,7 @@ class TokenTuner:
             if self.settings.solver == "exact":
                 return tuned.detach()
             with torch.no_grad():
-                last = self.objective(maps_of(latents, timestep, tuned, queries, run), step).total.item()
+                last = self.objective(maps_of(latents, timestep, tuned, queries, tracker), step).total.item()
             return tuned.detach() if last < least else best
 
     def context(self, vectors: Tensor) -> Tensor:
@@ -129,20 +129,20 @@ class TokenTuner:
         return self.model.encode_prompt(self.prompt.token_ids, vectors, self.positions)
 
     def _through_unet(
-        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], run: Run
+        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], tracker: CostTracker
     ) -> Tensor:
-        reader = MapReader(self.model.read_sites)
-        self.model.observe(latents, timestep, self.context(vectors), reader, run=run)
+        reader = MapReader(self.model.map_layers)
+        self.model.capture(latents, timestep, self.context(vectors), reader, tracker=tracker)
         return reader.mean()[0]
 
-    def _queries(self, latents: Tensor, timestep: int, vectors: Tensor, run: Run) -> dict[str, Tensor]:
-        reader = QueryReader(self.model.read_sites)
+    def _queries(self, latents: Tensor, timestep: int, vectors: Tensor, tracker: CostTracker) -> dict[str, Tensor]:
+        reader = QueryReader(self.model.map_layers)
         with torch.no_grad():
-            self.model.observe(latents, timestep, self.context(vectors), reader, run=run)
+            self.model.capture(latents, timestep, self.context(vectors), reader, tracker=tracker)
         return reader.queries
 
     def _frozen(
-        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], run: Run
+        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], tracker: CostTracker
     ) -> Tensor:
         return maps_from_queries(self.model, queries, self.context(vectors))[0]
 
@@ -154,7 +154,7 @@ def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Ten
     """
     maps = []
     for name, query in queries.items():
-        attention = model.attention_layers[name]
+        attention = model.layer_modules[name]
         key = attention.to_k(context.to(model.dtype)).float()
         key = key.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
         maps.append(attention_probabilities(query, key, attention.scale).mean(dim=1))
@@ -168,7 +168,7 @@ def optimize_tokens(
     objective: AttentionObjective,
     settings: TuningSettings | None = None,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Inversion:
     """Tune the tokens at `positions` (K,) of the source prompt along the pivots z_T … z_1.
 
@@ -176,13 +176,13 @@ def optimize_tokens(
     """
     inversion.check_model(model)
     tuner = TokenTuner(model, inversion.prompt, tuple(positions), objective, settings or TuningSettings())
-    run = run or Run()
-    with run.stage("tokens"):
+    tracker = tracker or CostTracker()
+    with tracker.stage("tokens"):
         vectors = tuner.initial_vectors()
         found = []
         for i, timestep in enumerate(inversion.timesteps):
             if i < tuner.settings.tuned_steps(inversion.steps):
-                vectors = tuner.tune(inversion.pivot(i), timestep, i, vectors, run)
+                vectors = tuner.tune(inversion.pivot(i), timestep, i, vectors, tracker)
             found.append(vectors)
-            run.report(i + 1, inversion.steps)
+            tracker.report(i + 1, inversion.steps)
     return inversion.with_tokens(tuner.positions, torch.stack(found))

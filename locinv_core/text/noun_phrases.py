@@ -1,4 +1,4 @@
-"""Which words of a caption name things, and which adjectives describe them.
+"""Which words of a caption name objects, and which adjectives describe them.
 
 LocInv §3.4 finds the adjective-noun pairs by spaCy; when its English model is missing, rules do. They are
 for captions ("a striped red cat on the beach"), not for prose; where they fail, name the words yourself
@@ -23,7 +23,7 @@ Found = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
 
 def find_nouns(text: str, spans: Spans) -> Found:
-    """(nouns, pairs): indices of the words that name things; (noun, adjective) indices in the nouns' order.
+    """(nouns, pairs): indices of the words that name objects; (noun, adjective) indices in the nouns' order.
 
     spans: character spans of the words of `text`.
     "photo of a cat" names a cat, and a compound ("mountain lion") its last word.
@@ -56,12 +56,8 @@ def nouns_by_spacy(doc: Doc, spans: Spans) -> Found:
         for index, (start, end) in enumerate(spans)
         if token.idx < end and start < token.idx + len(token)
     }
-    things = [
-        token
-        for token in doc
-        if token.pos_ in ("NOUN", "PROPN") and token.i in word_of and not _skipped(token)
-    ]
-    nouns = {word_of[token.i] for token in things}
+    objects = [token for token in doc if token.pos_ in ("NOUN", "PROPN") and token.i in word_of and not _skipped(token)]
+    nouns = {word_of[token.i] for token in objects}
     pairs = []
     for token in doc:
         noun = _described(token) if token.pos_ == "ADJ" or token.dep_ == "amod" else None
@@ -71,11 +67,11 @@ def nouns_by_spacy(doc: Doc, spans: Spans) -> Found:
 
 
 def _skipped(token: Token) -> bool:
-    """A compound's first word, or a word for the picture and not for a thing in it."""
+    """A compound's first word, or a word for the image and not for an object in it."""
     if token.dep_ == "compound" and token.head.pos_ in ("NOUN", "PROPN"):
         return True
     following = token.doc[token.i + 1].lower_ if token.i + 1 < len(token.doc) else ""
-    return following == "of" and token.lower_ in lexicon.NOT_THINGS_BEFORE_OF
+    return following == "of" and token.lower_ in lexicon.NOT_OBJECTS_BEFORE_OF
 
 
 def _described(adjective: Token) -> Token | None:
@@ -125,7 +121,7 @@ class _Rules:
             if self.phrase:
                 self.close("break")
             self.determined = word
-        elif word in lexicon.NOT_THINGS_BEFORE_OF and after == "of":
+        elif word in lexicon.NOT_OBJECTS_BEFORE_OF and after == "of":
             self.close("preposition")
         elif word in lexicon.PLACES and after in ("of", "to"):
             self.close("preposition")
@@ -144,11 +140,9 @@ class _Rules:
             self.phrase.append((index, word))
 
     def join(self, mark: str, following: Sequence[str]) -> None:
-        """A comma or conjunction: "red and white cat" carries on, between things it closes the phrase."""
+        """A comma or conjunction: "red and white cat" carries on, between objects it closes the phrase."""
         listed = self.phrase and all(is_adjective(word) for _, word in self.phrase)
-        content = (
-            following and following[0] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.PRONOUNS
-        )
+        content = following and following[0] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.PRONOUNS
         if mark == "," and listed and content:
             return
         if mark == "," and following and following[0] in lexicon.CONJUNCTIONS and listed:
@@ -156,7 +150,7 @@ class _Rules:
         self.close("break")
 
     def close(self, opening: str = "break") -> None:
-        """End the phrase: its last word is a thing unless every word of it only describes."""
+        """End the phrase: its last word is an object unless every word of it only describes."""
         phrase, determined, before = self.phrase, self.determined, self.opening
         self.phrase, self.determined, self.opening = [], "", opening
         if not phrase:
@@ -168,17 +162,13 @@ class _Rules:
                 self.pairs += [(self.nouns[-1], index) for index, _ in phrase]
             return
         self.nouns.append(last)
-        self.pairs += [
-            (last, index) for index, other in phrase[:-1] if is_adjective(other) or _is_participle(other)
-        ]
+        self.pairs += [(last, index) for index, other in phrase[:-1] if is_adjective(other) or _is_participle(other)]
 
     def _is_verb(self, word: str, after: str) -> bool:
         named = any(not is_adjective(other) and not _is_participle(other) for _, other in self.phrase)
         colour_noun = bool(self.phrase) and self.phrase[-1][1] in lexicon.ALSO_NOUNS
         if word in lexicon.VERBS:
-            return (
-                named or colour_noun or not (self.phrase or self.determined or self.opening == "preposition")
-            )
+            return named or colour_noun or not (self.phrase or self.determined or self.opening == "preposition")
         if _is_participle(word) and not is_adjective(word):
             if named or colour_noun or not after or _breaks(after):
                 return True
@@ -199,10 +189,8 @@ def is_adjective(word: str) -> bool:
 
 
 def is_adverb(word: str) -> bool:
-    """A word that describes neither a thing nor a place of one: "very", "brightly", "outdoors"."""
-    return word in lexicon.ADVERBS or (
-        word.endswith("ly") and len(word) > 4 and word not in lexicon.LY_BUT_NO_ADVERB
-    )
+    """A word that describes neither an object nor a place of one: "very", "brightly", "outdoors"."""
+    return word in lexicon.ADVERBS or (word.endswith("ly") and len(word) > 4 and word not in lexicon.LY_BUT_NO_ADVERB)
 
 
 def _is_participle(word: str) -> bool:
@@ -211,7 +199,5 @@ def _is_participle(word: str) -> bool:
 
 
 def _breaks(word: str) -> bool:
-    closed = (
-        lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.CONJUNCTIONS | lexicon.PRONOUNS | lexicon.COPULAS
-    )
+    closed = lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.CONJUNCTIONS | lexicon.PRONOUNS | lexicon.COPULAS
     return word in closed or is_adverb(word)

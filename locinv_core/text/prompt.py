@@ -1,4 +1,4 @@
-"""Prompts: the words of a text, the tokens of each word, and which words name things or describe them.
+"""Prompts: the words of a text, the tokens of each word, and which words name objects or describe them.
 
 Words are found in the text itself and joined to tokens by character offsets, so punctuation, capitals, double
 spaces and words of several tokens need no special case.
@@ -80,9 +80,7 @@ class Prompt:
         if not 1 <= occurrence <= len(starts):
             there = f"; it has {len(starts)} of them" if starts else ""
             words = ", ".join(word.text for word in self.words) or "none"
-            raise ValueError(
-                f"word {name!r} is not in the prompt {self.text!r}{there}; its words are: {words}"
-            )
+            raise ValueError(f"word {name!r} is not in the prompt {self.text!r}{there}; its words are: {words}")
         return range(starts[occurrence - 1], starts[occurrence - 1] + len(key))
 
     def _gap(self, index: int) -> str:
@@ -99,18 +97,17 @@ def parse_prompt(
 ) -> Prompt:
     """Words, token spans, nouns and (noun, adjective) pairs of `text`, which errors call `name`.
 
-    nouns: the words that name things, as `Prompt.find` takes them, in place of the ones found by grammar (of
+    nouns: the words that name objects, as `Prompt.find` takes them, in place of the ones found by grammar (of
     a phrase, its last word).
     bindings: (adjective, noun) in place of the pairs found by grammar; their nouns join the nouns.
     Raises ValueError for an empty text, a text of more tokens than the text encoder reads, a character that
     the tokenizer does not know, and a noun or binding whose word is not in the text.
     """
     if not text.strip():
-        raise ValueError(f"{name} is empty: got {text!r}, want at least one word")
+        raise ValueError(f"{name} is empty: got {text!r}, require at least one word")
     ids, length, spans = _tokenize(text, tokenizer, name)
     words = tuple(
-        Word(text[start:end], start, end, _tokens_within(spans, start, end, text))
-        for start, end in word_spans(text)
+        Word(text[start:end], start, end, _tokens_within(spans, start, end, text)) for start, end in word_spans(text)
     )
     prompt = Prompt(text, ids, words, (), (), length)
 
@@ -124,13 +121,11 @@ def parse_prompt(
         pairs = tuple(pair for pair in found_pairs if pair[0] in found)
     else:
         pairs = tuple(
-            (prompt.locate(noun)[-1], index)
-            for adjective, noun in bindings
-            for index in prompt.locate(adjective)
+            (prompt.locate(noun)[-1], index) for adjective, noun in bindings for index in prompt.locate(adjective)
         )
         for noun, adjective in pairs:
             if noun == adjective:
-                raise ValueError(f"binding of {words[noun].text!r} to itself: want an adjective and a noun")
+                raise ValueError(f"binding of {words[noun].text!r} to itself: require an adjective and a noun")
     named = sorted({*found, *(noun for noun, _ in pairs)})
     return Prompt(text, ids, words, tuple(named), tuple(dict.fromkeys(pairs)), length)
 
@@ -188,9 +183,7 @@ def _split_occurrence(name: str) -> tuple[str, int]:
 def _tokens_within(spans: Sequence[tuple[int, int]], start: int, end: int, text: str) -> tuple[int, ...]:
     tokens = tuple(index for index, (left, right) in enumerate(spans) if left < end and start < right)
     if not tokens:
-        raise ValueError(
-            f"prompt word {text[start:end]!r} has no token: the tokenizer does not know its characters"
-        )
+        raise ValueError(f"prompt word {text[start:end]!r} has no token: the tokenizer does not know its characters")
     return tokens
 
 
@@ -202,7 +195,7 @@ def _tokenize(
     limit = int(tokenizer.model_max_length)
     if limit > _LONGEST:
         raise ValueError(
-            f"tokenizer.model_max_length is {limit}: want the number of tokens that the text encoder reads"
+            f"tokenizer.model_max_length is {limit}: require the number of tokens that the text encoder reads"
         )
     fast = bool(getattr(tokenizer, "is_fast", False))
     options = {"return_offsets_mapping": True} if fast else {}
@@ -251,17 +244,13 @@ def offsets_by_decoding(
         piece = _plain(piece)
         if piece != "".join(letter for letter, _ in letters[position : position + len(piece)]):
             rest = "".join(letter for letter, _ in letters[position:])
-            raise ValueError(
-                f"prompt {text!r}: cannot tell which characters token {piece!r} stands for, at {rest!r}"
-            )
+            raise ValueError(f"prompt {text!r}: cannot tell which characters token {piece!r} stands for, at {rest!r}")
         covered = letters[position : position + len(piece)]
         span = (covered[0][1], covered[-1][1] + 1) if covered else (0, 0)
         spans += [span] * len(group)
         position, group = position + len(piece), []
     if group or position != len(letters):
-        raise ValueError(
-            f"prompt {text!r}: its tokens spell only a part of it; the tokenizer leaves characters out"
-        )
+        raise ValueError(f"prompt {text!r}: its tokens spell only a part of it; the tokenizer leaves characters out")
     return spans
 
 

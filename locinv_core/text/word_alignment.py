@@ -157,9 +157,7 @@ def _matches(left: list[_Unit], right: list[_Unit]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _runs(
-    pairs: list[tuple[int, int]], rows: int, columns: int
-) -> list[tuple[bool, tuple[int, int], tuple[int, int]]]:
+def _runs(pairs: list[tuple[int, int]], rows: int, columns: int) -> list[tuple[bool, tuple[int, int], tuple[int, int]]]:
     """(kept, left range, right range): single kept pairs, and the runs between them that differ."""
     runs: list[tuple[bool, tuple[int, int], tuple[int, int]]] = []
     i = j = 0
@@ -172,9 +170,7 @@ def _runs(
     return runs
 
 
-def _swapped_words(
-    source: Prompt, target: Prompt, lost: list[_Unit], gained: list[_Unit]
-) -> list[tuple[Word, Word]]:
+def _swapped_words(source: Prompt, target: Prompt, lost: list[_Unit], gained: list[_Unit]) -> list[tuple[Word, Word]]:
     old = [source.words[unit.word] for unit in lost if unit.word >= 0]
     new = [target.words[unit.word] for unit in gained if unit.word >= 0]
     if len(old) == len(new):

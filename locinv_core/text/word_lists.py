@@ -1,5 +1,5 @@
 """Word lists for reading captions without a language model: English closed classes, and the adjectives of
-pictures.
+images.
 
 Used by the rules in `nouns`; lower case, one list a class.
 """
@@ -51,7 +51,7 @@ LY_BUT_NO_ADVERB = frozenset(
 )
 ED_ING_NOUNS = frozenset(
     """building painting drawing ceiling morning evening wedding railing earring clothing lightning pudding
-    wing ring king string spring swing sling thing sing herring starling duckling dumpling awning viking
+    wing ring king string spring swing sling object sing herring starling duckling dumpling awning viking
     sibling sapling darling seedling bring gosling yearling stocking flooring lining siding moped sacred weed
     seed shed sled breed naked hundred watershed flatbed seabed riverbed hotbed being crossing engraving
     etching carving landing opening parking wiring bedding setting icing dressing topping frosting""".split()
@@ -85,8 +85,8 @@ ALSO_NOUNS = frozenset(
     clay porcelain crystal diamond jade amber velvet silk cotton wool denim lace fur rubber straw bamboo
     granite ice snow sand velour linen tin cloth fabric rainbow camouflage""".split()
 )
-NOT_THINGS_BEFORE_OF = frozenset(
-    """photo photos photograph picture pictures image images painting drawing sketch illustration portrait
+NOT_OBJECTS_BEFORE_OF = frozenset(
+    """photo photos photograph image images image images painting drawing sketch illustration portrait
     render rendering close-up closeup shot view snapshot depiction rendition watercolor watercolour print
     poster group bunch pair couple lot lots kind sort type piece number variety front top middle center centre
     side edge bottom corner back part""".split()

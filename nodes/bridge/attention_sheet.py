@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from .inverted_image import InvertedPicture, WordMaps, noun_names
+from .inverted_image import InvertedImage, WordMaps, noun_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...locinv_core.cost import Run
+    from ...locinv_core.cost import CostTracker
     from ...locinv_core.localization.priors import LocalizationPrior
 
 T = TypeVar("T")
 
 
 def read_maps(
-    source: InvertedPicture, words: Sequence[str], prior: LocalizationPrior | None, run: Run
+    source: InvertedImage, words: Sequence[str], prior: LocalizationPrior | None, tracker: CostTracker
 ) -> WordMaps:
     """The maps of `words` at the inversion's latents, after tuning and, if anything was tuned, before it.
 
@@ -43,18 +43,18 @@ def read_maps(
         words = [word_name(prompt, index) for index in range(len(prompt.words))]
     for word in words:
         prompt.find(word)
-    with source.model.ready() as model, run.stage("maps"):
-        before, after = maps_by_step(model, inversion, words, run=run)
+    with source.model.ready() as model, tracker.stage("maps"):
+        before, after = maps_by_step(model, inversion, words, tracker=tracker)
     if inversion.token_vectors is None:
         before = {}
 
     def small(maps: Tensor) -> list[Tensor]:
-        return [reduced(source.on_picture(step), STEP_SIDE) for step in maps]
+        return [reduced(source.on_image(step), STEP_SIDE) for step in maps]
 
     return WordMaps(
         source.image,
-        {word: source.on_picture(maps.mean(dim=0)) for word, maps in after.items()},
-        {word: source.on_picture(maps.mean(dim=0)) for word, maps in before.items()},
+        {word: source.on_image(maps.mean(dim=0)) for word, maps in after.items()},
+        {word: source.on_image(maps.mean(dim=0)) for word, maps in before.items()},
         {word: small(maps) for word, maps in after.items()},
         {word: small(maps) for word, maps in before.items()},
     )
@@ -74,25 +74,22 @@ def selected(maps: WordMaps, words: Sequence[str]) -> WordMaps:
     def kept(values: Mapping[str, T]) -> dict[str, T]:
         return {name: values[name] for name in names if name in values}
 
-    return WordMaps(
-        maps.picture, kept(maps.maps), kept(maps.before), kept(maps.by_step), kept(maps.before_by_step)
-    )
+    return WordMaps(maps.image, kept(maps.maps), kept(maps.before), kept(maps.by_step), kept(maps.before_by_step))
 
 
 def places_in(maps: WordMaps, prior: LocalizationPrior | None) -> dict[str, Tensor]:
     """The prior's masks (H, W) by those of the words with maps that it has, whatever their capitals.
 
-    Raises ValueError for a prior of another size than the picture's.
+    Raises ValueError for a prior of another size than the image's.
     """
     from ...locinv_core.localization.priors import prior_word
 
     if prior is None:
         return {}
-    height, width = maps.picture.shape[-2:]
+    height, width = maps.image.shape[-2:]
     if prior.size != (height, width):
         raise ValueError(
-            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, wants the picture's"
-            f" {width}x{height}"
+            f"prior: its masks have {prior.size[1]}x{prior.size[0]} pixels, requires the image's {width}x{height}"
         )
     keys = {word: prior_word(word) for word in maps.maps}
     return {word: prior.masks[key] for word, key in keys.items() if key in prior.masks}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ...locinv_core.backbones.stable_diffusion import EditModel
 
-_WANTS = "wants Stable Diffusion 1.x or 2.x"
+_WANTS = "requires Stable Diffusion 1.x or 2.x"
 _ACTIVATIONS = {"clip_l": "quick_gelu", "clip_h": "gelu"}
 _SAME_SCHEDULE = 1e-5
 
@@ -80,19 +80,17 @@ def _check_model(model: ModelPatcher) -> None:
 
         raise ValueError(f"model: {unfit_channels(unet['in_channels'])}")
     if any(name.endswith("scale_weight") for name in base.diffusion_model.state_dict()):
-        raise ValueError("model: its weights are scaled 8-bit numbers, wants float16, bfloat16 or float32")
+        raise ValueError("model: its weights are scaled 8-bit numbers, requires float16, bfloat16 or float32")
     options = model.model_options
     inner = options.get("transformer_options", {})
-    kept = [
-        key for key in ("patches", "patches_replace", "wrappers", "callbacks") if any(inner.get(key) or {})
-    ]
+    kept = [key for key in ("patches", "patches_replace", "wrappers", "callbacks") if any(inner.get(key) or {})]
     kept += [key for key in options if key.endswith("_function") or key == "model_function_wrapper"]
     kept += [key for key in model.object_patches if key != "model_sampling"]
     kept += list(model.injections)
     if kept:
         raise ValueError(
             f"model: it has patches that are not weights ({', '.join(sorted(map(str, kept)))}), which an edit"
-            " model cannot carry; wants a MODEL with LoRAs at most"
+            " model cannot carry; requires a MODEL with LoRAs at most"
         )
 
 

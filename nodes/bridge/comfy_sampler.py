@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
     from torch import Tensor
 
-    from ...locinv_core.cost import Run
-    from ...locinv_core.imaging.io import Framing
+    from ...locinv_core.cost import CostTracker
+    from ...locinv_core.imaging.io import Padding
     from .previews import LatentPreview
 
 _COUNTER = "pinpoint"
@@ -31,7 +31,7 @@ class ComfyUISampler:
 
     What the edit shows is said by `positive`; the text that an edit is asked for is not read here. Masks are
     sampled one by one, so that samplers which draw noise as they go give each mask the same. Outside the mask
-    the result is the VAE's picture of the source.
+    the result is the VAE's image of the source.
     """
 
     model: ModelPatcher
@@ -62,29 +62,29 @@ class ComfyUISampler:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """Edit `image` inside each of the masks, as `Editor.edit` says."""
-        from ...locinv_core.cost import Run
+        from ...locinv_core.cost import CostTracker
         from ...region_core.editors.base import cells_of, check_request
 
         check_request(image, masks)
         steps = self.steps if steps is None else steps
         _check_steps(steps)
-        run = run or Run()
+        tracker = tracker or CostTracker()
         framing = self._framing(image)
         factor = int(self.vae.spacial_compression_encode())
         cells = cells_of(framing.pad_mask(masks.cpu()), factor)
         # ComfyUI's networks were loaded in inference mode, and run in it.
         with torch.inference_mode():
             source = self._encode(framing.pad_image(image.detach().cpu()))
-            model = self._counted(run)
+            model = self._counted(tracker)
             noise = comfy.sample.prepare_noise(source, seed)
-            pictures = []
+            images = []
             for number, inside in enumerate(cells):
 
                 def report(step: int, x0: Tensor, x: Tensor, total: int, done: int = number) -> None:
-                    run.report(done * steps + step + 1, len(cells) * steps, x0 if x0.ndim == 4 else None)
+                    tracker.report(done * steps + step + 1, len(cells) * steps, x0 if x0.ndim == 4 else None)
 
                 latents = comfy.sample.sample(
                     model,
@@ -102,16 +102,16 @@ class ComfyUISampler:
                     disable_pbar=True,
                     seed=seed,
                 )
-                pictures.append(framing.crop(self._decode(latents)))
+                images.append(framing.crop(self._decode(latents)))
         with torch.inference_mode(False):
-            return torch.cat([picture.clone() for picture in pictures])
+            return torch.cat([picture.clone() for picture in images])
 
     def cost(self, steps: int | None) -> float:
         """About what an edit costs: samplers of higher order make more passes a step."""
         return float((self.steps if steps is None else steps) * (1 if self.cfg == 1 else 2))
 
     def preview(self, image: Tensor) -> LatentPreview | None:
-        """How this model's latents look; None for a model whose latents are no pictures, as of videos."""
+        """How this model's latents look; None for a model whose latents are no images, as of videos."""
         from .previews import LatentPreview
 
         with torch.inference_mode():
@@ -119,30 +119,30 @@ class ComfyUISampler:
             latents = self.model.model.process_latent_in(self._encode(padded))
         return LatentPreview.fit(latents, padded) if latents.ndim == 4 else None
 
-    def _framing(self, image: Tensor) -> Framing:
-        from ...locinv_core.imaging.io import Framing
+    def _framing(self, image: Tensor) -> Padding:
+        from ...locinv_core.imaging.io import Padding
 
         multiple = _CELLS * int(self.vae.spacial_compression_encode())
-        return Framing.of(image.shape[-2], image.shape[-1], multiple)
+        return Padding.of(image.shape[-2], image.shape[-1], multiple)
 
     def _encode(self, padded: Tensor) -> Tensor:
-        """ComfyUI's latents of a picture (1, 3, H, W)."""
+        """ComfyUI's latents of an image (1, 3, H, W)."""
         latents = self.vae.encode(image_of(padded))
         fixed: Tensor = comfy.sample.fix_empty_latent_channels(self.model, latents)
         return fixed
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """The picture (1, 3, H, W) in [0, 1], on the CPU, of ComfyUI's latents."""
+        """The image (1, 3, H, W) in [0, 1], on the CPU, of ComfyUI's latents."""
         pixels = self.vae.decode(latents)
-        pictures: Tensor = pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2)
-        return pictures[:1].float().clamp(0, 1).cpu()
+        images: Tensor = pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2)
+        return images[:1].float().clamp(0, 1).cpu()
 
-    def _counted(self, run: Run) -> ModelPatcher:
+    def _counted(self, tracker: CostTracker) -> ModelPatcher:
         """The model, each of whose passes is counted; a cancel stops it before the next."""
         model = self.model.clone()
 
         def apply(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            run.count_forward(len(x))
+            tracker.count_forward(len(x))
             return executor(x, *args, **kwargs)
 
         model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, _COUNTER, apply)
@@ -151,4 +151,4 @@ class ComfyUISampler:
 
 def _check_steps(steps: int) -> None:
     if steps < 1:
-        raise ValueError(f"steps: got {steps}, wants at least 1")
+        raise ValueError(f"steps: got {steps}, requires at least 1")

@@ -70,16 +70,12 @@ def vae_of(state: Mapping[str, Tensor], scaling_factor: float, dtype: torch.dtyp
     from diffusers import AutoencoderKL
 
     if "encoder.down.0.block.0.conv1.weight" not in state or "quant_conv.weight" not in state:
-        raise ValueError("vae: it is not Stable Diffusion 1.x's or 2.x's; wants the VAE of such a checkpoint")
+        raise ValueError("vae: it is not Stable Diffusion 1.x's or 2.x's; requires the VAE of such a checkpoint")
     levels = 1 + max(int(match[1]) for name in state if (match := re.match(r"encoder\.down\.(\d+)\.", name)))
-    blocks = 1 + max(
-        int(match[1]) for name in state if (match := re.match(r"encoder\.down\.0\.block\.(\d+)\.", name))
-    )
+    blocks = 1 + max(int(match[1]) for name in state if (match := re.match(r"encoder\.down\.0\.block\.(\d+)\.", name)))
     with torch.device("meta"):
         vae = AutoencoderKL(
-            block_out_channels=[
-                len(state[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels)
-            ],
+            block_out_channels=[len(state[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels)],
             down_block_types=["DownEncoderBlock2D"] * levels,
             up_block_types=["UpDecoderBlock2D"] * levels,
             layers_per_block=blocks,
@@ -98,7 +94,7 @@ def vae_name(name: str, levels: int) -> str:
     """The original name of one of the VAE's weights by diffusers' name for it."""
     for pattern, replacement in _VAE_LAYERS:
         name = re.sub(pattern, replacement, name)
-    # Levels of the decoder are counted from the picture, not in the order of execution.
+    # Levels of the decoder are counted from the image, not in the order of execution.
     return re.sub(r"^decoder\.up\.(\d+)\.", lambda match: f"decoder.up.{levels - 1 - int(match[1])}.", name)
 
 
@@ -125,9 +121,7 @@ def text_encoder_of(
             projection_dim=table.shape[1],
         )
     )
-    return _filled(
-        encoder, {name: bare.get(name.removeprefix("text_model.")) for name in encoder.state_dict()}, dtype
-    )
+    return _filled(encoder, {name: bare.get(name.removeprefix("text_model.")) for name in encoder.state_dict()}, dtype)
 
 
 def _filled(module: Any, weights: Mapping[str, Tensor | None], dtype: torch.dtype) -> Any:
@@ -138,7 +132,7 @@ def _filled(module: Any, weights: Mapping[str, Tensor | None], dtype: torch.dtyp
         if weight is None or weight.shape != shapes[name]:
             got = "nothing" if weight is None else tuple(weight.shape)
             raise ValueError(
-                f"model: it is not built as Stable Diffusion 1.x or 2.x: {name} wants {tuple(shapes[name])},"
+                f"model: it is not built as Stable Diffusion 1.x or 2.x: {name} requires {tuple(shapes[name])},"
                 f" got {got}"
             )
         copies[name] = weight.detach().to("cpu", dtype, copy=True).contiguous()

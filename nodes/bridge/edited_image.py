@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from ...locinv_core.localization.priors import LocalizationPrior
     from ...locinv_core.text.prompt import Prompt
     from ...methods.presets import EditFunction, MethodSettings
-    from .inverted_image import InvertedPicture
+    from .inverted_image import InvertedImage
     from .progress import NodeRun
 
 CATEGORY = "Pinpoint/edit"
 
 
 def image_output() -> io.Output:
-    """The edited picture."""
-    return io.Image.Output(display_name="image", tooltip="The edited picture.")
+    """The edited image."""
+    return io.Image.Output(display_name="image", tooltip="The edited image.")
 
 
 def latent_output() -> io.Output:
@@ -43,17 +43,15 @@ def edit_outputs() -> list[io.Output]:
         io.Image.Output(
             display_name="reconstruction", tooltip="What the source prompt gives: how good the inversion is."
         ),
-        io.Mask.Output(display_name="mask", tooltip="Where the edit could change the picture."),
+        io.Mask.Output(display_name="mask", tooltip="Where the edit could change the image."),
         latent_output(),
-        sockets.Maps.Output(
-            display_name="maps", tooltip="Where the target's words look, for Cross-Attention Maps."
-        ),
+        sockets.Maps.Output(display_name="maps", tooltip="Where the target's words look, for Cross-Attention Maps."),
     ]
 
 
 @dataclass(frozen=True)
-class EditedPicture:
-    """An edit on the picture's own size, on the CPU."""
+class EditedImage:
+    """An edit on the image's own size, on the CPU."""
 
     target: Prompt
     edited: Tensor
@@ -61,19 +59,19 @@ class EditedPicture:
     reconstruction: Tensor
     """(1, 3, H, W) in [0, 1]."""
     mask: Tensor
-    """(H, W): where the edit could change the picture."""
+    """(H, W): where the edit could change the image."""
     latents: Tensor
     """(1, C, h, w), as ComfyUI's VAE has them."""
     maps: Mapping[str, Tensor]
     """(H, W) by word of the target."""
-    run: NodeRun
+    tracker: NodeRun
     """What it cost."""
 
     def output(self) -> io.NodeOutput:
         """The node's outputs, and its cost under it."""
         from .inverted_image import WordMaps
 
-        self.run.show_cost()
+        self.tracker.show_cost()
         return io.NodeOutput(
             image_of(self.edited),
             image_of(self.reconstruction),
@@ -85,32 +83,30 @@ class EditedPicture:
 
 def edited_by(
     edit: EditFunction,
-    inverted: InvertedPicture,
+    inverted: InvertedImage,
     target: str,
     settings: MethodSettings,
     prior: LocalizationPrior | None = None,
-) -> EditedPicture:
-    """Sample the target from the inverted picture by a method's `edit`, with its settings.
+) -> EditedImage:
+    """Sample the target from the inverted image by a method's `edit`, with its settings.
 
-    Raises ValueError for a target that does not fit the model and a prior that does not fit the picture.
+    Raises ValueError for a target that does not fit the model and a prior that does not fit the image.
     """
-    from ...locinv_core.imaging.padding import mask_on_picture
+    from ...locinv_core.imaging.padding import mask_on_image
     from ...locinv_core.text.prompt import parse_prompt
     from .progress import node_run
 
     framing = inverted.framing
     prompt = parse_prompt(target, inverted.model.model.tokenizer)
     framed = None if prior is None else inverted.framed(prior)
-    run = node_run("edit", preview=inverted.preview())
+    tracker = node_run("edit", preview=inverted.preview())
     with inverted.model.ready() as model:
-        result = edit(model, inverted.inversion, [prompt], settings, prior=framed, run=run)
-        edited, reconstruction = (
-            framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents)
-        )
+        result = edit(model, inverted.inversion, [prompt], settings, prior=framed, tracker=tracker)
+        edited, reconstruction = (framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents))
         if result.blend_masks is None:
             mask = torch.ones(framing.height, framing.width)
         else:
-            mask = mask_on_picture(result.blend_masks[0].cpu(), framing).clone()
+            mask = mask_on_image(result.blend_masks[0].cpu(), framing).clone()
         latents = (result.latents / model.vae.config.scaling_factor).cpu()
-        maps = {word: inverted.on_picture(values) for word, values in result.target_maps[0].items()}
-    return EditedPicture(prompt, edited, reconstruction, mask, latents, maps, run)
+        maps = {word: inverted.on_image(values) for word, values in result.target_maps[0].items()}
+    return EditedImage(prompt, edited, reconstruction, mask, latents, maps, tracker)

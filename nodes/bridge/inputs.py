@@ -6,12 +6,10 @@ from comfy_api.latest import io
 
 from . import types as sockets
 
-GUIDANCE_TOOLTIP = (
-    "Classifier-free guidance scale: how strongly the edit follows its prompt. 7.5 is usual; 1 is none."
-)
+GUIDANCE_TOOLTIP = "Classifier-free guidance scale: how strongly the edit follows its prompt. 7.5 is usual; 1 is none."
 MODEL_TOOLTIP = "From Load Edit Model; the same one as on Parse Prompt."
 STEPS_TOOLTIP = "DDIM steps, there and back. 50 is usual; fewer are faster and less faithful."
-TARGET_TOOLTIP = "What the picture should show: the source prompt with a word swapped, added or left out."
+TARGET_TOOLTIP = "What the image should show: the source prompt with a word swapped, added or left out."
 MOST_SEED = 2**63 - 1
 
 
@@ -21,21 +19,21 @@ def model_input(tooltip: str = MODEL_TOOLTIP) -> io.Input:
 
 
 def image_input() -> io.Input:
-    """The socket of the picture to edit."""
+    """The socket of the image to edit."""
     return io.Image.Input(
         "image",
-        tooltip="The picture to edit, one at a time, at least 64 pixels on each side. Sides that the model"
+        tooltip="The image to edit, one at a time, at least 64 pixels on each side. Sides that the model"
         " cannot take are padded, and the edit is cropped again.",
     )
 
 
 def prompt_input() -> io.Input:
-    """The socket of what the picture shows."""
-    return sockets.Prompt.Input("prompt", tooltip="What the picture shows, from Parse Prompt.")
+    """The socket of what the image shows."""
+    return sockets.Prompt.Input("prompt", tooltip="What the image shows, from Parse Prompt.")
 
 
 def target_input(tooltip: str = TARGET_TOOLTIP) -> io.Input:
-    """What the picture should show."""
+    """What the image should show."""
     return io.String.Input(
         "target",
         multiline=True,
@@ -66,6 +64,4 @@ def share_input(name: str, default: float, tooltip: str) -> io.Input:
 
 def seed_input(tooltip: str) -> io.Input:
     """The seed of whatever is random. It stays as it is, so that a second run finds the first's results."""
-    return io.Int.Input(
-        "seed", default=0, min=0, max=MOST_SEED, control_after_generate=False, tooltip=tooltip
-    )
+    return io.Int.Input("seed", default=0, min=0, max=MOST_SEED, control_after_generate=False, tooltip=tooltip)

@@ -16,7 +16,7 @@ from .managed_model import WholeModelPatcher
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...locinv_core.cost import Run
+    from ...locinv_core.cost import CostTracker
     from ...region_core.editors.base import Editor
     from .previews import LatentPreview
 
@@ -77,10 +77,10 @@ class EditorAmong:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """What the editor makes of it."""
-        edited = self._editor.edit(image, masks, prompt, seed, steps=steps, run=run)
+        edited = self._editor.edit(image, masks, prompt, seed, steps=steps, tracker=tracker)
         load(self._patchers)
         return edited
 

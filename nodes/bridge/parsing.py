@@ -8,7 +8,7 @@ from collections.abc import Iterator
 Box = tuple[float, float, float, float]
 
 NO_NOUN = "-"
-"""What stands where words that name things are listed and no word does."""
+"""What stands where words that name objects are listed and no word does."""
 
 
 def boxes_from_text(text: str) -> dict[str, list[Box]]:
@@ -22,23 +22,23 @@ def boxes_from_text(text: str) -> dict[str, list[Box]]:
         try:
             x0, y0, x1, y1 = (float(number) for number in numbers.split(","))
         except ValueError:
-            raise ValueError(f"boxes: got the line {line!r}, wants word=x0,y0,x1,y1 in pixels") from None
+            raise ValueError(f"boxes: got the line {line!r}, requires word=x0,y0,x1,y1 in pixels") from None
         if not word.strip():
-            raise ValueError(f"boxes: got the line {line!r}, which names no word; wants word=x0,y0,x1,y1")
+            raise ValueError(f"boxes: got the line {line!r}, which names no word; requires word=x0,y0,x1,y1")
         boxes.setdefault(word.strip(), []).append((x0, y0, x1, y1))
     if not boxes:
-        raise ValueError("boxes: got none, wants a line word=x0,y0,x1,y1 for each box")
+        raise ValueError("boxes: got none, requires a line word=x0,y0,x1,y1 for each box")
     return boxes
 
 
-def factors_from_text(text: str, name: str = "reweight") -> dict[str, float]:
+def factors_from_text(text: str, name: str = "equalizer") -> dict[str, float]:
     """Factors by word, from `word=factor`, separated by commas or lines; ValueError quotes a bad item."""
     factors = {}
     for item, word, value in _assignments(text):
         try:
             factors[word] = float(value)
         except ValueError:
-            raise ValueError(f"{name}: got {item!r}, wants word=factor, for example fox=1.5") from None
+            raise ValueError(f"{name}: got {item!r}, requires word=factor, for example fox=1.5") from None
     return factors
 
 
@@ -51,7 +51,7 @@ def ranges_from_text(text: str, name: str = "word_ranges") -> dict[str, tuple[fl
     for item, word, value in _assignments(text):
         match = re.fullmatch(r"\s*(\d*\.?\d+)\s*(?:-|–|to)\s*(\d*\.?\d+)\s*", value)
         if not match:
-            raise ValueError(f"{name}: got {item!r}, wants word=start-end, for example fox=0-0.5")
+            raise ValueError(f"{name}: got {item!r}, requires word=start-end, for example fox=0-0.5")
         ranges[word] = (float(match[1]), float(match[2]))
     return ranges
 
@@ -62,7 +62,7 @@ def pairs_from_text(text: str, name: str = "bindings") -> list[tuple[str, str]]:
     for item in _items(text):
         adjective, colon, noun = item.partition(":")
         if not (colon and adjective.strip() and noun.strip()):
-            raise ValueError(f"{name}: got {item!r}, wants adjective:noun, for example red:car")
+            raise ValueError(f"{name}: got {item!r}, requires adjective:noun, for example red:car")
         pairs.append((adjective.strip(), noun.strip()))
     return pairs
 
@@ -73,7 +73,7 @@ def sentence_pairs_from_text(text: str, name: str = "pairs") -> tuple[tuple[str,
     for line in _lines(text):
         old, arrow, new = line.partition("->")
         if not (arrow and old.strip() and new.strip()):
-            raise ValueError(f"{name}: got the line {line!r}, wants old sentence -> new sentence")
+            raise ValueError(f"{name}: got the line {line!r}, requires old sentence -> new sentence")
         pairs.append((old.strip(), new.strip()))
     return tuple(pairs)
 
@@ -84,7 +84,7 @@ def templates_from_text(text: str) -> tuple[str, ...]:
 
 
 def nouns_from_text(text: str) -> list[str] | None:
-    """The words of a list that name things: none of them for a dash alone; None, to be found, for no text."""
+    """The words of a list that name objects: none of them for a dash alone; None, to be found, for no text."""
     words = words_from_text(text)
     return [] if words == [NO_NOUN] else words or None
 

@@ -1,4 +1,4 @@
-"""What artists type to show where things are: points, phrases that describe what words name, and both with
+"""What artists type to show where objects are: points, phrases that describe what words name, and both with
 boxes and a prior."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def points_from_text(text: str) -> tuple[dict[str, list[Point]], dict[str, list[Point]]]:
-    """Points x, y in pixels by word, on the thing and beside it.
+    """Points x, y in pixels by word, on the object and beside it.
 
     From lines `word=x,y` for a point on it and `word!=x,y` for one beside it. Raises ValueError, quoting the
     line.
@@ -34,7 +34,7 @@ def points_from_text(text: str) -> tuple[dict[str, list[Point]], dict[str, list[
         except ValueError:
             equals = ""
         if not equals or not word:
-            raise ValueError(f"points: got the line {line!r}, wants word=x,y or word!=x,y in pixels")
+            raise ValueError(f"points: got the line {line!r}, requires word=x,y or word!=x,y in pixels")
         (off if beside else on).setdefault(word, []).append((x, y))
     return on, off
 
@@ -52,17 +52,17 @@ def phrases_from_text(text: str) -> dict[str, str]:
         # The second cat of a prompt is cat#2, but a model looks for a cat.
         phrase = phrase if equals else re.sub(r"#\d+$", "", word)
         if not word or not phrase:
-            raise ValueError(f"words: got the line {line!r}, wants word or word=what to look for")
+            raise ValueError(f"words: got the line {line!r}, requires word or word=what to look for")
         if prior_word(word) in map(prior_word, phrases):
-            raise ValueError(f"words: {word!r} is given twice, wants each word once")
+            raise ValueError(f"words: {word!r} is given twice, requires each word once")
         phrases[word] = phrase
     if not phrases:
-        raise ValueError("words: got none, wants a line for each word of the prompt that has a place")
+        raise ValueError("words: got none, requires a line for each word of the prompt that has a place")
     return phrases
 
 
 def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[str, Places]:
-    """What shows where each word's thing is: what is typed, else the box around its place in the prior.
+    """What shows where each word's object is: what is typed, else the box around its place in the prior.
 
     Points beside a word's place in the prior go with the box around it. Words are the same whatever their
     capitals. Raises ValueError for nothing at all.
@@ -74,7 +74,7 @@ def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[
     known = {} if prior is None else {word: places.boxes for word, places in boxes_of(prior).items()}
     words = list(dict.fromkeys([*typed, *on, *off, *known]))
     if not words:
-        raise ValueError("boxes: got neither a box, a point nor a prior; wants a place for at least one word")
+        raise ValueError("boxes: got neither a box, a point nor a prior; requires a place for at least one word")
     return {
         word: Places(
             tuple(typed[word]) if word in typed else known.get(word, ()),

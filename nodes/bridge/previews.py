@@ -1,4 +1,4 @@
-"""Pictures of latents while they form: colours as a linear map of latents, fitted to the picture at hand.
+"""Images of latents while they form: colours as a linear map of latents, fitted to the image at hand.
 
 It needs no decoder and no table of factors, so it costs next to nothing and works with every model.
 """
@@ -29,7 +29,7 @@ class LatentPreview:
 
     @classmethod
     def fit(cls, latents: Tensor, picture: Tensor) -> LatentPreview:
-        """W by least squares between latents (1, C, h, w) and their picture (1, 3, H, W)."""
+        """W by least squares between latents (1, C, h, w) and their image (1, 3, H, W)."""
         height, width = latents.shape[-2:]
         with torch.inference_mode(False), torch.no_grad():
             small = F.interpolate(picture.detach().clone().float().cpu(), (height, width), mode="area")
@@ -38,7 +38,7 @@ class LatentPreview:
             inner = known.T @ known + _RIDGE * len(known) * torch.eye(known.shape[1])
             return cls(torch.linalg.solve(inner, known.T @ colours), picture.shape[-1] // width)
 
-    def picture(self, latents: Tensor) -> Image.Image:
+    def image(self, latents: Tensor) -> Image.Image:
         """The first of the latents (B, C, h, w) as a Pillow image."""
         from ...locinv_core.imaging.io import to_pil
 
@@ -50,10 +50,10 @@ class LatentPreview:
 
 
 def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
-    """How the model's latents of a picture (1, 3, H, W) look; the model is ready."""
-    from ...locinv_core.imaging.io import Framing
+    """How the model's latents of an image (1, 3, H, W) look; the model is ready."""
+    from ...locinv_core.imaging.io import Padding
 
-    padded = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple).pad_image(image)
+    padded = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple).pad_image(image)
     return LatentPreview.fit(model.encode(padded), padded)
 
 

@@ -10,7 +10,7 @@ import comfy.model_management
 import comfy.utils
 from comfy_execution.utils import get_executing_context
 
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,18 +48,14 @@ class NodeProgress:
         self._done[stage] = step
         shown = None
         now = time.monotonic()
-        if (
-            self._preview is not None
-            and preview_latents is not None
-            and now > self._shown_at + _PREVIEW_SECONDS
-        ):
+        if self._preview is not None and preview_latents is not None and now > self._shown_at + _PREVIEW_SECONDS:
             self._shown_at = now
-            shown = ("JPEG", self._preview.picture(preview_latents), _PREVIEW_SIZE)
+            shown = ("JPEG", self._preview.image(preview_latents), _PREVIEW_SIZE)
         total = sum(self._steps.get(name, steps) for name in self._done)
         self._bar.update_absolute(sum(self._done.values()), total, shown)
 
 
-class NodeRun(Run):
+class NodeRun(CostTracker):
     """A run that a cancel stops before its next UNet pass, also in the middle of a step."""
 
     def count_forward(self, samples: int, share: float = 1.0) -> None:
@@ -68,7 +64,7 @@ class NodeRun(Run):
 
     def show_cost(self) -> None:
         """Write what the run cost under the node."""
-        show_text(f"{self.total:.0f} forward equivalents, {sum(self.seconds.values()):.1f} s")
+        show_text(f"{self.total:.0f} NFE, {sum(self.seconds.values()):.1f} s")
 
 
 def show_text(text: str) -> None:
@@ -81,8 +77,6 @@ def show_text(text: str) -> None:
         server.send_progress_text(text, context.node_id, server.client_id)
 
 
-def node_run(
-    *stages: str, preview: LatentPreview | None = None, steps: Mapping[str, int] | None = None
-) -> NodeRun:
+def node_run(*stages: str, preview: LatentPreview | None = None, steps: Mapping[str, int] | None = None) -> NodeRun:
     """The run of a node that goes through these stages; `steps` is how many each has, where they differ."""
     return NodeRun(NodeProgress(stages, preview, steps))

@@ -1,4 +1,4 @@
-"""Boxes and pictures of regions in ComfyUI's terms."""
+"""Boxes and images of regions in ComfyUI's terms."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def bounding_box(box: Box) -> dict[str, int]:
     return {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
 
 
-def boxed(picture: Tensor, boxes: Sequence[Box], labels: Sequence[str]) -> Tensor:
-    """The picture (1, 3, H, W) with labelled boxes, as one."""
+def boxed(image: Tensor, boxes: Sequence[Box], labels: Sequence[str]) -> Tensor:
+    """The image (1, 3, H, W) with labelled boxes, as one."""
     from ...locinv_core.imaging.visualize import box_overlay
 
-    return drawn(box_overlay(picture, list(boxes), list(labels)))
+    return drawn(box_overlay(image, list(boxes), list(labels)))
 
 
-def drawn(picture: Image.Image) -> Tensor:
-    """A Pillow image as a picture (1, 3, H, W) in [0, 1]."""
+def drawn(image: Image.Image) -> Tensor:
+    """A Pillow image as an image (1, 3, H, W) in [0, 1]."""
     import numpy as np
 
-    pixels = torch.from_numpy(np.asarray(picture.convert("RGB")).copy())
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy())
     return pixels.permute(2, 0, 1)[None].float() / 255
 
 
 def attention_mask(attention: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
     """The MASK (1, H, W) of what a ViT attends to, (h, w) patches, as a share of its maximum.
 
-    The last patches may reach beyond the picture of `size` (H, W).
+    The last patches may reach beyond the image of `size` (H, W).
     """
     share = attention.float().cpu() / attention.max().clamp_min(1e-12).cpu()
     pixels = share.repeat_interleave(patch, dim=0).repeat_interleave(patch, dim=1)

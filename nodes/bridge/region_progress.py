@@ -9,19 +9,19 @@ from .progress import NodeProgress, NodeRun
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...locinv_core.cost import Run
+    from ...locinv_core.cost import CostTracker
     from .previews import LatentPreview
 
 _STAGE = "edits"
 
 
 class MeteredProgress(NodeProgress):
-    """The core's progress callback: shows the share of `forecast` forward equivalents that are spent."""
+    """The core's progress callback: shows the share of `forecast` NFE that are spent."""
 
     def __init__(self, forecast: float, preview: LatentPreview | None) -> None:
         super().__init__([_STAGE], preview)
         self._forecast = max(1, round(forecast))
-        self.meter: Run | None = None
+        self.meter: CostTracker | None = None
 
     def __call__(self, stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
         """Raises ComfyUI's InterruptProcessingException if the artist has cancelled."""
@@ -30,7 +30,7 @@ class MeteredProgress(NodeProgress):
 
 
 def metered_run(forecast: float, preview: LatentPreview | None = None) -> NodeRun:
-    """The run of a node that is expected to cost `forecast` forward equivalents."""
+    """The run of a node that is expected to cost `forecast` NFE."""
     progress = MeteredProgress(forecast, preview)
-    progress.meter = run = NodeRun(progress)
-    return run
+    progress.meter = tracker = NodeRun(progress)
+    return tracker

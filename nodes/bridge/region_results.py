@@ -1,4 +1,4 @@
-"""What travels between the region nodes: proposals with their picture, judged boxes with what judged them."""
+"""What travels between the region nodes: proposals with their image, judged boxes with what judged them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ...region_core.editors.base import Editor
-    from ...region_core.encoders.clip import Guide
+    from ...region_core.encoders.clip import ClipEncoder
     from ...region_core.encoders.vit import PatchFeatures
     from ...region_core.proposals import RegionProposals
     from ...region_core.scorer import Candidate, RegionEdit
@@ -26,7 +26,7 @@ RANKINGS = 4
 
 @dataclass(frozen=True, eq=False)
 class ProposedRegions:
-    """Boxes on a picture, and what the ViT saw in it; all on the CPU."""
+    """Boxes on an image, and what the ViT saw in it; all on the CPU."""
 
     image: Tensor
     """(1, 3, H, W) in [0, 1]."""
@@ -39,7 +39,7 @@ class JudgedRegions:
     """Boxes with their scores, and the networks that judged them, which choosing goes on with."""
 
     scores: RegionScores
-    guide: Managed[Guide]
+    guide: Managed[ClipEncoder]
     editor: ManagedEditor
     _ranked: dict[tuple[float, float], RegionEdit] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class JudgedRegions:
         """Whether `ranked` has been asked for these already."""
         return (alpha, beta) in self._ranked
 
-    def ranked(self, alpha: float, beta: float, editor: Editor, run: Run) -> RegionEdit:
+    def ranked(self, alpha: float, beta: float, editor: Editor, tracker: CostTracker) -> RegionEdit:
         """The edits of all anchors, ranked by S = α·S_t2i + β·S_i2i.
 
         Those of the last few weights are kept, so that asking again costs nothing. Each (α, β) begins with
@@ -59,7 +59,7 @@ class JudgedRegions:
         key = (alpha, beta)
         if key not in self._ranked:
             own = replace(self.scores, edits=settled(self.scores.edits, editor))
-            found = choose(own, self.guide.value, alpha=alpha, beta=beta, run=run)
+            found = choose(own, self.guide.value, alpha=alpha, beta=beta, tracker=tracker)
             kept = replace(own, edits=settled(own.edits, self.editor.value))
             self._ranked[key] = replace(found, scores=kept)
             while len(self._ranked) > RANKINGS:
@@ -75,7 +75,7 @@ def settled(edits: BoxEdits, editor: Editor) -> BoxEdits:
 def check_choice(choice: int, anchors: int) -> None:
     """Raise ValueError unless `choice` is the number of an anchor, or 0 for the best."""
     if not 0 <= choice <= anchors:
-        raise ValueError(f"choice: got {choice}, wants an anchor from 1 to {anchors}, or 0 for the best")
+        raise ValueError(f"choice: got {choice}, requires an anchor from 1 to {anchors}, or 0 for the best")
 
 
 def picked(found: RegionEdit, choice: int) -> Candidate:
@@ -84,14 +84,14 @@ def picked(found: RegionEdit, choice: int) -> Candidate:
     return next((candidate for candidate in found.candidates if candidate.index == choice - 1), found.chosen)
 
 
-def finished(candidate: Candidate, edits: BoxEdits, run: Run) -> Candidate:
+def finished(candidate: Candidate, edits: BoxEdits, tracker: CostTracker) -> Candidate:
     """The candidate edited in full, which it is unless the plan's finalists were others."""
     if candidate.final:
         return candidate
     from ...region_core.proposals import pixel_box
 
-    with run.stage("final edits"):
-        image = edits.edited([pixel_box(candidate.box, edits.size)], run=run).cpu()
+    with tracker.stage("final edits"):
+        image = edits.edited([pixel_box(candidate.box, edits.size)], tracker=tracker).cpu()
     return replace(candidate, image=image, final=True)
 
 
@@ -131,7 +131,7 @@ def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
 
 
 def expected_cost(scores: RegionScores, cost: Callable[[int | None], float]) -> float:
-    """Forward equivalents that choosing among the anchors' edits needs at most, where an edit of so many
+    """NFE that choosing among the anchors' edits needs at most, where an edit of so many
     steps (None: the editor's own) costs `cost`."""
     from ...region_core.scorer import edits_to_choose_among
 

@@ -1,4 +1,4 @@
-"""The types of Pinpoint's own sockets; pictures, masks, latents and texts travel as ComfyUI's."""
+"""The types of Pinpoint's own sockets; images, masks, latents and texts travel as ComfyUI's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ Model = io.Custom("PINPOINT_MODEL")
 """A `ManagedModel`."""
 
 InstructModel = io.Custom("PINPOINT_INSTRUCT_MODEL")
-"""A `ManagedModel` whose UNet reads a picture beside the latents."""
+"""A `ManagedModel` whose UNet reads an image beside the latents."""
 
 Prompt = io.Custom("PINPOINT_PROMPT")
 """A `locinv_core.prompts.Prompt`."""
 
 Prior = io.Custom("PINPOINT_PRIOR")
-"""A `locinv_core.priors.LocalizationPrior` at the picture's size."""
+"""A `locinv_core.priors.LocalizationPrior` at the image's size."""
 
 Inversion = io.Custom("PINPOINT_INVERSION")
 """An `InvertedPicture`."""
@@ -25,7 +25,7 @@ Maps = io.Custom("PINPOINT_MAPS")
 Vision = io.Custom("PINPOINT_VIT")
 """A `Managed[VisionFeatures]`."""
 
-Guide = io.Custom("PINPOINT_CLIP")
+ClipEncoder = io.Custom("PINPOINT_CLIP")
 """A `Managed[Guide]`."""
 
 Editor = io.Custom("PINPOINT_EDITOR")

@@ -1,4 +1,4 @@
-"""What nodes tell the browser's viewers beside their outputs: pictures as temporary files, maps as bytes.
+"""What nodes tell the browser's viewers beside their outputs: images as temporary files, maps as bytes.
 
 Each viewer reads one key of a node's `ui`, which holds a list of one plain dictionary.
 """
@@ -49,13 +49,13 @@ def prompt_shown(prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def boxes_shown(picture: Tensor, boxes: str, node: type[io.ComfyNode]) -> dict[str, Any]:
-    """The picture (1, 3, H, W) that boxes are drawn on, and their text."""
-    return {"picture": saved(picture, node)[0], **_size(picture), "boxes": boxes}
+def boxes_shown(image: Tensor, boxes: str, node: type[io.ComfyNode]) -> dict[str, Any]:
+    """The image (1, 3, H, W) that boxes are drawn on, and their text."""
+    return {"picture": saved(image, node)[0], **_size(image), "boxes": boxes}
 
 
 def maps_shown(maps: WordMaps, masks: Mapping[str, Tensor], node: type[io.ComfyNode]) -> dict[str, Any]:
-    """The picture, and each word's maps over it: before and after tuning, over all steps and at each one."""
+    """The image, and each word's maps over it: before and after tuning, over all steps and at each one."""
     from ...locinv_core.imaging.metrics import best_iou
 
     words = []
@@ -73,13 +73,13 @@ def maps_shown(maps: WordMaps, masks: Mapping[str, Tensor], node: type[io.ComfyN
                 "before_steps": [packed(step, STEP_SIDE) for step in maps.before_by_step.get(word, ())],
             }
         )
-    return {"picture": saved(maps.picture, node)[0], **_size(maps.picture), "words": words}
+    return {"picture": saved(maps.image, node)[0], **_size(maps.image), "words": words}
 
 
 def compare_shown(
     before: Tensor, after: Tensor, mask: Tensor | None, gain: float, node: type[io.ComfyNode]
 ) -> dict[str, Any]:
-    """Pairs of pictures (B, 3, H, W), and the mask (H, W) to outline in them."""
+    """Pairs of images (B, 3, H, W), and the mask (H, W) to outline in them."""
     pairs = zip(saved(before, node), saved(after, node), strict=True)
     return {
         "pairs": [{"before": first, "after": second} for first, second in pairs],
@@ -89,9 +89,9 @@ def compare_shown(
     }
 
 
-def saved(pictures: Tensor, node: type[io.ComfyNode]) -> list[dict[str, str]]:
-    """Where ComfyUI serves each of the pictures (B, 3, H, W) from."""
-    return [dict(result) for result in ui.PreviewImage(image_of(pictures), cls=node).values]
+def saved(images: Tensor, node: type[io.ComfyNode]) -> list[dict[str, str]]:
+    """Where ComfyUI serves each of the images (B, 3, H, W) from."""
+    return [dict(result) for result in ui.PreviewImage(image_of(images), cls=node).values]
 
 
 def packed(values: Tensor, side: int = MAP_SIDE) -> dict[str, Any]:
@@ -119,5 +119,5 @@ def reduced(values: Tensor, side: int) -> Tensor:
     return F.adaptive_avg_pool2d(values[None].float(), size)[0]
 
 
-def _size(pictures: Tensor) -> dict[str, int]:
-    return {"width": pictures.shape[-1], "height": pictures.shape[-2]}
+def _size(images: Tensor) -> dict[str, int]:
+    return {"width": images.shape[-1], "height": images.shape[-2]}

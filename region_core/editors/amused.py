@@ -1,7 +1,7 @@
-"""aMUSEd (Patil et al. 2024, the open Muse): edits by masking a picture's tokens and predicting them again.
+"""aMUSEd (Patil et al. 2024, the open Muse): edits by masking an image's tokens and predicting them again.
 
-A VQ model makes the picture a grid of tokens; a transformer predicts the masked ones from those around them
-and the prompt, the surest first. Tokens outside the box are never masked, so they are the picture's own.
+A VQ model makes the image a grid of tokens; a transformer predicts the masked ones from those around them
+and the prompt, the surest first. Tokens outside the box are never masked, so they are the image's own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from ...locinv_core.backbones.loading import resolve_device, resolve_dtype
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ...locinv_core.guidance import guided_noise
-from ...locinv_core.imaging.io import Framing
+from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.text.prompt import empty_prompt, parse_prompt
 from ..encoders.hub import EMBEDDED, open_network, weights_place
@@ -60,19 +60,19 @@ class AmusedModel:
 
     @property
     def size_multiple(self) -> int:
-        """What a picture's sides must be multiples of."""
+        """What an image's sides must be multiples of."""
         return self.token_pixels * (2 if self.transformer.config.downsample else 1)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1], the range that the VQ model works in, to tokens (B, h, w)."""
+        """Images (B, 3, H, W) in [0, 1], the range that the VQ model works in, to tokens (B, h, w)."""
         latents = self.vqvae.encode(images.to(self.device, self.vqvae.dtype)).latents
         tokens: Tensor = self.vqvae.quantize(latents)[2][2]
         return tokens.reshape(len(latents), *latents.shape[-2:])
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, h, w) to pictures (B, 3, H, W), float32 in [0, 1]."""
+        """Tokens (B, h, w) to images (B, 3, H, W), float32 in [0, 1]."""
         width = self.vqvae.config.vq_embed_dim or self.vqvae.config.latent_channels
         codes = self.vqvae.quantize.get_codebook_entry(tokens.to(self.device), (*tokens.shape, width))
         # Codes are their own nearest codes, so that it does not matter that they are quantised once more.
@@ -88,16 +88,14 @@ class AmusedModel:
 
     @torch.no_grad()
     def predict(
-        self, tokens: Tensor, context: Tensor, pooled: Tensor, size: tuple[int, int], run: Run
+        self, tokens: Tensor, context: Tensor, pooled: Tensor, size: tuple[int, int], tracker: CostTracker
     ) -> Tensor:
-        """Logits (B, codes, h, w) of tokens (B, h, w); one forward equivalent a sample.
+        """Logits (B, codes, h, w) of tokens (B, h, w); one NFE a sample.
 
-        context: (B, L, D). pooled: (B, P). size: (H, W) of the picture, which the transformer is told.
+        context: (B, L, D). pooled: (B, P). size: (H, W) of the image, which the transformer is told.
         """
-        run.count_forward(len(tokens))
-        told = torch.tensor(
-            [size[1], size[0], 0, 0, AESTHETIC_SCORE], device=self.device, dtype=context.dtype
-        )
+        tracker.count_forward(len(tokens))
+        told = torch.tensor([size[1], size[0], 0, 0, AESTHETIC_SCORE], device=self.device, dtype=context.dtype)
         logits: Tensor = self.transformer(
             tokens,
             encoder_hidden_states=context,
@@ -111,7 +109,7 @@ class AmusedModel:
 class AmusedEditor:
     """Predicts the tokens inside a box again; a step costs two passes a mask, one at guidance 1.
 
-    strength: the share of the box's tokens that is masked at the start; the rest stay the picture's own.
+    strength: the share of the box's tokens that is masked at the start; the rest stay the image's own.
     A mask is read token by token, so boxes are the finest shape there is. Defaults are aMUSEd's own.
     composite, feather, batch: as in `BlendedEditor`.
     """
@@ -143,7 +141,7 @@ class AmusedEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """Edit `image` inside each of the masks, as `Editor.edit` says."""
         check_request(image, masks)
@@ -154,10 +152,10 @@ class AmusedEditor:
             plain = parse_prompt(self.negative, model.tokenizer) if self.negative.strip() else None
             texts.append(plain or empty_prompt(model.tokenizer))
         conditions = [model.encode_prompt(text.token_ids) for text in texts]
-        framing = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple)
+        framing = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
         cells = cells_of(framing.pad_mask(masks), model.token_pixels)[:, 0] > 0
         source = model.encode(framing.pad_image(image))
-        tokens = self.edit_tokens(source, cells, conditions, seed, steps=steps, run=run)
+        tokens = self.edit_tokens(source, cells, conditions, seed, steps=steps, tracker=tracker)
         edited = torch.cat([framing.crop(model.decode(part)).cpu() for part in tokens.split(self.batch)])
         return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composite else edited
 
@@ -170,14 +168,14 @@ class AmusedEditor:
         seed: int,
         *,
         steps: int,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """The edit between encoder and decoder: tokens (1, h, w) of the source to (B, h, w).
 
         cells: (B, h, w) bool, where tokens may change. conditions: (context, pooled) of the prompt
         and, unless guidance is 1, of the negative.
         """
-        run = run or Run()
+        tracker = tracker or CostTracker()
         size = (source.shape[1] * self.model.token_pixels, source.shape[2] * self.model.token_pixels)
         chosen = masked_first(cells.cpu(), self.strength, seed)
         tokens = torch.where(chosen, self.model.mask_token, source.cpu())
@@ -186,19 +184,15 @@ class AmusedEditor:
         shares = chosen.flatten(1).float().mean(dim=1).tolist()
         scheduler = AmusedScheduler(mask_token_id=self.model.mask_token, masking_schedule="linear")
         scheduler.set_timesteps(steps, TEMPERATURE, "cpu")
-        chunks = [
-            range(first, min(first + self.batch, len(cells))) for first in range(0, len(cells), self.batch)
-        ]
+        chunks = [range(first, min(first + self.batch, len(cells))) for first in range(0, len(cells), self.batch)]
         for number, rows in enumerate(chunks):
             context, pooled = (
-                torch.cat(
-                    [condition[k].expand(len(rows), *condition[k].shape[1:]) for condition in conditions]
-                )
+                torch.cat([condition[k].expand(len(rows), *condition[k].shape[1:]) for condition in conditions])
                 for k in (0, 1)
             )
             for step, timestep in enumerate(scheduler.timesteps, start=1):
                 seen = tokens[rows.start : rows.stop].to(self.model.device).repeat(len(conditions), 1, 1)
-                branches = self.model.predict(seen, context, pooled, size, run).chunk(len(conditions))
+                branches = self.model.predict(seen, context, pooled, size, tracker).chunk(len(conditions))
                 logits = guided_noise(branches[0], branches[1] if len(branches) > 1 else None, self.guidance)
                 for row, its_logits in zip(rows, logits.cpu(), strict=True):
                     tokens[row] = scheduler.step(
@@ -208,7 +202,7 @@ class AmusedEditor:
                         starting_mask_ratio=shares[row],
                         generator=generators[row],
                     ).prev_sample[0]
-                run.report(number * steps + step, len(chunks) * steps)
+                tracker.report(number * steps + step, len(chunks) * steps)
         return tokens
 
 
@@ -238,7 +232,7 @@ def load_amused_editor(
     lacking = [part for part in _PARTS if Path(place).is_dir() and not (Path(place) / part).is_dir()]
     if lacking:
         raise ValueError(
-            f"amused {str(name)!r}: it lacks {', '.join(lacking)}; wants aMUSEd in diffusers' layout,"
+            f"amused {str(name)!r}: it lacks {', '.join(lacking)}; requires aMUSEd in diffusers' layout,"
             f" with {', '.join(_PARTS)}"
         )
     chosen_device = resolve_device(device)
@@ -247,21 +241,17 @@ def load_amused_editor(
         # aMUSEd's VQ model overflows in half precision, and is small.
         vqvae = open_network(VQModel, name, "amused", subfolder="vqvae").float()
         # Cast as it is read: diffusers warns of a cast afterwards.
-        transformer = open_network(
-            UVit2DModel, name, "amused", subfolder="transformer", torch_dtype=chosen_dtype
-        )
+        transformer = open_network(UVit2DModel, name, "amused", subfolder="transformer", torch_dtype=chosen_dtype)
         text_encoder = open_network(CLIPTextModelWithProjection, name, "amused", subfolder="text_encoder").to(
             chosen_dtype
         )
         scheduler = _open_small(AmusedScheduler, name, place, "scheduler")
         tokenizer = _open_small(CLIPTokenizerFast, name, place, "tokenizer")
-    tokenizer.model_max_length = min(
-        int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings)
-    )
+    tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
     mask_token, vocabulary = int(scheduler.config.mask_token_id), int(transformer.config.vocab_size)
     if not vqvae.config.num_vq_embeddings <= mask_token < vocabulary:
         raise ValueError(
-            f"amused {str(name)!r}: its mask token is {mask_token}, wants an id after the codebook's"
+            f"amused {str(name)!r}: its mask token is {mask_token}, requires an id after the codebook's"
             f" {vqvae.config.num_vq_embeddings} and below the transformer's {vocabulary}"
         )
     model = AmusedModel(
@@ -285,4 +275,4 @@ def _open_small(kind: Any, name: str | Path, place: str, part: str) -> Any:
 
 def _check_steps(steps: int) -> None:
     if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: got {steps!r}, wants a whole number of at least 1")
+        raise ValueError(f"steps: got {steps!r}, requires a whole number of at least 1")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ...locinv_core.imaging.composite import composite
 from ...locinv_core.text.prompt import parse_prompt
 
@@ -54,11 +54,11 @@ class Editor(Protocol):
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
-        """Edit one picture inside each of B masks.
+        """Edit one image inside each of B masks.
 
-        image: (1, 3, H, W) in [0, 1]. masks: (B, 1, H, W) of 0 and 1, 1 where the picture may change.
+        image: (1, 3, H, W) in [0, 1]. masks: (B, 1, H, W) of 0 and 1, 1 where the image may change.
         steps: None takes the editor's own. The same seed gives the same edits, one by one or in a batch.
         Returns (B, 3, H, W) float32 in [0, 1] on the CPU. Raises ValueError for bad input, before any work.
         """
@@ -66,17 +66,17 @@ class Editor(Protocol):
 
 
 def check_request(image: Tensor, masks: Tensor) -> None:
-    """Raise ValueError unless `image` is one picture and `masks` are masks of its size, none empty."""
+    """Raise ValueError unless `image` is one image and `masks` are masks of its size, none empty."""
     if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
-        raise ValueError(f"image: got the shape {tuple(image.shape)}, wants one picture (1, 3, H, W)")
+        raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
     if masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[-2:] != image.shape[-2:] or not len(masks):
         height, width = image.shape[-2:]
-        raise ValueError(f"masks: got the shape {tuple(masks.shape)}, wants (B, 1, {height}, {width})")
+        raise ValueError(f"masks: got the shape {tuple(masks.shape)}, requires (B, 1, {height}, {width})")
     if not bool(((masks == 0) | (masks == 1)).all()):
         raise ValueError("masks: got values other than 0 and 1")
     empty = [k for k, filled in enumerate(masks.flatten(1).any(dim=1).tolist()) if not filled]
     if empty:
-        raise ValueError(f"masks: number {empty[0] + 1} of {len(masks)} is empty, wants at least one pixel")
+        raise ValueError(f"masks: number {empty[0] + 1} of {len(masks)} is empty, requires at least one pixel")
 
 
 def check_prompt(editor: Editor, prompt: str, name: str = "prompt") -> None:
@@ -90,13 +90,13 @@ def check_prompt(editor: Editor, prompt: str, name: str = "prompt") -> None:
 def check_strength(strength: float) -> None:
     """Raise ValueError unless `strength` is above 0 and at most 1."""
     if not 0 < strength <= 1:
-        raise ValueError(f"strength: got {strength}, wants a number above 0 and up to 1")
+        raise ValueError(f"strength: got {strength}, requires a number above 0 and up to 1")
 
 
 def check_batch(batch: int) -> None:
     """Raise ValueError unless at least one mask is edited at a time."""
     if batch < 1:
-        raise ValueError(f"batch: got {batch}, wants at least 1 mask at a time")
+        raise ValueError(f"batch: got {batch}, requires at least 1 mask at a time")
 
 
 def kept_steps(steps: int, strength: float) -> int:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ...locinv_core.ddim import step_pairs
 from ...locinv_core.guidance import guided_noise
-from ...locinv_core.imaging.io import Framing
+from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.text.prompt import empty_prompt, parse_prompt
 from .base import cells_of, check_batch, check_request, check_strength, keep_outside, kept_steps, seeded_noise
@@ -34,11 +34,11 @@ class BlendedEditor:
     """Blended latent diffusion on any EditModel; a step costs two passes a mask, one at guidance 1.
 
     strength: the share of the schedule that is run; at 1 the edit starts from noise alone.
-    composite: outside the mask the result is the picture bit for bit, not its reconstruction by the VAE;
+    composite: outside the mask the result is the image bit for bit, not its reconstruction by the VAE;
     the seam is softened over `feather` pixels. batch: masks edited at a time, which bounds the memory.
-    window: each mask is edited in a window so many times its size, enlarged to the picture's, and the result
-    is composited; None edits in the whole picture, as published. The model cannot see the mask: in the whole
-    picture it draws the new thing wherever the picture has room for it, and the mask often gets a part of it
+    window: each mask is edited in a window so many times its size, enlarged to the image's, and the result
+    is composited; None edits in the whole image, as published. The model cannot see the mask: in the whole
+    image it draws the new object wherever the image has room for it, and the mask often gets a part of it
     or none.
     """
 
@@ -71,19 +71,19 @@ class BlendedEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """Edit `image` inside each of the masks, as `Editor.edit` says."""
         check_request(image, masks)
         model, steps = self.model, self.steps if steps is None else steps
         model.schedule.timesteps(steps)
-        framing = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple)
+        framing = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
         contexts = prompt_contexts(model, prompt, self.negative, self.guidance)
         windows = None if self.window is None else windows_around(masks, self.window)
-        pictures, inside = (image, masks) if windows is None else seen_through(windows, image, masks)
+        images, inside = (image, masks) if windows is None else seen_through(windows, image, masks)
         cells = cells_of(framing.pad_mask(inside), model.latent_factor)
-        source = torch.cat([model.encode(framing.pad_image(part)) for part in pictures.split(self.batch)])
-        latents = self.edit_latents(source, cells, contexts, seed, steps=steps, run=run)
+        source = torch.cat([model.encode(framing.pad_image(part)) for part in images.split(self.batch)])
+        latents = self.edit_latents(source, cells, contexts, seed, steps=steps, tracker=tracker)
         edited = decode_framed(model, latents, framing, self.batch)
         if windows is not None:
             pairs = zip(windows, edited, strict=True)
@@ -100,17 +100,17 @@ class BlendedEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """The edit between encoder and decoder: z_0 of the source to (B, C, h, w).
 
         source: (1, C, h, w), or (B, C, h, w), one for each of the cells (B, 1, h, w) of 0 and 1.
         contexts: as `prompt_contexts` gives them.
         """
-        run = run or Run()
+        tracker = tracker or CostTracker()
 
         def predict(latents: Tensor, timestep: int, context: Tensor, rows: slice) -> Tensor:
-            return self.model.predict_noise(latents, timestep, context, run=run)
+            return self.model.predict_noise(latents, timestep, context, tracker=tracker)
 
         return sample_blended(
             self.model,
@@ -123,7 +123,7 @@ class BlendedEditor:
             steps=self.steps if steps is None else steps,
             seed=seed,
             batch=self.batch,
-            run=run,
+            tracker=tracker,
         )
 
 
@@ -151,7 +151,7 @@ def sample_blended(
     steps: int,
     seed: int,
     batch: int,
-    run: Run,
+    tracker: CostTracker,
     blend: bool = True,
 ) -> Tensor:
     """Sample from the noised source, the source put back outside the cells after every step: (B, C, h, w).
@@ -175,15 +175,15 @@ def sample_blended(
         for step, (upper, lower) in enumerate(pairs, start=1):
             outputs = predict(z.repeat(len(contexts), 1, 1, 1), upper, context, rows).chunk(len(contexts))
             epsilon = guided_noise(outputs[0], outputs[1] if len(outputs) > 1 else None, guidance)
-            z = schedule.move(z, epsilon, start=upper, end=lower)
+            z = schedule.ddim_step(z, epsilon, start=upper, end=lower)
             if blend:
                 kept = own if step == count else schedule.to_latents(own, noise, lower)
                 z = torch.where(inside > 0, z, kept)
-            run.report(number * count + step, len(chunks) * count, z)
+            tracker.report(number * count + step, len(chunks) * count, z)
         finished.append(z)
     return torch.cat(finished)
 
 
-def decode_framed(model: EditModel, latents: Tensor, framing: Framing, batch: int) -> Tensor:
-    """Latents (B, C, h, w) to pictures (B, 3, H, W) of the framed picture's own size, on the CPU."""
+def decode_framed(model: EditModel, latents: Tensor, framing: Padding, batch: int) -> Tensor:
+    """Latents (B, C, h, w) to images (B, 3, H, W) of the framed image's own size, on the CPU."""
     return torch.cat([framing.crop(model.decode(part)).cpu() for part in latents.split(batch)])

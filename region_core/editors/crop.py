@@ -1,6 +1,6 @@
-"""Windows: parts of a picture around masks, enlarged to the picture's own size and put back after an edit.
+"""Windows: parts of an image around masks, enlarged to the image's own size and put back after an edit.
 
-A model that cannot see a mask draws the new thing anywhere in what it is given; in a window that the mask
+A model that cannot see a mask draws the new object anywhere in what it is given; in a window that the mask
 nearly fills there is nowhere else to draw it. diffusers' inpainting pipelines call this padding_mask_crop.
 """
 
@@ -14,20 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEAST = 0.25
-"""A window has at least this share of the picture's sides: below it, there is little to be seen enlarged."""
+"""A window has at least this share of the image's sides: below it, there is little to be seen enlarged."""
 
 
 def check_window(window: float | None) -> None:
     """Raise ValueError unless `window` is None or a number of at least 1."""
     if window is not None and not (math.isfinite(window) and window >= 1):
         raise ValueError(
-            f"window: got {window}, wants a number of at least 1, or for the whole picture 0 (in Python None)"
+            f"window: got {window}, requires a number of at least 1, or for the whole image 0 (in Python None)"
         )
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture: rows top to bottom and columns left to right, the last of each exclusive."""
+    """A part of an image: rows top to bottom and columns left to right, the last of each exclusive."""
 
     top: int
     bottom: int
@@ -36,7 +36,7 @@ class Window:
 
     @classmethod
     def around(cls, mask: Tensor, factor: float) -> Window:
-        """The part of the picture's shape that is `factor` times as long as the mask (H, W) on the side
+        """The part of the image's shape that is `factor` times as long as the mask (H, W) on the side
         where the mask takes most of it, in its middle as far as there is room."""
         rows, columns = (mask.amax(dim=dim).nonzero()[:, 0] for dim in (1, 0))
         spans = [(int(found.min()), int(found.max()) + 1) for found in (rows, columns)]
@@ -51,11 +51,11 @@ class Window:
         return cls(*ends)
 
     def of(self, images: Tensor) -> Tensor:
-        """What the window shows of pictures or masks (B, C, H, W), at its own size."""
+        """What the window shows of images or masks (B, C, H, W), at its own size."""
         return images[..., self.top : self.bottom, self.left : self.right]
 
     def enlarged(self, image: Tensor) -> Tensor:
-        """What the window shows of a picture (1, 3, H, W), at the picture's size."""
+        """What the window shows of an image (1, 3, H, W), at the image's size."""
         return resized(self.of(image), image.shape[-2], image.shape[-1])
 
     def enlarged_mask(self, mask: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Window:
         return (F.interpolate(self.of(mask).float(), size=size, mode="bilinear") >= 0.5).to(mask)
 
     def put_back(self, edited: Tensor, image: Tensor) -> Tensor:
-        """The picture (1, 3, H, W) with an edit (1, 3, H, W) of what `enlarged` gave in its place."""
+        """The image (1, 3, H, W) with an edit (1, 3, H, W) of what `enlarged` gave in its place."""
         whole = image.to(edited).clone()
         whole[..., self.top : self.bottom, self.left : self.right] = resized(
             edited, self.bottom - self.top, self.right - self.left
@@ -73,12 +73,10 @@ class Window:
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] at another size, bicubic, without aliasing; the same at their own."""
+    """Images (B, 3, H, W) in [0, 1] at another size, bicubic, without aliasing; the same at their own."""
     if tuple(images.shape[-2:]) == (height, width):
         return images
-    return F.interpolate(
-        images, size=(height, width), mode="bicubic", align_corners=False, antialias=True
-    ).clamp(0, 1)
+    return F.interpolate(images, size=(height, width), mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
 def windows_around(masks: Tensor, factor: float) -> list[Window]:
@@ -87,7 +85,7 @@ def windows_around(masks: Tensor, factor: float) -> list[Window]:
 
 
 def seen_through(windows: list[Window], image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """What each window shows of the picture (1, 3, H, W) and its mask of (B, 1, H, W), enlarged: B each."""
+    """What each window shows of the image (1, 3, H, W) and its mask of (B, 1, H, W), enlarged: B each."""
     pictures = [window.enlarged(image) for window in windows]
     inside = [window.enlarged_mask(mask[None]) for window, mask in zip(windows, masks, strict=True)]
     return torch.cat(pictures), torch.cat(inside)

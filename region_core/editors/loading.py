@@ -21,7 +21,7 @@ def load_editor(
     """The editor called `name`, one of EDITORS, with the model called `model`.
 
     blended, locinv: "embedded", a diffusers folder or a .safetensors file. amused: "embedded" or an aMUSEd
-    folder. inpaint: the diffusers folder of an inpainting model. settings: fields of the editor (locinv wants
+    folder. inpaint: the diffusers folder of an inpainting model. settings: fields of the editor (locinv requires
     the source); one that is None is left to the editor. Raises ValueError for another name and for a model
     that does not fit the editor.
     """
@@ -34,4 +34,4 @@ def load_editor(
         return load_inpaint_editor(model, device=device, dtype=dtype, **given)
     if name == "amused":
         return load_amused_editor(model, device=device, dtype=dtype, **given)
-    raise ValueError(f"editor: got {name!r}, wants one of {', '.join(EDITORS)}")
+    raise ValueError(f"editor: got {name!r}, requires one of {', '.join(EDITORS)}")

@@ -1,7 +1,7 @@
-"""LocInv as an editor: the thing that a prompt changes is edited inside a mask, in the shape that it has.
+"""LocInv as an editor: the object that a prompt changes is edited inside a mask, in the shape that it has.
 
-An editor that draws anew inside a mask forgets what was in it. This one inverts the picture, tunes the word's
-tokens until its attention stays inside the mask, and edits with Prompt-to-Prompt: the new thing takes the
+An editor that draws anew inside a mask forgets what was in it. This one inverts the image, tunes the word's
+tokens until its attention stays inside the mask, and edits with Prompt-to-Prompt: the new object takes the
 place, the size and the pose of the old one. Neither paper has this.
 """
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.settings import EditSettings
-from ...locinv_core.imaging.io import Framing
+from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.localization.priors import LocalizationPrior, prior_word
@@ -45,8 +45,8 @@ class Take:
         return replace(
             own,
             guidance=guidance if guidance < 1 else 1 + self.pull * (guidance - 1),
-            cross_replace=self.follow * own.cross_replace,
-            self_replace=self.follow * own.self_replace,
+            cross_replace_steps=self.follow * own.cross_replace_steps,
+            self_replace_steps=self.follow * own.self_replace_steps,
         )
 
 
@@ -56,17 +56,17 @@ TAKES = (Take(), Take(pull=0.5), Take(pull=0.2), Take(pull=0.3, follow=0.5))
 
 @dataclass(frozen=True)
 class _Inverted:
-    """A picture's inversion, and the same with the words tuned to masks, by mask, word and prompt."""
+    """An image's inversion, and the same with the words tuned to masks, by mask, word and prompt."""
 
     plain: Inversion
     tuned: dict[tuple[bytes, str, str], Inversion] = field(default_factory=dict)
 
 
 @dataclass
-class _Within(Run):
+class _Within(CostTracker):
     """One of several edits, whose passes and steps belong to the stage that another run is in."""
 
-    outer: Run = field(default_factory=Run)
+    outer: CostTracker = field(default_factory=CostTracker)
     edit: int = 0
     edits: int = 1
 
@@ -84,9 +84,9 @@ class _Within(Run):
 
 @dataclass(frozen=True)
 class LocInvEditor:
-    """LocInv, with a mask as the place of one word of `source`, which says what the picture shows.
+    """LocInv, with a mask as the place of one word of `source`, which says what the image shows.
 
-    word: None takes the one noun that the prompt changes. A picture is inverted once for each number of
+    word: None takes the one noun that the prompt changes. An image is inverted once for each number of
     steps; a mask then costs 3 passes a step and a query pass, and another take in it 3 passes a step. Nothing
     is drawn at random: seeds 0 to 3 are takes with the settings of `TAKES`, and then they come round again.
     The seam is softened over `feather` pixels inside the mask. More steps than 20 cost more and have gained
@@ -102,9 +102,7 @@ class LocInvEditor:
     name: str = field(default="locinv", init=False)
     boxes_only: bool = field(default=False, init=False)
     takes: int = field(default=len(TAKES), init=False)
-    _inverted: dict[int, tuple[Tensor, _Inverted]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _inverted: dict[int, tuple[Tensor, _Inverted]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_guidance(self.guidance)
@@ -117,7 +115,7 @@ class LocInvEditor:
         """The word of the source whose place a mask is, in an edit to `prompt`.
 
         Raises ValueError where no word was given and the prompt changes no noun, or several, and where it
-        changes other things than the word.
+        changes other objects than the word.
         """
         source, target = (parse_prompt(text, self.model.tokenizer) for text in (self.source, prompt))
         if self.word is not None:
@@ -125,14 +123,14 @@ class LocInvEditor:
         word = changed_noun(source, target)
         if word is None:
             raise ValueError(
-                f"prompt: got {prompt!r}, wants one that changes one noun of {self.source!r}; or a word"
+                f"prompt: got {prompt!r}, requires one that changes one noun of {self.source!r}; or a word"
             )
         return word
 
     def cost(self, steps: int | None = None) -> float:
-        """Forward equivalents of an edit, the inversion apart, in a picture of the native size."""
+        """NFE of an edit, the inversion apart, in an image of the native size."""
         side = self.model.native_size // self.model.latent_factor
-        queries = self.model.share(self.model.read_sites[-1], side, side)
+        queries = self.model.share(self.model.map_layers[-1], side, side)
         return (self.steps if steps is None else steps) * (3 + queries)
 
     def edit(
@@ -143,13 +141,13 @@ class LocInvEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """Edit `image` inside each of the masks, as `Editor.edit` says."""
         check_request(image, masks)
-        run, steps = run or Run(), self.steps if steps is None else steps
+        tracker, steps = tracker or CostTracker(), self.steps if steps is None else steps
         word = prior_word(self.word_of(prompt))
-        known = self._inversion(image, steps, run)
+        known = self._inversion(image, steps, tracker)
         settings = TAKES[seed % self.takes].settings(self.guidance)
         edited = []
         for number, mask in enumerate(masks[:, 0].cpu().float()):
@@ -162,22 +160,22 @@ class LocInvEditor:
                 steps=steps,
                 settings=settings,
             )
-            within = _Within(outer=run, edit=number, edits=len(masks))
+            within = _Within(outer=tracker, edit=number, edits=len(masks))
             inversion = known.tuned.get(key, known.plain)
-            made = localized_edit(self.model, request, inversion=inversion, run=within)
+            made = localized_edit(self.model, request, inversion=inversion, tracker=within)
             known.tuned[key] = made.inversion
             edited.append(made.edited)
         return keep_outside(image.cpu(), torch.cat(edited), masks.cpu(), self.feather)
 
-    def _inversion(self, image: Tensor, steps: int, run: Run) -> _Inverted:
-        """The picture's inversion with so many steps, made once."""
+    def _inversion(self, image: Tensor, steps: int, tracker: CostTracker) -> _Inverted:
+        """The image's inversion with so many steps, made once."""
         picture = image.cpu()  # it comes from another device where edits were kept
         known = self._inverted.get(steps)
         if known is not None and torch.equal(known[0], picture):
             return known[1]
-        framing = Framing.of(image.shape[-2], image.shape[-1], self.model.size_multiple)
+        framing = Padding.of(image.shape[-2], image.shape[-1], self.model.size_multiple)
         source = parse_prompt(self.source, self.model.tokenizer)
         latents = self.model.encode(framing.pad_image(image))
-        inverted = _Inverted(ddim_invert(self.model, latents, source, steps, run=run))
+        inverted = _Inverted(ddim_invert(self.model, latents, source, steps, tracker=tracker))
         self._inverted[steps] = picture, inverted
         return inverted

@@ -1,6 +1,6 @@
-"""Stable Diffusion inpainting: a UNet that reads the mask and the masked picture beside the latents.
+"""Stable Diffusion inpainting: a UNet that reads the mask and the masked image beside the latents.
 
-With 4 latent channels it has 9 input channels: latents, mask, latents of the picture without the masked part.
+With 4 latent channels it has 9 input channels: latents, mask, latents of the image without the masked part.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 from ...locinv_core.backbones import diffusers_folder as parts
 from ...locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_dtype
 from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import Run
-from ...locinv_core.imaging.io import Framing
+from ...locinv_core.cost import CostTracker
+from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.null_text import check_guidance
 from .base import cells_of, check_batch, check_request, check_strength, keep_outside
 from .blended_latent_diffusion import decode_framed, prompt_contexts, sample_blended
@@ -66,15 +66,15 @@ class InpaintEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """Edit `image` inside each of the masks, as `Editor.edit` says."""
         check_request(image, masks)
-        run = run or Run()
+        tracker = tracker or CostTracker()
         model, steps = self.model, self.steps if steps is None else steps
         model.schedule.timesteps(steps)
         contexts = prompt_contexts(model, prompt, self.negative, self.guidance)
-        framing = Framing.of(image.shape[-2], image.shape[-1], model.size_multiple)
+        framing = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
         picture, inside = framing.pad_image(image), framing.pad_mask(masks)
         source = model.encode(picture)
         cells = cells_of(inside, model.latent_factor).to(source.device)
@@ -85,7 +85,7 @@ class InpaintEditor:
 
         def predict(latents: Tensor, timestep: int, context: Tensor, rows: slice) -> Tensor:
             seen = condition[rows].repeat(len(latents) // len(condition[rows]), 1, 1, 1)
-            output = raw.predict_noise(torch.cat([latents, seen], dim=1), timestep, context, run=run)
+            output = raw.predict_noise(torch.cat([latents, seen], dim=1), timestep, context, tracker=tracker)
             return model.schedule.noise_from_output(output, latents, timestep)
 
         latents = sample_blended(
@@ -99,14 +99,14 @@ class InpaintEditor:
             steps=steps,
             seed=seed,
             batch=self.batch,
-            run=run,
+            tracker=tracker,
             blend=self.blend,
         )
         edited = decode_framed(model, latents, framing, self.batch)
         return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composite else edited
 
     def _encode_outside(self, picture: Tensor, masks: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of the picture with each mask painted grey."""
+        """Latents (B, C, h, w) of the image with each mask painted grey."""
         encoded = []
         for part in masks.split(self.batch):
             encoded.append(self.model.encode(torch.where(part > 0, HOLE, picture)))
@@ -125,13 +125,11 @@ def load_inpaint_editor(
     where = f"editor inpaint, model {str(folder)!r}"
     if str(folder) == EMBEDDED:
         raise ValueError(
-            f"{where}: the embedded model's UNet does not read a mask, wants the diffusers folder of an"
+            f"{where}: the embedded model's UNet does not read a mask, requires the diffusers folder of an"
             " inpainting model (9 channels); the editors 'blended' and 'amused' work with 'embedded'"
         )
     if not str(folder) or not path.is_dir():
-        raise ValueError(
-            f"{where}: there is no such folder, wants the diffusers folder of an inpainting model"
-        )
+        raise ValueError(f"{where}: there is no such folder, requires the diffusers folder of an inpainting model")
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
     configs = parts.read_configs(path)
@@ -145,4 +143,4 @@ def refuse_other_unet(channels: int, latent_channels: int, where: str) -> None:
     """Raise ValueError unless the UNet reads latents, mask and masked latents: 2·C + 1 channels."""
     wanted = 2 * latent_channels + 1
     if channels != wanted:
-        raise ValueError(f"{where}: its UNet reads {channels} channels, wants {wanted} (an inpainting model)")
+        raise ValueError(f"{where}: its UNet reads {channels} channels, requires {wanted} (an inpainting model)")

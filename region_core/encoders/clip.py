@@ -23,10 +23,10 @@ NO_CHANGE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Guide:
+class ClipEncoder:
     """CLIP's two encoders, E_v and E_t, and how they want their input; the weights are never changed.
 
-    A picture that is not square is squeezed into CLIP's square, so that no edit is cropped away.
+    An image that is not square is squeezed into CLIP's square, so that no edit is cropped away.
     """
 
     model: Any
@@ -43,16 +43,16 @@ class Guide:
         device: torch.device = next(self.model.parameters()).device
         return device
 
-    def with_structure(self, vision: VisionFeatures) -> Guide:
+    def with_structure(self, vision: VisionFeatures) -> ClipEncoder:
         """The same guide with L_Str on another ViT's features (DINO's, say)."""
         return replace(self, structure=vision)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """E_v: pictures (B, 3, H, W) in [0, 1] to unit vectors (B, e) float32, differentiable."""
+        """E_v: images (B, 3, H, W) in [0, 1] to unit vectors (B, e) float32, differentiable."""
         return self._embed(self._vision(images).pooler_output)
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """f: what L_Str compares of pictures (B, 3, H, W), (B, N, d) float32, differentiable."""
+        """f: what L_Str compares of images (B, 3, H, W), (B, N, d) float32, differentiable."""
         if self.structure is not None:
             return self.structure.patch_features(images)
         return self._patches(self._vision(images))
@@ -80,7 +80,7 @@ class Guide:
     def token_ids(self, text: str, name: str = "prompt") -> list[int]:
         """The text's tokens with start and end. Raises ValueError as `encode_texts` does."""
         if not text.strip():
-            raise ValueError(f"{name} is empty: got {text!r}, wants at least one word")
+            raise ValueError(f"{name} is empty: got {text!r}, requires at least one word")
         content = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         longest = int(self.model.config.text_config.max_position_embeddings)
         limit = min(longest, int(self.tokenizer.model_max_length))
@@ -93,7 +93,7 @@ class Guide:
 
     def _vision(self, images: Tensor) -> Any:
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images: got the shape {tuple(images.shape)}, wants (B, 3, H, W)")
+            raise ValueError(f"images: got the shape {tuple(images.shape)}, requires (B, 3, H, W)")
         side = int(self.model.config.vision_config.image_size)
         pixels = images.to(self.device, torch.float32)
         if tuple(pixels.shape[-2:]) != (side, side):
@@ -117,11 +117,11 @@ def load_clip(
     name: str | Path = "embedded",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Guide:
+) -> ClipEncoder:
     """Open a CLIP: "embedded", a folder of transformers' layout, or a hub name
     (openai/clip-vit-base-patch16).
 
-    Pictures are normalised as preprocessor_config.json says, else as OpenAI's models want them. Raises
+    Images are normalised as preprocessor_config.json says, else as OpenAI's models require them. Raises
     ValueError for what cannot be had, what is no CLIP, and a tokenizer that is not there or another model's.
     """
     from transformers import CLIPModel, CLIPTokenizerFast
@@ -132,7 +132,7 @@ def load_clip(
     config = preprocessor_config(name, "clip")
     tokenizer = open_tokenizer(CLIPTokenizerFast, name, "clip")
     _check_vocabulary(len(tokenizer), int(model.config.text_config.vocab_size), name)
-    return Guide(
+    return ClipEncoder(
         model=model,
         tokenizer=tokenizer,
         mean=three(config.get("image_mean"), OPENAI_MEAN),
@@ -146,7 +146,7 @@ def _check_vocabulary(known: int, wanted: int, name: str | Path) -> None:
     it does: texts would mean something else to CLIP. (A text model may be padded to a round number.)"""
     if not wanted / 2 <= known <= wanted:
         raise ValueError(
-            f"clip {str(name)!r}: its tokenizer has {known} tokens and its text model {wanted}, wants the"
+            f"clip {str(name)!r}: its tokenizer has {known} tokens and its text model {wanted}, requires the"
             " tokenizer that the model was trained with"
         )
 
@@ -157,7 +157,7 @@ def clip_loss(edited: Tensor, prompt: Tensor) -> Tensor:
 
 
 def self_similarity(features: Tensor) -> Tensor:
-    """Q: features (B, N, d) to the cosines between any two of a picture's patches, (B, N, N)."""
+    """Q: features (B, N, d) to the cosines between any two of an image's patches, (B, N, N)."""
     unit = F.normalize(features, dim=-1)
     return unit @ unit.transpose(-1, -2)
 
@@ -190,14 +190,14 @@ class GuidanceWeights:
         weights = asdict(self)
         for name, weight in weights.items():
             if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"weight of the {name} loss: got {weight}, wants a number, 0 or more")
+                raise ValueError(f"weight of the {name} loss: got {weight}, requires a number, 0 or more")
         if not any(weights.values()):
-            raise ValueError("weights of the losses: got 0 for each, wants at least one above 0")
+            raise ValueError("weights of the losses: got 0 for each, requires at least one above 0")
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Views of source and edit, beside the whole pictures, that L_Clip and L_Dir are averaged over.
+    """Views of source and edit, beside the whole images, that L_Clip and L_Dir are averaged over.
 
     Each of `count` crops has `smallest` to 1 of each side, at a random place, and is mirrored half of the
     time if `flip`. Source and edits are cropped alike; the same `seed` crops alike every time.
@@ -210,12 +210,12 @@ class Crops:
 
     def __post_init__(self) -> None:
         if self.count < 0:
-            raise ValueError(f"crops: got {self.count}, wants 0 or more")
+            raise ValueError(f"crops: got {self.count}, requires 0 or more")
         if not 0 < self.smallest <= 1:
-            raise ValueError(f"crops: got {self.smallest} as the smallest, wants above 0 and up to 1")
+            raise ValueError(f"crops: got {self.smallest} as the smallest, requires above 0 and up to 1")
 
     def views(self, images: Tensor) -> list[Tensor]:
-        """The whole pictures (B, 3, H, W), then every crop (B, 3, h, w)."""
+        """The whole images (B, 3, H, W), then every crop (B, 3, h, w)."""
         height, width = images.shape[-2:]
         generator = torch.Generator().manual_seed(self.seed)
         views = [images]
@@ -230,9 +230,9 @@ class Crops:
 
 @dataclass(frozen=True, eq=False)
 class CompositeLoss:
-    """L of Eq. 3 for the edits X_o of one picture X, towards the prompt T and away from T_ROI."""
+    """L of Eq. 3 for the edits X_o of one image X, towards the prompt T and away from T_ROI."""
 
-    guide: Guide
+    guide: ClipEncoder
     source: Tensor
     """X: (1, 3, H, W) in [0, 1]."""
     prompt: str
@@ -244,7 +244,7 @@ class CompositeLoss:
     _texts: tuple[Tensor, Tensor] = field(init=False, repr=False)
     """E_t(T) and E_t(T_ROI), (1, e) each."""
     _views: list[Tensor] = field(init=False, repr=False)
-    """E_v(X) of the whole picture and of each crop, (1, e) each."""
+    """E_v(X) of the whole image and of each crop, (1, e) each."""
     _patches: Tensor | None = field(init=False, repr=False)
     """f_X: (1, N, d); None where L_Str has no weight."""
 
@@ -255,7 +255,7 @@ class CompositeLoss:
         roi = self.guide.encode_texts([self.caption], "caption")
         if self.weights.direction and bool((prompt - roi).norm() < NO_CHANGE):
             raise ValueError(
-                f"caption: got {self.caption!r}, which is to CLIP what the prompt is; wants a text of"
+                f"caption: got {self.caption!r}, which is to CLIP what the prompt is; requires a text of"
                 f" what the source shows, and a prompt that says something else: it is {self.prompt!r}"
             )
         with torch.no_grad():
@@ -266,7 +266,7 @@ class CompositeLoss:
         object.__setattr__(self, "_patches", patches)
 
     def __call__(self, edited: Tensor) -> Tensor:
-        """L = λ_C·L_Clip + λ_S·L_Str + λ_D·L_Dir (Eq. 3): pictures (B, 3, H, W) to (B,), differentiable."""
+        """L = λ_C·L_Clip + λ_S·L_Str + λ_D·L_Dir (Eq. 3): images (B, 3, H, W) to (B,), differentiable."""
         weights = asdict(self.weights)
         return torch.stack([weights[name] * loss for name, loss in self.terms(edited).items()]).sum(dim=0)
 

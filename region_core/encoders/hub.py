@@ -42,7 +42,7 @@ def weights_place(name: str | Path, part: Part) -> str:
     if str(name) == EMBEDDED:
         folder = EMBEDDED_WEIGHTS / part
         if not folder.is_dir():
-            raise ValueError(f"{part}: got {EMBEDDED!r}, which this installation lacks; wants a folder")
+            raise ValueError(f"{part}: got {EMBEDDED!r}, which this installation lacks; requires a folder")
         return str(folder)
     path = Path(name).expanduser()
     if str(name) and path.is_dir():
@@ -50,15 +50,13 @@ def weights_place(name: str | Path, part: Part) -> str:
     named = isinstance(name, str) and _HUB_NAME.fullmatch(name) and not name.startswith(".")
     if not named or not ("/" in str(name) or _in_cache(str(name), "config.json", "model_index.json")):
         raise ValueError(
-            f"{part}: got {str(name)!r}, a folder that does not exist; wants {EMBEDDED!r}, a folder,"
+            f"{part}: got {str(name)!r}, a folder that does not exist; requires {EMBEDDED!r}, a folder,"
             " or a name on the Hugging Face hub (OWNER/NAME)"
         )
     return str(name)
 
 
-def open_network(
-    kind: Any, name: str | Path, part: Part, *, may_lack: Sequence[str] = (), **options: Any
-) -> Any:
+def open_network(kind: Any, name: str | Path, part: Part, *, may_lack: Sequence[str] = (), **options: Any) -> Any:
     """`kind.from_pretrained` of the network `name`, in evaluation mode and without gradients.
 
     Offline, a hub name is found only in the local cache. Weights whose names begin with one of `may_lack` are
@@ -122,9 +120,7 @@ def preprocessor_config(name: str | Path, part: Part) -> dict[str, Any]:
     try:
         config = json.loads(Path(found).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{part} {str(name)!r}: preprocessor_config.json cannot be read ({error})"
-        ) from error
+        raise ValueError(f"{part} {str(name)!r}: preprocessor_config.json cannot be read ({error})") from error
     if not isinstance(config, dict):
         raise ValueError(f"{part} {str(name)!r}: preprocessor_config.json is no JSON object")
     return config
@@ -192,7 +188,7 @@ def _quiet_hub() -> Iterator[None]:
 def _unopened(place: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(place).is_dir():
-        return f"cannot be opened ({reason}); wants a folder of transformers' layout with safetensors"
+        return f"cannot be opened ({reason}); requires a folder of transformers' layout with safetensors"
     return (
         f"no folder of that name, and the Hugging Face hub's cannot be had ({reason}); offline, only models"
         " in the local cache can"

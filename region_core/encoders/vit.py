@@ -1,4 +1,4 @@
-"""What a self-supervised ViT sees in a picture: the attention of its [CLS] token, and its patches' features.
+"""What a self-supervised ViT sees in an image: the attention of its [CLS] token, and its patches' features.
 
 DINO, DINOv2 and any other ViT of transformers that gives its attention (paper §3.1: F and the [CLS] map).
 """
@@ -21,22 +21,22 @@ from .hub import open_network, preprocessor_config
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_PATCHES = 1600
-"""Attention is quadratic in the patches (and all layers' is held): larger pictures are looked at reduced."""
+"""Attention is quadratic in the patches (and all layers' is held): larger images are looked at reduced."""
 _WANTED = "a ViT whose first token is [CLS] and that sees every patch, such as DINO's"
 
 
 @dataclass(frozen=True, eq=False)
 class PatchFeatures:
-    """What the ViT made of one picture, on its grid of patches, float32."""
+    """What the ViT made of one image, on its grid of patches, float32."""
 
     attention: Tensor
     """(h, w) what [CLS] pays each patch in the last layer, mean over heads."""
     features: Tensor
     """(d, h, w) F: the last layer's features."""
     patch: int
-    """Pixels a patch is wide. The last row and column may reach beyond the picture."""
+    """Pixels a patch is wide. The last row and column may reach beyond the image."""
     size: tuple[int, int]
-    """(H, W) of the picture."""
+    """(H, W) of the image."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -47,7 +47,7 @@ class PatchFeatures:
 
 @dataclass(frozen=True, eq=False)
 class VisionFeatures:
-    """A ViT that gives its attention, and how it wants its pictures; nothing here changes its weights."""
+    """A ViT that gives its attention, and how it requires its images; nothing here changes its weights."""
 
     model: Any
     mean: tuple[float, float, float]
@@ -63,21 +63,21 @@ class VisionFeatures:
 
     @torch.no_grad()
     def look(self, image: Tensor) -> PatchFeatures:
-        """Attention and features of a picture (1, 3, H, W) in [0, 1].
+        """Attention and features of an image (1, 3, H, W) in [0, 1].
 
-        A side that is no multiple of the patch is continued by its edge; a picture of more than MOST_PATCHES
-        patches is first averaged over blocks of pixels. Raises ValueError for another shape, for a picture
+        A side that is no multiple of the patch is continued by its edge; an image of more than MOST_PATCHES
+        patches is first averaged over blocks of pixels. Raises ValueError for another shape, for an image
         smaller than a patch, for a ViT that gives no attention, and for one without [CLS] or that does not
         see every patch.
         """
         if image.ndim != 4 or image.shape[:2] != (1, 3):
-            raise ValueError(f"image: got the shape {tuple(image.shape)}, wants (1, 3, H, W)")
+            raise ValueError(f"image: got the shape {tuple(image.shape)}, requires (1, 3, H, W)")
         pixels, patch = self._pixels(image)
         rows, columns = (side // self.patch for side in pixels.shape[-2:])
         output = self._forward(pixels, output_attentions=True)
         attentions = getattr(output, "attentions", None)
         if not attentions or attentions[-1] is None:
-            raise ValueError(f"vit {self.name!r}: it gives no attention, wants a ViT with eager attention")
+            raise ValueError(f"vit {self.name!r}: it gives no attention, requires a ViT with eager attention")
         self._check_tokens(output.last_hidden_state, attentions[-1], rows * columns)
         # [CLS] comes first, then registers if there are any, then the patches.
         to_patches = attentions[-1][0, :, 0, -rows * columns :]
@@ -90,21 +90,21 @@ class VisionFeatures:
         )
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """The last layer's patch features (B, h·w, d) of pictures (B, 3, H, W), differentiable in them."""
+        """The last layer's patch features (B, h·w, d) of images (B, 3, H, W), differentiable in them."""
         pixels, _ = self._pixels(images)
         rows, columns = (side // self.patch for side in pixels.shape[-2:])
         tokens: Tensor = self._forward(pixels).last_hidden_state[:, -rows * columns :]
         return tokens.float()
 
     def check(self) -> None:
-        """Raise ValueError, as `look` does, for a ViT that cannot look at a small oblong picture."""
+        """Raise ValueError, as `look` does, for a ViT that cannot look at a small oblong image."""
         try:
             self.look(torch.full((1, 3, 4 * self.patch, 6 * self.patch), 0.5))
         except (RuntimeError, TypeError, AttributeError, LookupError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ValueError(
-                f"vit {self.name!r}: it cannot look at a picture of {6 * self.patch}x{4 * self.patch} pixels"
-                f" ({reason}), wants {_WANTED}"
+                f"vit {self.name!r}: it cannot look at an image of {6 * self.patch}x{4 * self.patch} pixels"
+                f" ({reason}), requires {_WANTED}"
             ) from error
 
     def _check_tokens(self, tokens: Tensor, attention: Tensor, patches: int) -> None:
@@ -119,13 +119,13 @@ class VisionFeatures:
             what = "it has no [CLS] token"
         else:
             return
-        raise ValueError(f"vit {self.name!r}: {what}, on {patches} patches; wants {_WANTED}")
+        raise ValueError(f"vit {self.name!r}: {what}, on {patches} patches; requires {_WANTED}")
 
     def _pixels(self, images: Tensor) -> tuple[Tensor, int]:
-        """Normalised pictures, and the pixels of the original that a patch of them is wide."""
+        """Normalised images, and the pixels of the original that a patch of them is wide."""
         height, width = images.shape[-2:]
         if min(height, width) < self.patch:
-            raise ValueError(f"image: got {width}x{height} pixels, wants at least a patch of {self.patch}")
+            raise ValueError(f"image: got {width}x{height} pixels, requires at least a patch of {self.patch}")
         reduced = 1
         while math.ceil(height / (self.patch * reduced)) * math.ceil(
             width / (self.patch * reduced)
@@ -152,7 +152,7 @@ def load_vit(
 ) -> VisionFeatures:
     """Open a ViT: "embedded", a folder of transformers' layout, or a hub name (facebook/dino-vitb16).
 
-    Pictures are normalised as preprocessor_config.json says, else by ImageNet's mean and deviation. Raises
+    Images are normalised as preprocessor_config.json says, else by ImageNet's mean and deviation. Raises
     ValueError for what cannot be had, what is no ViT, and a ViT that `VisionFeatures.look` has no use for.
     """
     from transformers import AutoModel
@@ -164,9 +164,7 @@ def load_vit(
     patch = getattr(model.config, "patch_size", None)
     patch = patch[0] if isinstance(patch, (tuple, list)) and len(set(patch)) == 1 else patch
     if not isinstance(patch, int):
-        raise ValueError(
-            f"vit {str(name)!r}: it is a {type(model).__name__} without square patches, wants a ViT"
-        )
+        raise ValueError(f"vit {str(name)!r}: it is a {type(model).__name__} without square patches, requires a ViT")
     config = preprocessor_config(name, "vit")
     vision = VisionFeatures(
         model=model,
@@ -181,14 +179,12 @@ def load_vit(
     return vision
 
 
-def three(
-    values: Sequence[float] | None, otherwise: tuple[float, float, float]
-) -> tuple[float, float, float]:
+def three(values: Sequence[float] | None, otherwise: tuple[float, float, float]) -> tuple[float, float, float]:
     """One number for each colour channel, or `otherwise`. Raises ValueError for anything else."""
     if values is None:
         return otherwise
     fits = isinstance(values, (list, tuple)) and len(values) == 3
     if not fits or not all(isinstance(value, (int, float)) for value in values):
-        raise ValueError(f"preprocessor config: got {values!r}, wants a number for each of 3 channels")
+        raise ValueError(f"preprocessor config: got {values!r}, requires a number for each of 3 channels")
     red, green, blue = (float(value) for value in values)
     return red, green, blue

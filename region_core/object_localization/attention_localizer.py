@@ -1,6 +1,6 @@
-"""Where a word's thing is, with no mask: neither paper has this.
+"""Where a word's object is, with no mask: neither paper has this.
 
-Boxes are the squares around a ViT's anchors and windows slid over the picture. They are ranked by the model's
+Boxes are the squares around a ViT's anchors and windows slid over the image. They are ranked by the model's
 own cross-attention for the word, read at a few noise levels, and by CLIP on their crops. No edit is needed.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ...locinv_core.backbones.attention import MapReader
 from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import Run
-from ...locinv_core.imaging.io import Framing, size_within
+from ...locinv_core.cost import CostTracker
+from ...locinv_core.imaging.io import Padding, size_within
 from ...locinv_core.localization.priors import LocalizationPrior, from_boxes
 from ...locinv_core.text.prompt import Prompt
 from ..anchors import dino_anchors
 from ..editors.base import seeded_noise
-from ..encoders.clip import Guide
+from ..encoders.clip import ClipEncoder
 from ..encoders.vit import VisionFeatures
 from ..proposals import default_reach, propose
 from .box_ranking import Box, LocateSettings, Place, rank_places
@@ -41,7 +41,7 @@ __all__ = [
 
 LOCATE_STAGE = "locate"
 WORKING_SIDE = 128
-"""Boxes are scored on maps whose longer side has this many cells, or as many as the picture has pixels."""
+"""Boxes are scored on maps whose longer side has this many cells, or as many as the image has pixels."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Located:
     candidates: tuple[Place, ...]
     """Best first."""
     attention: Tensor = field(repr=False)
-    """(h, w) the phrase's cross-attention on the picture, averaged over noise levels, 1 at its maximum."""
+    """(h, w) the phrase's cross-attention on the image, averaged over noise levels, 1 at its maximum."""
     anchors: Tensor = field(repr=False)
     """(K, 2) the ViT's anchors in pixels, x and y; K = 0 without a ViT."""
 
@@ -80,28 +80,28 @@ class Located:
 def locate_words(
     model: EditModel,
     vision: VisionFeatures | None,
-    guide: Guide | None,
+    guide: ClipEncoder | None,
     image: Tensor,
     prompt: Prompt,
     words: Sequence[str],
     settings: LocateSettings | None = None,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> dict[str, Located]:
     """Find the box of each of the prompt's `words` in `image` (1, 3, H, W); they share the passes.
 
     Costs one early-stopped pass a noise level. Without `vision` there are no anchors, without `guide`
     attention alone decides. Raises ValueError, before any pass, for no word or one that the prompt lacks, and
-    for a picture smaller than the ViT's patch.
+    for an image smaller than the ViT's patch.
     """
     settings = settings or LocateSettings()
-    run = run or Run()
+    tracker = tracker or CostTracker()
     if not words:
-        raise ValueError("words: got none, wants at least one word of the prompt")
+        raise ValueError("words: got none, requires at least one word of the prompt")
     phrases = {word: phrase_of(prompt, word) for word in words}
-    with run.stage(LOCATE_STAGE), torch.no_grad():
+    with tracker.stage(LOCATE_STAGE), torch.no_grad():
         anchors, squares = _around_anchors(vision, image, settings)
-        maps = attention_maps(model, image, prompt, settings, run=run)
+        maps = attention_maps(model, image, prompt, settings, tracker=tracker)
         found = {}
         for word, phrase in phrases.items():
             values = maps[..., list(phrase.tokens)].mean(dim=-1)
@@ -116,20 +116,20 @@ def locate_words(
 def locate_word(
     model: EditModel,
     vision: VisionFeatures | None,
-    guide: Guide | None,
+    guide: ClipEncoder | None,
     image: Tensor,
     prompt: Prompt,
     word: str,
     settings: LocateSettings | None = None,
     *,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Located:
     """Find the box of one word, as `locate_words` does."""
-    return locate_words(model, vision, guide, image, prompt, [word], settings, run=run)[word]
+    return locate_words(model, vision, guide, image, prompt, [word], settings, tracker=tracker)[word]
 
 
 def detection_prior(found: Mapping[str, Located], size: tuple[int, int]) -> LocalizationPrior:
-    """The boxes found, as LocInv's detection prior on a picture of `size` (H, W)."""
+    """The boxes found, as LocInv's detection prior on an image of `size` (H, W)."""
     return from_boxes({word: located.box for word, located in found.items()}, size)
 
 
@@ -146,16 +146,16 @@ def other_phrases(prompt: Prompt, phrase: Phrase) -> list[str]:
 
 
 def attention_maps(
-    model: EditModel, image: Tensor, prompt: Prompt, settings: LocateSettings, *, run: Run | None = None
+    model: EditModel, image: Tensor, prompt: Prompt, settings: LocateSettings, *, tracker: CostTracker | None = None
 ) -> Tensor:
     """Cross-attention for every token, averaged over noise levels: (h, w, L) float32, on the CPU.
 
-    The picture (1, 3, H, W) is noised to each level with noise of its own, and a pass stops after the last
-    layer that is read. h × w covers the picture itself, its longer side at most WORKING_SIDE cells.
+    The image (1, 3, H, W) is noised to each level with noise of its own, and a pass stops after the last
+    layer that is read. h × w covers the image itself, its longer side at most WORKING_SIDE cells.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     height, width = image.shape[-2:]
-    framing = Framing.of(height, width, model.size_multiple)
+    framing = Padding.of(height, width, model.size_multiple)
     source = model.encode(framing.pad_image(image))
     context = model.encode_prompt(prompt.token_ids)
     noises = seeded_noise((len(settings.levels), *source.shape[1:]), settings.seed).to(source.device)
@@ -163,11 +163,11 @@ def attention_maps(
     for step, (level, noise) in enumerate(zip(settings.levels, noises, strict=True), start=1):
         timestep = int(level * model.schedule.train_steps)
         latents = model.schedule.to_latents(source, noise[None], timestep)
-        reader = MapReader(model.read_sites)
-        model.observe(latents, timestep, context, reader, run=run)
+        reader = MapReader(model.map_layers)
+        model.capture(latents, timestep, context, reader, tracker=tracker)
         readings.append(reader.mean()[0])
-        run.report(step, len(settings.levels), latents)
-    grid = model.read_sites[0].grid(*source.shape[-2:])
+        tracker.report(step, len(settings.levels), latents)
+    grid = model.map_layers[0].grid(*source.shape[-2:])
     maps = torch.stack(readings).mean(dim=0).T.unflatten(1, grid)[None].cpu()
     padded = (framing.padded_height, framing.padded_width)
     full = framing.crop(F.interpolate(maps, size=padded, mode="bilinear", align_corners=False))
@@ -178,7 +178,7 @@ class _CropJudge:
     """CLIP's evidence that a box shows a phrase: cos(crop, phrase) less the mean of cos(crop, other)."""
 
     def __init__(
-        self, guide: Guide, image: Tensor, phrase: str, others: Sequence[str], settings: LocateSettings
+        self, guide: ClipEncoder, image: Tensor, phrase: str, others: Sequence[str], settings: LocateSettings
     ) -> None:
         self._guide, self._image, self._settings = guide, image, settings
         texts = [settings.template.format(_with_article(text)) for text in (phrase, *others)]
@@ -192,7 +192,7 @@ class _CropJudge:
         return similarity[:, 0] - similarity[:, 1:].mean(dim=1)
 
     def crops(self, boxes: Tensor) -> Tensor:
-        """A square view (N, 3, crop, crop) of each box (N, 4) and its margin, moved into the picture."""
+        """A square view (N, 3, crop, crop) of each box (N, 4) and its margin, moved into the image."""
         from torchvision.ops import roi_align
 
         height, width = self._image.shape[-2:]
@@ -204,9 +204,7 @@ class _CropJudge:
         return roi_align(self._image, [regions], self._settings.crop, aligned=True).clamp(0, 1)
 
 
-def _around_anchors(
-    vision: VisionFeatures | None, image: Tensor, settings: LocateSettings
-) -> tuple[Tensor, Tensor]:
+def _around_anchors(vision: VisionFeatures | None, image: Tensor, settings: LocateSettings) -> tuple[Tensor, Tensor]:
     """The ViT's anchors in pixels (K, 2), x and y, and the squares around them (K, M, 4)."""
     if vision is None:
         return torch.zeros(0, 2), torch.zeros(0, settings.m, 4)

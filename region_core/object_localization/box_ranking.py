@@ -17,7 +17,7 @@ _CONSIDERED = 2000
 
 @dataclass(frozen=True)
 class LocateSettings:
-    """How a word is located. Sides and strides are shares of the picture's shorter side.
+    """How a word is located. Sides and strides are shares of the image's shorter side.
 
     levels: noise levels that attention is read at, as shares of the schedule. gamma: the map's exponent;
     below 1, weak attention counts for more and boxes come out larger. k, m: the ViT's anchors and the squares
@@ -48,36 +48,36 @@ class LocateSettings:
 
     def __post_init__(self) -> None:
         if not self.levels or not all(0 <= level < 1 for level in self.levels):
-            raise ValueError(f"levels: got {self.levels}, wants at least one number from 0 to below 1")
+            raise ValueError(f"levels: got {self.levels}, requires at least one number from 0 to below 1")
         if not (0 < self.least <= self.most <= 1 and self.growth > 1 and 0 < self.stride <= 1):
             raise ValueError(
                 f"windows: got sides from {self.least} to {self.most}, growing by {self.growth}, every"
-                f" {self.stride}; wants 0 < least <= most <= 1, growth above 1, stride above 0 and up to 1"
+                f" {self.stride}; requires 0 < least <= most <= 1, growth above 1, stride above 0 and up to 1"
             )
         if not self.aspects or not all(aspect > 0 for aspect in self.aspects):
-            raise ValueError(f"aspects: got {self.aspects}, wants at least one number above 0")
+            raise ValueError(f"aspects: got {self.aspects}, requires at least one number above 0")
         if not (self.gamma > 0 and 0 <= self.clip_weight <= 1 and self.margin >= 0 and 0 < self.overlap <= 1):
             raise ValueError(
                 f"locate: got gamma {self.gamma}, clip_weight {self.clip_weight}, margin {self.margin},"
-                f" overlap {self.overlap}; wants gamma above 0, clip_weight from 0 to 1, margin 0 or more,"
+                f" overlap {self.overlap}; requires gamma above 0, clip_weight from 0 to 1, margin 0 or more,"
                 " overlap above 0 and up to 1"
             )
         if min(self.k, self.m, self.shortlist, self.crop) < 1:
             raise ValueError(
                 f"locate: got k {self.k}, m {self.m}, shortlist {self.shortlist}, crop {self.crop};"
-                " wants 1 or more of each"
+                " requires 1 or more of each"
             )
         if "{}" not in self.template:
-            raise ValueError(f"template: got {self.template!r}, wants a text with {{}} for the phrase")
+            raise ValueError(f"template: got {self.template!r}, requires a text with {{}} for the phrase")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A box that a word's thing may be in, and the evidence, from 0 to 1.
+    """A box that a word's object may be in, and the evidence, from 0 to 1.
 
     box: x0, y0, x1, y1 in whole pixels, the last two exclusive. attention: how well the box fits the word's
     map (soft IoU), as a share of the best box's fit. clip: how much more its crop is like the phrase than
-    like the prompt's other things, from the least of the shortlist to the most; None where CLIP had no say.
+    like the prompt's other objects, from the least of the shortlist to the most; None where CLIP had no say.
     """
 
     box: Box
@@ -93,9 +93,9 @@ def rank_places(
     judge: Callable[[Tensor], Tensor] | None,
     settings: LocateSettings,
 ) -> tuple[Place, ...]:
-    """The shortlist for a phrase, best first, on a picture of `size` (H, W).
+    """The shortlist for a phrase, best first, on an image of `size` (H, W).
 
-    values: (h, w) the phrase's map on the picture, no finer than its pixels. squares: (K, M, 4) the anchors'
+    values: (h, w) the phrase's map on the image, no finer than its pixels. squares: (K, M, 4) the anchors'
     boxes in pixels; K = 0 for none. judge: boxes (N, 4) in pixels to CLIP's evidence (N,), if CLIP has a say.
     """
     from torchvision.ops import nms
@@ -108,9 +108,9 @@ def rank_places(
     fits = soft_iou(fit, cells).float()
     best = fits.topk(min(len(fits), _CONSIDERED)).indices
     chosen = [cells[best[nms(cells[best].float(), fits[best], settings.overlap)[: settings.shortlist]]]]
-    # CLIP may know better than attention where the thing is, so it sees every square of every anchor.
+    # CLIP may know better than attention where the object is, so it sees every square of every anchor.
     low, high = (squares.flatten(0, 1) / scale).split(2, dim=1)
-    # A box that ends with the picture may come out a rounding error beyond the map.
+    # A box that ends with the image may come out a rounding error beyond the map.
     high = high.ceil().minimum(high.new_tensor([columns, rows]))
     chosen.append(torch.cat([low.floor(), high], dim=1).long())
     shortlist = torch.tensor(list(dict.fromkeys(tuple(box) for box in torch.cat(chosen).tolist())))

@@ -1,4 +1,4 @@
-"""Where the thing is that a prompt changes, to keep region learning to it: neither paper has this.
+"""Where the object is that a prompt changes, to keep region learning to it: neither paper has this.
 
 The word is found as LocInv's automatic prior finds it, by cross-attention and CLIP on crops.
 """
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ...locinv_core.text.prompt import Prompt, parse_prompt, same_word
 from ...locinv_core.text.word_alignment import align
 from ..editors.base import Editor
-from ..encoders.clip import Guide
+from ..encoders.clip import ClipEncoder
 from ..encoders.vit import VisionFeatures
 from .attention_localizer import Located, locate_word
 
 _JOINT = re.compile(r"\s*(,|&|and|, and)\s*", re.IGNORECASE)
-"""What stands between two things of a list."""
+"""What stands between two objects of a list."""
 _ARTICLES = frozenset({"a", "an", "the", "some", "one", "this", "that", "his", "her", "its", "their", "my"})
 
 
@@ -41,7 +41,7 @@ def changed_noun(caption: Prompt, prompt: Prompt) -> str | None:
 def word_to_edit(caption: Prompt, prompt: Prompt, word: str) -> str:
     """The caption's `word`, as `Prompt.find` takes it: of several of that name the one that `prompt` changes.
 
-    Raises ValueError for one that the caption lacks, and where the prompt changes other things and not it.
+    Raises ValueError for one that the caption lacks, and where the prompt changes other objects and not it.
     """
     places = _places(caption, word)
     if not places:
@@ -52,8 +52,8 @@ def word_to_edit(caption: Prompt, prompt: Prompt, word: str) -> str:
     for name, place in places.items():
         if not nouns or not changed.isdisjoint(place):
             return name
-    things = " and ".join(repr(caption.words[noun].text) for noun in sorted(nouns))
-    raise ValueError(f"word: got {word!r}, and the prompt changes {things}; wants what is to change")
+    objects = " and ".join(repr(caption.words[noun].text) for noun in sorted(nouns))
+    raise ValueError(f"word: got {word!r}, and the prompt changes {objects}; requires what is to change")
 
 
 def _places(caption: Prompt, word: str) -> dict[str, range]:
@@ -77,25 +77,23 @@ def _changed_nouns(caption: Prompt, prompt: Prompt) -> set[int]:
     if not nouns:
         added = {noun for noun, adjective in prompt.pairs if adjective in changes.changed}
         kept = [prompt.words[noun].text for noun in added if noun not in changes.changed]
-        nouns = {
-            index for index in caption.nouns if any(same_word(caption.words[index].text, k) for k in kept)
-        }
+        nouns = {index for index in caption.nouns if any(same_word(caption.words[index].text, k) for k in kept)}
     return nouns
 
 
 def without_company(caption: Prompt, prompt: Prompt, word: str) -> str:
-    """`prompt` with what became of the caption's `word` alone in place of the list of things that it is in.
+    """`prompt` with what became of the caption's `word` alone in place of the list of objects that it is in.
 
     "a photo of a cat and a dog at night", of the dog, is "a photo of a dog at night": what an editor should
     draw in the dog's box, where the whole prompt would have it draw the cat there too. The prompt as it is,
-    where the thing is in no list.
+    where the object is in no list.
     """
     noun = _become(caption, prompt, caption.locate(word)[-1])
     if noun is None:
         return prompt.text
     spans = {one: _phrase_span(prompt, one) for one in {*prompt.nouns, noun}}
     first = last = noun
-    for one in sorted(spans):  # things after it, each joined to the one before
+    for one in sorted(spans):  # objects after it, each joined to the one before
         if one > last and _JOINT.fullmatch(prompt.text[spans[last][1] : spans[one][0]]):
             last = one
     for one in sorted(spans, reverse=True):
@@ -122,13 +120,13 @@ def reading_model(editor: Editor) -> EditModel | None:
 def find_changed(
     model: EditModel,
     vision: VisionFeatures | None,
-    guide: Guide | None,
+    guide: ClipEncoder | None,
     image: Tensor,
     caption: str,
     prompt: str,
     *,
     word: str | None = None,
-    run: Run | None = None,
+    tracker: CostTracker | None = None,
 ) -> Located | None:
     """Where the caption's `word` is in `image` (1, 3, H, W); None takes the one noun that the prompt changes.
 
@@ -143,7 +141,7 @@ def find_changed(
         if word is None:
             return None
     reading = parse_prompt(caption, model.tokenizer)
-    return locate_word(model, vision, guide, image, reading, word, run=run)
+    return locate_word(model, vision, guide, image, reading, word, tracker=tracker)
 
 
 def edit_prompt_for(model: EditModel, caption: str, prompt: str, word: str) -> str:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proposals import PixelBox, RegionProposals, box_masks
-from .budget import Outset
+from .budget import BoxPrior
 
 NEAR = 0.85
 """A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
@@ -21,14 +21,14 @@ def place_fits(proposals: RegionProposals, place: Tensor) -> Tensor:
     """How well each box fits a place (H, W) from 0 to 1: (K, M) float32 from 0 to 1.
 
     This is Tversky's index, covered / (covered + ¼·beyond + 2·missed), in pixels; IoU is that with weights of
-    1. A box that cuts a thing leaves a part of it beside what is drawn, so it is better a little too large.
-    Raises ValueError for a place of another size than the proposals' picture, and one that is empty.
+    1. A box that cuts an object leaves a part of it beside what is drawn, so it is better a little too large.
+    Raises ValueError for a place of another size than the proposals' image, and one that is empty.
     """
     if tuple(place.shape) != tuple(proposals.size):
         got, wanted = tuple(place.shape), tuple(proposals.size)
-        raise ValueError(f"place: got the shape {got}, wants {wanted} like the picture")
+        raise ValueError(f"place: got the shape {got}, requires {wanted} like the image")
     if not bool((place > 0).any()):
-        raise ValueError("place: got an empty mask, wants at least one pixel")
+        raise ValueError("place: got an empty mask, requires at least one pixel")
     place = place.cpu().double().clamp(0, 1)
     masks = box_masks([box for row in proposals.pixel_boxes() for box in row], proposals.size)[:, 0]
     covered = (masks * place).flatten(1).sum(dim=1)
@@ -51,15 +51,15 @@ def considered(fits: Tensor) -> Tensor:
     return torch.where(anchors_near(fits)[:, None], fits >= NEAR * fits.max(), best)
 
 
-def outset(proposals: RegionProposals, place: Tensor | None) -> Outset:
+def box_prior(proposals: RegionProposals, place: Tensor | None) -> BoxPrior:
     """What a place says of boxes before any edit: which are in play, and their losses have 1 − fit added.
 
     Without a place all are in play and nothing is added. Raises ValueError as `place_fits` does.
     """
     if place is None:
-        return Outset.unplaced(proposals)
+        return BoxPrior.unplaced(proposals)
     fits = place_fits(proposals, place)
-    return Outset(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()), box_around(place))
+    return BoxPrior(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()), box_around(place))
 
 
 def box_around(place: Tensor) -> PixelBox:

@@ -1,6 +1,6 @@
 """Edit plans: how the boxes are judged for learning without editing every one of them in full.
 
-The published code edits afresh at every iteration, about 9,000 forward equivalents a picture. Here an edit is
+The published code edits afresh at every iteration, about 9,000 NFE an image. Here an edit is
 made once, and a plan says how many steps it gets and which boxes get any.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ..proposals import PixelBox, RegionProposals
 from .edit_cache import BoxEdits
 
@@ -36,9 +36,9 @@ class Round:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps of a round: got {self.steps}, wants 1 or more")
+            raise ValueError(f"steps of a round: got {self.steps}, requires 1 or more")
         if not 0 < self.keep <= 1:
-            raise ValueError(f"keep of a round: got {self.keep}, wants a share above 0 and up to 1")
+            raise ValueError(f"keep of a round: got {self.keep}, requires a share above 0 and up to 1")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class EditPlan:
 
     def __post_init__(self) -> None:
         if not self.rounds:
-            raise ValueError(f"plan {self.name!r}: got no round, wants at least one")
+            raise ValueError(f"plan {self.name!r}: got no round, requires at least one")
         if self.finalists is not None and self.finalists < 1:
-            raise ValueError(f"finalists: got {self.finalists}, wants 1 or more")
+            raise ValueError(f"finalists: got {self.finalists}, requires 1 or more")
 
     def with_finalists(self, finalists: int | None) -> EditPlan:
         """The same plan with another number of finalists; None leaves its own."""
@@ -86,12 +86,12 @@ PLANS: Mapping[str, EditPlan] = {
 def plan_named(name: str) -> EditPlan:
     """The plan called `name`. Raises ValueError, listing the plans, for another name."""
     if name not in PLANS:
-        raise ValueError(f"plan: got {name!r}, wants one of {', '.join(PLANS)}")
+        raise ValueError(f"plan: got {name!r}, requires one of {', '.join(PLANS)}")
     return PLANS[name]
 
 
 @dataclass(frozen=True, eq=False)
-class Outset:
+class BoxPrior:
     """What is known of the boxes before any edit."""
 
     in_play: Tensor
@@ -104,7 +104,7 @@ class Outset:
     """The box around the place, with some room."""
 
     @classmethod
-    def unplaced(cls, proposals: RegionProposals) -> Outset:
+    def unplaced(cls, proposals: RegionProposals) -> BoxPrior:
         """All boxes in play, and nothing added to their losses."""
         added = torch.zeros(proposals.k, proposals.m)
         return cls(torch.ones_like(added, dtype=torch.bool), added)
@@ -126,32 +126,32 @@ def judge_boxes(
     edits: BoxEdits,
     loss: Callable[[Tensor], Tensor],
     *,
-    outset: Outset | None = None,
-    run: Run | None = None,
+    box_prior: BoxPrior | None = None,
+    tracker: CostTracker | None = None,
 ) -> Judgement:
-    """Go through the plan's rounds; `loss` maps pictures (B, 3, H, W) to (B,).
+    """Go through the plan's rounds; `loss` maps images (B, 3, H, W) to (B,).
 
     outset: None has all boxes in play and adds nothing to their losses. Boxes that clipping has made the
     same are edited and judged once.
     """
-    run = run or Run()
+    tracker = tracker or CostTracker()
     boxes = proposals.pixel_boxes()
     losses = torch.full((proposals.k, proposals.m), math.nan)
-    outset = outset or Outset.unplaced(proposals)
-    in_play = outset.in_play
+    box_prior = box_prior or BoxPrior.unplaced(proposals)
+    in_play = box_prior.in_play
     for turn in plan.rounds:
         found: dict[PixelBox, float] = {}
         wanted = list(dict.fromkeys(boxes[i][j] for i, j in in_play.nonzero().tolist()))
         for first in range(0, len(wanted), edits.batch):
             part = wanted[first : first + edits.batch]
-            with run.stage(EDITS_STAGE):
+            with tracker.stage(EDITS_STAGE):
                 make = edits.standing_in if turn.stand_in else edits.edited
-                images = make(part, turn.steps, run=run)
-            with run.stage(JUDGE_STAGE), torch.no_grad():
+                images = make(part, turn.steps, tracker=tracker)
+            with tracker.stage(JUDGE_STAGE), torch.no_grad():
                 found.update(zip(part, loss(images).tolist(), strict=True))
-                run.report(first + len(part), len(wanted))
+                tracker.report(first + len(part), len(wanted))
         for i, j in in_play.nonzero().tolist():
-            losses[i, j] = found[boxes[i][j]] + float(outset.added[i, j])
+            losses[i, j] = found[boxes[i][j]] + float(box_prior.added[i, j])
         in_play = torch.stack([_kept(row, losses[i], in_play[i], turn.keep) for i, row in enumerate(boxes)])
     return Judgement(losses, in_play)
 
@@ -164,7 +164,7 @@ def forecast(
     learned: bool = True,
     in_play: Tensor | None = None,
 ) -> float:
-    """Forward equivalents that the plan and its finalists need at most; `cost` is of one edit, by steps.
+    """NFE that the plan and its finalists need at most; `cost` is of one edit, by steps.
 
     learned: False leaves the rounds out, as for boxes that there is nothing to choose from. in_play: (K, M)
     bool, the boxes that are considered at all; None is all of them.

@@ -1,4 +1,4 @@
-"""Edits of one picture by box, each made once: learning and choosing draw on the same edits."""
+"""Edits of one image by box, each made once: learning and choosing draw on the same edits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ..proposals import PixelBox, box_masks
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class BoxEdits:
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
     the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. More
     takes of an edit are from other noise, that of `seed` + take, or where the editor draws nothing at random,
-    with other settings of its own. `prompt` is T, which the picture is judged by; `edit_prompt` is what the
+    with other settings of its own. `prompt` is T, which the image is judged by; `edit_prompt` is what the
     editor is told (None: T too).
     """
 
@@ -36,9 +36,9 @@ class BoxEdits:
         batch: int = 8,
     ) -> None:
         if batch < 1:
-            raise ValueError(f"batch: got {batch}, wants 1 or more boxes at a time")
+            raise ValueError(f"batch: got {batch}, requires 1 or more boxes at a time")
         if edit_prompt is not None and not edit_prompt.strip():
-            raise ValueError(f"edit prompt is empty: got {edit_prompt!r}, wants what is to be drawn in a box")
+            raise ValueError(f"edit prompt is empty: got {edit_prompt!r}, requires what is to be drawn in a box")
         self.editor, self.image, self.prompt, self.seed, self.batch = editor, image, prompt, seed, batch
         self.edit_prompt = prompt if edit_prompt is None else edit_prompt
         self._edits: dict[tuple[PixelBox, int | None, int], Tensor] = {}
@@ -50,7 +50,7 @@ class BoxEdits:
 
     @property
     def whole(self) -> PixelBox:
-        """The box that is the whole picture: its edit is the unmasked one."""
+        """The box that is the whole image: its edit is the unmasked one."""
         return 0, 0, self.size[1], self.size[0]
 
     def made(self) -> dict[int | None, int]:
@@ -61,7 +61,7 @@ class BoxEdits:
         return counts
 
     def edited(
-        self, boxes: Sequence[PixelBox], steps: int | None = None, *, take: int = 0, run: Run | None = None
+        self, boxes: Sequence[PixelBox], steps: int | None = None, *, take: int = 0, tracker: CostTracker | None = None
     ) -> Tensor:
         """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache.
 
@@ -76,11 +76,11 @@ class BoxEdits:
             masks = box_masks(part, self.size).to(self.image)
             seed = take if self.editor.takes is not None else (self.seed + take) % 2**64
             with torch.no_grad():
-                images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, run=run)
+                images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, tracker=tracker)
             if tuple(images.shape) != (len(part), *self.image.shape[1:]):
                 raise ValueError(
                     f"editor {self.editor.name!r}: got images {tuple(images.shape)} for {len(part)} masks,"
-                    f" wants {(len(part), *self.image.shape[1:])}"
+                    f" requires {(len(part), *self.image.shape[1:])}"
                 )
             composites = torch.where(masks > 0, images.detach().to(self.image), self.image)
             pairs = zip(part, composites, strict=True)
@@ -88,10 +88,10 @@ class BoxEdits:
         return torch.stack([self._edits[box, steps, take] for box in boxes])
 
     def standing_in(
-        self, boxes: Sequence[PixelBox], steps: int | None = None, *, run: Run | None = None
+        self, boxes: Sequence[PixelBox], steps: int | None = None, *, tracker: CostTracker | None = None
     ) -> Tensor:
         """One unmasked edit, seen through each of `boxes`, (B, 3, H, W): it stands in for all of theirs."""
-        unmasked = self.edited([self.whole], steps, run=run)
+        unmasked = self.edited([self.whole], steps, tracker=tracker)
         return torch.where(box_masks(boxes, self.size).to(self.image) > 0, unmasked, self.image)
 
     def in_full(self, box: PixelBox) -> bool:

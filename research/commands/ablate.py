@@ -74,13 +74,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     regions.add_argument(
         "--editor",
-        choices=[name for name in EDITOR_NAMES if name != "locinv"],  # it is of one picture's caption
+        choices=[name for name in EDITOR_NAMES if name != "locinv"],  # it is of one image's caption
         default="blended",
         help="what edits inside a box (default blended)",
     )
-    regions.add_argument(
-        "--plan", choices=PLAN_NAMES, default="preview", help="how boxes are judged (default preview)"
-    )
+    regions.add_argument("--plan", choices=PLAN_NAMES, default="preview", help="how boxes are judged (default preview)")
     regions.add_argument("--epochs", type=int, default=5, metavar="N", help="of learning (default 5)")
     regions.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default: the editor's)")
     regions.add_argument("--strength", type=float, metavar="S", help="of an edit (default: the editor's)")
@@ -108,9 +106,7 @@ def _ablate_locinv(args: argparse.Namespace) -> int:
     from ..evaluation.ablation.ablation_tables import MAPS_METRICS
     from ..evaluation.ablation.ablation_work import MapsRecipe
 
-    return _run(
-        args, sweeps, MapsRecipe(whole_path(args.model), args.device, args.dtype, args.steps), MAPS_METRICS
-    )
+    return _run(args, sweeps, MapsRecipe(whole_path(args.model), args.device, args.dtype, args.steps), MAPS_METRICS)
 
 
 def _ablate_regions(args: argparse.Namespace) -> int:
@@ -123,7 +119,7 @@ def _ablate_regions(args: argparse.Namespace) -> int:
     if args.editor == "blended":
         own["window"] = window
     shared = {"editor": args.editor, "plan": args.plan, "epochs": args.epochs, "clip": args.clip}
-    LearningSettings(args.epochs)  # refused here, and not written down as a failure of every picture
+    LearningSettings(args.epochs)  # refused here, and not written down as a failure of every image
     sweeps = region_sweeps(listed(args.sweeps), {**shared, "vit": args.vit, **own})
     from ..evaluation.ablation.ablation_tables import REGIONS_METRICS
     from ..evaluation.ablation.ablation_work import RegionsRecipe

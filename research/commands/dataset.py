@@ -18,41 +18,35 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "dataset",
         help="build a data set of edits",
-        description="Build a data set of edits in DIR: pictures, masks, dataset.json and contact_sheet.png.",
+        description="Build a data set of edits in DIR: images, masks, dataset.json and contact_sheet.png.",
     )
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     scenes = kinds.add_parser(
         "scenes",
-        help="Scene-Edit: drawn scenes with exact masks and true edited pictures",
-        description="Scene-Edit, built as LocInv's COCO-Edit is (Table 3): seven search prompts of one thing"
+        help="Scene-Edit: drawn scenes with exact masks and true edited images",
+        description="Scene-Edit, built as LocInv's COCO-Edit is (Table 3): seven search prompts of one object"
         " and six of several, each with one editing task, and six edits of attributes.",
     )
-    scenes.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="another draw of held-out scenes (default 0)"
-    )
-    scenes.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default 128)")
+    scenes.add_argument("--seed", type=int, default=0, metavar="S", help="another draw of held-out scenes (default 0)")
+    scenes.add_argument("--size", type=int, default=128, help="side of the images in pixels (default 128)")
     scenes.set_defaults(build=_build_scenes)
     coco = kinds.add_parser(
         "coco-edit",
         help="COCO-Edit, from a local MS-COCO download",
-        description="LocInv's COCO-Edit (Table 3): the pictures whose captions and categories fit the paper's"
+        description="LocInv's COCO-Edit (Table 3): the images whose captions and categories fit the paper's"
         " search prompts.",
     )
     coco.add_argument(
         "--instances", type=Path, required=True, metavar="FILE", help="instances_val2017.json or the like"
     )
-    coco.add_argument(
-        "--captions", type=Path, required=True, metavar="FILE", help="captions_val2017.json or the like"
-    )
-    coco.add_argument("--images", type=Path, required=True, metavar="DIR", help="the pictures' folder")
+    coco.add_argument("--captions", type=Path, required=True, metavar="FILE", help="captions_val2017.json or the like")
+    coco.add_argument("--images", type=Path, required=True, metavar="DIR", help="the images' folder")
     coco.set_defaults(build=_build_coco)
     for kind in (scenes, coco):
         kind.add_argument(
-            "--count", type=int, metavar="N", help="pictures a search prompt (default: the paper's numbers)"
+            "--count", type=int, metavar="N", help="images a search prompt (default: the paper's numbers)"
         )
-        kind.add_argument(
-            "--out", type=Path, required=True, metavar="DIR", help="folder to write to, new or empty"
-        )
+        kind.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to, new or empty")
         add_traceback(kind)
     parser.set_defaults(run=run)
 
@@ -61,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Build the data set; ValueError for bad input, before anything is written."""
     check_output_folder(args.out)
     if args.out.is_dir() and any(args.out.iterdir()):
-        raise ValueError(f"out: {str(args.out)!r} is not empty, wants a new or an empty folder")
+        raise ValueError(f"out: {str(args.out)!r} is not empty, requires a new or an empty folder")
     with filled_folder(args.out) as folder:
         counts = args.build(args, folder)
     print(counts)

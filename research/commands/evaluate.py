@@ -36,8 +36,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="compare methods of editing on a data set",
-        description="Edit every picture of a data set by every method, measure the edits, and write"
-        " results.jsonl, pictures, table.md, table.csv and report.html into DIR. A run that was stopped goes"
+        description="Edit every image of a data set by every method, measure the edits, and write"
+        " results.jsonl, images, table.md, table.csv and report.html into DIR. A run that was stopped goes"
         " on where it was when the command is given again.",
     )
     add_run_options(parser)
@@ -54,9 +54,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="what to measure; an unknown name lists them (default: all whose weights are given)",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="steps of every method (default: its own)")
-    parser.add_argument(
-        "--guidance", type=float, metavar="W", help="guidance scale of every method (default: its own)"
-    )
+    parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale of every method (default: its own)")
     for name, what in (
         ("clip", "CLIP of the CLIP score, and of learnable-regions"),
         ("dino", "ViT of DINO similarity and structure distance, and of learnable-regions"),
@@ -66,14 +64,12 @@ def add_parser(subparsers: Subparsers) -> None:
             metavar="none|embedded|DIR",
             help=f"{what} (default: the embedded one, where it is installed)",
         )
-    parser.add_argument(
-        "--lpips", metavar="DIR", help="backbone of LPIPS, a file or folder of torchvision's weights"
-    )
+    parser.add_argument("--lpips", metavar="DIR", help="backbone of LPIPS, a file or folder of torchvision's weights")
     for name, what in (
         ("inpaint", "inpainting model, a diffusers folder"),
         ("instruct", "InstructPix2Pix model, a diffusers folder"),
     ):
-        parser.add_argument(f"--{name}", metavar="DIR", help=f"{what}, for the methods that want one")
+        parser.add_argument(f"--{name}", metavar="DIR", help=f"{what}, for the methods that require one")
     parser.add_argument(
         "--amused",
         metavar="none|embedded|DIR",
@@ -97,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     metrics = metrics_for(**judges) if args.metrics is None else tuple(listed(args.metrics))
     metrics_of(metrics)
     if not metrics:
-        raise ValueError("metrics: got none, wants at least one")
+        raise ValueError("metrics: got none, requires at least one")
 
     from ..evaluation.evaluator import EvaluationRecipe
     from ..evaluation.execution.runner import run_work
@@ -105,9 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
     needs = {"clip": weights["clip"], "vit": weights["dino"]}
     needs |= {name: weights[name] for name in ("inpaint", "instruct", "amused")}
-    named = named_variants(
-        listed(args.methods), steps=args.steps, guidance=args.guidance, weights=needs, judges=judges
-    )
+    named = named_variants(listed(args.methods), steps=args.steps, guidance=args.guidance, weights=needs, judges=judges)
     variants = in_dtype(named, args)
     models: dict[str, Any] = {name: whole_path(value) for name, value in needs.items() if value is not None}
     recipe = EvaluationRecipe(

@@ -30,8 +30,8 @@ _JUDGED = {
     "nouns": "every noun",
     "colours": "every noun in its colour",
     "all": "every noun in its colour and pattern",
-    "objects": "things right, one by one",
-    "extra": "pictures with another thing besides",
+    "objects": "objects right, one by one",
+    "extra": "images with another object besides",
 }
 Rows = list[tuple[str, str]]
 
@@ -41,10 +41,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "evaluate-embedded",
         help="measure the embedded models on held-out scenes",
-        description="On held-out scenes: reconstruction by the autoencoder (vae), pictures drawn from "
+        description="On held-out scenes: reconstruction by the autoencoder (vae), images drawn from "
         "captions (text), untuned attention maps (attention), and of the regions' models whether CLIP "
         "picks the right text (clip), where the ViT's attention lies (vit), and what aMUSEd reconstructs "
-        "and draws (amused). A table, evaluation.json and pictures in DIR. The judge of drawn pictures is "
+        "and draws (amused). A table, evaluation.json and images in DIR. The judge of drawn images is "
         "trained first and kept in --work.",
     )
     parser.add_argument("--count", type=int, default=200, metavar="N", help="scenes (default 200)")
@@ -53,7 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
         type=int,
         default=40,
         metavar="N",
-        help="scenes of two things, for the maps (default 40)",
+        help="scenes of two objects, for the maps (default 40)",
     )
     parser.add_argument(
         "--parts",
@@ -72,9 +72,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--steps", type=int, default=50, help="DDIM steps (default 50)")
     parser.add_argument("--guidance", type=float, default=7.5, help="guidance scale (default 7.5)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="block of held-out scenes, and the noise (default 0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="block of held-out scenes, and the noise (default 0)")
     parser.add_argument(
         "--judge-steps",
         type=int,
@@ -82,12 +80,8 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         help="training of the judge (default 4000)",
     )
-    parser.add_argument(
-        "--work", type=Path, default=Path("training"), metavar="DIR", help="where the judge is kept"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/evaluation"), metavar="DIR", help="folder to write to"
-    )
+    parser.add_argument("--work", type=Path, default=Path("training"), metavar="DIR", help="where the judge is kept")
+    parser.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR", help="folder to write to")
     parser.set_defaults(run=run)
 
 
@@ -162,7 +156,7 @@ def _edit_model(
     from ..embedded_world.checks.sd_evaluation import (
         attention_statistics,
         draw_captions,
-        judge_pictures,
+        judge_images,
         reconstructions,
     )
     from ..embedded_world.scenes.dataset import held_out_seeds
@@ -183,19 +177,15 @@ def _edit_model(
             ("autoencoder PSNR, mean", f"{sum(values) / len(values):.2f} dB"),
             ("autoencoder PSNR, worst", f"{min(values):.2f} dB"),
         ]
-        cells = [
-            cell for i in range(min(8, args.count)) for cell in (("scene", images[i]), ("decoded", made[i]))
-        ]
+        cells = [cell for i in range(min(8, args.count)) for cell in (("scene", images[i]), ("decoded", made[i]))]
         save_png(contact_sheet(cells, columns=8), args.out / "reconstructions.png")
     if "text" in parts:
         judge = train_judge(args.work / "judge.safetensors", steps=args.judge_steps, report=report)
-        own, _ = judge_pictures(judge, images, specs)
-        decoded, _ = judge_pictures(judge, model.decode(model.encode(images)), specs)
+        own, _ = judge_images(judge, images, specs)
+        decoded, _ = judge_images(judge, model.decode(model.encode(images)), specs)
         texts = [caption(spec) for spec in specs]
-        drawn = draw_captions(
-            model, texts, guidance=args.guidance, steps=args.steps, seed=args.seed, report=report
-        )
-        shares, verdicts = judge_pictures(judge, drawn, specs)
+        drawn = draw_captions(model, texts, guidance=args.guidance, steps=args.steps, seed=args.seed, report=report)
+        shares, verdicts = judge_images(judge, drawn, specs)
         figures["judge_on_scenes"], figures["judge_on_decoded"], figures["text_to_image"] = (
             own,
             decoded,
@@ -204,8 +194,7 @@ def _edit_model(
         rows += [(f"judge, true scenes: {label}", f"{own[key]:.1%}") for key, label in _JUDGED.items()]
         rows += _text_rows("text to image", shares)
         cells = [
-            (("" if ok else "WRONG: ") + text, picture)
-            for text, picture, ok in zip(texts, drawn, verdicts, strict=True)
+            (("" if ok else "WRONG: ") + text, image) for text, image, ok in zip(texts, drawn, verdicts, strict=True)
         ]
         save_png(contact_sheet(cells[:40], columns=8), args.out / "text_to_image.png")
         wrong = [cell for cell, ok in zip(cells, verdicts, strict=True) if not ok]
@@ -228,8 +217,7 @@ def _edit_model(
 def _text_rows(name: str, shares: dict[str, Any]) -> Rows:
     rows = [(f"{name}: {label}", f"{shares[key]:.1%}") for key, label in _JUDGED.items()]
     return rows + [
-        (f"{name}: all right, {count} thing(s)", f"{share:.1%}")
-        for count, share in shares["by_objects"].items()
+        (f"{name}: all right, {count} object(s)", f"{share:.1%}") for count, share in shares["by_objects"].items()
     ]
 
 
@@ -262,7 +250,7 @@ def _clip(args: argparse.Namespace, figures: dict[str, Any]) -> Rows:
         "swap_score": "a true swap over the scene as it was, by S",
         "attribute_score": "a true attribute edit over the scene as it was, by S",
         "phrase": f"a crop's phrase, among {_AMONG}",
-        "crop": "a thing's crop, over eight poor ones",
+        "crop": "an object's crop, over eight poor ones",
     }
     return [(f"CLIP picks {label}", f"{shares[key]:.1%}") for key, label in labels.items()]
 
@@ -282,17 +270,17 @@ def _vit(args: argparse.Namespace, figures: dict[str, Any]) -> Rows:
     hits, chance, seen = attention_anchors(vision, seeds, count=_ANCHORS)
     figures["vit"] = {"anchors": _ANCHORS, "attention": asdict(hits), "random": asdict(chance)}
     cells: list[tuple[str, Any]] = []
-    for picture, attention, anchors in seen[:16]:
-        marked = picture.clone()
+    for image, attention, anchors in seen[:16]:
+        marked = image.clone()
         for row, column in (anchors * vision.patch).tolist():
             marked[:, row : row + vision.patch, column : column + vision.patch] *= 0.4
-        cells += [("anchors, dark", marked), ("attention", heat_map(picture, attention))]
+        cells += [("anchors, dark", marked), ("attention", heat_map(image, attention))]
     save_png(contact_sheet(cells, columns=8), args.out / "attention_anchors.png")
     labels = {
-        "any": f"scenes with one of the {_ANCHORS} on a thing",
-        "most": f"scenes with more than half of the {_ANCHORS} on things",
-        "share": f"of the {_ANCHORS}, on things",
-        "things": "things with an anchor on them",
+        "any": f"scenes with one of the {_ANCHORS} on an object",
+        "most": f"scenes with more than half of the {_ANCHORS} on objects",
+        "share": f"of the {_ANCHORS}, on objects",
+        "things": "objects with an anchor on them",
     }
     return [
         (f"ViT anchors: {label}", f"{getattr(hits, key):.1%} (random {getattr(chance, key):.1%})")
@@ -300,10 +288,8 @@ def _vit(args: argparse.Namespace, figures: dict[str, Any]) -> Rows:
     ]
 
 
-def _amused(
-    args: argparse.Namespace, specs: list[SceneSpec], images: Tensor, figures: dict[str, Any]
-) -> Rows:
-    """Measure aMUSEd's autoencoder and the pictures that it draws; the table's rows."""
+def _amused(args: argparse.Namespace, specs: list[SceneSpec], images: Tensor, figures: dict[str, Any]) -> Rows:
+    """Measure aMUSEd's autoencoder and the images that it draws; the table's rows."""
     from ...locinv_core.imaging.io import save_png
     from ...locinv_core.imaging.visualize import contact_sheet
     from ..embedded_world.checks.judge import train_judge
@@ -312,7 +298,7 @@ def _amused(
         draw_with_amused,
         edit_with_amused,
     )
-    from ..embedded_world.checks.sd_evaluation import judge_pictures
+    from ..embedded_world.checks.sd_evaluation import judge_images
     from ..embedded_world.scenes.spec import caption
 
     folder = _regions_model(args, "amused")
@@ -322,10 +308,10 @@ def _amused(
         folder, texts, guidance=args.guidance, steps=args.amused_steps, seed=args.seed, report=report
     )
     judge = train_judge(args.work / "judge.safetensors", steps=args.judge_steps, report=report)
-    rebuilt, _ = judge_pictures(judge, made, specs)
-    shares, verdicts = judge_pictures(judge, drawn, specs)
+    rebuilt, _ = judge_images(judge, made, specs)
+    shares, verdicts = judge_images(judge, drawn, specs)
     edited, wanted = edit_with_amused(folder, [spec.seed for spec in specs], seed=args.seed, report=report)
-    edit_shares, edit_verdicts = judge_pictures(judge, edited, wanted)
+    edit_shares, edit_verdicts = judge_images(judge, edited, wanted)
     mean = sum(values) / len(values)
     figures["amused"] = {
         "guidance": args.guidance,
@@ -337,9 +323,7 @@ def _amused(
         "edits": edit_shares,
     }
     cells = [("" if ok else "WRONG: ") + text for text, ok in zip(texts, verdicts, strict=True)]
-    save_png(
-        contact_sheet(list(zip(cells, drawn, strict=True))[:40], columns=8), args.out / "amused_drawn.png"
-    )
+    save_png(contact_sheet(list(zip(cells, drawn, strict=True))[:40], columns=8), args.out / "amused_drawn.png")
     pairs = [cell for i in range(min(8, len(texts))) for cell in (("scene", images[i]), ("codes", made[i]))]
     save_png(contact_sheet(pairs, columns=8), args.out / "amused_reconstructions.png")
     told = zip([caption(spec) for spec in wanted[:16]], edit_verdicts, strict=False)
@@ -355,5 +339,5 @@ def _amused(
         ("aMUSEd's codes in use", str(used)),
         (f"aMUSEd's codes, judge: {_JUDGED['all']}", f"{rebuilt['all']:.1%}"),
         *_text_rows("aMUSEd text to image", shares),
-        *_text_rows("aMUSEd's edits in the thing's box", edit_shares),
+        *_text_rows("aMUSEd's edits in the object's box", edit_shares),
     ]

@@ -31,28 +31,22 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="diffusers folder or .safetensors file (default embedded)",
     )
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N of the pictures, spread over the tasks (default all)"
+        "--limit", type=int, metavar="N", help="only N of the images, spread over the tasks (default all)"
     )
     parser.add_argument(
         "--tasks",
         metavar="A,B,…",
-        help="only pictures of these tasks, or groups of tasks such as attribute (default all)",
+        help="only images of these tasks, or groups of tasks such as attribute (default all)",
     )
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes of one thread each (default 1, this one)"
-    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes of one thread each (default 1, this one)")
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
         help="do the work on a Ray cluster: host:port, ray://host:port, auto or local; --jobs then is how"
         " many workers (default: one for each GPU of the cluster, or for each CPU where it has none)",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)"
-    )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="try again what failed in an earlier run into DIR"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)")
+    parser.add_argument("--retry-failed", action="store_true", help="try again what failed in an earlier run into DIR")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
     parser.add_argument(
@@ -86,7 +80,7 @@ def check_run_folder(folder: Path, written: Sequence[str]) -> None:
         if (folder / name).exists():
             raise ValueError(
                 f"out: {str(folder)!r} holds a {name} and no {RESULTS_NAME}, so it is of no earlier run;"
-                " wants another folder"
+                " requires another folder"
             )
 
 
@@ -120,7 +114,7 @@ def workforce_of(args: argparse.Namespace) -> Workforce:
 
 
 def limited_dataset(args: argparse.Namespace) -> Dataset:
-    """The data set, of the tasks and as many pictures as are asked for.
+    """The data set, of the tasks and as many images as are asked for.
 
     Raises ValueError for one that cannot be read, and for a task that it does not have.
     """
@@ -153,7 +147,4 @@ def failures_of(rows: list[dict[str, Any]]) -> str:
     if not failed:
         return ""
     first = failed[0]
-    return (
-        f"{len(failed)} of {len(rows)} failed, the first: {first['method']} on {first['item']}:"
-        f" {first['error']}"
-    )
+    return f"{len(failed)} of {len(rows)} failed, the first: {first['method']} on {first['item']}: {first['error']}"

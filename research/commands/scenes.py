@@ -1,4 +1,4 @@
-"""``pinpoint scenes``: write held-out scenes of the embedded world, with masks and true edited pictures."""
+"""``pinpoint scenes``: write held-out scenes of the embedded world, with masks and true edited images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's arguments."""
     parser = subparsers.add_parser(
         "scenes",
-        help="draw scenes with captions, masks and true edited pictures",
+        help="draw scenes with captions, masks and true edited images",
         description="Draw scenes that no model was trained on, with captions, exact masks and boxes, and the "
-        "true edited picture of each, into DIR: PNG files, scenes.json and contact_sheet.png.",
+        "true edited image of each, into DIR: PNG files, scenes.json and contact_sheet.png.",
     )
     parser.add_argument("--count", type=int, default=8, metavar="N", help="how many scenes (default 8)")
     parser.add_argument(
@@ -29,10 +29,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="number of the first held-out scene (default 0): --seed 10 --count 5 draws scenes 10 to 14",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default 128)")
-    parser.add_argument(
-        "--objects", type=int, choices=(1, 2, 3), help="things in every scene (default: mixed)"
-    )
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels (default 128)")
+    parser.add_argument("--objects", type=int, choices=(1, 2, 3), help="objects in every scene (default: mixed)")
     parser.add_argument("--kind", choices=("swap", "attribute"), help="kind of every edit (default: mixed)")
     parser.set_defaults(run=run)
 

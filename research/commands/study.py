@@ -20,7 +20,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "study",
         help="a user study of edits, on a page on this machine",
-        description="The user study of LocInv's Table 1: a page shows a picture's edits by several methods in"
+        description="The user study of LocInv's Table 1: a page shows an image's edits by several methods in"
         " shuffled order and asks which is the best edit and which keeps the background. Answers are saved as"
         " they are given. A study that was begun goes on where it was.",
     )
@@ -36,9 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--dataset", type=Path, metavar="PATH", help="the data set (default: the one that DIR was made with)"
     )
     parser.add_argument("--methods", metavar="A,B,…", help="the methods to compare (default: all, 2 to 9)")
-    parser.add_argument(
-        "--tasks", type=int, default=20, metavar="N", help="pictures a participant sees (default 20)"
-    )
+    parser.add_argument("--tasks", type=int, default=20, metavar="N", help="images a participant sees (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every shuffle (default 0)")
     parser.add_argument("--port", type=int, default=8765, help="where to serve; 0 takes a free one (8765)")
     parser.add_argument("--no-serve", action="store_true", help="write the study, serve nothing")
@@ -51,15 +49,15 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build and serve a study, or print its results; ValueError for bad input."""
     if not 0 <= args.port <= 65535:
-        raise ValueError(f"port: got {args.port}, wants 0 to 65535")
+        raise ValueError(f"port: got {args.port}, requires 0 to 65535")
     if args.rates_of is not None:
         if args.results is not None or args.out is not None:
             raise ValueError("results: takes a study's folder alone, without DIR and --out")
         return _print_rates(args.rates_of)
     if args.out is None:
-        raise ValueError("out: is missing, wants the study's folder")
+        raise ValueError("out: is missing, requires the study's folder")
     study = _study(args)
-    print(f"study: {len(study.trials)} pictures, {len(study.methods)} methods: {args.out}")
+    print(f"study: {len(study.trials)} images, {len(study.methods)} methods: {args.out}")
     return 0 if args.no_serve else _serve(args.out, args.port)
 
 
@@ -95,7 +93,7 @@ def _serve(site: Path, port: int) -> int:
         if error.filename is not None:
             raise
         reason = error.strerror or error
-        raise ValueError(f"port: got {port} ({reason}), wants a free one; 0 takes any") from error
+        raise ValueError(f"port: got {port} ({reason}), requires a free one; 0 takes any") from error
     with listening as server:
         print(f"the page: {server.url}\nanswers: {server.answers.path}\nCtrl-C ends it.", flush=True)
         try:

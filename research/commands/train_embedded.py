@@ -32,9 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Stopped at any moment, it goes on from its last checkpoint.",
     )
     parser.add_argument("--out", type=Path, help="folder of the models (default: the package's own folders)")
-    parser.add_argument(
-        "--work", type=Path, default=Path("training"), help="folder of scenes and checkpoints"
-    )
+    parser.add_argument("--work", type=Path, default=Path("training"), help="folder of scenes and checkpoints")
     parser.add_argument(
         "--stages",
         default="tokenizer,vae,decoder,diffusion,clip,vit,amused",
@@ -45,12 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, whose in _STEPS.items():
         parser.add_argument(f"--steps-{name}", type=int, metavar="N", help=f"steps of {whose}")
     parser.add_argument("--scenes", type=int, metavar="N", help="scenes in the training set")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="first seed of the scenes, and of all random numbers"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=2, help="workers that share each batch, a thread each"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="first seed of the scenes, and of all random numbers")
+    parser.add_argument("--processes", type=int, default=2, help="workers that share each batch, a thread each")
     parser.add_argument(
         "--start",
         type=Path,
@@ -58,9 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="train what this folder holds further: UNet and text encoder, or clip for the stage clip",
     )
     parser.add_argument("--restart", action="store_true", help="forget the stages' checkpoints in --work")
-    parser.add_argument(
-        "--smoke", action="store_true", help="tiny models, three steps: only to see that it runs"
-    )
+    parser.add_argument("--smoke", action="store_true", help="tiny models, three steps: only to see that it runs")
     parser.set_defaults(run=run)
 
 

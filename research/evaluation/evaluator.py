@@ -1,4 +1,4 @@
-"""Doing a task: edit an item's picture by a method, measure the edit and the words' maps, count the cost."""
+"""Doing a task: edit an item's image by a method, measure the edit and the words' maps, count the cost."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import Run
+from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.prompt_to_prompt import edit as prompt_to_prompt
-from ...locinv_core.imaging.io import Framing, to_pil, to_uint8
+from ...locinv_core.imaging.io import Padding, to_pil, to_uint8
 from ...locinv_core.imaging.metrics import iou_curve
-from ...locinv_core.imaging.padding import map_on_picture
+from ...locinv_core.imaging.padding import map_on_image
 from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from ...locinv_core.localization.attention_maps import average_maps, maps_of_words
 from ...locinv_core.localization.priors import LocalizationPrior, from_boxes, from_masks, merge
@@ -50,10 +50,7 @@ class EvaluationRecipe:
     def open(self) -> Evaluator:
         """Open everything. Raises ValueError for an unknown method or metric, settings that a method does not
         take, steps that a model does not have, and weights that are missing or not given."""
-        made = [
-            any_method_named(variant.method).settings(**variant.settings["method"])
-            for variant in self.variants
-        ]
+        made = [any_method_named(variant.method).settings(**variant.settings["method"]) for variant in self.variants]
         names = [variant.method for variant in self.variants]
         models = open_models(names, **self.models)
         device = next((part.device for part in _networks(models)), torch.device("cpu"))
@@ -76,7 +73,7 @@ class EvaluationRecipe:
 
 
 class Evaluator:
-    """Edits and measures, and keeps what the variants of one item share: its pictures and its inversion."""
+    """Edits and measures, and keeps what the variants of one item share: its images and its inversion."""
 
     def __init__(self, models: MethodModels, suite: MetricSuite) -> None:
         self.models = models
@@ -89,7 +86,7 @@ class Evaluator:
         part = next((name for name in ("inpaint", "instruct") if name in needs), "model")
         model = getattr(self.models, part)
         if not isinstance(model, EditModel):
-            raise ValueError(f"method: {variant.method!r} wants a model, and none is open")
+            raise ValueError(f"method: {variant.method!r} requires a model, and none is open")
         return model.fingerprint
 
     def __call__(self, task: Task) -> Outcome:
@@ -100,7 +97,7 @@ class Evaluator:
         shared = None
         if self.models.model is not None and task.variant.method in METHODS:
             shared = opened.inversion(self.models.model, settings["method"]["steps"])
-        run = Run()
+        tracker = CostTracker()
         began = time.perf_counter()
         made = edit_by_method(
             task.variant.method,
@@ -117,7 +114,7 @@ class Evaluator:
             ),
             settings=settings["method"],
             seed=task.seed,
-            run=run,
+            tracker=tracker,
         )
         seconds = time.perf_counter() - began
         saved = to_uint8(made.edited)
@@ -138,8 +135,8 @@ class Evaluator:
         return Outcome(
             metrics,
             words,
-            fe=run.total + (0.0 if shared is None else shared.fe),
-            fe_spent=run.total + (shared.fe if shared is not None and newly else 0.0),
+            fe=tracker.total + (0.0 if shared is None else shared.fe),
+            fe_spent=tracker.total + (shared.fe if shared is not None and newly else 0.0),
             seconds=seconds + (0.0 if shared is None else shared.seconds),
             seconds_spent=seconds + (shared.seconds if shared is not None and newly else 0.0),
             picture=png(made.edited),
@@ -164,7 +161,7 @@ class SharedInversion:
 
 @dataclass
 class OpenedItem:
-    """An item's pictures, its inversions by their steps, and the maps of its words before any tuning."""
+    """An item's images, its inversions by their steps, and the maps of its words before any tuning."""
 
     item: Item
     files: OpenItem
@@ -173,7 +170,7 @@ class OpenedItem:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the picture."""
+        """(H, W) of the image."""
         height, width = self.files.image.shape[-2:]
         return int(height), int(width)
 
@@ -195,25 +192,25 @@ class OpenedItem:
         return merge(*parts)
 
     def inversion(self, model: EditModel, steps: int) -> SharedInversion:
-        """The picture's DDIM inversion with its source prompt, made once for each number of steps."""
+        """The image's DDIM inversion with its source prompt, made once for each number of steps."""
         if steps in self._inversions:
             return replace(self._inversions[steps], newly_made=False)
-        run = Run()
+        tracker = CostTracker()
         began = time.perf_counter()
         source = parse_prompt(self.item.source, model.tokenizer)
         parse_prompt(self.item.target, model.tokenizer)
         latents = model.encode(self.framing(model).pad_image(self.files.image))
-        inversion = ddim_invert(model, latents, source, steps, run=run)
-        made = SharedInversion(inversion, run.total, time.perf_counter() - began, newly_made=True)
+        inversion = ddim_invert(model, latents, source, steps, tracker=tracker)
+        made = SharedInversion(inversion, tracker.total, time.perf_counter() - began, newly_made=True)
         self._inversions[steps] = made
         return made
 
-    def framing(self, model: EditModel) -> Framing:
-        """The picture in the frame that the model works at."""
-        return Framing.of(*self.size, model.size_multiple)
+    def framing(self, model: EditModel) -> Padding:
+        """The image in the frame that the model works at."""
+        return Padding.of(*self.size, model.size_multiple)
 
     def judge_maps(self, model: EditModel, inversion: Inversion) -> dict[str, dict[str, Any]]:
-        """How well the maps of the placed words find their things, before and after tuning.
+        """How well the maps of the placed words find their objects, before and after tuning.
 
         word -> iou_before and iou_after, the best over thresholds, and iou_curve, 19 numbers, after.
         """
@@ -230,7 +227,7 @@ class OpenedItem:
         framing = self.framing(model)
 
         def curve(word_map: Tensor, word: str) -> list[float]:
-            return iou_curve(map_on_picture(word_map, framing), self.files.masks[word]).tolist()
+            return iou_curve(map_on_image(word_map, framing), self.files.masks[word]).tolist()
 
         found = {}
         for word in self.words:
@@ -240,7 +237,7 @@ class OpenedItem:
 
 
 def png(image: Tensor) -> bytes:
-    """A picture (1, 3, H, W) in [0, 1] as the bytes of a PNG."""
+    """An image (1, 3, H, W) in [0, 1] as the bytes of a PNG."""
     buffer = io.BytesIO()
     to_pil(image).save(buffer, format="PNG")
     return buffer.getvalue()
@@ -253,8 +250,7 @@ def _check_ledits_steps(models: MethodModels, settings: LeditsSettings) -> None:
         check_steps(models.model, settings)
     except ValueError as error:
         raise ValueError(
-            f"steps: got {settings.steps}, for which the schedule of 'ledits++' is too long ({error});"
-            " wants fewer"
+            f"steps: got {settings.steps}, for which the schedule of 'ledits++' is too long ({error}); requires fewer"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The results of a run, `results.jsonl`: one JSON line for each picture and method, only ever appended to.
+"""The results of a run, `results.jsonl`: one JSON line for each image and method, only ever appended to.
 
 A run that was killed may have left half a line at the end; all that stands before it still counts.
 """
@@ -19,17 +19,17 @@ Row = Mapping[str, Any]
 
 RESULTS_NAME: Final = "results.jsonl"
 ROW_FIELDS: Final[Mapping[str, str]] = {
-    "item": "the picture's id",
+    "item": "the image's id",
     "method": "the method, as tables call it",
     "task": "the item's task",
-    "settings": "all that decides the result beside picture, model and seed",
+    "settings": "all that decides the result beside image, model and seed",
     "model": "the model's fingerprint",
     "seed": "of whatever is random",
     "input": "digest of the item: its texts and its files",
     "metrics": "name: number or null",
     "words": "word: iou_before, iou_after and iou_curve (19 thresholds, 0.05 to 0.95)",
-    "fe": "forward equivalents that the method costs by itself",
-    "fe_spent": "forward equivalents that were spent; less than fe where methods have shared an inversion",
+    "fe": "NFE that the method costs by itself",
+    "fe_spent": "NFE that were spent; less than fe where methods have shared an inversion",
     "seconds": "that the method takes by itself",
     "seconds_spent": "that were spent",
     "picture": "PNG of the edit, relative to the folder; null where there is none",
@@ -129,7 +129,7 @@ def check_same_work(rows: Sequence[Row], wanted: Mapping[tuple[str, str], Row], 
             if row[name] != asked:
                 raise ValueError(
                     f"out: {str(folder)!r} holds results of {row['method']!r} on {row['item']!r} with"
-                    f" {_difference(name, row[name], asked)}; wants another folder, or the same {name}"
+                    f" {_difference(name, row[name], asked)}; requires another folder, or the same {name}"
                 )
 
 
@@ -137,7 +137,7 @@ def check_same_metrics(
     rows: Sequence[Row], keys: Container[tuple[str, str]], metrics: Sequence[str], folder: Path
 ) -> None:
     """Raise ValueError where a row of the folder was measured by other metrics: a table would then have
-    columns over different pictures, and not say so.
+    columns over different images, and not say so.
 
     keys: the (item, method) that the run asks for. Rows that failed were measured by none.
     """
@@ -150,7 +150,7 @@ def check_same_metrics(
             how = f"without {', '.join(lacking)}" if lacking else f"with {', '.join(beside)} besides"
             raise ValueError(
                 f"out: {str(folder)!r} holds results of {row['method']!r} on {row['item']!r} {how};"
-                " wants another folder, or the same metrics"
+                " requires another folder, or the same metrics"
             )
 
 
@@ -210,8 +210,6 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(
-            f"out: another run is writing to {str(path)!r}, wants another folder or its end"
-        ) from error
+        raise ValueError(f"out: another run is writing to {str(path)!r}, requires another folder or its end") from error
     except OSError:  # a file system, of a network say, that has none
         return

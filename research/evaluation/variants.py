@@ -31,7 +31,7 @@ VARIANTS: Mapping[str, NamedVariant] = {
     **{name: NamedVariant(name) for name in ALL_METHODS},
     # Boxes for places, with the losses and thresholds that fit them.
     "locinv-box": NamedVariant("locinv", prior="detection"),
-    # The picture itself outside the places, bit for bit.
+    # The image itself outside the places, bit for bit.
     "locinv-composite": NamedVariant("locinv", {"composite": True}),
     # Gradients through the UNet, and null text, as the paper has it; the target's words stay their own.
     "locinv-exact": NamedVariant("locinv", {"tokens": "exact", "null": "null-text"}),
@@ -40,7 +40,7 @@ VARIANTS: Mapping[str, NamedVariant] = {
     "locinv-published-box": NamedVariant("locinv", _LOCINV_AS_PUBLISHED, prior="detection"),
     # Adjectives left alone, whatever the edit.
     "locinv-unbound": NamedVariant("locinv", bindings="none"),
-    # Only boxes near the thing that changes, which is looked for.
+    # Only boxes near the object that changes, which is looked for.
     "learnable-regions-near": NamedVariant("learnable-regions", {"word": "auto"}),
     # The same, by each of the other editors.
     **{
@@ -51,10 +51,10 @@ VARIANTS: Mapping[str, NamedVariant] = {
 """Every name that `--methods` takes, but for GROUPS and "all"."""
 
 _EDITORS_OF_THEIR_OWN = ("inpaint", "amused")
-"""Of Learnable Regions: those that want other weights than the model's."""
+"""Of Learnable Regions: those that require other weights than the model's."""
 
 _SEEING = {"clip": ("clip", "a CLIP"), "vit": ("dino", "a ViT")}
-"""What methods need to look at pictures with: the option that names it, and what it is."""
+"""What methods need to look at images with: the option that names it, and what it is."""
 
 
 def named_variants(
@@ -78,11 +78,11 @@ def named_variants(
     for name in chosen:
         if name not in VARIANTS:
             known = ", ".join((*VARIANTS, *GROUPS, "all"))
-            raise ValueError(f"methods: got {name!r}, wants some of {known}")
+            raise ValueError(f"methods: got {name!r}, requires some of {known}")
         if chosen.count(name) > 1:
-            raise ValueError(f"methods: {name!r} comes twice, wants each once")
+            raise ValueError(f"methods: {name!r} comes twice, requires each once")
     if not chosen:
-        raise ValueError("methods: got none, wants at least one")
+        raise ValueError("methods: got none, requires at least one")
     wanted = {"steps": steps, "guidance": guidance}
     return tuple(_variant(name, wanted, given, judges or {}) for name in chosen)
 
@@ -99,7 +99,7 @@ def resolved(method: AnyMethod, choices: Mapping[str, Any]) -> dict[str, Any]:
         settings |= {"tokens": made.method.tokens, "interleaved": made.interleaved}
     if made.method.tokens != "off":
         settings["tuning"] = asdict(made.tuning or TuningSettings.for_solver(made.method.tokens))
-    if "cross_replace" in settings:
+    if "cross_replace_steps" in settings:
         settings["null"] = made.method.null
     if made.method.null == "null-text":
         settings["null_text"] = asdict(made.null_text or NullTextSettings())
@@ -120,13 +120,13 @@ def _variant(
         if need in _SEEING and need not in weights:
             option, kind = _SEEING[need]
             raise ValueError(
-                f"{option}: {name!r} wants {kind}, and none is named; wants 'embedded' or a folder,"
+                f"{option}: {name!r} requires {kind}, and none is named; requires 'embedded' or a folder,"
                 " or the method left out"
             )
     if has.get("editor") in _EDITORS_OF_THEIR_OWN:
         needs.append(has["editor"])
         if has["editor"] not in weights:
-            raise ValueError(f"{has['editor']}: {name!r} wants such a model, and none is named")
+            raise ValueError(f"{has['editor']}: {name!r} requires such a model, and none is named")
     asked = {key: value for key, value in wanted.items() if value is not None and key in has}
     settings = {
         "method": resolved(method, {**variant.choices, **asked}),

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench.py [--count 8] [--methods locinv,direct,...] [--objects 2] [--out FILE]
 
-Columns: FE a picture (edit included), seconds, best IoU of the words' maps before and after tuning,
-reconstruction PSNR, background PSNR (outside the edited thing, before and after), PSNR to the true edited
-picture, and the share of edits that where the truth changed are nearer to the truth than to the source.
+Columns: FE an image (edit included), seconds, best IoU of the words' maps before and after tuning,
+reconstruction PSNR, background PSNR (outside the edited object, before and after), PSNR to the true edited
+image, and the share of edits that where the truth changed are nearer to the truth than to the source.
 With --out, a later run goes on from what that file holds.
 """
 
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import psnr
 from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
 from pinpoint.methods.presets import METHODS
@@ -64,14 +64,14 @@ def variants() -> dict[str, Variant]:
 
 def measure(model: EditModel, trial: Trial, request: EditRequest) -> dict[str, float]:
     """One row of figures for one trial."""
-    run = Run()
+    tracker = CostTracker()
     began = time.perf_counter()
-    outcome = localized_edit(model, request, run=run)
+    outcome = localized_edit(model, request, tracker=tracker)
     seconds = time.perf_counter() - began
-    quality = judge(model, request, outcome, run=run)
+    quality = judge(model, request, outcome, tracker=tracker)
     things = len(trial.nouns)
     return {
-        "fe": run.total,
+        "fe": tracker.total,
         "seconds": seconds,
         "iou_before": sum(quality.iou_before.values()) / things,
         "iou_after": sum(quality.iou_after.values()) / things,
@@ -140,9 +140,7 @@ def main() -> None:
         },
     )
     means = {
-        name: {
-            column: statistics.fmean(scene[name][column] for scene in scenes) for column in scenes[0][name]
-        }
+        name: {column: statistics.fmean(scene[name][column] for scene in scenes) for column in scenes[0][name]}
         for name in names
     }
     Console(width=140).print(table_of(means, args.count))

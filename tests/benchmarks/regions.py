@@ -5,7 +5,7 @@
     python tests/benchmarks/regions.py choices [--count 100]           learned boxes against random ones
 
 Every scene's figures are a line of --out, which a later run goes on from; the table is made from all of them.
-Distances to the true edited picture are PSNR in dB. `--clip` and `--vit` name other networks.
+Distances to the true edited image are PSNR in dB. `--clip` and `--vit` name other networks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import psnr
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
@@ -32,7 +32,7 @@ from pinpoint.region_core.editors.base import Editor
 from pinpoint.region_core.editors.blended_latent_diffusion import REGION_WINDOW
 from pinpoint.region_core.editors.loading import load_editor
 from pinpoint.region_core.editors.locinv import LocInvEditor
-from pinpoint.region_core.encoders.clip import Guide, load_clip
+from pinpoint.region_core.encoders.clip import ClipEncoder, load_clip
 from pinpoint.region_core.encoders.vit import VisionFeatures, load_vit
 from pinpoint.region_core.object_localization.attention_localizer import detection_prior, locate_words
 from pinpoint.region_core.object_localization.box_ranking import Box
@@ -57,7 +57,7 @@ ARMS: Mapping[str, tuple[str, str]] = {
 
 TEXTS = ("phrases", "captions", "both", "places")
 TEXTS_HELP = (
-    "what CLIP and the editor read: the thing's phrase, the caption, the caption and the phrase, or the"
+    "what CLIP and the editor read: the object's phrase, the caption, the caption and the phrase, or the"
     " caption and the phrase with the place that the scene is in"
 )
 
@@ -70,22 +70,22 @@ class Networks:
     editor: Editor | None
     """None is LocInv's, which is of one scene's caption."""
     vision: VisionFeatures
-    guide: Guide
+    guide: ClipEncoder
 
 
 def measure_words(trial: Trial, networks: Networks, args: argparse.Namespace) -> Figures:
-    """How well the things' boxes are found; with --edits, LocInv's edits in the found and the true ones."""
-    model, run = networks.model, Run()
+    """How well the objects' boxes are found; with --edits, LocInv's edits in the found and the true ones."""
+    model, tracker = networks.model, CostTracker()
     prompt = parse_prompt(trial.source, model.tokenizer)
     found = locate_words(
-        model, networks.vision, networks.guide, trial.image, prompt, list(trial.nouns), run=run
+        model, networks.vision, networks.guide, trial.image, prompt, list(trial.nouns), tracker=tracker
     )
     ious = [overlap(found[noun].box, box) for noun, box in zip(trial.nouns, trial.boxes, strict=True)]
     figures = {
-        "FE": run.total,
+        "FE": tracker.total,
         "IoU": statistics.mean(ious),
         "IoU 0.5 or more": statistics.mean(iou >= 0.5 for iou in ious),
-        "IoU 0.5, edited thing": float(ious[trial.edit.index] >= 0.5),
+        "IoU 0.5, edited object": float(ious[trial.edit.index] >= 0.5),
     }
     if args.edits:
         size = int(trial.image.shape[-2]), int(trial.image.shape[-1])
@@ -100,7 +100,7 @@ def measure_words(trial: Trial, networks: Networks, args: argparse.Namespace) ->
 
 
 def region_edit(
-    trial: Trial, networks: Networks, args: argparse.Namespace, *, plan: str, arm: str, run: Run
+    trial: Trial, networks: Networks, args: argparse.Namespace, *, plan: str, arm: str, tracker: CostTracker
 ) -> RegionEdit:
     """One way of choosing a region, on one trial; see `TEXTS`."""
     anchors_by, sizes = ARMS[arm]
@@ -126,16 +126,16 @@ def region_edit(
         seed=args.seed + trial.number,
     )
     found = edit_region(
-        trial.image, RegionNetworks(editor, networks.model, networks.vision, networks.guide), request, run=run
+        trial.image, RegionNetworks(editor, networks.model, networks.vision, networks.guide), request, tracker=tracker
     )
     return found.edit
 
 
-def figures_of(trial: Trial, made: RegionEdit, run: Run) -> Figures:
+def figures_of(trial: Trial, made: RegionEdit, tracker: CostTracker) -> Figures:
     """What is measured of a region and its edit."""
     true: Box = trial.boxes[trial.edit.index]
     return {
-        "FE": run.total,
+        "FE": tracker.total,
         "S": made.chosen.score,
         "IoU": overlap(made.chosen.box, true),
         "best IoU": max(overlap(candidate.box, true) for candidate in made.candidates),
@@ -148,9 +148,9 @@ def measure_plans(trial: Trial, networks: Networks, args: argparse.Namespace) ->
     """S, FE and the box of every plan."""
     figures: Figures = {}
     for plan in args.plans or PLANS:
-        run = Run()
-        made = region_edit(trial, networks, args, plan=plan, arm="learned", run=run)
-        figures |= {f"{key}, {plan}": value for key, value in figures_of(trial, made, run).items()}
+        tracker = CostTracker()
+        made = region_edit(trial, networks, args, plan=plan, arm="learned", tracker=tracker)
+        figures |= {f"{key}, {plan}": value for key, value in figures_of(trial, made, tracker).items()}
     return figures
 
 
@@ -158,9 +158,9 @@ def measure_choices(trial: Trial, networks: Networks, args: argparse.Namespace) 
     """Learned regions and the paper's two baselines, and which of them is nearer to the truth."""
     figures: Figures = {}
     for arm in ARMS:
-        run = Run()
-        made = region_edit(trial, networks, args, plan=args.plan, arm=arm, run=run)
-        figures |= {f"{key}, {arm}": value for key, value in figures_of(trial, made, run).items()}
+        tracker = CostTracker()
+        made = region_edit(trial, networks, args, plan=args.plan, arm=arm, tracker=tracker)
+        figures |= {f"{key}, {arm}": value for key, value in figures_of(trial, made, tracker).items()}
     figures["IoU 0.3 or more, learned"] = float(figures["IoU, learned"] >= 0.3)
     for arm in list(ARMS)[1:]:
         for key in ("truth", "S"):
@@ -182,16 +182,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("measure", choices=tuple(MEASURES))
     parser.add_argument("--count", type=int, default=100, help="scenes (default 100)")
     parser.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
-    parser.add_argument("--objects", type=int, choices=(1, 2, 3), help="things in a scene (default: mixed)")
+    parser.add_argument("--objects", type=int, choices=(1, 2, 3), help="objects in a scene (default: mixed)")
     parser.add_argument("--kind", choices=("swap", "attribute"), help="of edit (default: mixed)")
     parser.add_argument("--edits", action="store_true", help="words: also edit, with found and true boxes")
     parser.add_argument("--editor", choices=("blended", "amused", "locinv"), default="blended")
     parser.add_argument("--steps", type=int, help="of an edit (default: the editor's)")
     parser.add_argument("--window", type=float, default=REGION_WINDOW, help="of the blended editor; 0: none")
     parser.add_argument("--plan", choices=tuple(PLANS), default=DEFAULT_PLAN.name)
-    parser.add_argument(
-        "--word", choices=("auto", "none"), default="auto", help="boxes near the changed word"
-    )
+    parser.add_argument("--word", choices=("auto", "none"), default="auto", help="boxes near the changed word")
     parser.add_argument("--finalists", type=int, help="boxes edited in full (default: every anchor's)")
     parser.add_argument("--plans", nargs="+", choices=tuple(PLANS), help="plans: only these")
     parser.add_argument("--texts", choices=TEXTS, default="places", help=TEXTS_HELP)

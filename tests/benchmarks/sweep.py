@@ -1,4 +1,4 @@
-"""How tuning and editing choices move maps and edits, on held-out scenes of two things.
+"""How tuning and editing choices move maps and edits, on held-out scenes of two objects.
 
     python tests/benchmarks/sweep.py tuning [--count 24]     inner steps x rate, refreshes, share: IoU and FE
     python tests/benchmarks/sweep.py layers [--count 24]     the cross-attention layers that tune the words
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.editing.prompt_to_prompt import edit
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.imaging.metrics import best_iou, psnr
@@ -69,18 +69,18 @@ EDITS: dict[str, EditSettings] = {
 
 
 def tuned(
-    model: EditModel, trial: Trial, inversion: Inversion, settings: TuningSettings, run: Run
+    model: EditModel, trial: Trial, inversion: Inversion, settings: TuningSettings, tracker: CostTracker
 ) -> Inversion:
     """The inversion with its words tuned to their true masks, adjectives bound where the edit changes one."""
     prior = trial.prior()
     target = parse_prompt(trial.target, model.tokenizer)
     bindings = bindings_of_edit(inversion.prompt, align(inversion.prompt, target), prior)
     plan = plan_tuning(inversion.prompt, prior, model.grid(*prior.size), bindings)
-    return optimize_tokens(model, inversion, plan.positions, plan.objective, settings, run=run)
+    return optimize_tokens(model, inversion, plan.positions, plan.objective, settings, tracker=tracker)
 
 
 def map_ious(model: EditModel, trial: Trial, inversion: Inversion) -> tuple[float, float]:
-    """Mean best IoU of the things' words before and after tuning."""
+    """Mean best IoU of the objects' words before and after tuning."""
     before, after = maps_before_and_after(model, inversion, trial.nouns)
     masks = dict(zip(trial.nouns, trial.masks, strict=True))
 
@@ -90,9 +90,7 @@ def map_ious(model: EditModel, trial: Trial, inversion: Inversion) -> tuple[floa
     return mean(before), mean(after)
 
 
-def figures_of_edit(
-    model: EditModel, trial: Trial, inversion: Inversion, settings: EditSettings
-) -> dict[str, float]:
+def figures_of_edit(model: EditModel, trial: Trial, inversion: Inversion, settings: EditSettings) -> dict[str, float]:
     """How good an edit with Direct Inversion is."""
     target = parse_prompt(trial.target, model.tokenizer)
     direct = replace(inversion, null_method="direct")
@@ -103,7 +101,7 @@ def figures_of_edit(
     return {
         "to truth dB": trial.distance(edited),
         "in place dB": psnr(edited, trial.truth, trial.changed),
-        "other thing dB": psnr(edited, trial.truth, other),
+        "other object dB": psnr(edited, trial.truth, other),
         "background dB": psnr(edited, trial.image, 1 - trial.changed),
         "success": float(trial.succeeds(edited)),
     }
@@ -113,7 +111,7 @@ def reading(model: EditModel, places: tuple[str, ...]) -> EditModel:
     """The same model, of whose layers that are read only those in these places are."""
     copy = replace(model)
     # The property keeps what it found under its own name; here that is told beforehand.
-    vars(copy)["read_sites"] = tuple(site for site in model.read_sites if site.place in places)
+    vars(copy)["read_sites"] = tuple(layer for layer in model.map_layers if layer.place in places)
     return copy
 
 
@@ -128,11 +126,11 @@ def compare_tunings(
     """Every way of tuning, its maps and the edit that it leads to (carry and blend at their defaults)."""
     rows: Rows = defaultdict(dict)
     for name, (tuned_by, settings) in ways.items():
-        run, began = Run(), time.perf_counter()
-        done = tuned(tuned_by, trial, inversion, settings, run)
+        tracker, began = CostTracker(), time.perf_counter()
+        done = tuned(tuned_by, trial, inversion, settings, tracker)
         seconds = time.perf_counter() - began
         before, after = map_ious(model, trial, done)
-        rows[name] |= {"FE": run.total, "s": seconds, "IoU untuned": before, "IoU": after}
+        rows[name] |= {"FE": tracker.total, "s": seconds, "IoU untuned": before, "IoU": after}
         if edits:
             rows[name] |= figures_of_edit(model, trial, done, EditSettings())
             rows[f"{name}, no blend"] |= figures_of_edit(model, trial, done, EditSettings(blend="off"))
@@ -144,7 +142,7 @@ def compare_carries(model: EditModel, trial: Trial, inversion: Inversion) -> Row
     rows: Rows = {}
     for blend in ("off", "prior", "prior+map"):
         rows[f"untuned, {blend}"] = figures_of_edit(model, trial, inversion, EditSettings(blend=blend))
-    done = tuned(model, trial, inversion, FAST, Run())
+    done = tuned(model, trial, inversion, FAST, CostTracker())
     for name, settings in EDITS.items():
         rows[name] = figures_of_edit(model, trial, done, settings)
     return rows
@@ -157,9 +155,7 @@ def show(scenes: list[Rows], title: str) -> None:
     for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left")
     for name in scenes[0]:
-        known = {
-            column: [rows[name][column] for rows in scenes if column in rows[name]] for column in columns
-        }
+        known = {column: [rows[name][column] for rows in scenes if column in rows[name]] for column in columns}
         cells = (f"{statistics.fmean(values):.3f}" if values else "" for values in known.values())
         table.add_row(name, *cells)
     Console(width=150).print(table)
@@ -195,7 +191,7 @@ def main() -> None:
         keep=args.out,
         choices={**choices, "weights": model.fingerprint},
     )
-    show(scenes, f"{args.what}: means over {args.count} held-out scenes of two things")
+    show(scenes, f"{args.what}: means over {args.count} held-out scenes of two objects")
 
 
 def measurement(model: EditModel, args: argparse.Namespace) -> Callable[[Trial, Inversion], Rows]:

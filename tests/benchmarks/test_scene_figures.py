@@ -51,9 +51,7 @@ def test_figures_made_with_other_choices_are_not_mixed_in(tmp_path: Path) -> Non
         measured([1], Measure(), keep=keep, choices={"weights": "b", "sizes": (1, 2)})
 
 
-def test_nothing_is_written_where_nothing_is_to_be_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_written_where_nothing_is_to_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert measured([3], Measure(), keep=None, choices={}) == [{"square": 9.0}]
     assert list(tmp_path.iterdir()) == []

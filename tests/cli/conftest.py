@@ -1,4 +1,4 @@
-"""What tests of the regions command share: tiny random models in real folders, and a picture."""
+"""What tests of the regions command share: tiny random models in real folders, and an image."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _models(tmp_path_factory):
 
 @pytest.fixture(name="image", scope="module")
 def _image(tmp_path_factory):
-    """A picture whose sides are no multiple of anything."""
+    """An image whose sides are no multiple of anything."""
     rows, columns = np.mgrid[0:70, 0:90]
     pixels = np.stack([rows * 3, columns * 2, 255 - rows - columns], axis=-1).astype(np.uint8)
-    path = tmp_path_factory.mktemp("pictures") / "a picture.png"
+    path = tmp_path_factory.mktemp("pictures") / "an image.png"
     Image.fromarray(pixels).save(path)
     return path

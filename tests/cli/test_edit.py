@@ -28,10 +28,10 @@ def _model(tmp_path_factory):
 
 @pytest.fixture(name="image", scope="module")
 def _image(tmp_path_factory):
-    """A picture whose sides are no multiple of anything, smooth enough to look at."""
+    """An image whose sides are no multiple of anything, smooth enough to look at."""
     rows, columns = np.mgrid[0:70, 0:90]
     pixels = np.stack([rows * 3, columns * 2, 255 - rows - columns], axis=-1).astype(np.uint8)
-    path = tmp_path_factory.mktemp("pictures") / "a picture.png"
+    path = tmp_path_factory.mktemp("pictures") / "an image.png"
     Image.fromarray(pixels).save(path)
     return path
 
@@ -42,7 +42,7 @@ def pinpoint_edit(image, model, out, *more):
     return main(["edit", str(image), *texts, "--model", model, "--steps", "2", "--out", str(out), *more])
 
 
-def test_an_edit_leaves_its_pictures_and_a_report(image, model, tmp_path, capsys):
+def test_an_edit_leaves_its_images_and_a_report(image, model, tmp_path, capsys):
     out = tmp_path / "edit"
     assert pinpoint_edit(image, model, out, "--prior", "cat=10,10,50,50", "--composite") == 0
     names = {"source.png", "reconstruction.png", "edited.png", "attention.png", "contact_sheet.png"}
@@ -82,7 +82,7 @@ def test_a_composite_may_grow_beyond_the_prior_and_no_farther(image, model, tmp_
     assert (report["composite"], report["composite_grow"]) == (True, 6.0)
 
 
-def test_an_inversion_kept_and_used_again_gives_the_same_picture_for_the_edit_alone(image, model, tmp_path):
+def test_an_inversion_kept_and_used_again_gives_the_same_image_for_the_edit_alone(image, model, tmp_path):
     kept = tmp_path / "cat.safetensors"
     prior = ("--prior", "cat=10,10,50,50")
     assert pinpoint_edit(image, model, tmp_path / "a", *prior, "--save-inversion", str(kept)) == 0
@@ -130,21 +130,21 @@ BAD = {
     "no steps": (["--steps", "0"], "steps"),
     "guidance out of bounds": (["--guidance", "-2"], "guidance"),
     "too large a seed": (["--seed", str(2**64)], "seed: got 18446744073709551616"),
-    "a negative seed": (["--seed", "-1"], "seed: got -1, wants a whole number from 0 on"),
-    "a factor without its word": (["--set", "reweight=2"], "reweight: got 2, wants"),
+    "a negative seed": (["--seed", "-1"], "seed: got -1, requires a whole number from 0 on"),
+    "a factor without its word": (["--set", "reweight=2"], "reweight: got 2, requires"),
     "a factor of no word": (["--set", 'reweight={"cow": 2}'], "reweight: the word 'cow'"),
-    "a blend without a place": (["--blend", "prior"], "blend: 'prior' wants a prior"),
+    "a blend without a place": (["--blend", "prior"], "blend: 'prior' requires a prior"),
     "a model that is none": (["--model", "nothing"], "nothing"),
     "a missing inversion": (["--inversion", "nothing.safetensors"], "nothing.safetensors"),
-    "an inversion to be kept as a folder": (["--save-inversion", "."], "save-inversion: .* wants a file"),
+    "an inversion to be kept as a folder": (["--save-inversion", "."], "save-inversion: .* requires a file"),
     "a binding that is none": (["--bind", "red"], "ADJ:NOUN"),
     "a bound word that is not there": (["--bind", "green:cat"], "green"),
-    "LocInv without a place": (["--method", "locinv"], "wants a mask or a box"),
-    "a composite without a place": (["--composite"], "wants a mask or a box"),
-    "a composite to grow without a place": (["--composite-grow", "2"], "wants a mask or a box"),
+    "LocInv without a place": (["--method", "locinv"], "requires a mask or a box"),
+    "a composite without a place": (["--composite"], "requires a mask or a box"),
+    "a composite to grow without a place": (["--composite-grow", "2"], "requires a mask or a box"),
     "a composite that shrinks": (
         ["--prior", "cat=1,1,9,9", "--composite-grow", "-2"],
-        "composite_grow: got -2.0, wants a number of pixels",
+        "composite_grow: got -2.0, requires a number of pixels",
     ),
 }
 
@@ -177,22 +177,22 @@ def test_an_empty_mask_is_refused(image, model, tmp_path, capsys):
     assert "empty" in capsys.readouterr().err
 
 
-def test_a_picture_that_is_too_small_is_refused(model, tmp_path, capsys):
+def test_an_image_that_is_too_small_is_refused(model, tmp_path, capsys):
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     assert pinpoint_edit(tmp_path / "small.png", model, tmp_path / "out") == 2
     assert "20" in capsys.readouterr().err
 
 
-def test_an_inversion_of_another_source_or_picture_is_refused(image, model, tmp_path, capsys):
+def test_an_inversion_of_another_source_or_image_is_refused(image, model, tmp_path, capsys):
     kept = tmp_path / "kept.safetensors"
     assert pinpoint_edit(image, model, tmp_path / "a", "--save-inversion", str(kept)) == 0
     again = ("--inversion", str(kept))
     assert pinpoint_edit(image, model, tmp_path / "b", *again, "--source", "a cat and a red dog") == 2
-    assert "wants 'a cat and a red dog'" in capsys.readouterr().err
+    assert "requires 'a cat and a red dog'" in capsys.readouterr().err
     other = tmp_path / "other.png"
     Image.fromarray(255 - np.asarray(Image.open(image))).save(other)
     assert pinpoint_edit(other, model, tmp_path / "b", *again) == 2
-    assert "another picture" in capsys.readouterr().err
+    assert "another image" in capsys.readouterr().err
     Image.new("RGB", (200, 100)).save(other)
     assert pinpoint_edit(other, model, tmp_path / "b", *again) == 2
     assert "pixels" in capsys.readouterr().err
@@ -237,17 +237,14 @@ def test_a_run_is_repeatable(image, model, tmp_path):
     prior = ("--prior", "cat=10,10,50,50", "--seed", "7")
     for name in "ab":
         assert pinpoint_edit(image, model, tmp_path / name, *prior) == 0
-    assert torch.equal(
-        *(torch.from_numpy(np.asarray(Image.open(tmp_path / n / "edited.png")).copy()) for n in "ab")
-    )
+    assert torch.equal(*(torch.from_numpy(np.asarray(Image.open(tmp_path / n / "edited.png")).copy()) for n in "ab"))
 
 
 @pytest.fixture(name="networks", scope="module")
 def _networks(tmp_path_factory):
     """Options that name a tiny CLIP and a tiny ViT."""
     clip, vit = (
-        write(tmp_path_factory.mktemp(name))
-        for name, write in (("clip", write_tiny_clip), ("vit", write_tiny_vit))
+        write(tmp_path_factory.mktemp(name)) for name, write in (("clip", write_tiny_clip), ("vit", write_tiny_vit))
     )
     return ("--clip", str(clip), "--vit", str(vit))
 
@@ -277,7 +274,7 @@ def test_places_found_and_given_stand_side_by_side(image, model, networks, tmp_p
     ("more", "message"),
     [
         (["--prior", "horse=auto"], "horse"),
-        (["--prior", "cat=auto", "--prior", "cat=1,1,9,9"], "wants one of the two"),
+        (["--prior", "cat=auto", "--prior", "cat=1,1,9,9"], "requires one of the two"),
         (["--prior", "cat=auto", "--clip", "./nothing"], "nothing"),
         (["--prior", "cat=auto", "--target", "cat " * 90], "too long"),
         (["--prior", "cat=auto", "--steps", "0"], "steps"),

@@ -37,7 +37,7 @@ def _folders(tmp_path_factory):
 def _image(tmp_path_factory):
     rows, columns = np.mgrid[0:64, 0:72]
     pixels = np.stack([rows * 3, columns * 2, 255 - rows - columns], axis=-1).astype(np.uint8)
-    path = tmp_path_factory.mktemp("pictures") / "a picture.png"
+    path = tmp_path_factory.mktemp("pictures") / "an image.png"
     Image.fromarray(pixels).save(path)
     return path
 
@@ -52,7 +52,7 @@ def test_the_names_that_the_help_shows_are_those_of_the_registry():
     assert not set(edit_command.OTHER_METHOD_NAMES) & set(METHODS)
 
 
-def test_each_method_leaves_its_pictures_and_a_report(image, folders, tmp_path, capsys):
+def test_each_method_leaves_its_images_and_a_report(image, folders, tmp_path, capsys):
     prior = ("--prior", "cat=8,8,40,36")
     networks = ("--clip", folders["clip"], "--vit", folders["vit"])
     runs = {
@@ -134,12 +134,12 @@ def test_the_seed_of_a_preset_is_the_commands(image, folders, tmp_path):
 
 
 BAD = {
-    "no mask": (["--method", "blended"], "wants --mask, or --prior"),
+    "no mask": (["--method", "blended"], "requires --mask, or --prior"),
     "the embedded model for inpainting": (
         ["--method", "inpaint", "--prior", "cat=1,1,9,9"],
         "does not read a mask",
     ),
-    "the embedded model for instructions": (["--method", "instruct-pix2pix"], "does not read a picture"),
+    "the embedded model for instructions": (["--method", "instruct-pix2pix"], "does not read an image"),
     "a preset's option": (["--method", "imagic", "--tokens", "fast"], "tokens: the method 'imagic'"),
     "a kept inversion": (["--method", "imagic", "--inversion", "x"], "inversion: the method 'imagic'"),
     "an unknown setting": (["--method", "imagic", "--set", "noises=3"], "no such setting, only"),
@@ -148,7 +148,7 @@ BAD = {
         "composite-grow: the method",
     ),
     "a composite that there is not": (["--method", "imagic", "--composite"], "composite: the method"),
-    "a setting that is none": (["--method", "imagic", "--set", "noises"], "wants NAME=VALUE"),
+    "a setting that is none": (["--method", "imagic", "--set", "noises"], "requires NAME=VALUE"),
     "a setting twice": (["--method", "imagic", "--set", "x=1", "--set", "x=2"], "given twice"),
     "a setting with an option": (["--method", "diffedit", "--set", "seed=1"], "option of its own, --seed"),
     "an instruction for a preset": (["--method", "nti", "--instruction", "x"], "instruction: the method"),

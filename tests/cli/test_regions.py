@@ -38,7 +38,7 @@ def test_with_the_packs_own_networks_nothing_else_is_needed(tmp_path):
     assert all(things[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8].any() for row, column in anchors)
 
 
-def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path, capsys):
+def test_a_region_edit_leaves_its_images_and_a_report(image, models, tmp_path, capsys):
     out = tmp_path / "regions"
     more = ("--word", "none", "--plan", "full", "--k", "3", "--strength", "0.5", "--steps", "4")
     assert pinpoint_regions(image, models, out, *more) == 0
@@ -71,16 +71,14 @@ def test_a_region_edit_leaves_its_pictures_and_a_report(image, models, tmp_path,
 
 def test_the_editor_may_be_told_other_words_than_clip(image, models, tmp_path):
     assert pinpoint_regions(image, models, tmp_path / "a", "--plan", "full") == 0
-    assert (
-        pinpoint_regions(image, models, tmp_path / "b", "--plan", "full", "--edit-prompt", "a red star") == 0
-    )
+    assert pinpoint_regions(image, models, tmp_path / "b", "--plan", "full", "--edit-prompt", "a red star") == 0
     first, second = report_of(tmp_path / "a"), report_of(tmp_path / "b")
     assert (first["edit_prompt"], second["edit_prompt"]) == (PROMPT, "a red star")
     assert first["prompt"] == second["prompt"] == PROMPT
     assert (pixels_of(tmp_path / "a" / "edited.png") != pixels_of(tmp_path / "b" / "edited.png")).any()
 
 
-def test_outside_the_box_the_picture_is_the_source_bit_for_bit(image, models, tmp_path):
+def test_outside_the_box_the_image_is_the_source_bit_for_bit(image, models, tmp_path):
     assert pinpoint_regions(image, models, tmp_path) == 0
     report = report_of(tmp_path)
     x0, y0, x1, y1 = (int(side) for side in report["box"])
@@ -187,8 +185,8 @@ def test_a_seed_makes_a_run_repeatable(image, models, tmp_path):
 
 
 BAD = {
-    "a missing picture": (["nowhere.png"], "nowhere.png"),
-    "more anchors than patches": (["--k", "1000"], r"k: got 1000 anchors, wants 1 to 108"),
+    "a missing image": (["nowhere.png"], "nowhere.png"),
+    "more anchors than patches": (["--k", "1000"], r"k: got 1000 anchors, requires 1 to 108"),
     "no anchors": (["--k", "0"], "k: got 0"),
     "more boxes than the grid has room for": (["--m", "40"], "m: got 40 boxes"),
     "no boxes": (["--m", "0"], "m: got 0"),
@@ -208,7 +206,7 @@ BAD = {
     "a reader that is no model": (["--reader", "nothing"], "nothing"),
     "an empty edit prompt": (["--edit-prompt", " "], "edit prompt is empty"),
     "a prompt that is the caption": (["--prompt", CAPTION], "caption"),
-    "an editor that needs another UNet": (["--editor", "inpaint"], "reads 4 channels, wants 9"),
+    "an editor that needs another UNet": (["--editor", "inpaint"], "reads 4 channels, requires 9"),
     "a model that is no aMUSEd": (["--editor", "amused"], "lacks vqvae"),
     "a model that is none": (["--model", "nothing"], "nothing"),
     "a CLIP that is none": (["--clip", "./nothing"], "nothing"),
@@ -237,7 +235,7 @@ BAD = {
         ["--editor", "inpaint", "--window", "2"],
         "window: the editor 'inpaint'",
     ),
-    "strength where the picture is inverted": (
+    "strength where the image is inverted": (
         ["--editor", "locinv", "--strength", "0.5"],
         "strength: got 0.5, but the editor 'locinv'",
     ),
@@ -247,7 +245,7 @@ BAD = {
     ),
     "an editor of one word, and a prompt that changes none": (
         ["--editor", "locinv", "--prompt", "a red cat, yes"],
-        "wants one that changes one noun of 'a red cat'",
+        "requires one that changes one noun of 'a red cat'",
     ),
     "a device that there is not": (["--device", "abacus"], "abacus"),
 }
@@ -272,17 +270,17 @@ def test_a_window_changes_the_edits(image, models, tmp_path):
 
 
 def test_bad_input_costs_no_pass_of_any_model(image, models, tmp_path, monkeypatch):
-    from pinpoint.locinv_core.cost import Run
+    from pinpoint.locinv_core.cost import CostTracker
 
     def passed(self, samples, share=1.0):
         raise AssertionError("a pass was made")
 
-    monkeypatch.setattr(Run, "count_forward", passed)
+    monkeypatch.setattr(CostTracker, "count_forward", passed)
     for more in (["--m", "40"], ["--prompt", "fox " * 90], ["--guidance", "-1"]):
         assert pinpoint_regions(image, models, tmp_path / "out", *more) == 2
 
 
-def test_a_picture_smaller_than_a_patch_is_refused(models, tmp_path, capsys):
+def test_an_image_smaller_than_a_patch_is_refused(models, tmp_path, capsys):
     Image.new("RGB", (6, 6)).save(tmp_path / "small.png")
     assert pinpoint_regions(tmp_path / "small.png", models, tmp_path / "out") == 2
     assert "6x6" in capsys.readouterr().err

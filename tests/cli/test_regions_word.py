@@ -18,9 +18,7 @@ def test_another_model_may_look_for_the_word_where_the_editor_cannot(image, mode
     assert 0 < report["forward_equivalents"]["locate"] < 6
 
 
-def test_only_boxes_near_the_changed_word_are_edited_unless_all_are_asked_for(
-    image, models, tmp_path, capsys
-):
+def test_only_boxes_near_the_changed_word_are_edited_unless_all_are_asked_for(image, models, tmp_path, capsys):
     more = ("--k", "4", "--m", "5", "--steps", "5")  # more than a preview's three
     for name, word in (("auto", "auto"), ("cat", "cat"), ("none", "none")):
         assert pinpoint_regions(image, models, tmp_path / name, *more, "--word", word) == 0
@@ -42,14 +40,12 @@ def test_only_boxes_near_the_changed_word_are_edited_unless_all_are_asked_for(
         assert fits[tuple(candidate["box"])] >= 0.5 * max(fits.values())
         assert candidate["final"] and candidate["near"]
         assert (candidate["take"] == 0) == (candidate["box"] in auto["boxes"][candidate["index"]])
-    judged, all_judged = (
-        sum(loss is not None for row in report["losses"] for loss in row) for report in (auto, none)
-    )
+    judged, all_judged = (sum(loss is not None for row in report["losses"] for loss in row) for report in (auto, none))
     assert judged < all_judged == 20
     assert auto["forward_equivalents"]["locate"] < 6
 
 
-def test_where_a_word_was_found_the_editor_is_not_told_of_the_things_beside_it(image, models, tmp_path):
+def test_where_a_word_was_found_the_editor_is_not_told_of_the_objects_beside_it(image, models, tmp_path):
     more = ("--caption", "a red cat and a dog", "--prompt", "a red cat and a fox")
     assert pinpoint_regions(image, models, tmp_path / "a", *more) == 0
     assert pinpoint_regions(image, models, tmp_path / "b", *more, "--word", "none") == 0
@@ -74,9 +70,7 @@ def test_random_boxes_are_not_kept_to_a_word_unless_one_is_named(image, models, 
         (["--prompt", "a fox and a dog", "--edit-prompt", "fox " * 90], "edit prompt 'fox fox"),
     ],
 )
-def test_what_cannot_be_edited_is_said_before_anything_is_looked_for(
-    image, models, tmp_path, capsys, more, message
-):
+def test_what_cannot_be_edited_is_said_before_anything_is_looked_for(image, models, tmp_path, capsys, more, message):
     assert pinpoint_regions(image, models, tmp_path / "out", "--caption", "a cat and a dog", *more) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]

@@ -32,7 +32,7 @@ _NOT_OURS = (
     # Two fingers, which it zooms by.
     "Ignored attempt to cancel a touchmove event",
 )
-PICTURE = ROOT / "locinv_core" / "embedded" / "samples" / "02352.png"
+IMAGE = ROOT / "locinv_core" / "embedded" / "samples" / "02352.png"
 """In ComfyUI's input folder before the page opens, so that Load Image knows it."""
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -45,9 +45,7 @@ SETTINGS = {
 def chromium() -> str | None:
     """CHROMIUM, else the one on the path."""
     given = os.environ.get("CHROMIUM")
-    return given or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    return given or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def rendering_names() -> tuple[str, ...]:
@@ -96,9 +94,7 @@ class CanvasPage:
     def open(self, workflow: dict[str, Any]) -> None:
         """Open a workflow as from its file."""
         self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
-        self.page.wait_for_function(
-            "(count) => app.graph._nodes.length === count", arg=len(workflow["nodes"])
-        )
+        self.page.wait_for_function("(count) => app.graph._nodes.length === count", arg=len(workflow["nodes"]))
 
     def missing(self) -> list[str]:
         """The types of nodes that the frontend does not know, or has a fault to find with.
@@ -177,7 +173,7 @@ class CanvasPage:
         raise TimeoutError("the workflow did not end")
 
     def shot(self, name: str, locator: Any = None) -> Path:
-        """Keep a picture of the page, or of a part of it."""
+        """Keep an image of the page, or of a part of it."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         path = SHOTS / f"{name}.png"
         (locator or self.page).screenshot(path=path, timeout=SLOW)
@@ -192,7 +188,7 @@ def canvas_page(
     from playwright.sync_api import sync_playwright
 
     comfyui.post("/settings", SETTINGS)
-    shutil.copy(PICTURE, comfyui.base / "input" / PICTURE.name)
+    shutil.copy(IMAGE, comfyui.base / "input" / IMAGE.name)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=SLOW

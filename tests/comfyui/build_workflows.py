@@ -1,7 +1,7 @@
 """Write the workflows that the pack brings, and make each one's thumbnail by running it.
 
 `python tests/comfyui/build_workflows.py [--no-thumbnails] [NAME …]` needs what the ComfyUI tests need. A
-workflow that wants weights which Pinpoint does not bring has its thumbnail made by its likeness on the
+workflow that requires weights which Pinpoint does not bring has its thumbnail made by its likeness on the
 embedded ones.
 """
 
@@ -44,15 +44,13 @@ NEED_WEIGHTS: tuple[Callable[..., None], ...] = (
     locinv_workflows.from_your_own_checkpoint,
     region_workflows.learnable_regions_with_a_comfyui_sampler,
 )
-"""Those that want weights which Pinpoint does not bring."""
+"""Those that require weights which Pinpoint does not bring."""
 
 
 def main() -> int:
     """Write `workflows/`."""
     parser = argparse.ArgumentParser(description="Write the workflows and their thumbnails.")
-    parser.add_argument(
-        "--no-thumbnails", action="store_true", help="only the workflows, without running them"
-    )
+    parser.add_argument("--no-thumbnails", action="store_true", help="only the workflows, without running them")
     names = [build.__name__ for build in BUILDERS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these, of {', '.join(names)}")
     args = parser.parse_args()
@@ -84,7 +82,7 @@ def main() -> int:
 
 
 def laid_out(build: Callable[..., None], info: dict[str, Any], *, likeness: bool = False) -> dict[str, Any]:
-    """The workflow; as a `likeness` with embedded weights in the place of those that it wants."""
+    """The workflow; as a `likeness` with embedded weights in the place of those that it requires."""
     canvas = Canvas(info)
     if likeness and build in NEED_WEIGHTS:
         build(canvas, embedded=True)
@@ -94,17 +92,15 @@ def laid_out(build: Callable[..., None], info: dict[str, Any], *, likeness: bool
 
 
 def thumbnail(comfyui: ComfyUI, prompt: dict) -> Image.Image:
-    """The picture and each of its edits, side by side, as the workflow's Compare nodes show them."""
+    """The image and each of its edits, side by side, as the workflow's Compare nodes show them."""
     outcome = comfyui.run(prompt)
     if outcome.status != "success":
         raise RuntimeError(f"the workflow failed: {outcome.error}")
     compared = [name for name, node in prompt.items() if node["class_type"] == "PinpointCompare"]
     pairs = [outcome.outputs[number]["pinpoint_compare"][0]["pairs"][0] for number in compared]
     shown = [pairs[0]["before"], *(pair["after"] for pair in pairs)]
-    pictures = [Image.fromarray(comfyui.picture(image)) for image in shown]
-    sized = [
-        np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)) for picture in pictures
-    ]
+    images = [Image.fromarray(comfyui.image(image)) for image in shown]
+    sized = [np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)) for picture in images]
     return Image.fromarray(np.concatenate(sized, axis=1))
 
 

@@ -99,9 +99,7 @@ class ComfyUI:
             command += ["--front-end-root", os.environ["COMFYUI_FRONTEND"]]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
+            self.process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             self._wait()
         except BaseException:
@@ -141,14 +139,12 @@ class ComfyUI:
             raise PromptRefused(json.loads(error.read() or b"{}")) from None
         return json.loads(body) if body else None
 
-    def picture(self, shown: dict[str, str]) -> np.ndarray:
-        """(H, W, 3) uint8 of a picture that a node showed."""
+    def image(self, shown: dict[str, str]) -> np.ndarray:
+        """(H, W, 3) uint8 of an image that a node showed."""
         content = self.get_bytes("/view?" + urllib.parse.urlencode(shown))
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
-    def run(
-        self, prompt: dict[str, Any], watch: Callable[[str, dict[str, Any]], None] | None = None
-    ) -> Outcome:
+    def run(self, prompt: dict[str, Any], watch: Callable[[str, dict[str, Any]], None] | None = None) -> Outcome:
         """Queue a prompt and listen until it has ended; `watch(kind, data)` sees every message."""
         client = uuid.uuid4().hex
         address = f"ws://127.0.0.1:{self.port}/ws?clientId={client}"

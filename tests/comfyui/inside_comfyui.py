@@ -72,9 +72,7 @@ def parity() -> dict[str, Any]:
         skipped[1].clip_layer(-2)
         for name, (model, clip, vae) in {"plain": plain, "lora": patched, "clip skip": skipped}.items():
             ours = edit_model_of(model, clip, vae, torch.float32)
-            kinds: dict[str, Any] = {
-                "inference": any(weight.is_inference() for weight in ours.unet.parameters())
-            }
+            kinds: dict[str, Any] = {"inference": any(weight.is_inference() for weight in ours.unet.parameters())}
             for timestep in (981, 401, 1):
                 theirs = noise_of_comfyui(model, clip, latents, timestep)
                 difference = (noise_of_pinpoint(ours, latents, timestep) - theirs).abs().max()
@@ -82,10 +80,10 @@ def parity() -> dict[str, Any]:
                 kinds[f"size {timestep}"] = float(theirs.abs().mean())
             found[name] = kinds
         model, _, vae = plain
-        picture = torch.rand(1, 64, 128, 3, generator=torch.Generator().manual_seed(6))
-        raw = vae.encode(picture)
+        image = torch.rand(1, 64, 128, 3, generator=torch.Generator().manual_seed(6))
+        raw = vae.encode(image)
         scaled = model.model.process_latent_in(raw)
-        found["encode"] = float((ours.encode(picture.permute(0, 3, 1, 2)) - scaled).abs().max())
+        found["encode"] = float((ours.encode(image.permute(0, 3, 1, 2)) - scaled).abs().max())
         found["decode"] = float((ours.decode(scaled).permute(0, 2, 3, 1) - vae.decode(raw)).abs().max())
         before = noise_of_comfyui(*plain[:2], latents, 401)
         for name, (model, clip, _) in {"lora": patched, "clip skip": skipped}.items():

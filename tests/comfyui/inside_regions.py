@@ -24,7 +24,7 @@ from pinpoint.nodes.pick_edit import PickBestEdit
 from pinpoint.nodes.region_editors import EditorBlended, EditorComfyUISampler, EditorLocInv
 from pinpoint.nodes.region_scorer import LearnRegions, ScoreRegions
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
-from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor, tiny_clip, tiny_vit
 
 
@@ -48,16 +48,16 @@ def sampler_node(**changes: Any) -> tuple[ManagedEditor, dict[str, Any]]:
 def sampler() -> dict[str, Any]:
     """The editor against ComfyUI's own KSampler with the same noise mask."""
     nodes: Any = importlib.import_module("nodes")  # ComfyUI's
-    from pinpoint.locinv_core.cost import Run
+    from pinpoint.locinv_core.cost import CostTracker
 
-    run = Run()
+    tracker = CostTracker()
     with torch.inference_mode():
         editor, given = sampler_node()
-        image = smooth_picture(64, 96)
+        image = smooth_image(64, 96)
         masks = torch.zeros(2, 1, 64, 96)
         masks[0, :, 16:48, 32:72] = 1
         masks[1, :, :24, :24] = 1
-        ours = editor.value.edit(image, masks, "", 7, run=run)
+        ours = editor.value.edit(image, masks, "", 7, tracker=tracker)
         wanted = []
         for mask in masks:
             latent = {
@@ -89,9 +89,9 @@ def sampler() -> dict[str, Any]:
         "other seed": float((other - ours).abs().max()),
         "odd": [list(odd.shape), bool(torch.isfinite(odd).all())],
         "inference": ours.is_inference(),
-        "passes": run.total,
+        "passes": tracker.total,
         "cost": [editor.cost(None), editor.cost(9)],
-        "preview": list(preview.picture(torch.zeros(1, 4, 8, 12)).size),
+        "preview": list(preview.image(torch.zeros(1, 4, 8, 12)).size),
         "wrappers left": len(given["model"].wrappers.get("apply_model", {})),
     }
 
@@ -129,7 +129,7 @@ LEARNING: dict[str, Any] = {
 def regions() -> dict[str, Any]:
     """From anchors to the picked edit, with editors that paint, blend, and sample with ComfyUI."""
     told: dict[str, Any] = {}
-    picture = smooth_picture()
+    picture = smooth_image()
     image = picture.permute(0, 2, 3, 1)
     with torch.inference_mode():
         guide = tiny_clip()
@@ -161,9 +161,7 @@ def regions() -> dict[str, Any]:
         told["box is the mask"] = (
             int((~outside).sum()) == width * height == int((~outside)[y : y + height, x : x + width].sum())
         )
-        told["best first"] = [row["score"] for row in rows] == sorted(
-            (row["score"] for row in rows), reverse=True
-        )
+        told["best first"] = [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
         told["second is the second candidate"] = bool(torch.equal(second[0], picked[2][1:2]))
         told["ui"] = sorted(picked.ui)
         told["learned ui"] = [len(learned.ui["pinpoint_regions"]), len(learned.ui["images"])]
@@ -243,7 +241,7 @@ def places() -> dict[str, Any]:
     from pinpoint.tests.fixtures.tiny_locators import tiny_sam, write_tiny_clipseg
 
     told: dict[str, Any] = {}
-    image = smooth_picture().permute(0, 2, 3, 1)
+    image = smooth_image().permute(0, 2, 3, 1)
 
     def refused(node: Any, *args: Any, **given: Any) -> str:
         try:

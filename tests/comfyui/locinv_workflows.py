@@ -1,6 +1,6 @@
 """The workflows that edit by inversion: each a function that lays one out on a canvas.
 
-Those that want weights which do not come with Pinpoint have `embedded`: laid out with it, they take what
+Those that require weights which do not come with Pinpoint have `embedded`: laid out with it, they take what
 comes with Pinpoint in the place of those weights, for the thumbnail.
 """
 
@@ -16,9 +16,9 @@ BLUE = "a blue cat and a red star in a meadow"
 CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
 SAMPLE_SIDE, NATIVE_SIDE = 128, 512
 """The sample's side, and Stable Diffusion 1.5's, in pixels."""
-OWN_PICTURE = (
-    "**With your own picture:** choose a Stable Diffusion 1.5 checkpoint in *Load Edit Model*, put *Load"
-    " Image* in the place of *Sample Picture*, and say what it shows in *Parse Prompt*."
+OWN_IMAGE = (
+    "**With your own image:** choose a Stable Diffusion 1.5 checkpoint in *Load Edit Model*, put *Load"
+    " Image* in the place of *Sample Image*, and say what it shows in *Parse Prompt*."
 )
 KEPT: dict[str, Any] = {"composite": True, "composite_grow": 8.0}
 """Every pixel away from the cat stays; there is room for a fox's ears and tail around it."""
@@ -26,12 +26,12 @@ KEPT: dict[str, Any] = {"composite": True, "composite_grow": 8.0}
 
 def word_swap_with_a_mask(canvas: Canvas) -> None:
     """Every stage a node of its own."""
-    canvas.column("1  Picture and model")
+    canvas.column("1  Image and model")
     canvas.note(
         "# Word swap with a mask\n\nThe cat becomes a fox, and nothing else changes. Press Run: the small"
-        " model and the picture come with Pinpoint. *composite* keeps every pixel away from the cat as it is;"
+        " model and the image come with Pinpoint. *composite* keeps every pixel away from the cat as it is;"
         " *composite_grow* leaves room for the fox's tail: 8 pixels here, about a 16th of your own"
-        " picture.\n\n" + OWN_PICTURE + " The mask: right-click the picture,"
+        " image.\n\n" + OWN_IMAGE + " The mask: right-click the image,"
         " *Open in MaskEditor*, and wire *Load Image*'s mask."
     )
     model = canvas.add("PinpointLoadEditModel")
@@ -45,40 +45,30 @@ def word_swap_with_a_mask(canvas: Canvas) -> None:
     canvas.add("PinpointCrossAttentionMaps", source=(tuned, 0), prior=(prior, 0))
     canvas.column("4  The edit")
     ready = canvas.add("PinpointNullTextInversion", inversion=(tuned, 0))
-    edit = canvas.add(
-        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT
-    )
+    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT)
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
-    canvas.add(
-        "PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1), truth=(sample, 6)
-    )
+    canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1), truth=(sample, 6))
     canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/word_swap")
 
 
 def word_swap_with_a_box(canvas: Canvas) -> None:
-    """LocInv in one node, with a box for each thing."""
-    canvas.column("1  Picture and model")
+    """LocInv in one node, with a box for each object."""
+    canvas.column("1  Image and model")
     canvas.note(
-        "# Word swap with a box\n\nA box around each thing is enough. Boxes are lines *word=x0,y0,x1,y1* in"
+        "# Word swap with a box\n\nA box around each object is enough. Boxes are lines *word=x0,y0,x1,y1* in"
         " pixels;"
-        " *LocInv* inverts the picture and tunes the words in one node.\n\n" + OWN_PICTURE
+        " *LocInv* inverts the image and tunes the words in one node.\n\n" + OWN_IMAGE
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
     canvas.column("2  What it shows, and where")
     prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
-    prior = canvas.add(
-        "PinpointPriorFromBoxes", image=(sample, 0), boxes="cat=11,30,57,73\nstar=74,48,119,91"
-    )
+    prior = canvas.add("PinpointPriorFromBoxes", image=(sample, 0), boxes="cat=11,30,57,73\nstar=74,48,119,91")
     canvas.column("3  Invert and tune")
-    ready = canvas.add(
-        "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0)
-    )
+    ready = canvas.add("PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0))
     canvas.column("4  The edit")
-    edit = canvas.add(
-        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT
-    )
+    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT)
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(edit, 2))
     canvas.add("PinpointCrossAttentionMaps", source=(edit, 4), words="fox, star")
@@ -87,12 +77,12 @@ def word_swap_with_a_box(canvas: Canvas) -> None:
 
 def attribute_edit(canvas: Canvas) -> None:
     """An adjective bound to its noun."""
-    canvas.column("1  Picture and model")
+    canvas.column("1  Image and model")
     canvas.note(
         "# Attribute edit with adjective binding\n\nThe yellow cat becomes a blue one. *bind_adjectives*"
         " draws *yellow* to where *cat* looks, so that the colour changes there and not on the star. The"
         " layout stays:"
-        " *self_replace* is high.\n\n" + OWN_PICTURE
+        " *self_replace* is high.\n\n" + OWN_IMAGE
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
@@ -101,12 +91,8 @@ def attribute_edit(canvas: Canvas) -> None:
     prior = canvas.add("PinpointPriorFromMask", mask=(sample, 1), word="cat")
     inverted = canvas.add("PinpointDDIMInvert", model=(model, 0), image=(sample, 0), prompt=(prompt, 0))
     canvas.column("3  Tune, with the adjective bound")
-    tuned = canvas.add(
-        "PinpointOptimizeTokens", inversion=(inverted, 0), prior=(prior, 0), bind_adjectives=True
-    )
-    canvas.add(
-        "PinpointCrossAttentionMaps", source=(tuned, 0), prior=(prior, 0), words="yellow, cat, red, star"
-    )
+    tuned = canvas.add("PinpointOptimizeTokens", inversion=(inverted, 0), prior=(prior, 0), bind_adjectives=True)
+    canvas.add("PinpointCrossAttentionMaps", source=(tuned, 0), prior=(prior, 0), words="yellow, cat, red, star")
     canvas.column("4  The edit")
     ready = canvas.add("PinpointNullTextInversion", inversion=(tuned, 0))
     edit = canvas.add(
@@ -114,7 +100,7 @@ def attribute_edit(canvas: Canvas) -> None:
         inversion=(ready, 0),
         target=BLUE,
         prior=(prior, 0),
-        self_replace=0.8,
+        self_replace_steps=0.8,
         composite=True,
     )
     canvas.column("5  Look")
@@ -125,11 +111,11 @@ def attribute_edit(canvas: Canvas) -> None:
 
 def methods_side_by_side(canvas: Canvas) -> None:
     """Null-text, Direct Inversion and LocInv from one DDIM inversion."""
-    canvas.column("1  Picture and model")
+    canvas.column("1  Image and model")
     canvas.note(
-        "# Null-text, Direct Inversion, LocInv\n\nOne picture, one inversion, one target; three ways to the"
+        "# Null-text, Direct Inversion, LocInv\n\nOne image, one inversion, one target; three ways to the"
         " edit. Null-text is slow: it optimises at every step. Because the sample is drawn, *Edit Metrics*"
-        " knows the true edited picture."
+        " knows the true edited image."
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
@@ -138,23 +124,17 @@ def methods_side_by_side(canvas: Canvas) -> None:
     inverted = canvas.add("PinpointDDIMInvert", model=(model, 0), image=(sample, 0), prompt=(prompt, 0))
     prior = canvas.add("PinpointPriorFromMask", mask=(sample, 1), word="cat")
     canvas.column("3  Three ways")
-    null_text = canvas.add(
-        "PinpointNullTextInversion", "Null-text", inversion=(inverted, 0), mode="null-text"
-    )
-    direct = canvas.add(
-        "PinpointNullTextInversion", "Direct Inversion", inversion=(inverted, 0), mode="direct"
-    )
+    null_text = canvas.add("PinpointNullTextInversion", "Null-text", inversion=(inverted, 0), mode="null-text")
+    direct = canvas.add("PinpointNullTextInversion", "Direct Inversion", inversion=(inverted, 0), mode="direct")
     tuned = canvas.add("PinpointOptimizeTokens", "LocInv: tokens", inversion=(inverted, 0), prior=(prior, 0))
     local = canvas.add("PinpointNullTextInversion", "LocInv: Direct Inversion", inversion=(tuned, 0))
     canvas.column("4  Three edits")
     edits = [
         canvas.add("PinpointPromptToPromptEdit", "Null-text", inversion=(null_text, 0), target=FOX),
         canvas.add("PinpointPromptToPromptEdit", "Direct Inversion", inversion=(direct, 0), target=FOX),
-        canvas.add(
-            "PinpointPromptToPromptEdit", "LocInv", inversion=(local, 0), target=FOX, prior=(prior, 0)
-        ),
+        canvas.add("PinpointPromptToPromptEdit", "LocInv", inversion=(local, 0), target=FOX, prior=(prior, 0)),
     ]
-    canvas.column("5  Pictures")
+    canvas.column("5  Images")
     for edit, title in zip(edits, ("Null-text", "Direct Inversion", "LocInv"), strict=True):
         canvas.add("PinpointCompare", title, before=(sample, 0), after=(edit, 0), mask=(sample, 1))
     canvas.column("6  Numbers")
@@ -171,11 +151,11 @@ def methods_side_by_side(canvas: Canvas) -> None:
 
 def compared_methods(canvas: Canvas) -> None:
     """The methods that edit in another way than Prompt-to-Prompt, and LocInv, from one DDIM inversion."""
-    canvas.column("1  Picture and model")
+    canvas.column("1  Image and model")
     canvas.note(
-        "# The compared methods\n\nOne picture, one inversion, one target; five methods. Only *LocInv* is"
+        "# The compared methods\n\nOne image, one inversion, one target; five methods. Only *LocInv* is"
         " told where the cat is, *DiffEdit* looks for the place itself, and the others may change all of the"
-        " picture. *pix2pix-zero* takes a gradient at every step, and the most time.\n\n" + OWN_PICTURE
+        " image. *pix2pix-zero* takes a gradient at every step, and the most time.\n\n" + OWN_IMAGE
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
@@ -198,7 +178,7 @@ def compared_methods(canvas: Canvas) -> None:
     edits["LocInv"] = canvas.add(
         "PinpointPromptToPromptEdit", "LocInv", inversion=(local, 0), target=FOX, prior=(prior, 0)
     )
-    canvas.column("4  Pictures")
+    canvas.column("4  Images")
     for title, edit in edits.items():
         canvas.add("PinpointCompare", title, before=(sample, 0), after=(edit, 0), mask=(sample, 1))
     canvas.column("5  Numbers")
@@ -214,15 +194,15 @@ def compared_methods(canvas: Canvas) -> None:
 
 
 def text_prior(canvas: Canvas, *, embedded: bool = False) -> None:
-    """A text says where things are; `embedded`: the sample's own mask does."""
-    canvas.column("1  Picture and model")
+    """A text says where objects are; `embedded`: the sample's own mask does."""
+    canvas.column("1  Image and model")
     canvas.note(
-        "# Prior from text\n\nNothing is drawn: Grounding DINO finds each thing by a description, and LocInv"
+        "# Prior from text\n\nNothing is drawn: Grounding DINO finds each object by a description, and LocInv"
         " takes the boxes as its prior.\n\n**This needs weights that Pinpoint does not bring.** Either"
         " *IDEA-Research/grounding-dino-tiny* (boxes) or *CIDAS/clipseg-rd64-refined* (outlines) of Hugging"
         " Face: put its folder into ComfyUI's *models* and write the folder's name into *Prior from Text*, or"
         " have it in the Hugging Face cache. Nothing is downloaded by itself.\n\nThey were made for"
-        " photographs. " + OWN_PICTURE + "\n\n**An outline instead of a box:** put *Prior from Segment"
+        " photographs. " + OWN_IMAGE + "\n\n**An outline instead of a box:** put *Prior from Segment"
         " Anything* (a .safetensors in *models/sams*) after *Prior from Text*."
     )
     model = canvas.add("PinpointLoadEditModel")
@@ -235,13 +215,9 @@ def text_prior(canvas: Canvas, *, embedded: bool = False) -> None:
         prior = canvas.add("PinpointPriorFromText", image=(sample, 0), words="cat=yellow cat\nstar=red star")
     canvas.add("MaskPreview", mask=(prior, 1))
     canvas.column("3  Invert and tune")
-    ready = canvas.add(
-        "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0)
-    )
+    ready = canvas.add("PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0))
     canvas.column("4  The edit")
-    edit = canvas.add(
-        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT
-    )
+    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT)
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(prior, 1))
     canvas.add("SaveImage", images=(edit, 0), filename_prefix="pinpoint/text_prior")
@@ -254,18 +230,16 @@ def from_your_own_checkpoint(canvas: Canvas, *, embedded: bool = False) -> None:
         "# From your own checkpoint\n\nA checkpoint that ComfyUI loads, with its LoRAs, becomes the edit"
         " model: nothing is loaded twice.\n\n**This needs a Stable Diffusion 1.x or 2.x checkpoint** in"
         " *models/checkpoints*; choose it in *Load Checkpoint*. LoRAs go between it and *Edit Model from"
-        " MODEL+CLIP+VAE*, on MODEL and CLIP. The drawn picture is enlarged to the size that such models"
+        " MODEL+CLIP+VAE*, on MODEL and CLIP. The drawn image is enlarged to the size that such models"
         " know; put *Load Image* in its place for your own, of about 512 pixels, and draw a box around the"
-        " thing."
+        " object."
     )
     if embedded:
         model = canvas.add("PinpointLoadEditModel")
     else:
         loaded = canvas.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-        model = canvas.add(
-            "PinpointEditModelFromComfyUI", model=(loaded, 0), clip=(loaded, 1), vae=(loaded, 2)
-        )
-    canvas.column("2  The picture")
+        model = canvas.add("PinpointEditModelFromComfyUI", model=(loaded, 0), clip=(loaded, 1), vae=(loaded, 2))
+    canvas.column("2  The image")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
     picture, scale = (sample, 0), 1
     if not embedded:
@@ -283,9 +257,7 @@ def from_your_own_checkpoint(canvas: Canvas, *, embedded: bool = False) -> None:
     box = ",".join(str(scale * side) for side in (11, 30, 57, 73))
     prior = canvas.add("PinpointPriorFromBoxes", image=picture, boxes=f"cat={box}")
     canvas.column("4  Invert and tune")
-    ready = canvas.add(
-        "PinpointLocInv", model=(model, 0), image=picture, prompt=(prompt, 0), prior=(prior, 0)
-    )
+    ready = canvas.add("PinpointLocInv", model=(model, 0), image=picture, prompt=(prompt, 0), prior=(prior, 0))
     canvas.column("5  The edit")
     edit = canvas.add(
         "PinpointPromptToPromptEdit",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pinpoint.tests.comfyui.browser import PICTURE, CanvasPage
+from pinpoint.tests.comfyui.browser import IMAGE, CanvasPage
 from pinpoint.tests.comfyui.comfyui_server import ROOT
 from pinpoint.tests.comfyui.prompts import SOURCE
 from pinpoint.tests.comfyui.workflow_files import Canvas, load
 
 PRIOR = "PinpointPriorFromBoxes"
 SIDE = 128
-"""Pixels of the sample picture, which is square."""
+"""Pixels of the sample image, which is square."""
 CAT, STAR = "cat=11,30,57,73", "star=74,48,119,91"
 LEARN, PICK = "PinpointLearnRegions", "PinpointPickBestEdit"
 ANCHORS = 4
@@ -26,7 +26,7 @@ def box_workflow(*, loaded: bool) -> dict:
         if loaded and node["type"] == "PinpointSamplePicture":
             node |= {
                 "type": "LoadImage",
-                "widgets_values": [PICTURE.name, "image"],
+                "widgets_values": [IMAGE.name, "image"],
                 "inputs": [],
                 "outputs": node["outputs"][:2],
             }
@@ -34,7 +34,7 @@ def box_workflow(*, loaded: bool) -> dict:
 
 
 class Editor:
-    """The box editor of the page's only Prior from Boxes, in the picture's pixels."""
+    """The box editor of the page's only Prior from Boxes, in the image's pixels."""
 
     def __init__(self, canvas: CanvasPage) -> None:
         self.canvas, self.page = canvas, canvas.page
@@ -69,7 +69,7 @@ class Editor:
         )
 
     def shows(self, boxes: int) -> None:
-        # An undone change makes the node anew, and its picture has to load.
+        # An undone change makes the node anew, and its image has to load.
         self.page.wait_for_function(
             "(count) => document.querySelectorAll('.pp-boxes-editor .pp-box').length === count", arg=boxes
         )
@@ -79,7 +79,7 @@ class Editor:
 
 
 def near(sides: list[float], wanted: list[float]) -> bool:
-    # A pixel of the screen may be half a pixel of the picture.
+    # A pixel of the screen may be half a pixel of the image.
     return all(abs(side - want) <= 1 for side, want in zip(sides, wanted, strict=True))
 
 
@@ -89,13 +89,11 @@ def region_workflow(nodes_info: dict[str, Any], place: tuple[int, int, int, int]
     place: x0, y0, x1, y1 of where the edit belongs; LocInv edits there.
     """
     canvas = Canvas(nodes_info)
-    canvas.column("1  Picture and where it could change")
+    canvas.column("1  Image and where it could change")
     sample = canvas.add("PinpointSamplePicture", sample=SOURCE)
     model = canvas.add("PinpointLoadEditModel")
     seeing = canvas.add("PinpointLoadViT", name="tiny_vit")
-    anchors = canvas.add(
-        "PinpointProposeAnchors", image=(sample, 0), vit=(seeing, 0), k=ANCHORS, m=3, min_distance=4.0
-    )
+    anchors = canvas.add("PinpointProposeAnchors", image=(sample, 0), vit=(seeing, 0), k=ANCHORS, m=3, min_distance=4.0)
     canvas.column("2  Which box")
     judge = canvas.add("PinpointLoadCLIP", name="tiny_clip")
     placed: dict[str, Any] = {}
@@ -105,9 +103,7 @@ def region_workflow(nodes_info: dict[str, Any], place: tuple[int, int, int, int]
         x0, y0, x1, y1 = place
         black = canvas.add("SolidMask", value=0.0, width=128, height=128)
         white = canvas.add("SolidMask", value=1.0, width=x1 - x0, height=y1 - y0)
-        inside = canvas.add(
-            "MaskComposite", destination=(black, 0), source=(white, 0), x=x0, y=y0, operation="add"
-        )
+        inside = canvas.add("MaskComposite", destination=(black, 0), source=(white, 0), x=x0, y=y0, operation="add")
         placed = {"place": (inside, 0), "caption": SOURCE, "prompt": SOURCE.replace("cat", "fox")}
         editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SOURCE, steps=4)
     learned = canvas.add(

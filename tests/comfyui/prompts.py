@@ -27,8 +27,8 @@ def word_swap(
     """The sample's cat becomes a fox: one stage a node, so that each can be looked at."""
     settings: dict[str, Any] = {
         "guidance": 5.0,
-        "cross_replace": 0.8,
-        "self_replace": 0.4,
+        "cross_replace_steps": 0.8,
+        "self_replace_steps": 0.4,
         "blend": "auto",
         "carry": "original",
         "composite": False,
@@ -78,14 +78,14 @@ def word_swap(
 
 
 def edits_to_queue(count: int) -> list[dict[str, Node]]:
-    """Edits that differ as those of an artist who tries things out: another place, another target, and, in
+    """Edits that differ as those of an artist who tries objects out: another place, another target, and, in
     turns, the model loaded anew, so that each runs from its model on."""
-    things = ("fox", "owl", "house", "boat", "mushroom")
+    objects = ("fox", "owl", "house", "boat", "mushroom")
     prompts = []
     for number in range(count):
         prompt = word_swap(
             steps=2,
-            target=TARGET.replace("fox", things[number % len(things)]),
+            target=TARGET.replace("fox", objects[number % len(objects)]),
             boxes=f"cat=11,30,{50 + number % 7},{70 + number % 3}",
         )
         prompt["model"]["inputs"]["dtype"] = ("auto", "float32")[number % 2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pinpoint.tests.comfyui.locinv_workflows import CHECKPOINT, FOX, KEPT, NATIVE_SIDE, OWN_PICTURE, SAMPLE
+from pinpoint.tests.comfyui.locinv_workflows import CHECKPOINT, FOX, KEPT, NATIVE_SIDE, OWN_IMAGE, SAMPLE
 from pinpoint.tests.comfyui.workflow_files import Canvas, Link
 
 FOUND_BY = (
@@ -11,17 +11,17 @@ FOUND_BY = (
 )
 
 BLUE, WISH = "a yellow cat and a blue star in a meadow", "a blue star in a meadow"
-"""What the picture should show, for CLIP, and what the editor should draw."""
+"""What the image should show, for CLIP, and what the editor should draw."""
 
 
 def learnable_regions(canvas: Canvas) -> None:
     """Boxes around anchors, learned and ranked."""
-    canvas.column("1  Picture and networks")
+    canvas.column("1  Image and networks")
     canvas.note(
         "# Learnable Regions\n\nNo mask, no box: say what is there and what should be. Boxes around what"
         " stands out are tried, a small network learns which one the edit should use, and CLIP ranks the"
         " edits. Click a box of *Learn Regions* to choose it yourself: the next run uses it.\n\n"
-        + OWN_PICTURE
+        + OWN_IMAGE
         + "\n\n"
         + FOUND_BY
     )
@@ -40,14 +40,14 @@ def learnable_regions(canvas: Canvas) -> None:
 
 
 def learnable_regions_with_locinv(canvas: Canvas) -> None:
-    """Only boxes near the thing, and LocInv as the editor: the thing changes in the shape that it has."""
-    canvas.column("1  Picture and networks")
+    """Only boxes near the object, and LocInv as the editor: the object changes in the shape that it has."""
+    canvas.column("1  Image and networks")
     canvas.note(
-        "# Learnable Regions with LocInv\n\nThe other editors draw a new thing somewhere in the box; *Editor:"
-        " LocInv* changes the one that is there, in its place, size and pose. It wants the text of the whole"
-        " picture as *source*, and a prompt that says the same but for one thing.\n\n*Find Word* looks where"
-        " that thing is, and only boxes near it are tried. Without its *place*, as published, all are.\n\n"
-        + OWN_PICTURE
+        "# Learnable Regions with LocInv\n\nThe other editors draw a new object somewhere in the box; *Editor:"
+        " LocInv* changes the one that is there, in its place, size and pose. It requires the text of the whole"
+        " image as *source*, and a prompt that says the same but for one object.\n\n*Find Word* looks where"
+        " that object is, and only boxes near it are tried. Without its *place*, as published, all are.\n\n"
+        + OWN_IMAGE
         + "\n\n"
         + FOUND_BY
     )
@@ -76,15 +76,13 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
 
 
 def learnable_regions_with_amused(canvas: Canvas) -> None:
-    """Only boxes near the thing, and a masked-token transformer as the editor: edits cost next to nothing."""
-    canvas.column("1  Picture and networks")
+    """Only boxes near the object, and a masked-token transformer as the editor: edits cost next to nothing."""
+    canvas.column("1  Image and networks")
     canvas.note(
-        "# Learnable Regions with aMUSEd\n\n*Editor: aMUSEd*, the open Muse, predicts the picture's tokens in"
+        "# Learnable Regions with aMUSEd\n\n*Editor: aMUSEd*, the open Muse, predicts the image's tokens in"
         " a box again, in a dozen short steps: many boxes are tried in no time. The one that comes with"
-        " Pinpoint is a tiny one that knows colours better than shapes.\n\n*Find Word* looks where the thing"
-        " is, and only boxes near it are tried.\n\n"
-        + OWN_PICTURE
-        + "\n\n**For a photograph:** a folder such as"
+        " Pinpoint is a tiny one that knows colours better than shapes.\n\n*Find Word* looks where the object"
+        " is, and only boxes near it are tried.\n\n" + OWN_IMAGE + "\n\n**For a photograph:** a folder such as"
         " *amused/amused-512* in *models/diffusers*. " + FOUND_BY
     )
     model = canvas.add("PinpointLoadEditModel")
@@ -120,14 +118,14 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
         "# Learnable Regions with a ComfyUI sampler\n\nAny model that ComfyUI samples edits inside the boxes:"
         " SDXL, Flux, … with the sampler, the scheduler and the LoRAs that you like.\n\n**This needs a"
         " checkpoint** in *models/checkpoints*; choose it in *Load Checkpoint*. What the edit should show"
-        " stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\nThe drawn picture is"
-        " enlarged to 512 pixels, for Stable Diffusion 1.5; SDXL and Flux want 1024.\n\n" + FOUND_BY
+        " stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\nThe drawn image is"
+        " enlarged to 512 pixels, for Stable Diffusion 1.5; SDXL and Flux require 1024.\n\n" + FOUND_BY
     )
     if embedded:
         model = canvas.add("PinpointLoadEditModel")
     else:
         model = canvas.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-    canvas.column("2  The picture")
+    canvas.column("2  The image")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
     picture = (sample, 0)
     if not embedded:
@@ -167,23 +165,19 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
 
 def no_mask_at_all(canvas: Canvas) -> None:
     """Regions find the place, LocInv edits there."""
-    canvas.column("1  Picture and networks")
+    canvas.column("1  Image and networks")
     canvas.note(
-        "# No mask at all\n\nName the thing, draw nothing, and only it changes: *Find Word* looks where the"
+        "# No mask at all\n\nName the object, draw nothing, and only it changes: *Find Word* looks where the"
         " model's own attention for the word lies, and which box CLIP holds to be it; LocInv takes that box"
-        " as its prior.\n\n" + OWN_PICTURE + "\n\n" + FOUND_BY
+        " as its prior.\n\n" + OWN_IMAGE + "\n\n" + FOUND_BY
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
     found, prompt, _, _ = _word_found(canvas, model, sample, "cat")
     canvas.column("3  Invert and tune")
-    ready = canvas.add(
-        "PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0)
-    )
+    ready = canvas.add("PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0))
     canvas.column("4  The edit")
-    edit = canvas.add(
-        "PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0), **KEPT
-    )
+    edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0), **KEPT)
     canvas.column("5  Look")
     canvas.add("PinpointCompare", before=(sample, 0), after=(edit, 0), mask=(found, 1))
     canvas.add("PinpointEditMetrics", before=(sample, 0), after=(edit, 0), mask=(sample, 1))
@@ -209,7 +203,7 @@ def _word_found(canvas: Canvas, model: int, sample: int, word: str) -> tuple[int
 
 
 def _anchors(canvas: Canvas, picture: Link) -> Link:
-    """What stands out in the picture, as proposals."""
+    """What stands out in the image, as proposals."""
     vit = canvas.add("PinpointLoadViT")
     return canvas.add("PinpointProposeAnchors", image=picture, vit=(vit, 0), k=6, min_distance=2.0), 0
 

@@ -1,4 +1,4 @@
-"""Make the README's pictures of ComfyUI: the canvas with a workflow that has run, and each of the panels.
+"""Make the README's images of ComfyUI: the canvas with a workflow that has run, and each of the panels.
 
 `python tests/comfyui/screenshots.py` needs what the browser tests need, and writes docs/images/*.png.
 """
@@ -38,7 +38,7 @@ def opened(canvas: CanvasPage, name: str) -> None:
     """A workflow of the pack, run."""
     canvas.open(load(ROOT / "workflows" / f"{name}.json"))
     canvas.run()
-    # What ran says its time on the node; the tab and the pictures settle.
+    # What ran says its time on the node; the tab and the images settle.
     canvas.page.wait_for_timeout(3000)
 
 
@@ -120,26 +120,24 @@ def node_shot(canvas: CanvasPage, kind: str) -> bytes:
 
 
 def keep(name: str, content: bytes) -> Path:
-    """Write a picture, with few colours where it would be large with all."""
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    """Write an image, with few colours where it would be large with all."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / f"{name}.png"
-    picture.save(path, optimize=True)
+    image.save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES:
-        picture.quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        image.quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     return path
 
 
 def main() -> int:
-    """Start ComfyUI, open the page, take the pictures."""
+    """Start ComfyUI, open the page, take the images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument(
-        "--without", nargs="*", default=[], choices=SHOTS, help="pictures to leave as they are"
-    )
+    parser.add_argument("--without", nargs="*", default=[], choices=SHOTS, help="images to leave as they are")
     given = parser.parse_args()
     folder, python, browser = comfyui_folder(), comfyui_python(), chromium()
     if folder is None or python is None or browser is None:
-        print("screenshots: wants a ComfyUI, its Python (make test-comfyui) and a Chromium", file=sys.stderr)
+        print("screenshots: requires a ComfyUI, its Python (make test-comfyui) and a Chromium", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as base:
         comfyui = ComfyUI(folder, python, Path(base))

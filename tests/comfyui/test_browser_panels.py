@@ -1,4 +1,4 @@
-"""The nodes' panels in a browser: boxes drawn on the picture, the prompt's words, maps, before and after."""
+"""The nodes' panels in a browser: boxes drawn on the image, the prompt's words, maps, before and after."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_box_is_drawn_moved_resized_and_deleted_with_the_mouse(editor, request
     assert editor.canvas.problems == []
 
 
-def test_a_box_never_leaves_the_picture(editor):
+def test_a_box_never_leaves_the_image(editor):
     editor.drag((96, 70), (200, 200))
     assert editor.last()[1] == [83, 85, 128, 128]
     editor.drag((20, 100), (-50, 300))
@@ -83,7 +83,7 @@ def test_a_box_is_drawn_and_moved_by_touch(editor):
     assert near(editor.last()[1], [30, 85, 70, 115])
 
 
-def test_a_second_finger_on_the_picture_does_not_disturb_the_first(editor):
+def test_a_second_finger_on_the_image_does_not_disturb_the_first(editor):
     touch = editor.page.context.new_cdp_session(editor.page)
 
     def fingers(kind: str, *points: tuple[float, float]) -> None:
@@ -108,9 +108,7 @@ def test_a_key_pressed_while_a_box_is_dragged_loses_none(editor):
     editor.page.keyboard.press("Delete")
     mouse.move(*editor.at(50, 60))
     mouse.up()
-    assert len(editor.lines) == 2 and near(
-        [float(side) for side in editor.lines[0][4:].split(",")], [31, 40, 77, 83]
-    )
+    assert len(editor.lines) == 2 and near([float(side) for side in editor.lines[0][4:].split(",")], [31, 40, 77, 83])
     assert editor.lines[1] == STAR
 
 
@@ -227,9 +225,7 @@ def test_after_a_run_the_prompts_nouns_and_their_adjectives_are_marked(ran):
     ran.show("PinpointParsePrompt", 1.3)
     prompt = ran.page.locator(".pp-prompt")
     ran.shot("prompt")
-    marked = {
-        kind: prompt.locator(f".pp-{kind}").all_inner_texts() for kind in ("noun", "adjective", "plain")
-    }
+    marked = {kind: prompt.locator(f".pp-{kind}").all_inner_texts() for kind in ("noun", "adjective", "plain")}
     assert marked["noun"] == ["cat", "star", "meadow"]
     assert marked["adjective"] == ["yellow", "red"]
     assert marked["plain"] == ["a", "and", "a", "in", "a"]
@@ -239,7 +235,7 @@ def test_after_a_run_the_prompts_nouns_and_their_adjectives_are_marked(ran):
     assert ran.value("PinpointParsePrompt", "nouns") == "cat, star, meadow"
 
 
-def test_the_last_thing_of_a_prompt_can_be_unmarked_and_all_be_marked_again(ran):
+def test_the_last_object_of_a_prompt_can_be_unmarked_and_all_be_marked_again(ran):
     ran.show("PinpointParsePrompt", 1.3)
     prompt = ran.page.locator(".pp-prompt")
     for name in ("cat", "star", "meadow"):
@@ -252,7 +248,7 @@ def test_the_last_thing_of_a_prompt_can_be_unmarked_and_all_be_marked_again(ran)
     assert prompt.locator(".pp-adjective").all_inner_texts() == ["yellow", "red"]
 
 
-def test_of_a_phrase_the_last_word_is_the_thing_and_a_pair_makes_its_noun_one(ran):
+def test_of_a_phrase_the_last_word_is_the_object_and_a_pair_makes_its_noun_one(ran):
     ran.show("PinpointParsePrompt", 1.3)
     prompt = ran.page.locator(".pp-prompt")
     before = {name: ran.value("PinpointParsePrompt", name) for name in ("nouns", "bindings")}
@@ -284,8 +280,7 @@ def test_a_map_is_chosen_by_its_word(ran):
 
     def pixels() -> list[int]:
         return panel.locator("canvas").evaluate(
-            "(canvas) => Array.from(canvas.getContext('2d')"
-            ".getImageData(0, 0, canvas.width, canvas.height).data)"
+            "(canvas) => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
         )
 
     fox = pixels()
@@ -314,7 +309,7 @@ def test_the_divider_between_before_and_after_follows_the_mouse_and_the_keys(ran
     assert ran.problems == []
 
 
-def test_pictures_that_the_nodes_ran_for_one_by_one_can_all_be_compared(ran):
+def test_images_that_the_nodes_ran_for_one_by_one_can_all_be_compared(ran):
     ran.show("PinpointCompare", 1.3)
     again = """(count) => {
       const node = app.graph._nodes.find(({ type }) => type === 'PinpointCompare');
@@ -323,10 +318,10 @@ def test_pictures_that_the_nodes_ran_for_one_by_one_can_all_be_compared(ran):
     }"""
     ran.page.evaluate(again, 3)
     panel = ran.page.locator(".pp-panel", has=ran.page.locator(".pp-compare"))
-    picture = panel.get_by_role("slider", name="Picture")
-    assert picture.get_attribute("max") == "3"
-    picture.press("End")
+    image = panel.get_by_role("slider", name="Picture")
+    assert image.get_attribute("max") == "3"
+    image.press("End")
     assert "3 of 3" in panel.inner_text()
     ran.page.evaluate(again, 1)
-    assert picture.is_hidden()
+    assert image.is_hidden()
     assert ran.problems == []

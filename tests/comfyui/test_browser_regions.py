@@ -23,15 +23,13 @@ def ran(request: pytest.FixtureRequest, canvas: CanvasPage) -> CanvasPage:
     return canvas
 
 
-def test_every_anchors_box_is_on_the_picture_and_the_best_is_taken(ran):
+def test_every_anchors_box_is_on_the_image_and_the_best_is_taken(ran):
     for kind in (LEARN, PICK):
         chooser = Chooser(ran, kind)
         chooser.box(1).wait_for()
         assert chooser.panel.locator(".pp-box").count() == ANCHORS
         # Best first, as Pick Best Edit has ranked them.
-        scores = [
-            float(text.split(" · ")[1]) for text in chooser.panel.locator(".pp-label").all_inner_texts()
-        ]
+        scores = [float(text.split(" · ")[1]) for text in chooser.panel.locator(".pp-label").all_inner_texts()]
         assert scores == sorted(scores, reverse=True)
         assert chooser.pressed == ["Best"] and chooser.choice == 0
         ran.shot(f"regions-{kind}")
@@ -82,7 +80,7 @@ def test_boxes_are_chosen_by_keyboard_and_escape_leaves_it_to_the_score(ran):
     assert picked.choice == 0
 
 
-def test_the_edit_of_the_chosen_box_is_shown_and_the_picture_before(ran):
+def test_the_edit_of_the_chosen_box_is_shown_and_the_image_before(ran):
     picked = Chooser(ran, PICK)
     image = picked.panel.locator(".pp-picture")
 
@@ -90,7 +88,7 @@ def test_the_edit_of_the_chosen_box_is_shown_and_the_picture_before(ran):
         former = image.get_attribute("src")
         picked.panel.get_by_role("button", name=press, exact=True).click()
         ran.page.wait_for_function(
-            "([former]) => [...document.querySelectorAll('.pp-regions')].at(-1).querySelector('.pp-picture')"
+            "([former]) => [...document.querySelectorAll('.pp-regions')].at(-1).querySelector('.pp-image')"
             ".getAttribute('src') !== former",
             arg=[former],
         )

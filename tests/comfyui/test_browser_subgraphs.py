@@ -44,28 +44,28 @@ def tell(canvas: CanvasPage, kind: str, detail: str) -> None:
     )
 
 
-def wait_for_picture(canvas: CanvasPage, which: str, there: bool) -> None:
+def wait_for_image(canvas: CanvasPage, which: str, there: bool) -> None:
     canvas.page.wait_for_function(
         f"([which, there]) => {{ const node = window.nested[which];"
-        f" return {PANEL}.querySelector('.pp-picture').hasAttribute('src') === there }}",
+        f" return {PANEL}.querySelector('.pp-image').hasAttribute('src') === there }}",
         arg=[which, there],
     )
 
 
-def pictures(canvas: CanvasPage) -> list[Any]:
+def images(canvas: CanvasPage) -> list[Any]:
     return canvas.page.evaluate(
         f"() => ['inside', 'outside'].map((which) => {{ const node = window.nested[which];"
-        f" return {PANEL}.querySelector('.pp-picture').hasAttribute('src') }})"
+        f" return {PANEL}.querySelector('.pp-image').hasAttribute('src') }})"
     )
 
 
 def test_a_preview_goes_to_the_node_inside_that_runs_and_ends_when_another_does(nested):
     ids = "nodeId: path, displayNodeId: path, parentNodeId: path, realNodeId: path"
     tell(nested, "b_preview_with_metadata", f"{{ blob, {ids}, promptId: 'a', jobId: 'a' }}")
-    wait_for_picture(nested, "inside", True)
-    assert pictures(nested) == [True, False]
+    wait_for_image(nested, "inside", True)
+    assert images(nested) == [True, False]
     tell(nested, "executing", "String(outside.id)")
-    wait_for_picture(nested, "inside", False)
+    wait_for_image(nested, "inside", False)
 
 
 def test_what_a_run_told_the_node_outside_is_not_shown_inside(nested):

@@ -42,9 +42,7 @@ def test_a_workflow_opens_with_every_node_known_and_none_over_another(canvas: Ca
     assert canvas.problems == []
     canvas.fit()
     canvas.shot(f"workflow-{path.stem}")
-    frames = canvas.page.evaluate(
-        "() => app.graph._nodes.map(({ title, pos, size }) => [title, ...pos, ...size])"
-    )
+    frames = canvas.page.evaluate("() => app.graph._nodes.map(({ title, pos, size }) => [title, ...pos, ...size])")
     over = [
         (a[0], b[0])
         for i, a in enumerate(frames)

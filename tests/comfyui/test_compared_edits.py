@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.io import load_image, to_uint8
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.text.prompt import parse_prompt
@@ -62,9 +62,7 @@ def compared(
 ) -> dict[str, Node]:
     """The sample's inversion, edited by each of the nodes, which are named by their kinds."""
     prompt = {
-        name: part
-        for name, part in word_swap(steps=steps).items()
-        if name in ("model", "sample", "prompt", "invert")
+        name: part for name, part in word_swap(steps=steps).items() if name in ("model", "sample", "prompt", "invert")
     }
     for kind in kinds:
         widgets = {**WIDGETS[kind], **changes}
@@ -76,7 +74,7 @@ def compared(
 
 
 def shown(comfyui: ComfyUI, outcome: Outcome, name: str) -> np.ndarray:
-    return comfyui.picture(outcome.outputs[name]["images"][0]).astype(int)
+    return comfyui.image(outcome.outputs[name]["images"][0]).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -88,24 +86,24 @@ def outcome(comfyui: ComfyUI) -> Outcome:
 
 @pytest.fixture(scope="module")
 def in_the_core() -> dict[str, tuple[torch.Tensor, float]]:
-    """(the edited picture (H, W, 3), its cost) by kind of node, computed without ComfyUI."""
+    """(the edited image (H, W, 3), its cost) by kind of node, computed without ComfyUI."""
     model = load_edit_model("embedded")
     image = load_image(ROOT / "locinv_core" / "embedded" / "samples" / "02352.png")
     source, target = (parse_prompt(text, model.tokenizer) for text in (SOURCE, TARGET))
     inversion = ddim_invert(model, model.encode(image), source, STEPS)
     found = {}
     for kind, (name, settings) in IN_THE_CORE.items():
-        run = Run()
-        edit = METHODS[name].edit(model, inversion, [target], settings, run=run)
-        found[kind] = to_uint8(model.decode(edit.latents))[0].permute(1, 2, 0), run.total
+        tracker = CostTracker()
+        edit = METHODS[name].edit(model, inversion, [target], settings, tracker=tracker)
+        found[kind] = to_uint8(model.decode(edit.latents))[0].permute(1, 2, 0), tracker.total
     return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_node_gives_the_picture_and_the_cost_that_the_core_gives(comfyui, outcome, in_the_core, kind):
+def test_a_node_gives_the_image_and_the_cost_that_the_core_gives(comfyui, outcome, in_the_core, kind):
     picture, cost = in_the_core[kind]
     assert np.abs(shown(comfyui, outcome, f"{kind} shown") - picture.numpy().astype(int)).max() <= 2
-    assert outcome.texts[kind].startswith(f"{cost:.0f} forward equivalents, ")
+    assert outcome.texts[kind].startswith(f"{cost:.0f} NFE, ")
     # The settings are not the defaults, and the methods are not each other.
     others = [pixels for other, (pixels, _) in in_the_core.items() if other != kind]
     assert all((pixels.int() - picture.int()).abs().max() > 2 for pixels in others)
@@ -119,7 +117,7 @@ def test_progress_goes_to_the_end_and_previews_are_shown(outcome, kind):
     assert outcome.previews >= len(KINDS)
 
 
-def test_diffedit_keeps_the_picture_outside_its_mask(comfyui, outcome):
+def test_diffedit_keeps_the_image_outside_its_mask(comfyui, outcome):
     mask = shown(comfyui, outcome, "PinpointDiffEdit mask")[..., 0] > 127
     assert 0 < mask.mean() < 1
     edited, rebuilt = (shown(comfyui, outcome, f"PinpointDiffEdit {what}") for what in ("shown", "rebuilt"))
@@ -133,9 +131,7 @@ def test_diffedit_keeps_the_picture_outside_its_mask(comfyui, outcome):
 def test_changing_only_the_target_runs_only_the_edits_again(comfyui, outcome):
     again = comfyui.run(compared(["PinpointMasaCtrlEdit"], target="a blue cat and a red star in a meadow"))
     assert again.status == "success", again.error
-    assert {name for name in again.ran if not name.endswith(("shown", "rebuilt", "mask"))} == {
-        "PinpointMasaCtrlEdit"
-    }
+    assert {name for name in again.ran if not name.endswith(("shown", "rebuilt", "mask"))} == {"PinpointMasaCtrlEdit"}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +152,7 @@ def test_bad_input_is_said_in_one_line_on_its_node(comfyui, outcome, kind, chang
     assert said in message and "\n" not in message
 
 
-def test_a_cancel_in_the_gradient_stops_and_the_next_run_gives_the_same_picture(comfyui, outcome):
+def test_a_cancel_in_the_gradient_stops_and_the_next_run_gives_the_same_image(comfyui, outcome):
     kind = "PinpointPix2PixZeroEdit"
     reached: list[str] = []
 

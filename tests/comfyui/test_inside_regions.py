@@ -38,7 +38,7 @@ def test_regions_are_proposed_learned_and_picked(tmp_path):
     # Some anchors are not near the place: each has one of LocInv's four takes in a box that is.
     assert 1 <= found["near"] < 3 == found["in full"]
     assert found["sampled"] == [[1, 64, 64, 3], True]
-    assert found["choice above"] == "choice: got 4, wants an anchor from 1 to 3, or 0 for the best"
+    assert found["choice above"] == "choice: got 4, requires an anchor from 1 to 3, or 0 for the best"
     assert found["choice below"].startswith("choice: got -1")
 
 
@@ -51,9 +51,9 @@ def test_places_are_found_by_segment_anything_by_text_and_by_attention(tmp_path)
     assert found["outlined"] == [["cat"], "segment", [1, 64, 64], 1.0]
     assert found["outlined again"] == ["cat"]
     assert "is a pickle" in found["pickle"] and "save_file" in found["pickle"]
-    assert "wants a place" in found["no place"]
+    assert "requires a place" in found["no place"]
     assert found["by text"] == [["star"], "segment", [1, 64, 64]]
-    assert "wants a Grounding DINO or a CLIPSeg" in found["no model"]
+    assert "requires a Grounding DINO or a CLIPSeg" in found["no model"]
     for name in ("found alone", "found helped"):
         words, kind, boxes, box = found[name]
         assert words == ["cat", "star"] and kind == "detection"

@@ -39,9 +39,7 @@ def region_edit(*, choice: int = 0, judge: str = "PinpointLearnRegions") -> dict
             sizes="learned",
             seed=0,
         ),
-        "editor": node(
-            "PinpointEditorBlended", model=["model", 0], strength=0.75, guidance=5.0, steps=4, batch=4
-        ),
+        "editor": node("PinpointEditorBlended", model=["model", 0], strength=0.75, guidance=5.0, steps=4, batch=4),
         "judge": node(
             judge,
             proposals=["anchors", 0],
@@ -55,9 +53,7 @@ def region_edit(*, choice: int = 0, judge: str = "PinpointLearnRegions") -> dict
             seed=0,
             **(learning if judge == "PinpointLearnRegions" else {}),
         ),
-        "pick": node(
-            "PinpointPickBestEdit", regions=["judge", 0], choice=choice, prompt_weight=2.0, picture_weight=1.0
-        ),
+        "pick": node("PinpointPickBestEdit", regions=["judge", 0], choice=choice, prompt_weight=2.0, image_weight=1.0),
         "source_shown": node("PreviewImage", images=["sample", 0]),
         "edit_shown": node("PreviewImage", images=["pick", 0]),
         "mask_shown": node("MaskPreview", mask=["pick", 1]),
@@ -74,7 +70,7 @@ def edited(comfyui: ComfyUI) -> Outcome:
 
 
 def shown(comfyui: ComfyUI, outcome: Outcome, name: str) -> np.ndarray:
-    return comfyui.picture(outcome.outputs[name]["images"][0]).astype(int)
+    return comfyui.image(outcome.outputs[name]["images"][0]).astype(int)
 
 
 def failed(comfyui: ComfyUI, prompt: dict) -> str:
@@ -83,10 +79,8 @@ def failed(comfyui: ComfyUI, prompt: dict) -> str:
     return outcome.error["exception_message"].strip()
 
 
-def test_the_edit_changes_the_picture_in_its_box_and_nowhere_else(comfyui, edited):
-    before, after, mask = (
-        shown(comfyui, edited, name) for name in ("source_shown", "edit_shown", "mask_shown")
-    )
+def test_the_edit_changes_the_image_in_its_box_and_nowhere_else(comfyui, edited):
+    before, after, mask = (shown(comfyui, edited, name) for name in ("source_shown", "edit_shown", "mask_shown"))
     inside = mask[..., 0] > 128
     assert 0 < inside.mean() < 1
     assert np.array_equal(after[~inside], before[~inside])
@@ -109,7 +103,7 @@ def test_another_choice_runs_only_the_pick_again(comfyui, edited):
     assert again.status == "success", again.error
     assert set(again.ran) == {"pick", "edit_shown", "mask_shown"}
     assert again.outputs["pick"]["pinpoint_choice"] == [other]
-    assert again.texts["pick"].startswith("0 forward equivalents")
+    assert again.texts["pick"].startswith("0 NFE")
 
 
 def test_scoring_runs_in_the_place_of_learning(comfyui, edited):

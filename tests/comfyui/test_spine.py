@@ -58,7 +58,7 @@ def our_nodes(comfyui: ComfyUI) -> dict[str, dict]:
 
 
 def shown(comfyui: ComfyUI, outcome: Outcome, name: str) -> np.ndarray:
-    return comfyui.picture(outcome.outputs[name]["images"][0])
+    return comfyui.image(outcome.outputs[name]["images"][0])
 
 
 def failed(comfyui: ComfyUI, prompt: dict, at: str) -> str:
@@ -119,7 +119,7 @@ def test_every_node_has_a_help_page_that_names_each_of_its_inputs(comfyui):
             assert f"`{wanted}`" in page, f"{name}.{wanted}"
 
 
-def test_a_word_swap_changes_the_picture_inside_the_prior_and_nothing_outside(comfyui, swapped):
+def test_a_word_swap_changes_the_image_inside_the_prior_and_nothing_outside(comfyui, swapped):
     before, after = (shown(comfyui, swapped, name).astype(int) for name in ("source_shown", "edit_shown"))
     assert before.shape == after.shape
     x0, y0, x1, y1 = (int(side) for side in BOX.removeprefix("cat=").split(","))
@@ -145,10 +145,10 @@ def test_progress_previews_and_cost_reach_the_browser(swapped):
     for name in ("invert", "tokens", "edit"):
         assert ends[name] == (4, 4)
     assert swapped.previews >= 2
-    assert re.fullmatch(r"\d+ forward equivalents, \d+\.\d s", swapped.texts["edit"])
+    assert re.fullmatch(r"\d+ NFE, \d+\.\d s", swapped.texts["edit"])
     # Direct Inversion: the source, and the target with and without its prompt, in each of 4 steps.
     assert swapped.texts["edit"].startswith("12 ")
-    assert swapped.texts["prompt"].startswith("things: cat, star")
+    assert swapped.texts["prompt"].startswith("objects: cat, star")
 
 
 def test_changing_only_the_target_runs_only_the_edit_again(comfyui, swapped):
@@ -167,31 +167,29 @@ def test_bad_input_is_an_error_on_its_node_that_says_what_is_wanted(comfyui):
     said = failed(comfyui, word_swap(boxes="dog=11,30,57,73"), "tokens")
     assert "'dog'" in said and "a, yellow, cat, and" in said
     said = failed(comfyui, word_swap(boxes="cat=11,30,500,73"), "prior")
-    assert "leaves the picture" in said
+    assert "leaves the image" in said
     said = failed(comfyui, word_swap(boxes="cat 11 30"), "prior")
     assert "word=x0,y0,x1,y1" in said
     said = failed(comfyui, word_swap(target=" "), "edit")
     assert "empty" in said
     said = failed(comfyui, word_swap(target="very " * 200 + "big"), "edit")
     assert "too long" in said
-    said = failed(comfyui, word_swap(reweight="wolf=2"), "edit")
+    said = failed(comfyui, word_swap(equalizer="wolf=2"), "edit")
     assert "'wolf'" in said
 
 
-def test_things_of_one_name_are_told_apart_and_a_dash_says_that_there_are_none(comfyui):
+def test_objects_of_one_name_are_told_apart_and_a_dash_says_that_there_are_none(comfyui):
     prompt = {"model": node("PinpointLoadEditModel", model="embedded", dtype="auto", prediction="auto")}
     for name, nouns in {"two": "cat, cat#2", "none": "-"}.items():
-        prompt[name] = node(
-            "PinpointParsePrompt", model=["model", 0], text="a cat and a yellow cat", nouns=nouns
-        )
+        prompt[name] = node("PinpointParsePrompt", model=["model", 0], text="a cat and a yellow cat", nouns=nouns)
     prompt["named"] = node("PreviewAny", source=["two", 1])
     outcome = comfyui.run(prompt)
     assert outcome.status == "success", outcome.error
     assert outcome.outputs["named"]["text"] == ["cat, cat#2"]
-    assert outcome.texts["none"].startswith("things: none; pairs: none;")
+    assert outcome.texts["none"].startswith("objects: none; pairs: none;")
 
 
-def test_maps_with_a_prior_of_another_picture_are_refused(comfyui):
+def test_maps_with_a_prior_of_another_image_are_refused(comfyui):
     prompt = word_swap()
     prompt["large"] = node(
         "ImageScale", image=["sample", 0], upscale_method="area", width=256, height=256, crop="disabled"
@@ -216,7 +214,7 @@ def test_a_batch_is_refused_with_the_node_that_splits_it_and_runs_through_it(com
     prompt = word_swap(steps=2)
     prompt["batch"] = node("ImageBatch", image1=["sample", 0], image2=["sample", 6])
     prompt["invert"]["inputs"]["image"] = ["batch", 0]
-    assert "batch of 2 pictures" in failed(comfyui, prompt, "invert")
+    assert "batch of 2 images" in failed(comfyui, prompt, "invert")
     prompt["split"] = node("RebatchImages", images=["batch", 0], batch_size=1)
     prompt["invert"]["inputs"]["image"] = ["split", 0]
     outcome = comfyui.run(prompt)
@@ -224,7 +222,7 @@ def test_a_batch_is_refused_with_the_node_that_splits_it_and_runs_through_it(com
     assert len(outcome.outputs["edit_shown"]["images"]) == 2
 
 
-def test_a_cancel_stops_at_once_and_the_next_run_gives_the_same_picture(comfyui, swapped):
+def test_a_cancel_stops_at_once_and_the_next_run_gives_the_same_image(comfyui, swapped):
     reached: list[str] = []
 
     def cancel_in_tokens(kind: str, data: dict) -> None:
@@ -251,15 +249,13 @@ def test_a_saved_inversion_opens_again_and_gives_the_same_edit(comfyui, swapped)
     name = saved.outputs["keep"]["text"][0]
     assert (comfyui.base / "output" / name).is_file()
     prompt = word_swap()
-    prompt["open"] = node(
-        "PinpointLoadInversion", model=["model", 0], image=["sample", 0], file=f"{name} [output]"
-    )
+    prompt["open"] = node("PinpointLoadInversion", model=["model", 0], image=["sample", 0], file=f"{name} [output]")
     prompt["edit"]["inputs"]["inversion"] = ["open", 0]
     opened = comfyui.run(prompt)
     assert opened.status == "success", opened.error
     assert np.array_equal(shown(comfyui, opened, "edit_shown"), shown(comfyui, swapped, "edit_shown"))
     prompt["open"]["inputs"]["image"] = ["sample", 6]
-    assert "another picture" in failed(comfyui, prompt, "open")
+    assert "another image" in failed(comfyui, prompt, "open")
 
 
 def test_a_null_text_inversion_and_locinv_in_one_node_run_in_inference_mode(comfyui):
@@ -281,13 +277,9 @@ def test_a_null_text_inversion_and_locinv_in_one_node_run_in_inference_mode(comf
     )
     prompt["mask_prior"] = node("PinpointPriorFromMask", mask=["sample", 1], word="cat", kind="outline")
     prompt["edit"]["inputs"]["inversion"] = ["locinv", 0]
-    prompt["maps"] = node(
-        "PinpointCrossAttentionMaps", source=["locinv", 0], prior=["mask_prior", 0], words=""
-    )
+    prompt["maps"] = node("PinpointCrossAttentionMaps", source=["locinv", 0], prior=["mask_prior", 0], words="")
     prompt["edit_maps"] = node("PinpointCrossAttentionMaps", source=["edit", 4], words="fox, star")
-    prompt["compare"] = node(
-        "PinpointCompare", before=["sample", 0], after=["edit", 0], mask=["edit", 2], gain=2.0
-    )
+    prompt["compare"] = node("PinpointCompare", before=["sample", 0], after=["edit", 0], mask=["edit", 2], gain=2.0)
     prompt["metrics"] = node(
         "PinpointEditMetrics",
         before=["sample", 0],
@@ -299,12 +291,12 @@ def test_a_null_text_inversion_and_locinv_in_one_node_run_in_inference_mode(comf
     assert outcome.status == "success", outcome.error
     (compared,) = outcome.outputs["compare"]["pinpoint_compare"]
     (pair,) = compared["pairs"]
-    assert (comfyui.picture(pair["before"]) != comfyui.picture(pair["after"])).any()
+    assert (comfyui.image(pair["before"]) != comfyui.image(pair["after"])).any()
     assert "background: PSNR" in outcome.outputs["metrics"]["text"][0]
     for name, words in {"maps": {"cat", "star", "meadow"}, "edit_maps": {"fox", "star"}}.items():
         (shown,) = outcome.outputs[name]["pinpoint_maps"]
         assert {word["word"] for word in shown["words"]} == words
-        assert comfyui.picture(shown["picture"]).shape == (shown["height"], shown["width"], 3)
+        assert comfyui.image(shown["picture"]).shape == (shown["height"], shown["width"], 3)
     # Two steps, before and after tuning.
     tuned = outcome.outputs["maps"]["pinpoint_maps"][0]["words"][0]
     assert len(tuned["before_steps"]) == len(tuned["after_steps"]) == 2

@@ -26,8 +26,8 @@ def test_there_are_workflows_and_the_template_browser_offers_each_with_its_thumb
     for path in FILES:
         served = comfyui.get(f"/api/workflow_templates/{PACK}/{path.name}")
         assert served == load(path)
-        picture = comfyui.get_bytes(f"/api/workflow_templates/{PACK}/{path.stem}.jpg")
-        assert picture[:3] == b"\xff\xd8\xff"
+        image = comfyui.get_bytes(f"/api/workflow_templates/{PACK}/{path.stem}.jpg")
+        assert image[:3] == b"\xff\xd8\xff"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -66,9 +66,7 @@ def test_a_workflow_is_laid_out_in_groups_with_no_two_nodes_on_top_of_each_other
 
 
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
-def test_a_workflow_runs_as_it_is_and_changes_the_thing_more_than_the_background(
-    comfyui: ComfyUI, path: Path
-):
+def test_a_workflow_runs_as_it_is_and_changes_the_object_more_than_the_background(comfyui: ComfyUI, path: Path):
     prompt = api_prompt(load(path), comfyui.get("/object_info"))
     outcome = comfyui.run(faster(prompt))
     assert outcome.status == "success", outcome.error
@@ -81,7 +79,7 @@ def test_a_workflow_runs_as_it_is_and_changes_the_thing_more_than_the_background
         regions = kinds[after] == "PinpointPickBestEdit"
         if not regions and not any(prompt[after]["inputs"].get("prior") or []):
             continue  # without a place nothing is promised
-        # What the pack found by itself need not be where the thing is: then its own place counts.
+        # What the pack found by itself need not be where the object is: then its own place counts.
         found = regions or "PinpointFindWord" in kinds.values()
         sample = next(name for name, kind in kinds.items() if kind == "PinpointSamplePicture")
         looked_at = {
@@ -96,8 +94,7 @@ def test_a_workflow_runs_as_it_is_and_changes_the_thing_more_than_the_background
         again = comfyui.run(looked_at)
         assert set(again.ran) == {"before", "after", "place"}
         before, after, place = (
-            comfyui.picture(again.outputs[part]["images"][0]).astype(int)
-            for part in ("before", "after", "place")
+            comfyui.image(again.outputs[part]["images"][0]).astype(int) for part in ("before", "after", "place")
         )
         moved, inside = np.abs(before - after).mean(axis=-1), place[..., 0] > 127
         assert 0 < inside.mean() < 1
@@ -106,9 +103,7 @@ def test_a_workflow_runs_as_it_is_and_changes_the_thing_more_than_the_background
 
 
 @pytest.mark.parametrize("path", WANTING, ids=lambda path: path.stem)
-def test_a_workflow_that_wants_weights_says_so_and_runs_on_small_ones_of_their_kind(
-    comfyui: ComfyUI, path: Path
-):
+def test_a_workflow_that_requires_weights_says_so_and_runs_on_small_ones_of_their_kind(comfyui: ComfyUI, path: Path):
     workflow = load(path)
     notes = [shown["widgets_values"][0] for shown in workflow["nodes"] if shown["type"] == NOTE]
     assert any("**This needs " in text for text in notes)
@@ -127,7 +122,7 @@ def test_a_workflow_that_wants_weights_says_so_and_runs_on_small_ones_of_their_k
     assert outcome.status == "success", outcome.error
     for name in (name for name, shown in prompt.items() if shown["class_type"] == "PinpointCompare"):
         (pair,) = outcome.outputs[name]["pinpoint_compare"][0]["pairs"]
-        before, after = (comfyui.picture(pair[part]) for part in ("before", "after"))
+        before, after = (comfyui.image(pair[part]) for part in ("before", "after"))
         assert before.shape == after.shape and (before != after).any()
 
 

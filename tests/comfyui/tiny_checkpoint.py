@@ -1,5 +1,5 @@
 """MODEL, CLIP and VAE of Stable Diffusion's kind with random weights, as ComfyUI's checkpoint loader gives
-them; also as a node, for workflows that want a checkpoint. Runs in ComfyUI's process."""
+them; also as a node, for workflows that require a checkpoint. Runs in ComfyUI's process."""
 
 from __future__ import annotations
 

@@ -112,9 +112,7 @@ class Canvas:
             for label, type_name in zip(info["output_name"], info["output"], strict=True)
         ]
         multiline = sum(bool(options.get("multiline")) for _, _, options in widgets)
-        height = (
-            _ROW * (max(len(sockets), len(outputs)) + len(widgets)) + 20 + multiline * (_MULTILINE - _ROW)
-        )
+        height = _ROW * (max(len(sockets), len(outputs)) + len(widgets)) + 20 + multiline * (_MULTILINE - _ROW)
         content = {"type": kind, "inputs": slots, "outputs": outputs, "widgets_values": values}
         if title:
             content["title"] = title
@@ -177,9 +175,7 @@ def api_prompt(workflow: dict[str, Any], nodes_info: dict[str, Info]) -> dict[st
             continue
         widgets = [item for item in inputs_of(nodes_info[shown["type"]]) if is_widget(item[1], item[2])]
         inputs = {name: value for (name, _, _), value in zip(widgets, shown["widgets_values"], strict=True)}
-        inputs |= {
-            slot["name"]: sources[slot["link"]] for slot in shown["inputs"] if slot["link"] is not None
-        }
+        inputs |= {slot["name"]: sources[slot["link"]] for slot in shown["inputs"] if slot["link"] is not None}
         prompt[str(shown["id"])] = {"class_type": shown["type"], "inputs": inputs}
     return prompt
 

@@ -43,7 +43,7 @@ def test_sampling_steps_are_those_of_diffusers(prediction_type, steps):
         output = torch.randn(1, 4, 8, 8, generator=generator)
         expected = theirs.step(output, start, z).prev_sample
         noise = schedule.noise_from_output(output, z, start)
-        torch.testing.assert_close(schedule.move(z, noise, start, end), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(schedule.ddim_step(z, noise, start, end), expected, rtol=1e-5, atol=1e-5)
         z = expected
 
 
@@ -57,7 +57,7 @@ def test_inversion_steps_are_those_of_diffusers(steps):
     for upper, lower in reversed(step_pairs(schedule.timesteps(steps))):
         noise = torch.randn(1, 4, 8, 8, generator=generator)
         expected = theirs.step(noise, upper, z).prev_sample
-        torch.testing.assert_close(schedule.move(z, noise, lower, upper), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(schedule.ddim_step(z, noise, lower, upper), expected, rtol=1e-5, atol=1e-5)
         z = expected
 
 
@@ -65,8 +65,8 @@ def test_a_step_up_and_the_same_step_down_along_one_noise_cancel():
     schedule = schedule_from_config(config())
     generator = torch.Generator().manual_seed(2)
     z, noise = torch.randn(2, 1, 4, 8, 8, generator=generator)
-    up = schedule.move(z, noise, CLEAN, 1)
-    torch.testing.assert_close(schedule.move(up, noise, 1, CLEAN), z)
+    up = schedule.ddim_step(z, noise, CLEAN, 1)
+    torch.testing.assert_close(schedule.ddim_step(up, noise, 1, CLEAN), z)
 
 
 def test_the_last_step_ends_at_the_final_alpha_of_the_config():

@@ -1,6 +1,6 @@
 """LocInv on held-out scenes of the embedded world, against the methods that it is compared with.
 
-The scenes are drawn by seed, with exact masks and the true edited picture. Each margin is a good part of what
+The scenes are drawn by seed, with exact masks and the true edited image. Each margin is a good part of what
 was measured over more scenes, so that a regression of that size is caught.
 """
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import best_iou, mse, psnr
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.inversion.storage import open_inversion, save_inversion
@@ -55,11 +55,10 @@ def invert(model, trial):
 
 
 def mean_iou(model, trial, inversion):
-    """(before, after) tuning: the mean over the scene's things of the best IoU."""
+    """(before, after) tuning: the mean over the scene's objects of the best IoU."""
     maps = maps_before_and_after(model, inversion, trial.nouns)
     return tuple(
-        statistics.fmean(best_iou(m[n], mask) for n, mask in zip(trial.nouns, trial.masks, strict=True))
-        for m in maps
+        statistics.fmean(best_iou(m[n], mask) for n, mask in zip(trial.nouns, trial.masks, strict=True)) for m in maps
     )
 
 
@@ -86,8 +85,7 @@ def _edits(model, inversions):
 
 def background(name, edits):
     return statistics.fmean(
-        psnr(done.edited, trial.image, 1 - trial.changed)
-        for trial, done in zip(trials(), edits[name], strict=True)
+        psnr(done.edited, trial.image, 1 - trial.changed) for trial, done in zip(trials(), edits[name], strict=True)
     )
 
 
@@ -108,7 +106,7 @@ def test_the_background_of_a_localized_edit_beats_plain_ddim(edits):
     assert background("locinv", edits) > background("ddim", edits) + 3
 
 
-def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for_in_its_own_size(model):
+def test_an_object_gets_the_colour_or_the_material_that_was_asked_for_in_its_own_size(model):
     """It attends in its place as before its word was tuned; where it attends as tuned there, it shrinks."""
     in_place = {"original": [], "tuned": []}
     for number in range(FIRST, FIRST + 3):
@@ -124,11 +122,11 @@ def test_a_thing_gets_the_colour_or_the_material_that_was_asked_for_in_its_own_s
     assert statistics.fmean(in_place["original"]) > statistics.fmean(in_place["tuned"]) + 1
 
 
-def test_half_of_the_things_become_what_was_asked_for(edits):
+def test_half_of_the_objects_become_what_was_asked_for(edits):
     assert sum(succeeded(edits)) >= COUNT // 2
 
 
-def test_three_of_four_things_are_past_half_way_to_the_true_picture(edits):
+def test_three_of_four_objects_are_past_half_way_to_the_true_image(edits):
     assert sum(succeeded(edits)) >= COUNT - 1
 
 
@@ -136,7 +134,7 @@ def succeeded(edits):
     return [trial.succeeds(edit.edited) for trial, edit in zip(trials(), edits["locinv"], strict=True)]
 
 
-def test_a_thing_becomes_the_thing_that_was_asked_for(edits):
+def test_an_object_becomes_the_object_that_was_asked_for(edits):
     """In every scene, to a CLIP that was trained apart: what stands there is called by its new name, and what
     stood there by its old one."""
     guide = load_clip("embedded", "cpu")
@@ -150,15 +148,15 @@ def test_a_thing_becomes_the_thing_that_was_asked_for(edits):
 
 
 def shown_there(trial, picture):
-    """The part of a picture that the true edit changes, enlarged."""
+    """The part of an image that the true edit changes, enlarged."""
     rows, columns = trial.changed.nonzero().T
     part = picture[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     return F.interpolate(part, size=(128, 128), mode="bilinear")
 
 
 @pytest.mark.slow
-def test_most_swaps_are_past_half_way_to_the_true_picture(model):
-    """The new thing takes the place of the old one; where its shape is larger, it is drawn smaller than the
+def test_most_swaps_are_past_half_way_to_the_true_image(model):
+    """The new object takes the place of the old one; where its shape is larger, it is drawn smaller than the
     truth has it, and counts as missed here. 13 of these 20 were measured."""
     done = [
         trial.succeeds(
@@ -169,23 +167,21 @@ def test_most_swaps_are_past_half_way_to_the_true_picture(model):
     assert sum(done) >= 11
 
 
-def test_the_edit_is_nearer_to_the_true_edited_picture_than_the_source_and_plain_ddim_are(edits):
+def test_the_edit_is_nearer_to_the_true_edited_image_than_the_source_and_plain_ddim_are(edits):
     def distance(name):
-        return statistics.fmean(
-            t.distance(done.edited) for t, done in zip(trials(), edits[name], strict=True)
-        )
+        return statistics.fmean(t.distance(done.edited) for t, done in zip(trials(), edits[name], strict=True))
 
     assert distance("locinv") > distance("ddim") + 1
 
 
 def test_locinv_costs_less_than_300_forward_equivalents(model):
     trial = trials()[0]
-    run = Run()
-    localized_edit(model, EditRequest(trial.image, trial.source, trial.target, trial.prior()), run=run)
-    share = model.share(model.read_sites[-1], *LATENTS)
+    tracker = CostTracker()
+    localized_edit(model, EditRequest(trial.image, trial.source, trial.target, trial.prior()), tracker=tracker)
+    share = model.share(model.map_layers[-1], *LATENTS)
     # 50 of inversion, a query pass a step, three branches a step
-    assert run.total == pytest.approx(50 + 50 * share + 150)
-    assert run.total < 300
+    assert tracker.total == pytest.approx(50 + 50 * share + 150)
+    assert tracker.total < 300
 
 
 def test_a_composite_leaves_no_error_in_the_background(model, inversions):
@@ -201,14 +197,14 @@ def test_an_inversion_kept_with_all_its_stages_gives_the_same_edit_bit_for_bit(m
     trial, first = trials()[1], edits["locinv"][1]
     opened = open_inversion(save_inversion(first.inversion, tmp_path / "scene.safetensors"))
     request = EditRequest(trial.image, trial.source, trial.target, trial.prior())
-    run = Run()
-    again = localized_edit(model, request, inversion=opened, run=run)
+    tracker = CostTracker()
+    again = localized_edit(model, request, inversion=opened, tracker=tracker)
     assert torch.equal(again.edited, first.edited)
-    assert run.total == 150
+    assert tracker.total == 150
 
 
 def test_half_precision_gives_nearly_the_same_edit(edits):
-    """bfloat16 keeps 8 bits of a number: 25 dB between two pictures are differences of about 5 %."""
+    """bfloat16 keeps 8 bits of a number: 25 dB between two images are differences of about 5 %."""
     model = load_edit_model("embedded", device="cpu", dtype="bfloat16")
     trial = trials()[0]
     request = EditRequest(trial.image, trial.source, trial.target, trial.prior())
@@ -262,10 +258,10 @@ def test_fast_tuning_is_within_002_of_exact_tuning_on_100_scenes(model):
 def test_the_report_says_how_far_the_maps_moved(model, edits):
     trial, done = trials()[0], edits["locinv"][0]
     request = EditRequest(trial.image, trial.source, trial.target, trial.prior())
-    run = Run()
-    quality = judge(model, request, done, run=run)
+    tracker = CostTracker()
+    quality = judge(model, request, done, tracker=tracker)
     assert set(quality.iou_after) == set(trial.nouns)
     assert min(quality.iou_after.values()) > 0
-    share = model.share(model.read_sites[-1], *LATENTS)
-    assert run.forward_equivalents["report"] == pytest.approx(2 * 50 * share)
-    assert run.total == 0
+    share = model.share(model.map_layers[-1], *LATENTS)
+    assert tracker.forward_equivalents["report"] == pytest.approx(2 * 50 * share)
+    assert tracker.total == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pinpoint.locinv_core.backbones.attention import attention_sites, read_sites
+from pinpoint.locinv_core.backbones.attention import list_attention_layers, map_layers
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.text.prompt import Prompt, parse_prompt
@@ -44,5 +44,5 @@ def _stable_diffusion() -> SimpleNamespace:
     """The layout of Stable Diffusion 1's UNet, without weights."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-    sites = attention_sites(unet)
-    return SimpleNamespace(unet=unet, sites=sites, read_sites=read_sites(sites, 64))
+    layers = list_attention_layers(unet)
+    return SimpleNamespace(unet=unet, layers=layers, map_layers=map_layers(layers, 64))

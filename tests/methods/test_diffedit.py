@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.methods.diffedit import DiffEditSettings, binary_masks, edit, noise_differences
 from pinpoint.tests.methods.plain_sampling import sampled
 
@@ -89,11 +89,11 @@ def test_differences_are_means_over_noises_and_channels_of_the_bare_unets_estima
                 outputs = [alpha**0.5 * v + (1 - alpha) ** 0.5 * noised[0] for v in outputs]
             for k in (0, 1):
                 expected[k] += (outputs[k + 1] - outputs[0]).abs().mean(dim=0) / noises
-    run = Run()
+    tracker = CostTracker()
     source, targets = contexts[0], torch.cat(contexts[1:])
-    found = noise_differences(model, latents, timestep, source, targets, noises=noises, seed=seed, run=run)
+    found = noise_differences(model, latents, timestep, source, targets, noises=noises, seed=seed, tracker=tracker)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-    assert run.total == noises * 3
+    assert tracker.total == noises * 3
 
 
 def test_a_cell_is_edited_above_half_of_three_times_the_mean():
@@ -133,14 +133,14 @@ def test_the_seed_and_the_noise_level_choose_the_mask(tiny_model, parse, invert)
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_it_costs_each_noise_and_each_decoded_step(tiny_model, parse, invert, n):
-    inversion, run = invert(tiny_model), Run()
+    inversion, tracker = invert(tiny_model), CostTracker()
     settings = DiffEditSettings(noises=3, encode_share=0.75)
-    edit(tiny_model, inversion, [parse("a fox")] * n, settings, run=run)
-    assert run.forward_equivalents == {"mask": 3 * (1 + n), "edit": 3 * 2 * n}
-    run = Run()
+    edit(tiny_model, inversion, [parse("a fox")] * n, settings, tracker=tracker)
+    assert tracker.forward_equivalents == {"mask": 3 * (1 + n), "edit": 3 * 2 * n}
+    tracker = CostTracker()
     settings = DiffEditSettings(noises=2, encode_share=0.0, guidance=1.0)
-    edit(tiny_model, inversion, [parse("a fox")] * n, settings, run=run)
-    assert run.forward_equivalents == {"mask": 2 * (1 + n), "edit": n}
+    edit(tiny_model, inversion, [parse("a fox")] * n, settings, tracker=tracker)
+    assert tracker.forward_equivalents == {"mask": 2 * (1 + n), "edit": n}
 
 
 @pytest.mark.parametrize(

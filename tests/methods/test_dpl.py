@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pinpoint.locinv_core.backbones.attention import AttentionControl
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.localization.losses import LossTerm
 from pinpoint.locinv_core.text.prompt import parse_prompt
@@ -144,9 +144,7 @@ def test_the_total_is_the_weighted_sum_of_the_three() -> None:
     ("background_beta", "disjoint_beta", "satisfied"),
     [(0.31, 0.81, True), (0.29, 0.81, False), (0.31, 0.79, False)],
 )
-def test_it_is_satisfied_only_if_every_loss_is_under_its_threshold(
-    background_beta, disjoint_beta, satisfied
-) -> None:
+def test_it_is_satisfied_only_if_every_loss_is_under_its_threshold(background_beta, disjoint_beta, satisfied) -> None:
     preset = DPLPreset(LossTerm(1, 10, 2), LossTerm(1, 10, background_beta), LossTerm(1, 10, disjoint_beta))
     objective = DPLObjective([(1,), (2,)], (2, 2), torch.tensor([1.0, 0.0, 0.0, 0.0]), preset)
     assert objective(hand_maps(), 0).satisfied is satisfied
@@ -175,7 +173,7 @@ def test_a_background_of_nothing_or_of_everything_is_left_out(background) -> Non
 
 
 def planted() -> tuple[dict[str, Tensor], Tensor]:
-    """Regions of an 8×8 picture by name, and a self-attention (N, N) that stays mostly within them."""
+    """Regions of an 8×8 image by name, and a self-attention (N, N) that stays mostly within them."""
     index = torch.full((SIDE, SIDE), 0)  # sky
     index[5:] = 1  # ground
     index[1:4, 1:4] = 2  # cat
@@ -254,17 +252,15 @@ class Everything(AttentionControl):
     def __init__(self) -> None:
         self.seen: dict[str, Tensor] = {}
 
-    def wants(self, site) -> bool:
+    def needs_probabilities(self, layer) -> bool:
         return True
 
-    def probabilities(self, site, probabilities):
-        self.seen[site.name] = probabilities
+    def probabilities(self, layer, probabilities):
+        self.seen[layer.name] = probabilities
         return probabilities
 
 
-def test_the_background_is_collected_from_full_passes_worth_of_attention(
-    tiny_model, inversion, monkeypatch
-) -> None:
+def test_the_background_is_collected_from_full_passes_worth_of_attention(tiny_model, inversion, monkeypatch) -> None:
     given: list[Tensor] = []
 
     def keep(self_attention: Tensor, noun_maps: Tensor) -> Tensor:
@@ -275,16 +271,14 @@ def test_the_background_is_collected_from_full_passes_worth_of_attention(
     collect_background(tiny_model, inversion, GROUPS, passes=2)
 
     # The middle of each half of ten steps, in passes that nothing stops.
-    rows, columns = tiny_model.read_sites[0].grid(16, 24)
+    rows, columns = tiny_model.map_layers[0].grid(16, 24)
     self_maps: list[Tensor] = []
     cross_maps: list[Tensor] = []
     for step in (2, 7):
         control = Everything()
         context = tiny_model.encode_prompt(inversion.prompt.token_ids)
         with torch.no_grad():
-            tiny_model.predict_noise(
-                inversion.pivot(step), inversion.timesteps[step], context, control=control
-            )
+            tiny_model.predict_noise(inversion.pivot(step), inversion.timesteps[step], context, control=control)
         for name, seen in control.seen.items():
             if seen.shape[2] == rows * columns and "mid_block" not in name:
                 (self_maps if "attn1" in name else cross_maps).append(seen[0].mean(dim=0))
@@ -296,21 +290,21 @@ def test_the_background_is_collected_from_full_passes_worth_of_attention(
 
 def test_collecting_counts_its_early_stopped_passes_under_its_own_stage(tiny_model, inversion) -> None:
     reports: list[tuple[str, int, int]] = []
-    run = Run(progress=lambda stage, step, steps, preview: reports.append((stage, step, steps)))
-    mask = collect_background(tiny_model, inversion, GROUPS, passes=3, run=run)
-    rows, columns = tiny_model.read_sites[0].grid(16, 24)
+    tracker = CostTracker(progress=lambda stage, step, steps, preview: reports.append((stage, step, steps)))
+    mask = collect_background(tiny_model, inversion, GROUPS, passes=3, tracker=tracker)
+    rows, columns = tiny_model.map_layers[0].grid(16, 24)
     assert mask.shape == (rows * columns,)
     assert bool(((mask == 0) | (mask == 1)).all())
-    share = tiny_model.share(tiny_model.read_sites[-1], 16, 24)
+    share = tiny_model.share(tiny_model.map_layers[-1], 16, 24)
     assert 0 < share < 1
-    assert run.forward_equivalents == pytest.approx({"background": 3 * share})
+    assert tracker.forward_equivalents == pytest.approx({"background": 3 * share})
     assert reports == [("background", 1, 3), ("background", 2, 3), ("background", 3, 3)]
 
 
 def test_more_passes_than_steps_are_one_a_step(tiny_model, inversion) -> None:
     seen: list[Tensor] = []
-    run = Run(progress=lambda stage, step, steps, preview: seen.append(preview))
-    collect_background(tiny_model, inversion, GROUPS, passes=50, run=run)
+    tracker = CostTracker(progress=lambda stage, step, steps, preview: seen.append(preview))
+    collect_background(tiny_model, inversion, GROUPS, passes=50, tracker=tracker)
     assert len(seen) == STEPS
     assert all(not torch.equal(a, b) for a, b in pairwise(seen))
 
@@ -332,9 +326,9 @@ def test_a_preset_with_every_weight_0_is_refused() -> None:
         DPLPreset(OFF, OFF, OFF)
 
 
-def test_disjoint_alone_wants_two_nouns() -> None:
+def test_disjoint_alone_requires_two_nouns() -> None:
     objective = DPLObjective([(1,)], (2, 2), preset=DPLPreset(OFF, OFF, LossTerm(1, 1, 1)))
-    with pytest.raises(ValueError, match="wants at least one"):
+    with pytest.raises(ValueError, match="requires at least one"):
         objective(hand_maps(), 0)
 
 
@@ -344,7 +338,7 @@ def test_disjoint_alone_wants_two_nouns() -> None:
         (([], (3, 3)), "token groups"),
         (([(0,)], (3, 3)), "token groups"),
         (([(1,)], (1, 9)), "grid: got 1x9"),
-        (([(1,)], (3, 3), torch.ones(3, 3)), r"background: .* wants \(9,\)"),
+        (([(1,)], (3, 3), torch.ones(3, 3)), r"background: .* requires \(9,\)"),
     ],
 )
 def test_an_objective_that_does_not_fit_is_refused(arguments, message) -> None:
@@ -369,8 +363,8 @@ def test_losses_refuse_maps_that_do_not_fit() -> None:
         ({"self_attention": torch.rand(4, 5)}, "self-attention"),
         ({"noun_maps": torch.rand(2, 5)}, "noun maps"),
         ({"noun_maps": torch.rand(0, 4)}, "noun maps"),
-        ({"clusters": 1}, "clusters: got 1, wants 2 to 4"),
-        ({"clusters": 5}, "clusters: got 5, wants 2 to 4"),
+        ({"clusters": 1}, "clusters: got 1, requires 2 to 4"),
+        ({"clusters": 5}, "clusters: got 5, requires 2 to 4"),
         ({"threshold": 1.0}, "threshold"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.methods import imagic
 from pinpoint.methods.imagic import ImagicSettings
 from pinpoint.tests.fixtures.tiny_models import tiny_model
@@ -69,9 +69,7 @@ def test_at_eta_0_it_draws_from_the_optimised_embedding_and_at_1_from_the_target
         torch.randn(latents.shape, generator=generator)
     start = torch.randn(latents.shape, generator=generator)
     for eta, guidance in ((0.0, 7.5), (1.0, 7.5), (1.0, 1.0)):
-        settings = dataclasses.replace(
-            FEW, interpolation=eta, guidance=guidance, tuning_rate=0.0, embedding_rate=0.3
-        )
+        settings = dataclasses.replace(FEW, interpolation=eta, guidance=guidance, tuning_rate=0.0, embedding_rate=0.3)
         outcome = imagic.edit(tiny_model, latents, target, settings, seed=7)
         assert (outcome.optimised - context).abs().max() > 0.1
         torch.testing.assert_close(outcome.target, context)
@@ -86,7 +84,7 @@ def test_between_the_two_lies_the_line_that_joins_them():
     assert imagic.interpolated(optimised, target, 1.5).tolist() == [[[5.0, 2.0]]]
 
 
-def test_the_embedding_comes_to_stand_for_the_picture(tiny_model, parse, latents):
+def test_the_embedding_comes_to_stand_for_the_image(tiny_model, parse, latents):
     context = tiny_model.encode_prompt(parse("a fox").token_ids)
     settings = ImagicSettings(embedding_steps=25, embedding_rate=0.15)
     generator = torch.Generator().manual_seed(0)
@@ -94,7 +92,7 @@ def test_the_embedding_comes_to_stand_for_the_picture(tiny_model, parse, latents
     assert mean_error(tiny_model, latents, found) < 0.99 * mean_error(tiny_model, latents, context)
 
 
-def test_the_tuned_copy_knows_the_picture_and_draws_what_is_nearer_to_it(tiny_model, parse, latents):
+def test_the_tuned_copy_knows_the_image_and_draws_what_is_nearer_to_it(tiny_model, parse, latents):
     context = tiny_model.encode_prompt(parse("a fox").token_ids)
     work = imagic.copied(tiny_model)
     settings = ImagicSettings(tuning_steps=40, tuning_rate=3e-3)
@@ -108,7 +106,7 @@ def test_the_tuned_copy_knows_the_picture_and_draws_what_is_nearer_to_it(tiny_mo
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_the_model_given_is_unchanged_bit_for_bit_and_wants_no_gradient(parse, latents, dtype, monkeypatch):
+def test_the_model_given_is_unchanged_bit_for_bit_and_requires_no_gradient(parse, latents, dtype, monkeypatch):
     model = tiny_model()
     model.unet.to(dtype)
     parts = (model.unet, model.vae, model.text_encoder)
@@ -124,9 +122,7 @@ def test_the_model_given_is_unchanged_bit_for_bit_and_wants_no_gradient(parse, l
         assert not any(weight.requires_grad or weight.grad is not None for weight in part.parameters())
     assert model.unet.dtype == dtype
     # It is the copy that moved.
-    assert any(
-        not torch.equal(value, before[0][name].float()) for name, value in copies[0].unet.state_dict().items()
-    )
+    assert any(not torch.equal(value, before[0][name].float()) for name, value in copies[0].unet.state_dict().items())
 
 
 def test_a_cancel_in_the_tuning_leaves_the_model_as_it_was(tiny_model, parse, latents):
@@ -136,16 +132,16 @@ def test_a_cancel_in_the_tuning_leaves_the_model_as_it_was(tiny_model, parse, la
 
     weights = {name: value.clone() for name, value in tiny_model.unet.state_dict().items()}
     with pytest.raises(KeyboardInterrupt):
-        imagic.edit(tiny_model, latents, parse("a fox"), FEW, run=Run(cancel))
+        imagic.edit(tiny_model, latents, parse("a fox"), FEW, tracker=CostTracker(cancel))
     assert all(torch.equal(value, weights[name]) for name, value in tiny_model.unet.state_dict().items())
     assert not any(weight.requires_grad for weight in tiny_model.unet.parameters())
 
 
 def test_a_step_of_adam_costs_three_passes_and_one_of_drawing_two(tiny_model, parse, latents):
-    run = Run()
+    tracker = CostTracker()
     settings = ImagicSettings(steps=4, embedding_steps=3, tuning_steps=2)
-    imagic.edit(tiny_model, latents, parse("a fox"), settings, run=run)
-    assert run.forward_equivalents == {imagic.EMBEDDING_STAGE: 9, imagic.TUNING_STAGE: 6, "edit": 8}
+    imagic.edit(tiny_model, latents, parse("a fox"), settings, tracker=tracker)
+    assert tracker.forward_equivalents == {imagic.EMBEDDING_STAGE: 9, imagic.TUNING_STAGE: 6, "edit": 8}
 
 
 def test_it_works_inside_inference_mode_and_a_seed_decides_the_edit(tiny_model, parse, latents):
@@ -160,8 +156,8 @@ def test_it_works_inside_inference_mode_and_a_seed_decides_the_edit(tiny_model, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"interpolation": 2.5}, "interpolation: got 2.5, wants a number from 0 to 2"),
-        ({"embedding_steps": -1}, "embedding_steps: got -1, wants a whole number, 0 or more"),
+        ({"interpolation": 2.5}, "interpolation: got 2.5, requires a number from 0 to 2"),
+        ({"embedding_steps": -1}, "embedding_steps: got -1, requires a whole number, 0 or more"),
         ({"tuning_rate": float("nan")}, "tuning_rate: got nan"),
         ({"steps": 0}, "steps: got 0"),
         ({"guidance": -1}, "guidance: got -1"),

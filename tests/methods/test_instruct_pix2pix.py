@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.ddim import schedule_from_config
 from pinpoint.methods.instruct_pix2pix import (
     InstructPix2PixSettings,
@@ -58,7 +58,7 @@ def test_it_is_diffusers_pipeline(instruct, parse, latents, guidance, image_guid
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    # The pipeline takes latents of a picture as they come from the encoder, unscaled.
+    # The pipeline takes latents of an image as they come from the encoder, unscaled.
     theirs = pipeline(
         "make the cat a fox",
         image=latents / instruct.vae.config.scaling_factor,
@@ -81,9 +81,7 @@ def test_the_scales_combine_three_predictions_as_equation_3_says(tiny_model, par
     scheduler.set_timesteps(1)
     (t,) = scheduler.timesteps
     full, empty = (
-        instruct.text_encoder(instruct.tokenizer(text, padding="max_length", return_tensors="pt").input_ids)[
-            0
-        ]
+        instruct.text_encoder(instruct.tokenizer(text, padding="max_length", return_tensors="pt").input_ids)[0]
         for text in ("make the cat a fox", "")
     )
     picture = latents / instruct.vae.config.scaling_factor
@@ -112,10 +110,10 @@ def test_the_three_shares_are_those_of_equation_3_and_always_make_one():
 def test_a_step_costs_three_passes_less_those_that_have_no_weight(
     tiny_model, parse, latents, guidance, image_guidance, passes
 ):
-    run = Run()
+    tracker = CostTracker()
     settings = InstructPix2PixSettings(3, guidance, image_guidance)
-    edit(reading_model(tiny_model), latents, parse("a fox"), settings, run=run)
-    assert run.forward_equivalents == {"edit": 3 * passes}
+    edit(reading_model(tiny_model), latents, parse("a fox"), settings, tracker=tracker)
+    assert tracker.forward_equivalents == {"edit": 3 * passes}
 
 
 @pytest.mark.parametrize(
@@ -134,15 +132,15 @@ def test_two_prompts_make_an_order(parse, source, target, order):
 
 
 def test_a_plain_unet_is_refused_before_any_pass(tiny_model, parse, latents):
-    run = Run()
-    with pytest.raises(ValueError, match=r"reads 4 channels, wants 8 \(an InstructPix2Pix model\)"):
-        edit(tiny_model, latents, parse("a fox"), run=run)
-    assert run.total == 0
+    tracker = CostTracker()
+    with pytest.raises(ValueError, match=r"reads 4 channels, requires 8 \(an InstructPix2Pix model\)"):
+        edit(tiny_model, latents, parse("a fox"), tracker=tracker)
+    assert tracker.total == 0
 
 
 def test_a_folder_opens_as_what_was_saved_and_a_plain_one_is_refused(tmp_path, parse, latents):
     folder = write_tiny_folder(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"reads 4 channels, wants 8") as caught:
+    with pytest.raises(ValueError, match=r"reads 4 channels, requires 8") as caught:
         load_instruct_model(folder, device="cpu")
     assert "\n" not in str(caught.value)
     tiny_unet(4, in_channels=8, out_channels=4).save_pretrained(folder / "unet")
@@ -162,7 +160,7 @@ def test_a_folder_opens_as_what_was_saved_and_a_plain_one_is_refused(tmp_path, p
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("embedded", "does not read a picture"), ("nowhere", "no such folder"), ("", "no such folder")],
+    [("embedded", "does not read an image"), ("nowhere", "no such folder"), ("", "no such folder")],
 )
 def test_what_is_no_such_folder_is_refused(name, message):
     with pytest.raises(ValueError, match=message):

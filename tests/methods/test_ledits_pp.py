@@ -10,7 +10,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.methods import ledits_pp as ledits
 from pinpoint.methods.ledits_pp import Concept, LeditsSettings, concepts_between
 from pinpoint.tests.fixtures.tiny_models import tiny_unet
@@ -101,7 +101,7 @@ def test_it_is_diffusers_pipeline(tiny_model, parse, concepts):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 16])
-def test_without_a_concept_the_picture_comes_back(model, latents, steps):
+def test_without_a_concept_the_image_comes_back(model, latents, steps):
     settings = LeditsSettings(steps=steps)
     inversion = ledits.invert(model, latents, settings)
     back = ledits.edit(model, inversion, (), settings).latents
@@ -119,7 +119,7 @@ def test_concepts_of_no_scale_change_nothing_and_of_some_scale_something(tiny_mo
 
 
 def test_in_its_last_step_an_edit_stays_inside_the_place(tiny_model, latents, concepts):
-    """With one step nothing has spread yet: what is outside is the picture itself."""
+    """With one step nothing has spread yet: what is outside is the image itself."""
     settings = LeditsSettings(steps=1, guidance=50.0, threshold=0.0)
     inversion = ledits.invert(tiny_model, latents, settings)
     place = torch.zeros(16, 16)
@@ -130,9 +130,7 @@ def test_in_its_last_step_an_edit_stays_inside_the_place(tiny_model, latents, co
     assert torch.equal(edited.masks, place.expand(2, -1, -1))
 
 
-def test_a_concept_acts_where_both_its_map_and_its_guidance_are_above_the_quantile(
-    tiny_model, latents, parse
-):
+def test_a_concept_acts_where_both_its_map_and_its_guidance_are_above_the_quantile(tiny_model, latents, parse):
     """By hand for the one step of a schedule of one: both masks from a pass of the bare UNet."""
     settings = LeditsSettings(steps=1, threshold=0.8, skip=0.0, guidance=2.0)
     inversion = ledits.invert(tiny_model, latents, settings)
@@ -161,8 +159,7 @@ def test_what_is_added_and_what_is_taken_away_pull_in_opposite_directions(tiny_m
     settings = LeditsSettings(steps=1, threshold=0.0)
     inversion = ledits.invert(tiny_model, latents, settings)
     added, removed = (
-        ledits.edit(tiny_model, inversion, (Concept(parse("a fox"), removed=sign),), settings).latents
-        - latents
+        ledits.edit(tiny_model, inversion, (Concept(parse("a fox"), removed=sign),), settings).latents - latents
         for sign in (False, True)
     )
     assert added.abs().max() > 0.01
@@ -170,10 +167,10 @@ def test_what_is_added_and_what_is_taken_away_pull_in_opposite_directions(tiny_m
 
 
 def test_inverting_costs_a_pass_a_step_and_editing_one_more_for_each_concept(tiny_model, latents, concepts):
-    run, settings = Run(), LeditsSettings(steps=5)
-    inversion = ledits.invert(tiny_model, latents, settings, run=run)
-    ledits.edit(tiny_model, inversion, concepts, settings, run=run)
-    assert run.forward_equivalents == {"inversion": 5, "edit": 15}
+    tracker, settings = CostTracker(), LeditsSettings(steps=5)
+    inversion = ledits.invert(tiny_model, latents, settings, tracker=tracker)
+    ledits.edit(tiny_model, inversion, concepts, settings, tracker=tracker)
+    assert tracker.forward_equivalents == {"inversion": 5, "edit": 15}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +183,7 @@ def test_inverting_costs_a_pass_a_step_and_editing_one_more_for_each_concept(tin
         ("a cat", "a cat", [], []),
     ],
 )
-def test_concepts_are_the_things_that_differ(tiny_model, parse, source, target, removed, added):
+def test_concepts_are_the_objects_that_differ(tiny_model, parse, source, target, removed, added):
     found = concepts_between(parse(source), parse(target), tiny_model.tokenizer)
     assert [concept.prompt.text for concept in found if concept.removed] == removed
     assert [concept.prompt.text for concept in found if not concept.removed] == added

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.methods.masactrl import MasaCtrlSettings, edit, mutual_layers
 from pinpoint.tests.methods.layer_record import attended, recorded
 from pinpoint.tests.methods.plain_sampling import sampled
@@ -17,9 +17,7 @@ CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_from_S_and_L_on_targets_meet_the_sources_keys_and_values_and_before_their_own(
-    model, parse, invert, guidance
-):
+def test_from_S_and_L_on_targets_meet_the_sources_keys_and_values_and_before_their_own(model, parse, invert, guidance):
     settings = MasaCtrlSettings(guidance=guidance, start=0.5, start_layer=3)
     with recorded(model.unet) as record:
         inversion = invert(model)
@@ -28,7 +26,7 @@ def test_from_S_and_L_on_targets_meet_the_sources_keys_and_values_and_before_the
     assert len(record.attention) == 7
     unlike = []
     for layer, (name, calls) in enumerate(record.attention.items()):
-        heads = model.attention_layers[name].heads
+        heads = model.layer_modules[name].heads
         assert len(calls) == STEPS
         for step, call in enumerate(calls):
             assert len(call.query) == (3 if guidance == 1 else 5)
@@ -42,7 +40,7 @@ def test_from_S_and_L_on_targets_meet_the_sources_keys_and_values_and_before_the
 
 def test_by_default_it_begins_at_step_4_of_50_in_layer_10_of_stable_diffusions_16(stable_diffusion):
     assert MasaCtrlSettings().start * 50 == 4
-    names = [site.name for site in stable_diffusion.sites if site.kind == "self"]
+    names = [layer.name for layer in stable_diffusion.layers if layer.kind == "self"]
     assert len(names) == 16
     assert mutual_layers(stable_diffusion) == set(names[10:])
     assert names[10].startswith("up_blocks.2.attentions.0.")
@@ -55,15 +53,11 @@ def test_started_after_the_last_step_it_is_guided_sampling_of_the_target(model, 
     torch.testing.assert_close(result.latents, plain, rtol=1e-3, atol=1e-3)
 
 
-def test_a_target_that_is_the_source_is_the_same_with_and_without_at_the_first_step(
-    tiny_model, parse, invert
-):
+def test_a_target_that_is_the_source_is_the_same_with_and_without_at_the_first_step(tiny_model, parse, invert):
     """At z_T the target is the source, so its keys and values are the source's already."""
     inversion = invert(tiny_model)
     one_step = [
-        edit(
-            tiny_model, inversion, [inversion.prompt], MasaCtrlSettings(guidance=1.0, start=s, start_layer=0)
-        )
+        edit(tiny_model, inversion, [inversion.prompt], MasaCtrlSettings(guidance=1.0, start=s, start_layer=0))
         for s in (0.25, 1.0)
     ]
     assert not torch.allclose(one_step[0].latents, one_step[1].latents, atol=1e-4)
@@ -75,15 +69,15 @@ def test_a_target_that_is_the_source_is_the_same_with_and_without_at_the_first_s
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_step_costs_a_pass_of_the_source_and_two_of_each_target(tiny_model, parse, invert, n):
-    inversion, run = invert(tiny_model), Run()
-    edit(tiny_model, inversion, [parse("a fox")] * n, run=run)
-    assert run.forward_equivalents == {"edit": STEPS * (1 + 2 * n)}
-    run = Run()
-    edit(tiny_model, inversion, [parse("a fox")] * n, MasaCtrlSettings(guidance=1.0), run=run)
-    assert run.total == STEPS * (1 + n)
+    inversion, tracker = invert(tiny_model), CostTracker()
+    edit(tiny_model, inversion, [parse("a fox")] * n, tracker=tracker)
+    assert tracker.forward_equivalents == {"edit": STEPS * (1 + 2 * n)}
+    tracker = CostTracker()
+    edit(tiny_model, inversion, [parse("a fox")] * n, MasaCtrlSettings(guidance=1.0), tracker=tracker)
+    assert tracker.total == STEPS * (1 + n)
 
 
-def test_the_source_ends_in_the_picture_and_maps_are_named_by_the_prompts_words(tiny_model, parse, invert):
+def test_the_source_ends_in_the_image_and_maps_are_named_by_the_prompts_words(tiny_model, parse, invert):
     inversion = invert(tiny_model)
     result = edit(tiny_model, inversion, [parse("a fox")])
     assert torch.equal(result.source_latents, inversion.latents[:1])
@@ -107,7 +101,7 @@ def test_a_setting_out_of_bounds_is_named(name, value):
 
 
 def test_a_layer_that_the_unet_lacks_is_refused_before_any_pass(tiny_model, parse, invert):
-    inversion, run = invert(tiny_model), Run()
-    with pytest.raises(ValueError, match="start_layer: got 7, wants one of the UNet's 7"):
-        edit(tiny_model, inversion, [parse("a fox")], MasaCtrlSettings(start_layer=7), run=run)
-    assert run.total == 0
+    inversion, tracker = invert(tiny_model), CostTracker()
+    with pytest.raises(ValueError, match="start_layer: got 7, requires one of the UNet's 7"):
+        edit(tiny_model, inversion, [parse("a fox")], MasaCtrlSettings(start_layer=7), tracker=tracker)
+    assert tracker.total == 0

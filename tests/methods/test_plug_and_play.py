@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.methods.plug_and_play import PlugAndPlaySettings, attention_layers, edit, feature_layers
 from pinpoint.tests.methods.layer_record import attended, recorded
 from pinpoint.tests.methods.plain_sampling import sampled
@@ -71,9 +71,7 @@ def test_it_injects_exactly_the_layers_that_it_is_given_in_exactly_their_steps(m
     )
 
 
-def test_with_everything_injected_in_all_steps_every_layer_has_the_sources_features(
-    tiny_model, parse, invert
-):
+def test_with_everything_injected_in_all_steps_every_layer_has_the_sources_features(tiny_model, parse, invert):
     inversion = invert(tiny_model)
     settings = PlugAndPlaySettings(
         feature_share=1.0, attention_share=1.0, feature_layers=EVERYWHERE, attention_layers=EVERYWHERE
@@ -113,12 +111,12 @@ def test_with_nothing_injected_it_is_guided_sampling_of_the_target(model, parse,
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_step_costs_a_pass_of_the_source_and_two_of_each_target(tiny_model, parse, invert, n):
-    inversion, run = invert(tiny_model), Run()
-    edit(tiny_model, inversion, [parse("a fox")] * n, run=run)
-    assert run.forward_equivalents == {"edit": STEPS * (1 + 2 * n)}
-    run = Run()
-    edit(tiny_model, inversion, [parse("a fox")] * n, PlugAndPlaySettings(guidance=1.0), run=run)
-    assert run.total == STEPS * (1 + n)
+    inversion, tracker = invert(tiny_model), CostTracker()
+    edit(tiny_model, inversion, [parse("a fox")] * n, tracker=tracker)
+    assert tracker.forward_equivalents == {"edit": STEPS * (1 + 2 * n)}
+    tracker = CostTracker()
+    edit(tiny_model, inversion, [parse("a fox")] * n, PlugAndPlaySettings(guidance=1.0), tracker=tracker)
+    assert tracker.total == STEPS * (1 + n)
 
 
 def test_a_cancel_leaves_no_hook_and_no_processor_behind(tiny_model, parse, invert):
@@ -131,7 +129,7 @@ def test_a_cancel_leaves_no_hook_and_no_processor_behind(tiny_model, parse, inve
     inversion = invert(tiny_model)
     before = dict(tiny_model.unet.attn_processors)
     with pytest.raises(Cancelled):
-        edit(tiny_model, inversion, [parse("a fox")], run=Run(cancel))
+        edit(tiny_model, inversion, [parse("a fox")], tracker=CostTracker(cancel))
     assert tiny_model.unet.attn_processors == before
     assert not any(module._forward_hooks for module in tiny_model.unet.modules())
 
@@ -153,13 +151,13 @@ def test_a_setting_out_of_bounds_is_named(name, value):
 
 @pytest.mark.parametrize("name", ["feature_layers", "attention_layers"])
 def test_a_layer_that_the_unet_lacks_is_refused_before_any_pass(tiny_model, parse, invert, name):
-    inversion, run = invert(tiny_model), Run()
-    with pytest.raises(ValueError, match=f"{name}: the UNet has no 'up_blocks.7', wants some of down_blocks"):
+    inversion, tracker = invert(tiny_model), CostTracker()
+    with pytest.raises(ValueError, match=f"{name}: the UNet has no 'up_blocks.7', requires some of down_blocks"):
         edit(
             tiny_model,
             inversion,
             [parse("a fox")],
             PlugAndPlaySettings(**{name: ("up_blocks.7",)}),
-            run=run,
+            tracker=tracker,
         )
-    assert run.total == 0
+    assert tracker.total == 0

@@ -1,4 +1,4 @@
-"""The compared methods by their names: one picture in, its edit out, as by every other method."""
+"""The compared methods by their names: one image in, its edit out, as by every other method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pinpoint.__main__ import main
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
@@ -37,17 +37,17 @@ COSTS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_method_edits_a_picture_end_to_end_with_its_own_settings(tiny_model, name):
+def test_a_method_edits_an_image_end_to_end_with_its_own_settings(tiny_model, name):
     image = torch.rand(1, 3, 60, 64, generator=torch.Generator().manual_seed(2))
-    method, run = method_named(name), Run()
+    method, tracker = method_named(name), CostTracker()
     request = EditRequest(image, "a red cat", "a red fox", method=method, steps=2)
     assert type(request.edit_settings) is SETTINGS[name]
-    outcome = localized_edit(tiny_model, request, run=run)
+    outcome = localized_edit(tiny_model, request, tracker=tracker)
     assert outcome.edited.shape == image.shape
     assert bool(outcome.edited.isfinite().all())
     assert torch.equal(outcome.edit.source_latents, outcome.inversion.latents[:1])
     if name in COSTS:
-        assert {stage: cost for stage, cost in run.forward_equivalents.items() if cost} == COSTS[name]
+        assert {stage: cost for stage, cost in tracker.forward_equivalents.items() if cost} == COSTS[name]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -55,10 +55,10 @@ def test_a_method_takes_no_other_methods_settings_or_choices(tiny_model, name):
     method = method_named(name)
     image = torch.zeros(1, 3, 64, 64)
     request = EditRequest(image, "a cat", "a fox", method=method, settings=EditSettings(), steps=2)
-    run = Run()
-    with pytest.raises(ValueError, match=f"settings: got EditSettings, but the method '{name}' wants"):
-        localized_edit(tiny_model, request, run=run)
-    assert run.total == 0
+    tracker = CostTracker()
+    with pytest.raises(ValueError, match=f"settings: got EditSettings, but the method '{name}' requires"):
+        localized_edit(tiny_model, request, tracker=tracker)
+    assert tracker.total == 0
     with pytest.raises(ValueError, match=f"blend: the method '{name}' has no such setting, only guidance"):
         method.settings(blend="map")
     with pytest.raises(ValueError, match=f"null: got 'none', but the method '{name}' leaves no choice"):
@@ -67,17 +67,17 @@ def test_a_method_takes_no_other_methods_settings_or_choices(tiny_model, name):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (1, 1, 64, 64), (3, 64, 64)])
-def test_what_is_not_one_picture_is_refused_before_any_pass(tiny_model, shape):
-    request, run = EditRequest(torch.zeros(shape), "a cat", "a fox", method=method_named("direct")), Run()
-    with pytest.raises(ValueError, match=r"image: got the shape .* wants one picture"):
-        localized_edit(tiny_model, request, run=run)
-    assert run.total == 0
+def test_what_is_not_one_image_is_refused_before_any_pass(tiny_model, shape):
+    request, tracker = EditRequest(torch.zeros(shape), "a cat", "a fox", method=method_named("direct")), CostTracker()
+    with pytest.raises(ValueError, match=r"image: got the shape .* requires one image"):
+        localized_edit(tiny_model, request, tracker=tracker)
+    assert tracker.total == 0
 
 
 REFUSED = {
     "a factor of a word that the target lacks": (
         "direct",
-        EditSettings(blend="off", reweight={"dog": 2.0}),
+        EditSettings(blend="off", equalizer={"dog": 2.0}),
         "reweight: the word 'dog' is in no target prompt",
     ),
     "a range of a word that the target lacks": (
@@ -88,7 +88,7 @@ REFUSED = {
     "a blend by a prior that is not there": (
         "nti",
         EditSettings(blend="prior"),
-        "blend: 'prior' wants a prior for cat, but there is no prior",
+        "blend: 'prior' requires a prior for cat, but there is no prior",
     ),
     "a layer to start from that the UNet lacks": (
         "masactrl",
@@ -116,28 +116,26 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_an_edit_would_refuse_is_refused_before_any_pass(tiny_model, case):
     name, settings, message = REFUSED[case]
-    image, run = torch.zeros(1, 3, 64, 64), Run()
-    request = EditRequest(
-        image, "a red cat", "a red fox", method=method_named(name), settings=settings, steps=2
-    )
+    image, tracker = torch.zeros(1, 3, 64, 64), CostTracker()
+    request = EditRequest(image, "a red cat", "a red fox", method=method_named(name), settings=settings, steps=2)
     with pytest.raises(ValueError, match=message):
-        localized_edit(tiny_model, request, run=run)
-    assert run.forward_equivalents == {}
+        localized_edit(tiny_model, request, tracker=tracker)
+    assert tracker.forward_equivalents == {}
 
 
 def test_dpl_without_a_noun_and_a_seam_of_less_than_nothing_are_refused_before_any_pass(tiny_model):
-    image, run = torch.zeros(1, 3, 64, 64), Run()
+    image, tracker = torch.zeros(1, 3, 64, 64), CostTracker()
     nameless = EditRequest(image, "very quickly", "very slowly", method=method_named("dpl"), steps=2)
     with pytest.raises(ValueError, match="source: DPL tunes nouns, and none was found in 'very quickly'"):
-        localized_edit(tiny_model, nameless, run=run)
+        localized_edit(tiny_model, nameless, tracker=tracker)
     prior = from_boxes({"cat": (0, 0, 32, 32)}, (64, 64))
     seamless = EditRequest(image, "a cat", "a fox", prior, steps=2, composite_pixels=True, feather=-1.0)
-    with pytest.raises(ValueError, match=r"feather: got -1\.0, wants a number of pixels, 0 or more"):
-        localized_edit(tiny_model, seamless, run=run)
+    with pytest.raises(ValueError, match=r"feather: got -1\.0, requires a number of pixels, 0 or more"):
+        localized_edit(tiny_model, seamless, tracker=tracker)
     nowhere = replace(seamless, feather=2.0, composite_grow=math.nan)
-    with pytest.raises(ValueError, match=r"composite_grow: got nan, wants a number of pixels, 0 or more"):
-        localized_edit(tiny_model, nowhere, run=run)
-    assert run.forward_equivalents == {}
+    with pytest.raises(ValueError, match=r"composite_grow: got nan, requires a number of pixels, 0 or more"):
+        localized_edit(tiny_model, nowhere, tracker=tracker)
+    assert tracker.forward_equivalents == {}
 
 
 def test_prompt_to_prompt_takes_no_settings_of_theirs_and_keeps_its_own():

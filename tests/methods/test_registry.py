@@ -9,14 +9,14 @@ import math
 import pytest
 import torch
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.methods import imagic
 from pinpoint.methods.models import open_models
 from pinpoint.methods.presets import METHODS
 from pinpoint.methods.registry import ALL_METHODS, EditTask, MethodModels, any_method_named, edit_by_method
-from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture, write_inpaint_folder
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image, write_inpaint_folder
 from pinpoint.tests.fixtures.tiny_encoders import tiny_clip, tiny_vit, write_tiny_clip, write_tiny_vit
 from pinpoint.tests.fixtures.tiny_models import tiny_unet, write_tiny_folder
 
@@ -52,7 +52,7 @@ def _models():
 @pytest.fixture(name="task", scope="module")
 def _task():
     prior = from_boxes({"cat": (8, 8, 40, 36), "dog": (44, 40, 60, 56)}, (64, 64))
-    return EditTask(smooth_picture(), "a red cat and a dog", "a red fox and a dog", prior)
+    return EditTask(smooth_image(), "a red cat and a dog", "a red fox and a dog", prior)
 
 
 def test_the_registry_has_every_preset_and_the_six_others():
@@ -62,29 +62,27 @@ def test_the_registry_has_every_preset_and_the_six_others():
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)
-def test_every_method_edits_one_picture_by_the_same_call(models, task, name):
-    run = Run()
+def test_every_method_edits_one_image_by_the_same_call(models, task, name):
+    tracker = CostTracker()
     settings = json.loads(json.dumps({"steps": 2, **FAST.get(name, {})}))
-    outcome = edit_by_method(name, models, task, settings=settings, seed=1, run=run)
+    outcome = edit_by_method(name, models, task, settings=settings, seed=1, tracker=tracker)
     assert outcome.edited.shape == task.image.shape and outcome.edited.dtype == torch.float32
     assert 0 <= float(outcome.edited.min()) and float(outcome.edited.max()) <= 1
-    assert run.total > 0
+    assert tracker.total > 0
     if name in COSTS:
-        assert {stage: cost for stage, cost in run.forward_equivalents.items() if cost} == COSTS[name]
+        assert {stage: cost for stage, cost in tracker.forward_equivalents.items() if cost} == COSTS[name]
     assert (outcome.localized is not None) == (name in METHODS)
     json.dumps(dict(outcome.details))
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS - {"learnable-regions"}))
-def test_any_size_of_picture_is_edited_and_every_step_reported(models, name):
-    image = smooth_picture(50, 70)
+def test_any_size_of_image_is_edited_and_every_step_reported(models, name):
+    image = smooth_image(50, 70)
     prior = from_boxes({"cat": (8, 8, 40, 36)}, (50, 70))
     seen = []
-    run = Run(lambda stage, step, steps, preview: seen.append((stage, step, steps)))
+    tracker = CostTracker(lambda stage, step, steps, preview: seen.append((stage, step, steps)))
     settings = {"steps": 2, **FAST.get(name, {})}
-    outcome = edit_by_method(
-        name, models, EditTask(image, "a cat", "a fox", prior), settings=settings, run=run
-    )
+    outcome = edit_by_method(name, models, EditTask(image, "a cat", "a fox", prior), settings=settings, tracker=tracker)
     assert outcome.edited.shape == image.shape
     last = [entry for entry in seen if entry[0] == "edit"][-1]
     assert last[1] == last[2]
@@ -93,7 +91,7 @@ def test_any_size_of_picture_is_edited_and_every_step_reported(models, name):
 
 
 @pytest.mark.parametrize("name", ["blended", "inpaint"])
-def test_a_masked_method_edits_the_place_of_the_thing_that_changes_alone(models, task, name):
+def test_a_masked_method_edits_the_place_of_the_object_that_changes_alone(models, task, name):
     outcome = edit_by_method(name, models, task, settings={"steps": 2, "composite": True})
     inside = torch.zeros(64, 64, dtype=torch.bool)
     inside[8:36, 8:40] = True
@@ -122,7 +120,7 @@ def test_without_a_composite_latents_outside_the_mask_are_still_the_sources(mode
 
 
 def test_a_preset_gives_what_localized_edit_gives(models, task):
-    run = Run()
+    tracker = CostTracker()
     settings = {
         "steps": 2,
         "guidance": 3.0,
@@ -130,7 +128,7 @@ def test_a_preset_gives_what_localized_edit_gives(models, task):
         "tuning": {"inner_steps": 2},
         "composite": True,
     }
-    ours = edit_by_method("locinv", models, task, settings=settings, run=run)
+    ours = edit_by_method("locinv", models, task, settings=settings, tracker=tracker)
     from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
 
     method = METHODS["locinv"]
@@ -149,7 +147,7 @@ def test_a_preset_gives_what_localized_edit_gives(models, task):
     assert set(ours.source_maps) == {"a", "red", "cat", "and", "a#2", "dog"}
 
 
-def test_learnable_regions_leaves_the_picture_outside_its_box_as_it_is(models, task):
+def test_learnable_regions_leaves_the_image_outside_its_box_as_it_is(models, task):
     settings = {"steps": 2, "k": 2, "m": 2, "epochs": 1}
     bare = dataclasses.replace(task, prior=None)
     outcome = edit_by_method("learnable-regions", models, bare, settings=settings)
@@ -169,17 +167,17 @@ def test_learnable_regions_leaves_the_picture_outside_its_box_as_it_is(models, t
 def test_learnable_regions_looks_for_what_changes_where_it_is_asked_to(models, task, editor):
     settings = {"steps": 2, "k": 2, "m": 2, "epochs": 1, "word": "auto", "editor": editor}
     bare = dataclasses.replace(task, prior=None)
-    run = Run()
-    details = edit_by_method("learnable-regions", models, bare, settings=settings, run=run).details
+    tracker = CostTracker()
+    details = edit_by_method("learnable-regions", models, bare, settings=settings, tracker=tracker).details
     assert (details["editor"], details["word"]) == (editor, "cat")
     assert (details["caption"], details["prompt"]) == (task.source, task.target)
     # LocInv edits the whole text; who draws anew is told of the fox alone.
     assert details["edit_prompt"] == (task.target if editor == "locinv" else "a red fox")
-    assert run.forward_equivalents["locate"] > 0
+    assert tracker.forward_equivalents["locate"] > 0
     everywhere = {**settings, "word": "none"}
-    run = Run()
-    details = edit_by_method("learnable-regions", models, bare, settings=everywhere, run=run).details
-    assert details["word"] is None and run.forward_equivalents.get("locate", 0) == 0
+    tracker = CostTracker()
+    details = edit_by_method("learnable-regions", models, bare, settings=everywhere, tracker=tracker).details
+    assert details["word"] is None and tracker.forward_equivalents.get("locate", 0) == 0
 
 
 def test_an_instruction_is_obeyed_or_made_of_the_prompts(models, task):
@@ -208,36 +206,36 @@ def test_ledits_keeps_its_concepts_inside_the_mask_where_it_is_told_to(models, t
 
 
 LACKS = {
-    "locinv": ("prior", "wants a mask or a box for a word"),
-    "blended": ("prior", "wants a mask, or a mask or a box for a word"),
+    "locinv": ("prior", "requires a mask or a box for a word"),
+    "blended": ("prior", "requires a mask, or a mask or a box for a word"),
     "inpaint": ("inpaint", "whose UNet reads a mask: 9 channels)"),
-    "instruct-pix2pix": ("instruct", "whose UNet reads a picture: 8 channels)"),
-    "imagic": ("model", "wants a text-to-image model"),
-    "learnable-regions": ("clip", "wants a CLIP"),
+    "instruct-pix2pix": ("instruct", "whose UNet reads an image: 8 channels)"),
+    "imagic": ("model", "requires a text-to-image model"),
+    "learnable-regions": ("clip", "requires a CLIP"),
 }
 
 
 @pytest.mark.parametrize("name", LACKS)
 def test_what_a_method_lacks_is_named_before_any_work(models, task, name):
     part, message = LACKS[name]
-    run = Run()
+    tracker = CostTracker()
     there = models if part == "prior" else dataclasses.replace(models, **{part: None})
     given = dataclasses.replace(task, prior=None) if part == "prior" else task
     with pytest.raises(ValueError, match=f"the method '{name}' ") as caught:
-        edit_by_method(name, there, given, run=run)
+        edit_by_method(name, there, given, tracker=tracker)
     assert str(caught.value).endswith(f"{message}, and there is none")
-    assert run.total == 0
+    assert tracker.total == 0
 
 
 BAD = {
-    "an unknown method": ("magic", {}, "method: got 'magic', wants one of locinv, "),
+    "an unknown method": ("magic", {}, "method: got 'magic', requires one of locinv, "),
     "another's setting": ("blended", {"noises": 3}, "noises: the method 'blended' has no such setting"),
     "a preset's unknown setting": ("nti", {"strength": 1}, "strength: the method 'nti' has no such setting"),
     "tuning without words": ("nti", {"tuning": {"inner_steps": 2}}, "the method 'nti' tunes no words"),
     "an unknown tuning": ("locinv", {"tuning": {"speed": 2}}, "tuning: there is no 'speed'"),
     "no strength": ("inpaint", {"strength": 0}, "strength: got 0"),
-    "an unknown editor": ("learnable-regions", {"editor": "brush"}, "editor: got 'brush', wants one of"),
-    "an editor without its model": ("learnable-regions", {"editor": "amused"}, "wants an aMUSEd model"),
+    "an unknown editor": ("learnable-regions", {"editor": "brush"}, "editor: got 'brush', requires one of"),
+    "an editor without its model": ("learnable-regions", {"editor": "amused"}, "requires an aMUSEd model"),
     "an editor without a strength": (
         "learnable-regions",
         {"editor": "locinv", "strength": 0.5},
@@ -252,10 +250,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_settings_are_refused_before_any_work(models, task, case):
     name, settings, message = BAD[case]
-    run = Run()
+    tracker = CostTracker()
     with pytest.raises(ValueError, match=message):
-        edit_by_method(name, models, task, settings=settings, run=run)
-    assert run.total == 0
+        edit_by_method(name, models, task, settings=settings, tracker=tracker)
+    assert tracker.total == 0
 
 
 @pytest.mark.parametrize(
@@ -279,23 +277,21 @@ def test_open_models_opens_what_the_methods_need_and_nothing_else(tmp_path):
     clip, vit = write_tiny_clip(tmp_path / "clip"), write_tiny_vit(tmp_path / "vit")
     folders = {"model": plain, "inpaint": inpaint, "instruct": instruct, "clip": clip, "vit": vit}
     opened = open_models(["nti", "inpaint", "instruct-pix2pix"], **folders, device="cpu")
-    channels = {
-        part: getattr(opened, part).unet.config.in_channels for part in ("model", "inpaint", "instruct")
-    }
+    channels = {part: getattr(opened, part).unet.config.in_channels for part in ("model", "inpaint", "instruct")}
     assert channels == {"model": 4, "inpaint": 9, "instruct": 8}
     assert opened.clip is None and opened.vit is None
     opened = open_models(["learnable-regions"], **folders, device="cpu")
     assert opened.clip is not None and opened.vit is not None and opened.inpaint is not None
     assert opened.instruct is None
-    with pytest.raises(ValueError, match="reads 4 channels, wants 8"):
+    with pytest.raises(ValueError, match="reads 4 channels, requires 8"):
         open_models(["instruct-pix2pix"], instruct=plain, model=tmp_path / "nowhere", device="cpu")
 
 
 def test_open_models_says_what_is_lacking_before_it_reads_anything(tmp_path):
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(ValueError, match=r"instruct: the method 'instruct-pix2pix' wants .*none is named"):
+    with pytest.raises(ValueError, match=r"instruct: the method 'instruct-pix2pix' requires .*none is named"):
         open_models(["nti", "instruct-pix2pix"], model=nowhere)
-    with pytest.raises(ValueError, match="inpaint: the method 'inpaint' wants"):
+    with pytest.raises(ValueError, match="inpaint: the method 'inpaint' requires"):
         open_models(["inpaint"], model=nowhere)
     with pytest.raises(ValueError, match=r"clip: got .*nowhere"):
         open_models(["learnable-regions"], model=tmp_path / "no model", clip=nowhere)
@@ -308,14 +304,14 @@ def test_open_models_says_what_is_lacking_before_it_reads_anything(tmp_path):
 def test_the_embedded_model_serves(name):
     """Latents of eight channels, maps on a grid of its own."""
     models = open_models([name], device="cpu")
-    image = smooth_picture(128, 128)
+    image = smooth_image(128, 128)
     prior = from_boxes({"cat": (30, 40, 90, 100)}, (128, 128))
     task = EditTask(image, "a red cat on the beach", "a red fox on the beach", prior)
-    run = Run()
+    tracker = CostTracker()
     settings = {"steps": 4, **({"embedding_steps": 2, "tuning_steps": 2} if name == "imagic" else {})}
-    outcome = edit_by_method(name, models, task, settings=settings, run=run)
+    outcome = edit_by_method(name, models, task, settings=settings, tracker=tracker)
     assert bool(outcome.edited.isfinite().all()) and not torch.equal(outcome.edited, image)
-    assert run.total == {"ledits++": 4 + 12, "blended": 6, "imagic": 6 + 6 + 8}[name]
+    assert tracker.total == {"ledits++": 4 + 12, "blended": 6, "imagic": 6 + 6 + 8}[name]
 
 
 def test_a_method_says_what_it_is():

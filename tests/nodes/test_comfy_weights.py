@@ -27,9 +27,9 @@ def vae() -> AutoencoderKL:
 def test_a_vae_encodes_and_decodes_as_the_one_that_its_weights_came_from(vae):
     built = vae_of(ldm_vae(vae), 0.25, torch.float32)
     assert built.config.scaling_factor == 0.25
-    picture = torch.rand(1, 3, 32, 48)
-    latents = vae.encode(picture).latent_dist.mode()
-    assert torch.equal(built.encode(picture).latent_dist.mode(), latents)
+    image = torch.rand(1, 3, 32, 48)
+    latents = vae.encode(image).latent_dist.mode()
+    assert torch.equal(built.encode(image).latent_dist.mode(), latents)
     assert torch.equal(built.decode(latents).sample, vae.decode(latents).sample)
 
 
@@ -41,11 +41,11 @@ def test_the_weights_are_copies(vae):
 
 
 def test_another_vae_is_refused_and_says_which_is_wanted(vae):
-    with pytest.raises(ValueError, match=r"vae: .*wants the VAE of such a checkpoint"):
+    with pytest.raises(ValueError, match=r"vae: .*requires the VAE of such a checkpoint"):
         vae_of({"decoder.conv1.weight": torch.zeros(1)}, 1.0, torch.float32)
     state = ldm_vae(vae)
     del state["decoder.conv_out.bias"]
-    with pytest.raises(ValueError, match=r"decoder\.conv_out\.bias wants"):
+    with pytest.raises(ValueError, match=r"decoder\.conv_out\.bias requires"):
         vae_of(state, 1.0, torch.float32)
 
 
@@ -63,10 +63,7 @@ def test_a_text_encoder_gives_the_normed_output_of_the_layer_that_clip_skip_name
         eos_token_id=2,
     )
     whole = CLIPTextModel(config).eval()
-    state = {
-        "text_model." + name.removeprefix("text_model."): weight
-        for name, weight in whole.state_dict().items()
-    }
+    state = {"text_model." + name.removeprefix("text_model."): weight for name, weight in whole.state_dict().items()}
     state["text_projection.weight"] = torch.eye(32)
     built = text_encoder_of(state, 4, "quick_gelu", 3 - skipped, 49407, torch.float32)
     ids = torch.tensor([[1, 5, 9, 2, 2, 2, 2, 2]])

@@ -24,8 +24,8 @@ EDITS: dict[str, tuple[str, type[Any], set[str]]] = {
     "MasaCtrlEdit": ("compared_edits", MasaCtrlSettings, {"start_layer"}),
     "DiffEdit": ("compared_edits", DiffEditSettings, set()),
     "Pix2PixZeroEdit": ("compared_edits", Pix2PixZeroSettings, {"pairs", "templates"}),
-    "LeditsEdit": ("picture_edits", LeditsSettings, {"within_mask"}),
-    "ImagicEdit": ("picture_edits", ImagicSettings, set()),
+    "LeditsEdit": ("image_edits", LeditsSettings, {"within_mask"}),
+    "ImagicEdit": ("image_edits", ImagicSettings, set()),
     "InstructPix2PixEdit": ("instructed_edit", InstructPix2PixSettings, set()),
 }
 """Node → its module, its method's settings, and those of them that the node says otherwise: by an empty text,
@@ -63,9 +63,7 @@ def name_and_default(module: str, call: ast.expr, known: dict[str, Any]) -> tupl
     passed = {**dict(zip(parameters, call.args, strict=False)), **given}
     made = function.body[-1]
     assert isinstance(made, ast.Return) and made.value is not None
-    return name_and_default(
-        module, made.value, {name: value_of(value, known) for name, value in passed.items()}
-    )
+    return name_and_default(module, made.value, {name: value_of(value, known) for name, value in passed.items()})
 
 
 def function_named(module: str, name: str) -> tuple[str, ast.FunctionDef]:

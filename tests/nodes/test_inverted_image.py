@@ -1,4 +1,4 @@
-"""What travels between the nodes keeps a picture's own size through the padding that a model needs."""
+"""What travels between the nodes keeps an image's own size through the padding that a model needs."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pinpoint.locinv_core.imaging.io import Framing
+from pinpoint.locinv_core.imaging.io import Padding
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.nodes.bridge.attention_sheet import masks_of, places_in, selected
-from pinpoint.nodes.bridge.inverted_image import InvertedPicture, WordMaps, check_prompt, noun_names
+from pinpoint.nodes.bridge.inverted_image import InvertedImage, WordMaps, check_prompt, noun_names
 from pinpoint.tests.fixtures import tiny_models
 
 
-def pictured(latents: torch.Tensor) -> InvertedPicture:
-    """A picture of 70x66 pixels, padded to 72x72."""
+def imaged(latents: torch.Tensor) -> InvertedImage:
+    """An image of 70x66 pixels, padded to 72x72."""
     inversion = Inversion(latents, (1,), SimpleNamespace(), "fingerprint")  # type: ignore[arg-type]
-    framing = Framing.of(66, 70, 8)
-    return InvertedPicture(SimpleNamespace(), torch.rand(1, 3, 66, 70), framing, inversion)  # type: ignore
+    framing = Padding.of(66, 70, 8)
+    return InvertedImage(SimpleNamespace(), torch.rand(1, 3, 66, 70), framing, inversion)  # type: ignore
 
 
-def test_a_prior_of_the_pictures_size_is_padded_with_nothing():
-    framed = pictured(torch.zeros(2, 4, 9, 9)).framed(from_boxes({"cat": (60, 50, 70, 66)}, (66, 70)))
+def test_a_prior_of_the_images_size_is_padded_with_nothing():
+    framed = imaged(torch.zeros(2, 4, 9, 9)).framed(from_boxes({"cat": (60, 50, 70, 66)}, (66, 70)))
     assert framed.size == (72, 72)
     assert framed.mask("cat").sum() == 10 * 16
 
 
 def test_a_prior_of_another_size_is_refused_with_both_sizes():
-    with pytest.raises(ValueError, match="prior: its masks have 64x64 pixels, wants the picture's 70x66"):
-        pictured(torch.zeros(2, 4, 9, 9)).framed(from_boxes({"cat": (0, 0, 9, 9)}, (64, 64)))
+    with pytest.raises(ValueError, match="prior: its masks have 64x64 pixels, requires the image's 70x66"):
+        imaged(torch.zeros(2, 4, 9, 9)).framed(from_boxes({"cat": (0, 0, 9, 9)}, (64, 64)))
 
 
-def test_a_map_of_the_padded_picture_is_cropped_to_the_picture():
+def test_a_map_of_the_padded_image_is_cropped_to_the_image():
     columns = torch.zeros(9, 9)
     columns[:, 0] = 1
-    shown = pictured(torch.zeros(2, 4, 9, 9)).on_picture(columns)
+    shown = imaged(torch.zeros(2, 4, 9, 9)).on_image(columns)
     assert shown.shape == (66, 70)
     # Cells are 8 pixels wide: the first 4 columns lie before the first cell's centre.
     assert bool((shown[:, :4] == 1).all()) and bool((shown[:, 16:] == 0).all())
 
 
-def test_an_inversion_of_another_picture_or_size_is_refused():
+def test_an_inversion_of_another_image_or_size_is_refused():
     latents = torch.randn(1, 4, 9, 9)
-    inversion = pictured(torch.cat([latents, torch.randn(1, 4, 9, 9)])).inversion
-    inversion.check_picture(latents * 1.01, 8)
-    with pytest.raises(ValueError, match="made of another picture"):
-        inversion.check_picture(latents + 1, 8)
-    with pytest.raises(ValueError, match="made of a picture of 72x72 pixels, wants one of 64x72"):
-        inversion.check_picture(torch.randn(1, 4, 9, 8), 8)
+    inversion = imaged(torch.cat([latents, torch.randn(1, 4, 9, 9)])).inversion
+    inversion.check_image(latents * 1.01, 8)
+    with pytest.raises(ValueError, match="made of another image"):
+        inversion.check_image(latents + 1, 8)
+    with pytest.raises(ValueError, match="made of an image of 72x72 pixels, requires one of 64x72"):
+        inversion.check_image(torch.randn(1, 4, 9, 8), 8)
 
 
 def test_a_prompt_that_another_tokenizer_read_is_refused():
@@ -65,9 +65,7 @@ def test_a_prompt_that_another_tokenizer_read_is_refused():
 
 def test_maps_are_chosen_by_word_whatever_its_capitals_and_masks_are_shares_of_the_maximum():
     fox = torch.tensor([[0.1, 0.2], [0.0, 0.4]])
-    maps = WordMaps(
-        torch.rand(1, 3, 2, 2), {"Fox": fox, "star": torch.ones(2, 2)}, {"star": torch.zeros(2, 2)}
-    )
+    maps = WordMaps(torch.rand(1, 3, 2, 2), {"Fox": fox, "star": torch.ones(2, 2)}, {"star": torch.zeros(2, 2)})
     assert selected(maps, []) is maps
     chosen = selected(maps, ["fox"])
     assert list(chosen.maps) == ["Fox"] and not chosen.before
@@ -84,13 +82,13 @@ def test_places_of_words_with_maps_are_found_whatever_their_capitals():
     assert list(found) == ["Cat"] and found["Cat"].sum() == 81
 
 
-def test_places_on_a_picture_of_another_size_are_refused():
+def test_places_on_an_image_of_another_size_are_refused():
     maps = WordMaps(torch.rand(1, 3, 66, 70), {"cat": torch.ones(66, 70)}, {})
-    with pytest.raises(ValueError, match="prior: its masks have 64x64 pixels, wants the picture's 70x66"):
+    with pytest.raises(ValueError, match="prior: its masks have 64x64 pixels, requires the image's 70x66"):
         places_in(maps, from_boxes({"cat": (0, 0, 9, 9)}, (64, 64)))
 
 
-def test_things_are_called_so_that_each_is_found_again():
+def test_objects_are_called_so_that_each_is_found_again():
     prompt = parse_prompt("a cat and a Cat", tiny_models.tiny_model().tokenizer, nouns=["cat", "cat#2"])
     names = noun_names(prompt)
     assert names == ["cat", "Cat#2"]

@@ -81,13 +81,13 @@ def test_a_pair_without_two_sentences_is_quoted(line):
         sentence_pairs_from_text(f"a cat -> a fox\n{line}")
 
 
-def test_the_words_that_name_things_are_listed_none_of_them_or_left_to_grammar():
+def test_the_words_that_name_objects_are_listed_none_of_them_or_left_to_grammar():
     assert nouns_from_text("cat, mountain lion") == ["cat", "mountain lion"]
     assert nouns_from_text(" - ") == []
     assert nouns_from_text("") is None and nouns_from_text(" , \n") is None
 
 
-def test_a_prompt_whose_list_of_things_is_a_dash_names_none():
+def test_a_prompt_whose_list_of_objects_is_a_dash_names_none():
     tokenizer = tiny_model().tokenizer
     found = parse_prompt("a yellow cat", tokenizer, nouns=nouns_from_text(""))
     assert [found.words[index].text for index in found.nouns] == ["cat"]
@@ -95,6 +95,6 @@ def test_a_prompt_whose_list_of_things_is_a_dash_names_none():
     assert none.nouns == () and none.pairs == ()
 
 
-def test_the_browser_writes_the_same_sign_for_no_thing():
+def test_the_browser_writes_the_same_sign_for_no_object():
     script = Path(__file__).resolve().parents[2] / "web" / "lib" / "prompt_words.js"
     assert f'export const NO_NOUN = "{NO_NOUN}";' in script.read_text(encoding="utf-8")

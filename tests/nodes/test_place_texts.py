@@ -8,7 +8,7 @@ from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.nodes.bridge.place_texts import phrases_from_text, places_of, points_from_text
 
 
-def test_points_on_a_thing_and_beside_it_are_told_apart():
+def test_points_on_an_object_and_beside_it_are_told_apart():
     on, off = points_from_text("cat=3,4\ncat != 10.5, 2; cat#2 = 0,0\n\ncat=7,8")
     assert on == {"cat": [(3.0, 4.0), (7.0, 8.0)], "cat#2": [(0.0, 0.0)]}
     assert off == {"cat": [(10.5, 2.0)]}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.nodes.bridge.region_drawing import attention_mask, bounding_box, boxed, drawn
 from pinpoint.nodes.bridge.region_results import (
     RANKINGS,
@@ -52,7 +52,7 @@ def test_ranking_is_the_core_s_and_leaves_what_came_in_as_it_was():
     regions = judged(case)
     before = regions.scores.edits.made()
     assert not regions.has_ranked(2.0, 1.0)
-    found = regions.ranked(2.0, 1.0, case.editor, Run())
+    found = regions.ranked(2.0, 1.0, case.editor, CostTracker())
     assert regions.scores.edits.made() == before and regions.has_ranked(2.0, 1.0)
     wanted = choose(judged(Planted(anchor=1, box=2)).scores, case.guide)
     assert [one.index for one in found.candidates] == [one.index for one in wanted.candidates]
@@ -63,12 +63,12 @@ def test_ranking_is_the_core_s_and_leaves_what_came_in_as_it_was():
 def test_asking_again_makes_no_edit_and_other_weights_begin_afresh():
     case = Planted()
     regions = judged(case, finalists=2)
-    first = regions.ranked(2.0, 1.0, case.editor, Run())
+    first = regions.ranked(2.0, 1.0, case.editor, CostTracker())
     calls = len(case.editor.calls)
-    assert regions.ranked(2.0, 1.0, case.editor, Run()) is first
+    assert regions.ranked(2.0, 1.0, case.editor, CostTracker()) is first
     assert len(case.editor.calls) == calls
-    other = regions.ranked(0.0, 1.0, case.editor, Run())
-    alone = judged(Planted(), finalists=2).ranked(0.0, 1.0, Planted().editor, Run())
+    other = regions.ranked(0.0, 1.0, case.editor, CostTracker())
+    alone = judged(Planted(), finalists=2).ranked(0.0, 1.0, Planted().editor, CostTracker())
     assert candidate_rows(other.candidates) == candidate_rows(alone.candidates)
 
 
@@ -76,32 +76,32 @@ def test_edits_are_kept_for_the_last_few_weights_alone():
     case = Planted()
     regions = judged(case)
     weights = [(2.0, float(beta)) for beta in range(RANKINGS + 2)]
-    first = candidate_rows(regions.ranked(*weights[0], case.editor, Run()).candidates)
+    first = candidate_rows(regions.ranked(*weights[0], case.editor, CostTracker()).candidates)
     for pair in weights[1:]:
-        regions.ranked(*pair, case.editor, Run())
+        regions.ranked(*pair, case.editor, CostTracker())
     assert [regions.has_ranked(*pair) for pair in weights] == [False] * 2 + [True] * RANKINGS
-    assert candidate_rows(regions.ranked(*weights[0], case.editor, Run()).candidates) == first
+    assert candidate_rows(regions.ranked(*weights[0], case.editor, CostTracker()).candidates) == first
 
 
 def test_a_choice_is_an_anchor_s_number_and_nothing_is_the_best():
     case = Planted()
-    found = judged(case).ranked(2.0, 1.0, case.editor, Run())
+    found = judged(case).ranked(2.0, 1.0, case.editor, CostTracker())
     assert picked(found, 0) is found.candidates[0]
     assert [picked(found, number).index for number in (1, 2, 3, 4)] == [0, 1, 2, 3]
     for number in (-1, 5):
-        with pytest.raises(ValueError, match=f"choice: got {number}, wants an anchor from 1 to 4"):
+        with pytest.raises(ValueError, match=f"choice: got {number}, requires an anchor from 1 to 4"):
             picked(found, number)
 
 
 def test_a_preview_that_is_chosen_is_edited_in_full():
     case = Planted()
-    found = judged(case, finalists=1).ranked(2.0, 1.0, case.editor, Run())
+    found = judged(case, finalists=1).ranked(2.0, 1.0, case.editor, CostTracker())
     preview = found.candidates[-1]
     assert not preview.final
     calls = len(case.editor.calls)
-    done = finished(preview, found.scores.edits, Run())
+    done = finished(preview, found.scores.edits, CostTracker())
     assert done.final and len(case.editor.calls) == calls + 1 and case.editor.calls[-1][1] is None
-    assert finished(found.candidates[0], found.scores.edits, Run()) is found.candidates[0]
+    assert finished(found.candidates[0], found.scores.edits, CostTracker()) is found.candidates[0]
 
 
 def test_what_the_browser_gets_is_plain_json_with_every_box():
@@ -116,7 +116,7 @@ def test_what_the_browser_gets_is_plain_json_with_every_box():
     assert rows[0]["chosen"] == regions.scores.chosen[0]
     single = Planted(box=0, m=1)
     assert region_rows(single.proposals, judged(single).scores)[0]["losses"] == [None]
-    found = regions.ranked(2.0, 1.0, case.editor, Run())
+    found = regions.ranked(2.0, 1.0, case.editor, CostTracker())
     assert all(math.isfinite(row["score"]) for row in candidate_rows(found.candidates))
 
 
@@ -132,7 +132,7 @@ def test_a_candidate_s_box_is_where_its_edit_is_also_where_sides_lie_between_pix
     case = OfAnySize(box=0)
     assert any(side % 1 for side in case.proposals.boxes.flatten().tolist())
     regions = judged(case)
-    found = regions.ranked(2.0, 1.0, case.editor, Run())
+    found = regions.ranked(2.0, 1.0, case.editor, CostTracker())
     shown = {row["anchor"]: row["boxes"][0] for row in region_rows(case.proposals, regions.scores)}
     for one, row in zip(found.candidates, candidate_rows(found.candidates), strict=True):
         rows, columns = (one.image != case.image).any(dim=1)[0].nonzero(as_tuple=True)
@@ -165,13 +165,13 @@ def test_a_box_in_comfyui_s_terms():
     assert bounding_box((3.0, 5.0, 10.0, 6.0)) == {"x": 3, "y": 5, "width": 7, "height": 1}
 
 
-def test_the_attention_mask_is_its_share_of_the_maximum_at_the_picture_s_size():
+def test_the_attention_mask_is_its_share_of_the_maximum_at_the_image_s_size():
     mask = attention_mask(torch.tensor([[1.0, 2.0], [4.0, 0.0]]), 4, (7, 8))
     assert mask.shape == (1, 7, 8)
     assert mask[0, 0].tolist() == [0.25] * 4 + [0.5] * 4 and mask[0, 6].tolist() == [1.0] * 4 + [0.0] * 4
 
 
-def test_drawings_come_back_as_pictures():
+def test_drawings_come_back_as_images():
     picture = torch.zeros(1, 3, 64, 80)
     shown = boxed(picture, [(10.0, 10.0, 30.0, 40.0)], ["cat 0.9"])
     assert shown.ndim == 4 and shown.shape[1] == 3 and 0 < float(shown.max()) <= 1

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinpoint.nodes.bridge.tensors import image_of, mask_of, one_picture, pictures_of
+from pinpoint.nodes.bridge.tensors import image_of, images_of, mask_of, one_image
 
 
 def test_an_image_becomes_channels_first_and_comes_back_bit_for_bit():
     image = torch.rand(2, 64, 80, 3)
-    pictures = pictures_of(image)
-    assert pictures.shape == (2, 3, 64, 80)
-    assert pictures[1, 2, 5, 7] == image[1, 5, 7, 2]
-    assert torch.equal(image_of(pictures), image)
+    images = images_of(image)
+    assert images.shape == (2, 3, 64, 80)
+    assert images[1, 2, 5, 7] == image[1, 5, 7, 2]
+    assert torch.equal(image_of(images), image)
 
 
 def test_transparency_is_laid_over_white_and_one_channel_is_repeated():
@@ -21,14 +21,14 @@ def test_transparency_is_laid_over_white_and_one_channel_is_repeated():
     image[..., 0] = 0.5
     image[..., 3] = 0.25
     # 0.5·0.25 + 0.75 and 0·0.25 + 0.75
-    assert pictures_of(image)[0, :, 0, 0].tolist() == [0.875, 0.75, 0.75]
-    assert pictures_of(torch.full((1, 64, 64, 1), 0.25))[0, :, 3, 3].tolist() == [0.25] * 3
+    assert images_of(image)[0, :, 0, 0].tolist() == [0.875, 0.75, 0.75]
+    assert images_of(torch.full((1, 64, 64, 1), 0.25))[0, :, 3, 3].tolist() == [0.25] * 3
 
 
 def test_what_comes_out_of_inference_mode_can_take_part_in_a_gradient():
     with torch.inference_mode():
         image, mask = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
-        picture, place = one_picture(image), mask_of(mask)
+        picture, place = one_image(image), mask_of(mask)
     assert not picture.is_inference() and not place.is_inference()
     weight = torch.ones(1, requires_grad=True)
     (picture * weight).sum().backward()
@@ -37,7 +37,7 @@ def test_what_comes_out_of_inference_mode_can_take_part_in_a_gradient():
 
 def test_what_comes_in_is_never_changed():
     image = torch.full((1, 64, 64, 3), 1.5)
-    pictures_of(image).zero_()
+    images_of(image).zero_()
     assert bool((image == 1.5).all())
     mask = torch.ones(1, 64, 64)
     mask_of(mask).zero_()
@@ -47,21 +47,21 @@ def test_what_comes_in_is_never_changed():
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (torch.rand(64, 64, 3), "wants \\(B, H, W, C\\)"),
+        (torch.rand(64, 64, 3), "requires \\(B, H, W, C\\)"),
         (torch.rand(1, 64, 64, 2), "1, 3 or 4 channels"),
-        (torch.rand(0, 64, 64, 3), "wants \\(B, H, W, C\\)"),
+        (torch.rand(0, 64, 64, 3), "requires \\(B, H, W, C\\)"),
         (torch.full((1, 64, 64, 3), float("nan")), "not numbers"),
         (torch.rand(1, 63, 64, 3), "64x63 pixels"),
     ],
 )
 def test_an_image_that_cannot_be_used_is_refused_and_says_why(image, said):
-    with pytest.raises(ValueError, match=f"picture: .*{said}"):
-        pictures_of(image, "picture")
+    with pytest.raises(ValueError, match=f"image: .*{said}"):
+        images_of(image, "picture")
 
 
-def test_a_batch_is_refused_where_one_picture_is_wanted_and_says_what_to_do():
-    with pytest.raises(ValueError, match=r"batch of 3 pictures.*Rebatch Images"):
-        one_picture(torch.rand(3, 64, 64, 3))
+def test_a_batch_is_refused_where_one_image_is_wanted_and_says_what_to_do():
+    with pytest.raises(ValueError, match=r"batch of 3 images.*Rebatch Images"):
+        one_image(torch.rand(3, 64, 64, 3))
 
 
 def test_the_masks_of_a_batch_are_joined():
@@ -76,5 +76,5 @@ def test_the_masks_of_a_batch_are_joined():
 def test_a_mask_with_other_values_or_another_shape_is_refused():
     with pytest.raises(ValueError, match="outside 0 to 1"):
         mask_of(torch.full((1, 64, 64), 2.0))
-    with pytest.raises(ValueError, match="wants \\(B, H, W\\)"):
+    with pytest.raises(ValueError, match="requires \\(B, H, W\\)"):
         mask_of(torch.ones(1, 1, 64, 64))

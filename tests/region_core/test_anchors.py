@@ -34,9 +34,9 @@ def test_ties_go_to_the_upper_and_left_patch() -> None:
 def test_as_many_anchors_as_patches_can_be_had_and_no_more() -> None:
     assert len(dino_anchors(ATTENTION, 12)) == 12
     for count in (0, 13):
-        with pytest.raises(ValueError, match=rf"k: got {count} anchors, wants 1 to 12"):
+        with pytest.raises(ValueError, match=rf"k: got {count} anchors, requires 1 to 12"):
             dino_anchors(ATTENTION, count)
-        with pytest.raises(ValueError, match=rf"k: got {count} anchors, wants 1 to 12"):
+        with pytest.raises(ValueError, match=rf"k: got {count} anchors, requires 1 to 12"):
             random_anchors((3, 4), count)
 
 
@@ -82,5 +82,5 @@ def test_smoothed_attention_is_the_mean_of_what_lies_around() -> None:
     assert means[1, 1].item() == pytest.approx(45 / 9) and means[0, 0].item() == pytest.approx(10 / 9)
     assert torch.equal(smoothed(attention, 1), attention)
     for side in (0, 2, -1):
-        with pytest.raises(ValueError, match=f"smoothing: got {side}, wants an odd number"):
+        with pytest.raises(ValueError, match=f"smoothing: got {side}, requires an odd number"):
             smoothed(attention, side)

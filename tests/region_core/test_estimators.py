@@ -67,12 +67,12 @@ def test_the_straight_through_image_is_the_drawn_boxs_and_the_mask_composites_it
     boxes = case.proposals.pixel_boxes()[0]
     masks = box_masks(boxes, (128, 128))
     edit, source = torch.rand(1, 3, 128, 128), case.image
-    pictures = (masks * edit + (1 - masks) * source)[None]
-    hard = straight_through_image(torch.tensor([[0.0, 0, 1, 0, 0]]), pictures)
-    assert torch.equal(hard, pictures[:, 2])
+    images = (masks * edit + (1 - masks) * source)[None]
+    hard = straight_through_image(torch.tensor([[0.0, 0, 1, 0, 0]]), images)
+    assert torch.equal(hard, images[:, 2])
     soft = torch.tensor([[0.1, 0.4, 0.2, 0.2, 0.1]])
     m = (soft[0, :, None, None, None] * masks).sum(dim=0)
-    torch.testing.assert_close(straight_through_image(soft, pictures)[0], (m * edit + (1 - m) * source)[0])
+    torch.testing.assert_close(straight_through_image(soft, images)[0], (m * edit + (1 - m) * source)[0])
 
 
 class OneAnchor:
@@ -86,12 +86,12 @@ class OneAnchor:
         case = Planted(anchors=((4, 4),))
         red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
         masks = box_masks(case.proposals.pixel_boxes()[0], (128, 128)) * opacity
-        self.pictures = (masks * red + (1 - masks) * case.image)[None]
+        self.images = (masks * red + (1 - masks) * case.image)[None]
         guide = case.guide
-        guide.meanings[PROMPT] = self.pictures[:, 2]
+        guide.meanings[PROMPT] = self.images[:, 2]
         weights = GuidanceWeights(1.0, 1.0, 0.0) if opacity < 1 else GuidanceWeights()
         self.loss = CompositeLoss(guide, case.image, PROMPT, CAPTION, weights)
-        self.losses = self.loss(self.pictures[0]).detach()[None]
+        self.losses = self.loss(self.images[0]).detach()[None]
         self.logits = torch.tensor([[0.3, -0.2, 0.1, 0.4, -0.5]])
 
     def finite_differences(self) -> Tensor:
@@ -113,7 +113,7 @@ class OneAnchor:
         for _ in range(draws):
             choice = gumbel_choice(logits, 1.0, generator)
             if losses is None:
-                loss = self.loss(straight_through_image(choice, self.pictures)).mean()
+                loss = self.loss(straight_through_image(choice, self.images)).mean()
             else:
                 loss = (choice * losses).sum()
             (loss / draws).backward()
@@ -157,12 +157,12 @@ def test_the_guess_at_every_box_has_the_losss_own_gradient() -> None:
             soft = logits.softmax(dim=-1)
             choice = F.one_hot(torch.tensor([drawn]), 5) + soft - soft.detach()
             if guessed:
-                losses, guesses = straight_through_losses(torch.tensor([drawn]), case.pictures, case.loss)
+                losses, guesses = straight_through_losses(torch.tensor([drawn]), case.images, case.loss)
                 torch.testing.assert_close(losses, case.losses[:, drawn])
                 torch.testing.assert_close(guesses[:, drawn], losses)
                 (choice * guesses).sum().backward()
             else:
-                case.loss(straight_through_image(choice, case.pictures)).sum().backward()
+                case.loss(straight_through_image(choice, case.images)).sum().backward()
             choices.append(logits.grad)
         torch.testing.assert_close(choices[0], choices[1], atol=1e-5, rtol=1e-3)
 

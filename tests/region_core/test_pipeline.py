@@ -24,7 +24,7 @@ from pinpoint.region_core.pipeline import RegionRequest
 def test_spacing_out_of_bounds_is_refused_whatever_the_anchors(
     anchors: Any, name: str, value: float, wanted: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"{name}: got {value}, wants {wanted}"):
+    with pytest.raises(ValueError, match=f"{name}: got {value}, requires {wanted}"):
         RegionRequest("a cat", "a fox", anchors=anchors, **{name: value})  # type: ignore[arg-type]
 
 

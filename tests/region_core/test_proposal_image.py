@@ -1,4 +1,4 @@
-"""The picture of proposals: lines lie where the boxes' edges are, computed by hand."""
+"""The image of proposals: lines lie where the boxes' edges are, computed by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_box_is_outlined_at_its_edges_and_the_chosen_one_strongly():
     assert thin[432 - 9 : 432 + 9, 432 - 3].all()
 
 
-def test_a_large_picture_is_not_made_smaller_and_anchors_at_the_edge_stay_inside():
+def test_a_large_image_is_not_made_smaller_and_anchors_at_the_edge_stay_inside():
     proposals = propose(torch.tensor([[0, 0], [99, 124]]), (100, 125), 8, (800, 996), m=1)
     picture = proposal_picture(torch.full((1, 3, 800, 996), GREY / 255), proposals, (0, 0))
     assert picture.size == (996, 800)
@@ -41,5 +41,5 @@ def test_a_large_picture_is_not_made_smaller_and_anchors_at_the_edge_stay_inside
 
 def test_a_choice_must_be_one_box_an_anchor():
     proposals = propose(torch.tensor([[4, 4]]), (8, 8), 8, (64, 64), m=2)
-    with pytest.raises(ValueError, match="got 2 boxes, wants one for each of 1"):
+    with pytest.raises(ValueError, match="got 2 boxes, requires one for each of 1"):
         proposal_picture(torch.zeros(1, 3, 64, 64), proposals, (0, 1))

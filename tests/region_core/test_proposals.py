@@ -28,18 +28,18 @@ def test_squares_grow_by_a_patch_on_each_side_around_the_anchors_patch() -> None
     assert found.boxes[0].tolist() == [[48, 56, 72, 80], [40, 48, 80, 88], [32, 40, 88, 96]]
 
 
-def test_boxes_are_clipped_to_the_picture_at_its_corners() -> None:
+def test_boxes_are_clipped_to_the_image_at_its_corners() -> None:
     found = propose(anchors((0, 0), (15, 15)), (16, 16), 8, (128, 128), m=2)
     assert found.boxes[0].tolist() == [[0, 0, 16, 16], [0, 0, 24, 24]]
     assert found.boxes[1].tolist() == [[112, 112, 128, 128], [104, 104, 128, 128]]
 
 
-def test_boxes_end_with_a_picture_that_ends_inside_a_patch() -> None:
+def test_boxes_end_with_an_image_that_ends_inside_a_patch() -> None:
     found = propose(anchors((2, 3)), (3, 4), 8, (20, 30), m=1)
     assert found.boxes[0].tolist() == [[16, 8, 30, 20]]
 
 
-def test_rows_are_heights_on_a_picture_that_is_not_square() -> None:
+def test_rows_are_heights_on_an_image_that_is_not_square() -> None:
     found = propose(anchors((1, 6)), (4, 8), 16, (64, 128), m=1)
     assert found.boxes[0].tolist() == [[80, 0, 128, 48]]
 
@@ -60,13 +60,13 @@ def test_the_squares_grow_by_a_sixteenth_of_the_grid_or_as_told() -> None:
 
 
 def test_m_is_refused_once_a_square_grows_no_more_wherever_it_stands() -> None:
-    # From a corner of an 8×8 grid the 7th square reaches 7 patches: the whole picture.
+    # From a corner of an 8×8 grid the 7th square reaches 7 patches: the whole image.
     found = propose(anchors((0, 0)), (8, 8), 8, (64, 64), m=7)
     assert found.boxes[0, 5].tolist() == [0, 0, 56, 56] and found.boxes[0, 6].tolist() == [0, 0, 64, 64]
     for m in (0, 8):
-        with pytest.raises(ValueError, match=rf"m: got {m} boxes an anchor, wants 1 to 7"):
+        with pytest.raises(ValueError, match=rf"m: got {m} boxes an anchor, requires 1 to 7"):
             propose(anchors((0, 0)), (8, 8), 8, (64, 64), m=m)
-    with pytest.raises(ValueError, match="wants 1 to 1:"):
+    with pytest.raises(ValueError, match="requires 1 to 1:"):
         propose(anchors((0, 0)), (1, 1), 8, (8, 8), m=2)
 
 
@@ -85,7 +85,7 @@ def test_random_boxes_are_one_an_anchor_centred_clipped_and_seeded() -> None:
 
 
 def test_random_sides_are_spread_from_a_patch_to_the_whole_side() -> None:
-    # All from the middle of a wide picture, so that nothing is clipped away: sides are as they were drawn.
+    # All from the middle of a wide image, so that nothing is clipped away: sides are as they were drawn.
     cells = anchors((4, 8)).expand(4000, 2)
     found = propose(cells, (9, 17), 8, (72, 136), sizes="random")
     widths = found.boxes[:, 0, 2] - found.boxes[:, 0, 0]
@@ -97,7 +97,7 @@ def test_random_sides_are_spread_from_a_patch_to_the_whole_side() -> None:
 
 
 @pytest.mark.parametrize(("size", "patch"), [((129, 97), 16), ((97, 129), 16), ((20, 30), 8), ((57, 71), 14)])
-def test_random_boxes_are_nowhere_under_a_patch_even_where_the_picture_ends_inside_one(
+def test_random_boxes_are_nowhere_under_a_patch_even_where_the_image_ends_inside_one(
     size: tuple[int, int], patch: int
 ) -> None:
     rows, columns = (-(-side // patch) for side in size)
@@ -106,7 +106,7 @@ def test_random_boxes_are_nowhere_under_a_patch_even_where_the_picture_ends_insi
         found = propose(cells, (rows, columns), patch, size, sizes="random", seed=seed)
         x0, y0, x1, y1 = found.boxes[:, 0].T
         assert float((x1 - x0).min()) >= patch - 1e-3 and float((y1 - y0).min()) >= patch - 1e-3
-        # What the anchor's patch shows of the picture is at least touched.
+        # What the anchor's patch shows of the image is at least touched.
         left, top = cells[:, 1] * patch, cells[:, 0] * patch
         assert bool((x1 > left).all() and (y1 > top).all())
 
@@ -114,15 +114,15 @@ def test_random_boxes_are_nowhere_under_a_patch_even_where_the_picture_ends_insi
 @pytest.mark.parametrize(
     ("cells", "grid", "size", "message"),
     [
-        (anchors((0, 0)), (1, 1), (7, 20), r"image: got 20x7 pixels, wants at least a patch of 8"),
-        (anchors((0, 0)), (4, 4), (32, 40), r"grid: got \(4, 4\), wants \(4, 5\)"),
+        (anchors((0, 0)), (1, 1), (7, 20), r"image: got 20x7 pixels, requires at least a patch of 8"),
+        (anchors((0, 0)), (4, 4), (32, 40), r"grid: got \(4, 4\), requires \(4, 5\)"),
         (anchors((0, 4)), (4, 4), (32, 32), "anchors: got"),
         (anchors((-1, 0)), (4, 4), (32, 32), "anchors: got"),
         (torch.zeros(0, 2, dtype=torch.long), (4, 4), (32, 32), "anchors: got"),
         (torch.zeros(1, 2), (4, 4), (32, 32), "anchors: got"),
     ],
 )
-def test_pictures_grids_and_anchors_that_do_not_fit_are_refused(
+def test_images_grids_and_anchors_that_do_not_fit_are_refused(
     cells: torch.Tensor, grid: tuple[int, int], size: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -130,11 +130,11 @@ def test_pictures_grids_and_anchors_that_do_not_fit_are_refused(
 
 
 def test_other_ways_to_size_boxes_are_refused() -> None:
-    with pytest.raises(ValueError, match="sizes: got 'large', wants one of learned, random"):
+    with pytest.raises(ValueError, match="sizes: got 'large', requires one of learned, random"):
         propose(anchors((0, 0)), (4, 4), 8, (32, 32), sizes="large")  # type: ignore[arg-type]
 
 
-def test_proposals_are_frozen_and_have_boxes_inside_their_picture() -> None:
+def test_proposals_are_frozen_and_have_boxes_inside_their_image() -> None:
     found = propose(anchors((1, 1), (2, 2)), (4, 4), 8, (32, 32), m=3)
     assert (found.k, found.m) == (2, 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -216,6 +216,4 @@ def test_roi_features_agree_with_torchvisions_layer() -> None:
     features = torch.rand(5, 9, 9, generator=torch.Generator().manual_seed(1))
     boxes = torch.tensor([[3.0, 5, 60, 44], [0, 0, 72, 72]])
     layer = RoIAlign((7, 7), spatial_scale=1 / 8, sampling_ratio=2, aligned=True)
-    torch.testing.assert_close(
-        roi_features(features, boxes, 8).reshape(2, 5, 7, 7), layer(features[None], [boxes])
-    )
+    torch.testing.assert_close(roi_features(features, boxes, 8).reshape(2, 5, 7, 7), layer(features[None], [boxes]))

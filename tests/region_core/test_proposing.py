@@ -10,7 +10,7 @@ from pinpoint.region_core.proposing import anchoring, propose_regions
 
 
 def seen() -> PatchFeatures:
-    """A picture of 48 x 32 pixels in patches of 8; [CLS] attends to (1, 1), then its right, then (3, 4)."""
+    """An image of 48 x 32 pixels in patches of 8; [CLS] attends to (1, 1), then its right, then (3, 4)."""
     attention = torch.zeros(4, 6)
     attention[1, 1], attention[1, 2], attention[3, 4] = 0.5, 0.3, 0.2
     return PatchFeatures(attention=attention, features=torch.zeros(2, 4, 6), patch=8, size=(32, 48))
@@ -29,12 +29,12 @@ def test_smoothed_attention_puts_an_anchor_in_the_middle() -> None:
     features = PatchFeatures(attention=ring, features=torch.zeros(2, 5, 6), patch=8, size=(40, 48))
     assert propose_regions(features, k=1, m=1, smoothing=1).anchors.tolist() == [[1, 1]]
     assert propose_regions(features, k=1, m=1, smoothing=3).anchors.tolist() == [[2, 2]]
-    with pytest.raises(ValueError, match="smoothing: got 4, wants an odd number"):
+    with pytest.raises(ValueError, match="smoothing: got 4, requires an odd number"):
         propose_regions(features, k=1, m=1, smoothing=4)
 
 
 def test_a_learned_box_is_the_anchors_patch_and_one_more_on_every_side() -> None:
-    # Patch (3, 4) is x 32–40, y 24–32; one more on every side is 24–48 and 16–40; the picture ends at 32.
+    # Patch (3, 4) is x 32–40, y 24–32; one more on every side is 24–48 and 16–40; the image ends at 32.
     assert propose_regions(seen(), k=2, m=1, smoothing=1).pixel_boxes() == [
         [(0, 0, 24, 24)],
         [(24, 16, 48, 32)],
@@ -56,11 +56,11 @@ def test_random_anchors_follow_the_seed_and_not_the_attention() -> None:
 
 
 def test_anchors_of_no_known_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match="anchors: got 'middle', wants one of dino, random"):
+    with pytest.raises(ValueError, match="anchors: got 'middle', requires one of dino, random"):
         propose_regions(seen(), anchors="middle")  # type: ignore[arg-type]
 
 
-def test_anchors_are_in_the_middle_of_things_where_a_place_is_known_and_there_is_room() -> None:
+def test_anchors_are_in_the_middle_of_objects_where_a_place_is_known_and_there_is_room() -> None:
     wide = PatchFeatures(torch.rand(16, 16), torch.rand(3, 16, 16), 8, (128, 128))
     assert anchoring(wide, 8, None, None, placed=False) == (2.0, 1)
     assert anchoring(wide, 8, None, None, placed=True) == (3.5, 5)

@@ -58,9 +58,7 @@ def test_choices_are_one_hot_forward() -> None:
 def test_boxes_are_drawn_as_often_as_their_softmax_scores_say() -> None:
     scores = torch.tensor([0.5, 0.3, 0.15, 0.05])
     for temperature in (0.5, 2.0):  # the temperature shapes the gradient, not the draw
-        drawn = gumbel_choice(
-            scores.log().expand(20000, 4), temperature, torch.Generator().manual_seed(0)
-        ).mean(dim=0)
+        drawn = gumbel_choice(scores.log().expand(20000, 4), temperature, torch.Generator().manual_seed(0)).mean(dim=0)
         # The deviation of a share is at most √(0.25/20000) = 0.0035.
         torch.testing.assert_close(drawn, scores, atol=0.015, rtol=0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.proposals import pixel_box, propose
 from pinpoint.region_core.scorer import Candidate, choose, rank
 from pinpoint.region_core.scoring import score_regions
@@ -94,36 +94,36 @@ def test_the_weights_of_the_score_have_an_effect() -> None:
 
 
 def test_edits_that_learning_has_made_in_full_cost_nothing_more() -> None:
-    case, run = Planted(), Run()
-    scores = learned(case, run=run)
-    learning = run.total
-    choose(scores, case.guide, run=run)
-    assert run.total == learning == 20 * 74
+    case, tracker = Planted(), CostTracker()
+    scores = learned(case, tracker=tracker)
+    learning = tracker.total
+    choose(scores, case.guide, tracker=tracker)
+    assert tracker.total == learning == 20 * 74
 
 
 def test_finalists_are_edited_in_full_after_cheap_learning() -> None:
-    case, run = Planted(), Run()
-    scores = learned(case, PLANS["preview"], run=run)
-    found = choose(scores, case.guide, run=run)
-    assert run.forward_equivalents["edits for learning"] == 20 * 4
-    assert run.forward_equivalents["final edits"] == 4 * 74
+    case, tracker = Planted(), CostTracker()
+    scores = learned(case, PLANS["preview"], tracker=tracker)
+    found = choose(scores, case.guide, tracker=tracker)
+    assert tracker.forward_equivalents["edits for learning"] == 20 * 4
+    assert tracker.forward_equivalents["final edits"] == 4 * 74
     assert all(one.final for one in found.candidates)
 
 
 def test_a_box_that_several_anchors_have_chosen_is_edited_once() -> None:
-    case, run = Planted(anchors=((4, 4), (4, 4), (4, 4))), Run()
-    scores = learned(case, PLANS["preview"], run=run)
+    case, tracker = Planted(anchors=((4, 4), (4, 4), (4, 4))), CostTracker()
+    scores = learned(case, PLANS["preview"], tracker=tracker)
     assert len(set(scores.chosen)) == 1
-    found = choose(scores, case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 74 and len(found.candidates) == 3
+    found = choose(scores, case.guide, tracker=tracker)
+    assert tracker.forward_equivalents["final edits"] == 74 and len(found.candidates) == 3
 
 
 def test_with_fewer_finalists_the_best_previews_are_edited_in_full_and_the_rest_stay() -> None:
-    case, run = Planted(anchor=2), Run()
-    scores = learned(case, PLANS["preview"].with_finalists(2), run=run)
-    found = choose(scores, case.guide, run=run)
+    case, tracker = Planted(anchor=2), CostTracker()
+    scores = learned(case, PLANS["preview"].with_finalists(2), tracker=tracker)
+    found = choose(scores, case.guide, tracker=tracker)
     assert [one.final for one in found.candidates] == [True, True, False, False]
-    assert run.forward_equivalents["final edits"] == 2 * 74
+    assert tracker.forward_equivalents["final edits"] == 2 * 74
     assert found.chosen.index == 2
     # The painter's previews are as good as its edits, so the finalists are the best of all.
     assert min(c.score for c in found.candidates[:2]) >= max(c.score for c in found.candidates[2:])
@@ -141,9 +141,9 @@ def test_the_finalists_are_the_boxes_of_least_loss_whatever_their_score() -> Non
 
 
 def test_the_shortlist_edits_two_boxes_in_full() -> None:
-    case, run = Planted(), Run()
-    found = choose(learned(case, PLANS["shortlist"], run=run), case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 2 * 74
+    case, tracker = Planted(), CostTracker()
+    found = choose(learned(case, PLANS["shortlist"], tracker=tracker), case.guide, tracker=tracker)
+    assert tracker.forward_equivalents["final edits"] == 2 * 74
     assert sum(one.final for one in found.candidates) == 2 and len(found.candidates) == 4
     assert PLANS["shortlist"].with_finalists(None).finalists == 2
     assert PLANS["shortlist"].with_finalists(3).finalists == 3
@@ -165,12 +165,12 @@ def test_more_finalists_than_anchors_are_all_of_them() -> None:
 
 
 def test_random_boxes_are_edited_and_ranked_without_learning() -> None:
-    case, run = Planted(), Run()
+    case, tracker = Planted(), CostTracker()
     proposals = propose(torch.tensor(case.anchors), (16, 16), 8, (128, 128), sizes="random", seed=3)
-    scores = learned(case, PLANS["screened"], proposals=proposals, run=run)
-    assert run.total == 0
-    found = choose(scores, case.guide, run=run)
-    assert run.total == 4 * 74 and len(found.candidates) == 4
+    scores = learned(case, PLANS["screened"], proposals=proposals, tracker=tracker)
+    assert tracker.total == 0
+    found = choose(scores, case.guide, tracker=tracker)
+    assert tracker.total == 4 * 74 and len(found.candidates) == 4
     assert torch.equal(scores.boxes, proposals.boxes[:, 0])
 
 
@@ -183,7 +183,7 @@ def test_a_cancel_while_choosing_leaves_the_scores_usable() -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        choose(scores, case.guide, run=Run(progress))
+        choose(scores, case.guide, tracker=CostTracker(progress))
     again = choose(scores, case.guide)
     expected = choose(learned(Planted(), PLANS["preview"]), case.guide)
     assert [c.index for c in again.candidates] == [c.index for c in expected.candidates]
@@ -200,9 +200,9 @@ def test_edits_are_judged_by_the_prompt_whatever_the_editor_is_told(judge: str) 
     told: list[str] = []
 
     class Telling(PaintingEditor):
-        def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+        def edit(self, image, masks, prompt, seed, *, steps=None, tracker=None):
             told.append(prompt)
-            return super().edit(image, masks, PROMPT, seed, steps=steps, run=run)
+            return super().edit(image, masks, PROMPT, seed, steps=steps, tracker=tracker)
 
     case = Planted(anchor=1, box=2, editor=Telling())
     if judge == "learned":
@@ -231,32 +231,32 @@ def square_place(x0: int, y0: int, x1: int, y1: int) -> Tensor:
 @pytest.mark.parametrize("estimator", ["expected", "straight-through"])
 def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> None:
     # Anchor 3 in patch (12, 12), whose boxes are centred on (100, 100): its second box is 40 pixels wide.
-    case, run = Planted(anchor=2), Run()
+    case, tracker = Planted(anchor=2), CostTracker()
     place = square_place(76, 76, 124, 124)
-    scores = learned(case, PLANS["preview"], place=place, estimator=estimator, run=run)
+    scores = learned(case, PLANS["preview"], place=place, estimator=estimator, tracker=tracker)
     assert scores.near == (False, False, True, False)
     # Sides of 24, 40, 56, 64 and 72 (the last two clipped) on a place of 48 cover 576, 1600 and all 2304
     # pixels of it, and the last three have 832, 1792 and 2880 beyond: they fit by 0.143, 0.532, 0.917, 0.837
     # and 0.762. Near are those of 0.85 * 0.917 = 0.780 or more.
     assert scores.probabilities[2].gt(0).tolist() == [False, False, True, True, False]
     assert all(int(row.gt(0).sum()) == 1 for row in scores.probabilities[[0, 1, 3]])
-    found = choose(scores, case.guide, run=run)
+    found = choose(scores, case.guide, tracker=tracker)
     # Anchor 3's edit, and three more takes in the same box in place of the other anchors' edits.
-    assert run.forward_equivalents["final edits"] == 4 * 74
+    assert tracker.forward_equivalents["final edits"] == 4 * 74
     assert sorted((one.index, one.take) for one in found.candidates) == [(0, 1), (1, 2), (2, 0), (3, 3)]
     assert all(one.final and one.near for one in found.candidates)
     assert len({(one.box, one.anchor) for one in found.candidates}) == 1
     # A preview of each box in play: two of anchor 3, and one of every other.
-    assert run.forward_equivalents["edits for learning"] == 5 * 4
+    assert tracker.forward_equivalents["edits for learning"] == 5 * 4
 
 
 def test_among_boxes_near_a_place_the_plan_says_how_many_are_edited_in_full() -> None:
-    case, run = Planted(anchors=((11, 11), (12, 12), (13, 12), (0, 0)), anchor=1), Run()
+    case, tracker = Planted(anchors=((11, 11), (12, 12), (13, 12), (0, 0)), anchor=1), CostTracker()
     place = square_place(72, 72, 120, 120)
-    scores = learned(case, PLANS["shortlist"], place=place, run=run)
+    scores = learned(case, PLANS["shortlist"], place=place, tracker=tracker)
     assert scores.near == (True, True, True, False)
-    found = choose(scores, case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 2 * 74
+    found = choose(scores, case.guide, tracker=tracker)
+    assert tracker.forward_equivalents["final edits"] == 2 * 74
     assert [one.final for one in found.candidates] == [True, True, False, False]
     assert {one.index for one in found.candidates[:2]} <= {0, 1, 2}
     assert [one.take for one in found.candidates] == [0] * 4 and not found.candidates[3].near
@@ -267,9 +267,9 @@ class NoisyEditor(PaintingEditor):
 
     seen: ClassVar[list[int]] = []
 
-    def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+    def edit(self, image, masks, prompt, seed, *, steps=None, tracker=None):
         self.seen.append(seed)
-        return super().edit(image, masks, prompt, seed, steps=steps, run=run) * (1 - 0.1 * (seed % 7))
+        return super().edit(image, masks, prompt, seed, steps=steps, tracker=tracker) * (1 - 0.1 * (seed % 7))
 
 
 def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None:
@@ -288,7 +288,7 @@ def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None
 
 PLACE = (76, 76, 124, 124)
 AROUND = (70, 70, 128, 128)
-"""With an eighth of 48 pixels more on each side, as far as the picture goes."""
+"""With an eighth of 48 pixels more on each side, as far as the image goes."""
 CORNERS = ((12, 12), (0, 0), (0, 15), (15, 0))
 """Of which the first alone has boxes near `PLACE`."""
 
@@ -299,10 +299,10 @@ def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_
     scores = learned(case, PLANS["preview"], place=square_place(*PLACE), seed=11)
     assert scores.near == (True, False, False, False, False) and scores.place == AROUND
     NoisyEditor.seen.clear()
-    run = Run()
-    found = choose(scores, case.guide, run=run)
+    tracker = CostTracker()
+    found = choose(scores, case.guide, tracker=tracker)
     # Its takes by number, whatever the seed; the second in both boxes at once.
-    assert NoisyEditor.seen == [0, 0, 1] and run.forward_equivalents["final edits"] == 4 * 74
+    assert NoisyEditor.seen == [0, 0, 1] and tracker.forward_equivalents["final edits"] == 4 * 74
     by_index = {one.index: one for one in found.candidates}
     own = tuple(scores.boxes[0].tolist())
     assert own != AROUND
@@ -322,10 +322,10 @@ def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_
 
 
 def test_an_editor_with_a_single_take_edits_in_the_box_of_the_place_too() -> None:
-    case, run = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), Run()
-    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), run=run)
-    found = choose(scores, case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 2 * 74
+    case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), CostTracker()
+    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), tracker=tracker)
+    found = choose(scores, case.guide, tracker=tracker)
+    assert tracker.forward_equivalents["final edits"] == 2 * 74
     assert sorted((one.near, one.final, one.take, one.placed) for one in found.candidates) == [
         *[(False, False, 0, False)] * 2,
         (True, True, 0, False),
@@ -334,11 +334,11 @@ def test_an_editor_with_a_single_take_edits_in_the_box_of_the_place_too() -> Non
 
 
 def test_a_place_whose_box_an_anchor_has_chosen_is_not_edited_twice() -> None:
-    case, run = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), Run()
-    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), run=run)
+    case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), CostTracker()
+    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), tracker=tracker)
     chosen = pixel_box(scores.boxes[0], scores.proposals.size)
-    found = choose(dataclasses.replace(scores, place=chosen), case.guide, run=run)
-    assert run.forward_equivalents["final edits"] == 74 and sum(one.final for one in found.candidates) == 1
+    found = choose(dataclasses.replace(scores, place=chosen), case.guide, tracker=tracker)
+    assert tracker.forward_equivalents["final edits"] == 74 and sum(one.final for one in found.candidates) == 1
 
 
 def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:
@@ -358,10 +358,10 @@ def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:
     torch.testing.assert_close(scored.logits.isinf(), both.isnan())
 
 
-def test_a_place_of_another_picture_is_refused_before_any_edit() -> None:
-    case, run = Planted(), Run()
+def test_a_place_of_another_image_is_refused_before_any_edit() -> None:
+    case, tracker = Planted(), CostTracker()
     with pytest.raises(ValueError, match="place: got the shape"):
-        learned(case, place=torch.ones(64, 64), run=run)
+        learned(case, place=torch.ones(64, 64), tracker=tracker)
     with pytest.raises(ValueError, match="place: got an empty mask"):
-        learned(case, place=torch.zeros(128, 128), run=run)
-    assert run.total == 0
+        learned(case, place=torch.zeros(128, 128), tracker=tracker)
+    assert tracker.total == 0

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.proposals import box_masks
 from pinpoint.region_core.scorer import choose
@@ -64,13 +64,13 @@ def test_boxes_that_a_plan_has_dropped_are_not_chosen():
 
 def test_one_box_an_anchor_is_taken_without_an_edit():
     case = dataclasses.replace(Planted(), box=0, m=1)
-    run = Run()
-    scores = scored(case, run=run)
-    assert scores.chosen == (0, 0, 0, 0) and case.editor.calls == [] and run.total == 0
+    tracker = CostTracker()
+    scores = scored(case, tracker=tracker)
+    assert scores.chosen == (0, 0, 0, 0) and case.editor.calls == [] and tracker.total == 0
     assert bool(scores.losses.isnan().all())
 
 
-def test_the_picture_of_other_proposals_is_refused_before_any_edit():
+def test_the_image_of_other_proposals_is_refused_before_any_edit():
     case = Planted()
     with pytest.raises(ValueError, match=r"image: got the shape \(1, 3, 64, 128\)"):
         scored(case, image=torch.zeros(1, 3, 64, 128))

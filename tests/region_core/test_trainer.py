@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.estimators import Expected
 from pinpoint.region_core.proposals import box_masks, propose, roi_features
@@ -47,8 +47,8 @@ def true_losses(case: Planted) -> Tensor:
     red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
     rows = []
     for boxes in case.proposals.pixel_boxes():
-        pictures = [torch.where(box_masks([box], (128, 128)) > 0, red, case.image) for box in boxes]
-        rows.append(torch.cat([loss(picture) for picture in pictures]))
+        images = [torch.where(box_masks([box], (128, 128)) > 0, red, case.image) for box in boxes]
+        rows.append(torch.cat([loss(picture) for picture in images]))
     return torch.stack(rows)
 
 
@@ -235,11 +235,11 @@ def test_progress_and_cost_are_booked_by_stage() -> None:
     def progress(stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
         seen.setdefault(stage, []).append((step, steps))
 
-    run = Run(progress)
-    learn(Planted(), run=run)
+    tracker = CostTracker(progress)
+    learn(Planted(), tracker=tracker)
     assert [step for step, _ in seen["learning"]] == list(range(1, 51))
     assert seen["judging"][-1] == (20, 20)
-    assert run.forward_equivalents["edits for learning"] == 20 * 74 == run.total
+    assert tracker.forward_equivalents["edits for learning"] == 20 * 74 == tracker.total
 
 
 def test_the_seconds_of_learning_are_those_of_its_losses_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,10 +251,10 @@ def test_the_seconds_of_learning_are_those_of_its_losses_and_steps(monkeypatch: 
         now += 2.0  # what a loss takes
         return logits.square().mean(), 0.0
 
-    run = Run()
+    tracker = CostTracker()
     pooled = torch.randn(2, 3 * 4, 7, 7, generator=torch.Generator().manual_seed(0))
-    train_network(RegionNetwork(4, 3), pooled, objective, LearningSettings(epochs=1, iterations=5), run=run)
-    assert run.seconds == {"learning": 5 * 2.0}
+    train_network(RegionNetwork(4, 3), pooled, objective, LearningSettings(epochs=1, iterations=5), tracker=tracker)
+    assert tracker.seconds == {"learning": 5 * 2.0}
 
 
 @pytest.mark.parametrize("where", ["edits for learning", "judging", "learning"])
@@ -272,7 +272,7 @@ def test_a_cancel_anywhere_leaves_nothing_broken(estimator: str, where: str) -> 
     numbers = torch.rand(2)
     torch.manual_seed(1)
     with pytest.raises(InterruptedError):
-        learn(case, estimator=estimator, plan=plan, run=Run(progress))
+        learn(case, estimator=estimator, plan=plan, tracker=CostTracker(progress))
     assert torch.equal(torch.rand(2), numbers)
     again = learn(case, estimator=estimator, plan=plan)
     assert torch.equal(again.logits, expected.logits)
@@ -295,7 +295,7 @@ def test_scores_are_frozen() -> None:
         ({"lr": math.nan}, "lr: got nan"),
         ({"temperature": 0.0}, "temperature: got 0.0"),
         ({"exploration": -1.0}, "exploration: got -1.0"),
-        ({"estimator": "reinforce"}, "estimator: got 'reinforce', wants one of expected, straight-through"),
+        ({"estimator": "reinforce"}, "estimator: got 'reinforce', requires one of expected, straight-through"),
         ({"batch": 0}, "batch: got 0"),
         ({"edit_prompt": " "}, "edit prompt is empty"),
     ],
@@ -326,17 +326,15 @@ def test_texts_that_clip_would_cut_are_refused_before_any_edit(name: str) -> Non
 
 @pytest.mark.parametrize("estimator", ["expected", "straight-through"])
 def test_a_learning_rate_that_overflows_is_refused_as_soon_as_it_has(estimator: str) -> None:
-    with pytest.raises(ValueError, match=r"lr: got 1e\+30, .* no longer finite, wants a smaller one"):
+    with pytest.raises(ValueError, match=r"lr: got 1e\+30, .* no longer finite, requires a smaller one"):
         learn(Planted(), estimator=estimator, lr=1e30)
 
 
-def test_a_picture_or_features_of_another_size_are_refused() -> None:
+def test_an_image_or_features_of_another_size_are_refused() -> None:
     case = Planted()
     options: dict[str, Any] = {"caption": CAPTION, "prompt": PROMPT}
     with pytest.raises(ValueError, match="image: got the shape"):
         learn_regions(case.image[..., :64], case.proposals, case.features, case.editor, case.guide, **options)
-    small = dataclasses.replace(
-        case.features, attention=torch.rand(8, 8), features=torch.rand(24, 8, 8), size=(64, 64)
-    )
+    small = dataclasses.replace(case.features, attention=torch.rand(8, 8), features=torch.rand(24, 8, 8), size=(64, 64))
     with pytest.raises(ValueError, match=r"features: got a grid of \(8, 8\)"):
         learn_regions(case.image, case.proposals, small, case.editor, case.guide, **options)

@@ -1,4 +1,4 @@
-"""Pictures of a region edit: looked at pixel by pixel where colours and sizes say what was drawn."""
+"""Images of a region edit: looked at pixel by pixel where colours and sizes say what was drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import ImageColor
 from pinpoint.locinv_core.imaging.visualize import COLOURS
 from pinpoint.region_core.proposals import propose
 from pinpoint.region_core.scorer import Candidate
-from pinpoint.region_core.visualize import boxes_picture, candidates_picture, loss_picture
+from pinpoint.region_core.visualize import boxes_image, candidates_image, loss_image
 
 ANCHORS = torch.tensor([[2, 2], [5, 6], [7, 0]])
 
@@ -42,11 +42,11 @@ def test_the_boxes_of_every_anchor_are_drawn_in_its_colour_beside_their_scores(s
     proposals = proposals_of(*size)
     image = grey(*size)
     ranked = [candidate(k, 1.0 - k, proposals, image) for k in (1, 0, 2)]
-    picture = boxes_picture(image, proposals, ranked, torch.zeros(3, 3))
+    picture = boxes_image(image, proposals, ranked, torch.zeros(3, 3))
     for index in range(3):
         assert close_to(picture, COLOURS[index]) > 300
     assert close_to(picture, COLOURS[4]) == 0
-    # The longer side of the picture is 500 pixels; what is right of it is the table.
+    # The longer side of the image is 500 pixels; what is right of it is the table.
     assert picture.width > 500 * size[1] / max(size) + 300
     assert picture.height >= 500 * size[0] / max(size)
 
@@ -54,13 +54,11 @@ def test_the_boxes_of_every_anchor_are_drawn_in_its_colour_beside_their_scores(s
 def test_the_chosen_box_is_filled_and_no_other():
     proposals, image = proposals_of(), grey()
     first, second = (candidate(k, 1.0, proposals, image) for k in (0, 1))
-    filled = [
-        np.asarray(boxes_picture(image, proposals, order)) for order in ([first, second], [second, first])
-    ]
+    filled = [np.asarray(boxes_image(image, proposals, order)) for order in ([first, second], [second, first])]
     plain = np.array([128, 128, 128])
 
     def tinted(picture, box):
-        """Whether the middle of a box that other lines stay clear of is not the picture's grey."""
+        """Whether the middle of a box that other lines stay clear of is not the image's grey."""
         scale = 500 / 64
         x, y = (int(20 + scale * (box[0] + 5)), int(picture.shape[0] - 25 - scale * (64 - box[1] - 5)))
         patch = picture[y - 3 : y + 4, x - 3 : x + 4].reshape(-1, 3).astype(int)
@@ -76,9 +74,9 @@ def test_a_take_in_another_anchors_box_has_that_anchors_colour_and_one_in_the_pl
     proposals, image = proposals_of(), grey()
     own = candidate(0, 1.0, proposals, image)
     retaken = [replace(own, index=1, take=1), replace(own, index=2, of=None)]
-    plain = boxes_picture(image, proposals, [own])
-    taken = boxes_picture(image, proposals, [own, *retaken])
-    sheets = [candidates_picture(image, [one]) for one in (own, retaken[0])]
+    plain = boxes_image(image, proposals, [own])
+    taken = boxes_image(image, proposals, [own, *retaken])
+    sheets = [candidates_image(image, [one]) for one in (own, retaken[0])]
     for index in (1, 2):  # their dots and thin boxes are there, and nothing more
         assert close_to(taken, COLOURS[index]) == close_to(plain, COLOURS[index]) > 0
         assert close_to(sheets[1], COLOURS[index]) == 0
@@ -91,7 +89,7 @@ def test_the_contact_sheet_has_the_source_and_every_candidate_in_their_order():
     proposals = proposals_of()
     shades = {0: 0.1, 1: 0.9, 2: 0.3}
     ranked = [candidate(k, 1.0, proposals, torch.full((1, 3, 64, 64), shades[k])) for k in (2, 0, 1)]
-    sheet = np.asarray(candidates_picture(grey(), ranked, columns=4).convert("L"))
+    sheet = np.asarray(candidates_image(grey(), ranked, columns=4).convert("L"))
     # Cells of 256 pixels, 14 apart, end 20 above the foot; a strip of each is looked at.
     strips = [sheet[-100:-60, 20 + 270 * k + 60 : 20 + 270 * k + 200] for k in range(4)]
     assert [int(np.median(strip)) for strip in strips] == [128, 77, 26, 230]  # 0.5, 0.3, 0.1, 0.9 of 255
@@ -99,14 +97,12 @@ def test_the_contact_sheet_has_the_source_and_every_candidate_in_their_order():
 
 def test_a_preview_is_told_from_an_edit_in_full():
     proposals, image = proposals_of(), grey()
-    full, preview = (
-        candidates_picture(grey(), [candidate(0, 1.0, proposals, image, final)]) for final in (True, False)
-    )
+    full, preview = (candidates_image(grey(), [candidate(0, 1.0, proposals, image, final)]) for final in (True, False))
     assert full.size == preview.size and full.tobytes() != preview.tobytes()
 
 
 def test_the_loss_curve_falls_where_the_loss_does():
-    falling = np.asarray(loss_picture([3.0, 2.0, 1.0]))
+    falling = np.asarray(loss_image([3.0, 2.0, 1.0]))
     line = np.abs(falling.astype(int) - np.array(ImageColor.getrgb(COLOURS[0]))).max(axis=-1) <= 3
     rows, columns = np.nonzero(line)
     # Pixel rows count downwards.
@@ -114,7 +110,7 @@ def test_the_loss_curve_falls_where_the_loss_does():
 
 
 def test_a_curve_of_one_step_and_an_empty_one_are_drawn():
-    one, none = loss_picture([1.0], epochs=5), loss_picture([])
+    one, none = loss_image([1.0], epochs=5), loss_image([])
     assert close_to(one, COLOURS[0]) > 10
     assert close_to(none, COLOURS[0]) == 0
     assert one.size == none.size
@@ -122,6 +118,6 @@ def test_a_curve_of_one_step_and_an_empty_one_are_drawn():
 
 def test_no_candidates_are_refused():
     with pytest.raises(ValueError, match="no candidates"):
-        boxes_picture(grey(), proposals_of(), [])
+        boxes_image(grey(), proposals_of(), [])
     with pytest.raises(ValueError, match="no candidates"):
-        candidates_picture(grey(), [])
+        candidates_image(grey(), [])

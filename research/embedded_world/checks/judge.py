@@ -1,8 +1,8 @@
-"""A judge of pictures, for evaluation only: which things stand in a picture, in which colour and pattern.
+"""A judge of images, for evaluation only: which objects stand in an image, in which colour and pattern.
 
 A small convolutional network labels every cell of a 16 x 16 grid with a noun (or none), a look (a colour or
 wooden) and a pattern. It is trained on drawings with their exact masks, on seeds of its own, and never sees a
-generated picture.
+generated image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _IGNORED = -100
 
 @dataclass(frozen=True)
 class Finding:
-    """A thing that the judge sees: its noun, look, pattern, and how many cells it covers."""
+    """An object that the judge sees: its noun, look, pattern, and how many cells it covers."""
 
     noun: str
     look: str
@@ -41,13 +41,13 @@ class Finding:
     cells: int
 
 
-def look_of(thing: SceneObject) -> tuple[str, str]:
-    """The look and the pattern that the judge should give a thing."""
-    return thing.adjective, thing.material if thing.material in PATTERNS else "plain"
+def look_of(obj: SceneObject) -> tuple[str, str]:
+    """The look and the pattern that the judge should give an object."""
+    return obj.adjective, obj.material if obj.material in PATTERNS else "plain"
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, H, W) in [0, 1] to logits of nouns, looks and patterns on a grid of H/8 x W/8 cells."""
+    """Images (B, 3, H, W) in [0, 1] to logits of nouns, looks and patterns on a grid of H/8 x W/8 cells."""
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
@@ -69,19 +69,15 @@ class Judge(nn.Module):
         features = self.stem(images - 0.5)
         for layer in self.context:
             features = features + layer(features)
-        nouns, looks, patterns = self.heads(features).split(
-            (1 + len(NOUNS), len(LOOKS), len(PATTERNS)), dim=1
-        )
+        nouns, looks, patterns = self.heads(features).split((1 + len(NOUNS), len(LOOKS), len(PATTERNS)), dim=1)
         return nouns, looks, patterns
 
     @torch.no_grad()
     def findings(self, images: Tensor) -> list[list[Finding]]:
-        """What stands in each picture (B, 3, H, W): every noun that covers four cells or more."""
+        """What stands in each image (B, 3, H, W): every noun that covers four cells or more."""
         nouns, looks, patterns = self(images)
         verdicts = []
-        for noun, look, pattern in zip(
-            nouns.argmax(1), looks.log_softmax(1), patterns.log_softmax(1), strict=True
-        ):
+        for noun, look, pattern in zip(nouns.argmax(1), looks.log_softmax(1), patterns.log_softmax(1), strict=True):
             seen = []
             for index in noun.unique().tolist():
                 cells = noun == index
@@ -100,28 +96,28 @@ class Judge(nn.Module):
 
 
 def cell_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A scene's picture (3, H, W) uint8 and its labels (3, H/8, W/8): noun + 1 or 0, look, pattern.
+    """A scene's image (3, H, W) uint8 and its labels (3, H/8, W/8): noun + 1 or 0, look, pattern.
 
-    A cell belongs to the thing that covers most of it; cells covered by a fifth to a half are left out of the
-    noun's loss, and look and pattern count only where a thing is.
+    A cell belongs to the object that covers most of it; cells covered by a fifth to a half are left out of the
+    noun's loss, and look and pattern count only where an object is.
     """
     spec = sample_scene(seed)
-    picture, masks = render(spec)
-    side = picture.shape[0] // _CELL
+    image, masks = render(spec)
+    side = image.shape[0] // _CELL
     labels = np.full((3, side, side), _IGNORED, dtype=np.int64)
     shares = np.stack([mask.reshape(side, _CELL, side, _CELL).mean(axis=(1, 3)) for mask in masks])
     labels[0][shares.sum(axis=0) < 0.2] = 0
-    for thing, share in zip(spec.objects, shares, strict=True):
-        look, pattern = look_of(thing)
+    for obj, share in zip(spec.objects, shares, strict=True):
+        look, pattern = look_of(obj)
         inside = share >= 0.5
-        labels[0][inside] = 1 + NOUNS.index(thing.noun)
+        labels[0][inside] = 1 + NOUNS.index(obj.noun)
         labels[1][inside] = LOOKS.index(look)
         labels[2][inside] = PATTERNS.index(pattern)
-    return picture.transpose(2, 0, 1), labels
+    return image.transpose(2, 0, 1), labels
 
 
 def _softened(images: Tensor, rng: torch.Generator) -> Tensor:
-    """The pictures as a decoder might give them: some coarser, all a little off in tone, with faint noise."""
+    """The images as a decoder might give them: some coarser, all a little off in tone, with faint noise."""
     parts = []
     for part in images.chunk(_COARSENESSES):
         scale = float(torch.rand(1, generator=rng))
@@ -156,7 +152,7 @@ def train_judge(
     if state.step < steps:
         report(f"judge: drawing {scenes} scenes")
         drawn = [cell_labels(seed) for seed in JUDGE_SEEDS[:scenes]]
-        pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn]))
+        pictures = torch.from_numpy(np.stack([image for image, _ in drawn]))
         labels = torch.from_numpy(np.stack([label for _, label in drawn]))
     while state.step < steps:
         rng = step_rng(1, state.step)
@@ -168,16 +164,14 @@ def train_judge(
         with torch.autocast("cpu", torch.bfloat16):
             scores = judge(_softened(images, rng))
         losses = [
-            F.cross_entropy(score.float(), truth[:, kind], ignore_index=_IGNORED)
-            for kind, score in enumerate(scores)
+            F.cross_entropy(score.float(), truth[:, kind], ignore_index=_IGNORED) for kind, score in enumerate(scores)
         ]
         loss = torch.stack(losses).sum()
         loss.backward()
         state.update()
         if state.step % 100 == 0 or state.step == steps:
             named = ", ".join(
-                f"{name} {value.item():.3f}"
-                for name, value in zip(("noun", "look", "pattern"), losses, strict=True)
+                f"{name} {value.item():.3f}" for name, value in zip(("noun", "look", "pattern"), losses, strict=True)
             )
             report(f"judge: step {state.step}/{steps} {named}")
             state.save()

@@ -1,7 +1,7 @@
 """Measuring the regions' models on scenes that none of them was trained on.
 
 The dual encoder by whether it picks the right text, the vision transformer by where its attention lies,
-aMUSEd by what its codes keep of a picture, and by whether the pictures it draws show what their captions name
+aMUSEd by what its codes keep of an image, and by whether the images it draws show what their captions name
 and those it edits what they should become.
 """
 
@@ -22,14 +22,14 @@ from ....locinv_core.backbones.diffusers_folder import quiet_loading
 from ....locinv_core.imaging.metrics import psnr
 from ....region_core.anchors import dino_anchors, random_anchors
 from ....region_core.editors.amused import load_amused_editor
-from ....region_core.encoders.clip import Guide, quality
+from ....region_core.encoders.clip import ClipEncoder, quality
 from ....region_core.encoders.vit import VisionFeatures
 from ....region_core.proposals import box_masks
 from ..networks.vq import encode_codes, reconstructed
 from ..scenes.edits import sample_edit
 from ..scenes.spec import SceneSpec, caption, render, sample_scene, with_article
 from ..scenes.views import look
-from ..scenes.wording import poor_window, thing_window
+from ..scenes.wording import object_window, poor_window
 from ..training.fitting import Report
 from .sd_evaluation import scene_images
 
@@ -48,7 +48,7 @@ _POOR_CROPS = 8
 
 
 def picks(images: Tensor, texts: Tensor, among: int) -> tuple[float, float]:
-    """How often a picture's own text is nearest of ``among``, and a text's own picture.
+    """How often an image's own text is nearest of ``among``, and a text's own image.
 
     ``images``, ``texts``: (N, e) unit vectors, N a multiple of ``among``; row n of one belongs to row n of
     the other, and the rows are compared in groups as they stand.
@@ -67,16 +67,16 @@ def picks(images: Tensor, texts: Tensor, among: int) -> tuple[float, float]:
     return right[0] / len(images), right[1] / len(images)
 
 
-def text_picks(guide: Guide, seeds: Sequence[int], *, among: int = 32) -> dict[str, float]:
+def text_picks(guide: ClipEncoder, seeds: Sequence[int], *, among: int = 32) -> dict[str, float]:
     """Whether the dual encoder tells right from wrong, over the scenes of ``seeds``, groups of ``among``.
 
     ``caption``: a scene's own caption is nearest among ``among`` captions of scenes. ``scene``: a caption's
     own scene is, among the scenes. ``swap``, ``attribute``: a scene is nearer to its caption than to the
-    caption after an edit of that kind. ``swap_score``, ``attribute_score``: the true picture of such an edit
+    caption after an edit of that kind. ``swap_score``, ``attribute_score``: the true image of such an edit
     has a higher S (Eq. 7, towards the caption after the edit) than the scene as it was. ``phrase``: a crop of
-    a thing has the thing's phrase nearest among those of the group (what reads the same counts as right).
-    ``crop``: a thing's phrase is nearer to a good crop of it than to all of eight poor ones (IoU with the
-    thing's box under 0.3) of the same scene.
+    an object has the object's phrase nearest among those of the group (what reads the same counts as right).
+    ``crop``: an object's phrase is nearer to a good crop of it than to all of eight poor ones (IoU with the
+    object's box under 0.3) of the same scene.
     """
     specs = [sample_scene(seed) for seed in seeds]
     pictures = scene_images(specs)
@@ -98,23 +98,21 @@ def text_picks(guide: Guide, seeds: Sequence[int], *, among: int = 32) -> dict[s
     return shares
 
 
-def _crop_picks(
-    guide: Guide, specs: Sequence[SceneSpec], pictures: Tensor, among: int
-) -> tuple[float, float]:
+def _crop_picks(guide: ClipEncoder, specs: Sequence[SceneSpec], pictures: Tensor, among: int) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     things = [spec.objects[int(rng.integers(len(spec.objects)))] for spec in specs]
     size = pictures.shape[-1]
     windows = []
-    for thing in things:
-        windows.append(thing_window(thing.box, rng, size=size))
-        windows += [poor_window(thing.box, rng, size=size) for _ in range(_POOR_CROPS)]
+    for obj in things:
+        windows.append(object_window(obj.box, rng, size=size))
+        windows += [poor_window(obj.box, rng, size=size) for _ in range(_POOR_CROPS)]
     drawn = pictures.mul(255).round().to(torch.uint8).repeat_interleave(1 + _POOR_CROPS, dim=0)
     vectors = []
     with torch.no_grad():
         for part, places in zip(drawn.split(64), torch.tensor(windows).split(64), strict=True):
             vectors.append(guide.encode_images(look(part, places, size)).cpu())
     crops = torch.cat(vectors).view(len(specs), 1 + _POOR_CROPS, -1)
-    names = [with_article(thing.phrase) for thing in things]
+    names = [with_article(obj.phrase) for obj in things]
     phrases = guide.encode_texts(names).cpu()
     right = 0
     for first in range(0, len(specs), among):
@@ -127,12 +125,12 @@ def _crop_picks(
 
 @dataclass(frozen=True)
 class AnchorHits:
-    """Where K anchors of each scene lie; an anchor is on a thing when the things cover half of its patch.
+    """Where K anchors of each scene lie; an anchor is on an object when the objects cover half of its patch.
 
     Attributes:
-        any: share of scenes with at least one anchor on a thing. most: with more than half of them.
-        share: mean share of the anchors that are on things. things: share of all things that an anchor is on.
-        area: mean share of the patches that are on things, which is what ``share`` would be by chance.
+        any: share of scenes with at least one anchor on an object. most: with more than half of them.
+        share: mean share of the anchors that are on objects. objects: share of all objects that an anchor is on.
+        area: mean share of the patches that are on objects, which is what ``share`` would be by chance.
     """
 
     any: float
@@ -143,10 +141,10 @@ class AnchorHits:
 
 
 def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) -> AnchorHits:
-    """Count the anchors on things.
+    """Count the anchors on objects.
 
     Args:
-        anchors: of each scene (K, 2), row and column. masks: of each scene's things (n, H, W), 0 or 1.
+        anchors: of each scene (K, 2), row and column. masks: of each scene's objects (n, H, W), 0 or 1.
         patch: side of a patch in pixels, by which H and W can be divided.
     """
     any_hit, most, shares, found, count, areas = 0, 0, [], 0, 0, []
@@ -162,9 +160,7 @@ def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) 
         found += int((own >= 0.5).any(1).sum())
         count += len(things)
     scenes = len(shares)
-    return AnchorHits(
-        any_hit / scenes, most / scenes, sum(shares) / scenes, found / count, sum(areas) / scenes
-    )
+    return AnchorHits(any_hit / scenes, most / scenes, sum(shares) / scenes, found / count, sum(areas) / scenes)
 
 
 def attention_anchors(
@@ -172,7 +168,7 @@ def attention_anchors(
 ) -> tuple[AnchorHits, AnchorHits, list[tuple[Tensor, Tensor, Tensor]]]:
     """The hits of the ``count`` patches that [CLS] attends to most, and of random ones, and what was seen.
 
-    The last is, of each scene, the picture (3, H, W), the attention (h, w) and the anchors (K, 2).
+    The last is, of each scene, the image (3, H, W), the attention (h, w) and the anchors (K, 2).
     """
     anchors, chance, masks, seen = [], [], [], []
     for seed in seeds:
@@ -188,10 +184,10 @@ def attention_anchors(
 
 
 def codes_and_reconstructions(folder: Path, images: Tensor) -> tuple[Tensor, list[float], int]:
-    """Pictures (N, 3, H, W) in [0, 1] through the codes of the model in ``folder``, at 8 bits a channel.
+    """Images (N, 3, H, W) in [0, 1] through the codes of the model in ``folder``, at 8 bits a channel.
 
     Returns:
-        The pictures, the PSNR of each in dB, and how many different codes they took.
+        The images, the PSNR of each in dB, and how many different codes they took.
     """
     with quiet_loading():
         model = VQModel.from_pretrained(folder).float().eval()
@@ -211,7 +207,7 @@ def draw_with_amused(
     batch: int = 20,
     report: Report = lambda line: None,
 ) -> Tensor:
-    """Pictures (N, 3, H, W) drawn from captions by diffusers' AmusedPipeline; ``batch`` matters too."""
+    """Images (N, 3, H, W) drawn from captions by diffusers' AmusedPipeline; ``batch`` matters too."""
     with quiet_loading():
         pipeline: Any = AmusedPipeline.from_pretrained(folder).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -235,9 +231,9 @@ def draw_with_amused(
 def edit_with_amused(
     folder: Path, seeds: Sequence[int], *, seed: int = 0, report: Report = lambda line: None
 ) -> tuple[Tensor, list[SceneSpec]]:
-    """A thing of each scene changed inside its true box: pictures (N, 3, H, W), and what they should show.
+    """An object of each scene changed inside its true box: images (N, 3, H, W), and what they should show.
 
-    The editor is told of the new thing alone, as ``regions`` tells it where it has found the thing.
+    The editor is told of the new object alone, as ``regions`` tells it where it has found the object.
     """
     editor = load_amused_editor(folder, device="cpu", dtype="float32", composite=True)
     specs = [sample_scene(one) for one in seeds]

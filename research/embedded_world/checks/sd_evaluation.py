@@ -1,6 +1,6 @@
 """Measuring the embedded models on scenes that none of them was trained on.
 
-Reconstruction of the autoencoder; whether the pictures drawn from captions show what the captions name, by a
+Reconstruction of the autoencoder; whether the images drawn from captions show what the captions name, by a
 judge trained apart; and where the nouns' untuned cross-attention lies.
 """
 
@@ -21,20 +21,18 @@ from ....locinv_core.text.prompt import empty_prompt, parse_prompt
 from ..scenes.spec import SceneSpec, caption, render, sample_scene
 from .judge import Finding, Judge, look_of
 
-__all__ = ["attention_statistics", "draw_captions", "judge_pictures", "reconstructions", "scene_images"]
+__all__ = ["attention_statistics", "draw_captions", "judge_images", "reconstructions", "scene_images"]
 
 Report = Callable[[str], None]
 
 
 def scene_images(specs: Sequence[SceneSpec]) -> Tensor:
-    """The true pictures, (N, 3, H, W) in [0, 1]."""
-    return (
-        torch.stack([torch.from_numpy(render(spec)[0]) for spec in specs]).permute(0, 3, 1, 2).float() / 255
-    )
+    """The true images, (N, 3, H, W) in [0, 1]."""
+    return torch.stack([torch.from_numpy(render(spec)[0]) for spec in specs]).permute(0, 3, 1, 2).float() / 255
 
 
 def reconstructions(model: EditModel, images: Tensor, *, batch: int = 16) -> tuple[Tensor, list[float]]:
-    """Pictures (N, 3, H, W) through the autoencoder, at 8 bits a channel, and the PSNR of each in dB."""
+    """Images (N, 3, H, W) through the autoencoder, at 8 bits a channel, and the PSNR of each in dB."""
     parts = [model.decode(model.encode(part)) for part in images.split(batch)]
     made = torch.cat(parts).mul(255).round().div(255)
     return made, [psnr(one[None], true[None]) for one, true in zip(made, images, strict=True)]
@@ -51,9 +49,9 @@ def draw_captions(
     batch: int = 10,
     report: Report = lambda line: None,
 ) -> Tensor:
-    """Pictures (N, 3, H, W) drawn from captions by DDIM with classifier-free guidance.
+    """Images (N, 3, H, W) drawn from captions by DDIM with classifier-free guidance.
 
-    Picture n starts from noise that depends on ``seed`` and n alone.
+    Image n starts from noise that depends on ``seed`` and n alone.
     """
     size = model.native_size // model.latent_factor
     channels = int(model.unet.config.in_channels)
@@ -63,33 +61,28 @@ def draw_captions(
     for first in range(0, len(texts), batch):
         part = texts[first : first + batch]
         contexts = [
-            model.encode_prompt(parse_prompt(text, model.tokenizer, nouns=(), bindings=()).token_ids)
-            for text in part
+            model.encode_prompt(parse_prompt(text, model.tokenizer, nouns=(), bindings=()).token_ids) for text in part
         ]
         both = torch.cat([empty.expand(len(part), -1, -1), *contexts])
         noise = [
-            torch.randn(
-                channels, size, size, generator=torch.Generator().manual_seed(seed * 1_000_000 + first + i)
-            )
+            torch.randn(channels, size, size, generator=torch.Generator().manual_seed(seed * 1_000_000 + first + i))
             for i in range(len(part))
         ]
         latents = torch.stack(noise).to(model.device)
         for upper, lower in step_pairs(timesteps):
             plain, named = model.predict_noise(latents.repeat(2, 1, 1, 1), upper, both).chunk(2)
-            latents = model.schedule.move(latents, plain + guidance * (named - plain), start=upper, end=lower)
+            latents = model.schedule.ddim_step(latents, plain + guidance * (named - plain), start=upper, end=lower)
         pictures.append(model.decode(latents).cpu())
         report(f"text to image: {first + len(part)}/{len(texts)}")
     return torch.cat(pictures)
 
 
-def judge_pictures(
-    judge: Judge, pictures: Tensor, specs: Sequence[SceneSpec]
-) -> tuple[dict[str, Any], list[bool]]:
-    """Shares of pictures (N, 3, H, W) that show what their scenes name, and the verdict on each.
+def judge_images(judge: Judge, pictures: Tensor, specs: Sequence[SceneSpec]) -> tuple[dict[str, Any], list[bool]]:
+    """Shares of images (N, 3, H, W) that show what their scenes name, and the verdict on each.
 
     ``nouns``: every noun found; ``colours``: and each in its colour (wooden counts as one); ``all``: and in
-    its pattern, which is the verdict. ``by_objects`` gives ``all`` by the number of things, ``objects`` by
-    thing; ``extra`` is the share of pictures in which the judge sees a thing that was not asked for.
+    its pattern, which is the verdict. ``by_objects`` gives ``all`` by the number of objects, ``objects`` by
+    object; ``extra`` is the share of images in which the judge sees an object that was not asked for.
     """
     found: list[list[Finding]] = []
     for part in pictures.split(32):
@@ -98,7 +91,7 @@ def judge_pictures(
     things = right = 0
     for spec, findings in zip(specs, found, strict=True):
         seen = {finding.noun: (finding.look, finding.pattern) for finding in findings}
-        asked = {thing.noun: look_of(thing) for thing in spec.objects}
+        asked = {obj.noun: look_of(obj) for obj in spec.objects}
         nouns.append(all(noun in seen for noun in asked))
         colours.append(all(noun in seen and seen[noun][0] == look for noun, (look, _) in asked.items()))
         hits = [seen.get(noun) == look for noun, look in asked.items()]
@@ -108,9 +101,7 @@ def judge_pictures(
         right += sum(hits)
     counts = sorted({len(spec.objects) for spec in specs})
     by_objects = {
-        str(count): _share(
-            [ok for ok, spec in zip(everything, specs, strict=True) if len(spec.objects) == count]
-        )
+        str(count): _share([ok for ok, spec in zip(everything, specs, strict=True) if len(spec.objects) == count])
         for count in counts
     }
     shares = {
@@ -135,11 +126,11 @@ def _share(verdicts: Sequence[bool]) -> float:
 def attention_statistics(
     model: EditModel, seeds: Sequence[int], *, steps: int = 50, report: Report = lambda line: None
 ) -> dict[str, float]:
-    """Where the nouns' untuned cross-attention lies in held-out scenes of two things, over a DDIM inversion.
+    """Where the nouns' untuned cross-attention lies in held-out scenes of two objects, over a DDIM inversion.
 
     ``iou``: mean over nouns of the best IoU over thresholds with the noun's own mask. ``iou_chance``: the
-    same with the mask of a thing in another scene. ``inside``, ``other``: the share of a noun's attention on
-    its own thing, and on the other one. ``area``: the mean share of the picture that a thing covers, which
+    same with the mask of an object in another scene. ``inside``, ``other``: the share of a noun's attention on
+    its own object, and on the other one. ``area``: the mean share of the image that an object covers, which
     all three would be for a map that is the same everywhere.
     """
     own, chance, inside, other, area = [], [], [], [], []
@@ -149,7 +140,7 @@ def attention_statistics(
         picture, drawn = render(spec)
         image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
         masks = [torch.from_numpy(mask).float() for mask in drawn]
-        words = [thing.noun for thing in spec.objects]
+        words = [obj.noun for obj in spec.objects]
         prompt = parse_prompt(caption(spec), model.tokenizer, nouns=words, bindings=())
         inversion = ddim_invert(model, model.encode(image), prompt, steps)
         context = model.encode_prompt(prompt.token_ids)

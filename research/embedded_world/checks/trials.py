@@ -1,4 +1,4 @@
-"""Held-out trials: a scene, an edit of it, priors that are exactly right, and the true edited picture."""
+"""Held-out trials: a scene, an edit of it, priors that are exactly right, and the true edited image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..scenes.spec import Box, caption
 class Trial:
     """One held-out scene, what is to change in it, and what it truly looks like changed.
 
-    Pictures are (1, 3, H, W) in [0, 1]; masks (H, W) are 0 or 1.
+    Images are (1, 3, H, W) in [0, 1]; masks (H, W) are 0 or 1.
     """
 
     number: int
@@ -36,26 +36,26 @@ class Trial:
     masks: tuple[Tensor, ...]
     boxes: tuple[Box, ...]
     changed: Tensor
-    """(H, W): where the true edited picture may differ: the edited thing before and after."""
+    """(H, W): where the true edited image may differ: the edited object before and after."""
 
     @property
     def noun(self) -> str:
-        """The noun of the edited thing."""
+        """The noun of the edited object."""
         return self.nouns[self.edit.index]
 
     def prior(self, kind: Literal["segment", "detection"] = "segment") -> LocalizationPrior:
-        """The true place of every thing: its mask, or its box."""
+        """The true place of every object: its mask, or its box."""
         size = int(self.image.shape[-2]), int(self.image.shape[-1])
         if kind == "segment":
             return from_masks(dict(zip(self.nouns, self.masks, strict=True)), size=size)
         return from_boxes(dict(zip(self.nouns, self.boxes, strict=True)), size)
 
     def distance(self, edited: Tensor) -> float:
-        """PSNR in dB of an edited picture to the true one; more is nearer."""
+        """PSNR in dB of an edited image to the true one; more is nearer."""
         return psnr(edited, self.truth)
 
     def succeeds(self, edited: Tensor) -> bool:
-        """Whether, where the truth changed, the edited picture is nearer to the truth than to the source."""
+        """Whether, where the truth changed, the edited image is nearer to the truth than to the source."""
         return mse(edited, self.truth, self.changed) < mse(edited, self.image, self.changed)
 
 
@@ -67,18 +67,18 @@ def held_out_trial(number: int, *, objects: int | None = None, kind: EditKind | 
     changed = masks[edit.index] | masks_after[edit.index]
     return Trial(
         number=number,
-        image=_picture(before),
+        image=_image(before),
         source=caption(spec),
         target=caption(edited),
-        truth=_picture(after),
+        truth=_image(after),
         wish=edit.wish(spec.background),
         edit=edit,
-        nouns=tuple(thing.noun for thing in spec.objects),
+        nouns=tuple(obj.noun for obj in spec.objects),
         masks=tuple(torch.from_numpy(mask.astype(np.float32)) for mask in masks),
         boxes=tuple(tight_box(mask) for mask in masks),
         changed=torch.from_numpy(changed.astype(np.float32)),
     )
 
 
-def _picture(pixels: np.ndarray) -> Tensor:
+def _image(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255

@@ -1,6 +1,6 @@
 """Training the embedded masked-token transformer (MaskGIT, Muse; aMUSEd in diffusers) and its text encoder.
 
-It learns to name the masked codes of a picture from the others and the caption. Of most pictures one thing is
+It learns to name the masked codes of an image from the others and the caption. Of most images one object is
 masked, which is what editing inside a box asks for, half of them under a caption that names nothing else; a
 share of the captions is the empty one.
 """
@@ -32,41 +32,41 @@ __all__ = [
     "Captions",
     "build_transformer",
     "draw_masks",
+    "object_masks",
     "text_tower",
-    "thing_masks",
     "train_transformer",
 ]
 
 MICRO_CONDITIONS = (128.0, 128.0, 0.0, 0.0, 6.0)  # width, height, crop's corner, aesthetic score: as aMUSEd's
 _ENCODED = 2  # numbers that each of them becomes
-_MARGIN = 2  # most codes around a thing that are masked with it
+_MARGIN = 2  # most codes around an object that are masked with it
 
 
 @dataclass(frozen=True, eq=False)
 class Captions:
-    """What the pictures of a training set show, in tokens.
+    """What the images of a training set show, in tokens.
 
     Attributes:
-        whole: (N, V, L), V wordings of everything that a picture shows. empty: (L,), the empty caption.
-        alone: (N, T, L), of each of up to T things, in its place, without the others.
-        boxes: (N, T, 4), x0, y0, x1, y1 of the things, as shares of the sides. things: (N,), how many.
+        whole: (N, V, L), V wordings of everything that an image shows. empty: (L,), the empty caption.
+        alone: (N, T, L), of each of up to T objects, in its place, without the others.
+        boxes: (N, T, 4), x0, y0, x1, y1 of the objects, as shares of the sides. objects: (N,), how many.
     """
 
     whole: Tensor
     empty: Tensor
     alone: Tensor
     boxes: Tensor
-    things: Tensor
+    objects: Tensor
 
     def draw(self, rows: Tensor, alone: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L) and the box (B, 4) of one of its things for each of ``rows`` (B,).
+        """Tokens (B, L) and the box (B, 4) of one of its objects for each of ``rows`` (B,).
 
-        alone: (B,) bool, whose tokens are of that thing alone.
+        alone: (B,) bool, whose tokens are of that object alone.
         """
-        thing = (torch.rand(len(rows), generator=rng) * self.things[rows]).long()
+        obj = (torch.rand(len(rows), generator=rng) * self.objects[rows]).long()
         wording = torch.randint(self.whole.shape[1], (len(rows),), generator=rng)
-        ids = torch.where(alone[:, None], self.alone[rows, thing], self.whole[rows, wording])
-        return ids, self.boxes[rows, thing]
+        ids = torch.where(alone[:, None], self.alone[rows, obj], self.whole[rows, wording])
+        return ids, self.boxes[rows, obj]
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModelWithProjection:
@@ -116,7 +116,7 @@ def draw_masks(count: int, grid: int, boxes: float, rng: torch.Generator) -> Ten
     return _masked(_windows(start, start + sides, grid) | whole.view(-1, 1, 1), shares, rng)
 
 
-def thing_masks(boxes: Tensor, grid: int, rng: torch.Generator) -> Tensor:
+def object_masks(boxes: Tensor, grid: int, rng: torch.Generator) -> Tensor:
     """As ``draw_masks``, each inside a box (B, 4) in shares of the sides: (B, grid, grid) bool.
 
     The codes that a box touches, and on each side by chance up to two more; of half of them all codes, which
@@ -186,7 +186,7 @@ def train_transformer(
     """Train, going on from ``checkpoint`` when it exists; worker 0 writes into ``out`` at every checkpoint.
 
     Args:
-        codes: (N, h, h) of the training pictures. captions: theirs.
+        codes: (N, h, h) of the training images. captions: theirs.
         clip: whose text tower the text encoder starts as.
         codebook: how many codes there are. tokenizer: the folder to copy it from.
     """
@@ -211,13 +211,13 @@ def train_transformer(
             predict = compiled(pair, steps=recipe.steps - state.step)
         count = recipe.batch
         rows = torch.randint(len(codes), (count,), generator=rng)
-        grid, of_thing = codes.shape[-1], torch.rand(count, generator=rng) < recipe.things
-        alone = of_thing & (torch.rand(count, generator=rng) < 0.5)
+        grid, of_object = codes.shape[-1], torch.rand(count, generator=rng) < recipe.objects
+        alone = of_object & (torch.rand(count, generator=rng) < 0.5)
         ids, boxes = captions.draw(rows, alone, rng)
         ids[torch.rand(count, generator=rng) < recipe.dropout] = captions.empty
         masks = torch.where(
-            of_thing.view(-1, 1, 1),
-            thing_masks(boxes, grid, rng),
+            of_object.view(-1, 1, 1),
+            object_masks(boxes, grid, rng),
             draw_masks(count, grid, recipe.boxes, rng),
         )
         micro = _micro_conditions(count, rng)

@@ -1,12 +1,12 @@
-"""Training the embedded dual encoder: pictures and texts to one space, where what belongs together is near.
+"""Training the embedded dual encoder: images and texts to one space, where what belongs together is near.
 
-Three contrasts in a step: scenes with captions, crops of things with phrases, and scenes with phrases. What
+Three contrasts in a step: scenes with captions, crops of objects with phrases, and scenes with phrases. What
 says the same, or is true as well, is left out of the negatives. A share of the scenes are in the batch a
-second time, with one thing edited, and a third time with the edit in the wrong place, which no caption is
+second time, with one object edited, and a third time with the edit in the wrong place, which no caption is
 for: a score of edits has to tell these three apart above all, so it is learned, too.
 
 A contrast asks only that what belongs together is nearer than the rest. A score adds up cosines with texts
-and with pictures, so what belongs together is also drawn to the cosine 1.
+and with images, so what belongs together is also drawn to the cosine 1.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ..scenes.wording import (
     Window,
     botched_places,
     numpy_generator,
+    true_of_object,
     true_of_scene,
-    true_of_thing,
     word_edited,
     word_scene,
 )
@@ -90,14 +90,12 @@ def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     ids = tokenizer(list(texts), padding="longest")["input_ids"]
     if len(ids[0]) > tokenizer.model_max_length:
         longest, most = max(texts, key=len), tokenizer.model_max_length
-        raise ValueError(
-            f"text: {longest!r} takes more than {most} tokens, marks included; needs {most} or fewer"
-        )
+        raise ValueError(f"text: {longest!r} takes more than {most} tokens, marks included; needs {most} or fewer")
     return torch.tensor(ids)
 
 
 def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
-    """Unit vectors (B, e) of pictures (B, 3, side, side) in [0, 1]."""
+    """Unit vectors (B, e) of images (B, 3, side, side) in [0, 1]."""
     pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
     return F.normalize(model.visual_projection(pooled).float(), dim=-1)
 
@@ -119,7 +117,7 @@ def contrast(logits: Tensor, ignored: Tensor) -> Tensor:
 
 
 class _Batch:
-    """A step's examples with their pictures; images and token ids are this worker's share."""
+    """A step's examples with their images; images and token ids are this worker's share."""
 
     def __init__(
         self,
@@ -182,12 +180,12 @@ class _Batch:
         self.phrase_ids = share(token_ids(tokenizer, phrases))
 
 
-def botched(picture: Tensor, edited: Tensor, place: Window, window: Window) -> Tensor:
-    """A picture (3, H, W) uint8 with what a window of the edited one shows in one place of it, uint8 too."""
+def botched(image: Tensor, edited: Tensor, place: Window, window: Window) -> Tensor:
+    """An image (3, H, W) uint8 with what a window of the edited one shows in one place of it, uint8 too."""
     x0, y0, x1, y1 = (int(end) for end in place)
     shown = look(edited[None], torch.tensor([window]), max(y1 - y0, x1 - x0))
     part = F.interpolate(shown, size=(y1 - y0, x1 - x0), mode="bilinear")[0]
-    made = picture.clone()
+    made = image.clone()
     made[:, y0:y1, x0:x1] = (255 * part).round().to(torch.uint8)
     return made
 
@@ -219,21 +217,19 @@ def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, s
     never = torch.zeros(count, len(spoilt), dtype=torch.bool)
     whole = contrast(by_scene, same) + contrast(by_caption, torch.cat([same[:, :count].T, never], dim=1))
 
-    of_thing, of_scene = true_of_thing(examples, batch.names), true_of_scene(examples, batch.names)
+    of_object, of_scene = true_of_object(examples, batch.names), true_of_scene(examples, batch.names)
     by_crop, by_poor = scale * crops @ phrases.T, scale * poor @ phrases[:count].T
-    # A poor crop of one thing may show another whole: there, other phrases may be true. Its own never counts.
+    # A poor crop of one object may show another whole: there, other phrases may be true. Its own never counts.
     shown = of_scene[::2, :count] & ~torch.eye(count, dtype=torch.bool)[::2]
-    parts = contrast(by_crop, of_thing) + contrast(
-        torch.cat([by_crop[:, :count], by_poor]).T, torch.cat([of_thing[:, :count], shown]).T
+    parts = contrast(by_crop, of_object) + contrast(
+        torch.cat([by_crop[:, :count], by_poor]).T, torch.cat([of_object[:, :count], shown]).T
     )
 
     inside = scale * scenes @ phrases.T
     found = contrast(inside, of_scene) + contrast(inside[:, :count].T, of_scene[:, :count].T)
     together = (1 - (scenes * captions[:count]).sum(1)).mean() + (1 - (crops * phrases[:count]).sum(1)).mean()
     first = count - len(spoilt)  # the edited scenes are the last of the batch, their sources come before them
-    edits = edit_loss(
-        scenes[first - len(spoilt) : first], scenes[first:count], spoilt, captions[first:count], scale
-    )
+    edits = edit_loss(scenes[first - len(spoilt) : first], scenes[first:count], spoilt, captions[first:count], scale)
     loss = (whole + parts + _PHRASES_IN_SCENES * found) / 2 + _TOGETHER * together + edits
     with torch.no_grad():
         right = (by_scene[:, :count].argmax(1) == torch.arange(count)).float().mean()
@@ -255,7 +251,7 @@ def train_clip(
     report: Report,
     start: Path | None = None,
 ) -> None:
-    """Train on pictures (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
+    """Train on images (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
 
     ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit (``edited_picture``).
     ``start``: a folder that ``write_clip`` has written, to go on from in place of random weights.

@@ -116,9 +116,9 @@ def draw_timesteps(weights: Tensor, count: int, rng: torch.Generator) -> tuple[T
     return timesteps, weights[timesteps].sqrt()
 
 
-def draw_rows(things: Tensor, crowd: float, count: int, rng: torch.Generator) -> Tensor:
-    """``count`` of N pictures, each as likely as its number of ``things`` (N,) to this power: int64."""
-    return torch.multinomial(things.double() ** crowd, count, replacement=True, generator=rng)
+def draw_rows(objects: Tensor, crowd: float, count: int, rng: torch.Generator) -> Tensor:
+    """``count`` of N images, each as likely as its number of ``objects`` (N,) to this power: int64."""
+    return torch.multinomial(objects.double() ** crowd, count, replacement=True, generator=rng)
 
 
 def noised(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def train_diffusion(
     latents: Tensor,
     token_ids: Tensor,
     empty_ids: Tensor,
-    things: Tensor,
+    objects: Tensor,
     recipe: DiffusionRecipe,
     checkpoint: Path,
     *,
@@ -157,8 +157,8 @@ def train_diffusion(
     """Train, going on from ``checkpoint`` when it exists; ``snapshot`` receives the averaged models.
 
     Args:
-        latents: (N, C, h, w), unit deviation. token_ids: (N, V, L), V captions a picture.
-        empty_ids: (L,), of the empty caption. things: (N,), how many each picture shows.
+        latents: (N, C, h, w), unit deviation. token_ids: (N, V, L), V captions an image.
+        empty_ids: (L,), of the empty caption. objects: (N,), how many each image shows.
         snapshot: called in worker 0 at every checkpoint.
         start: a folder of models to start from in place of random weights, where there is no checkpoint.
     """
@@ -180,7 +180,7 @@ def train_diffusion(
         if predict is None:
             predict = compiled(unet, steps=recipe.steps - state.step)
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
-        clean, noise, ids = _batch(latents, token_ids, empty_ids, things, recipe, rng)
+        clean, noise, ids = _batch(latents, token_ids, empty_ids, objects, recipe, rng)
         noisy = noised(clean, noise, alpha_bar[timesteps])
         with torch.autocast("cpu", torch.bfloat16):
             context = text_encoder(ids).last_hidden_state
@@ -212,13 +212,13 @@ def _batch(
     latents: Tensor,
     token_ids: Tensor,
     empty_ids: Tensor,
-    things: Tensor,
+    objects: Tensor,
     recipe: DiffusionRecipe,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """This worker's share of a batch: latents, noise, token ids."""
     count = recipe.batch
-    rows = draw_rows(things, recipe.crowd, count, rng)
+    rows = draw_rows(objects, recipe.crowd, count, rng)
     which = torch.randint(token_ids.shape[1], (count,), generator=rng)
     noise = torch.randn(count, *latents.shape[1:], generator=rng)
     ids = token_ids[rows, which]

@@ -39,7 +39,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 
 def write_clip(model: CLIPModel, tokenizer: Path, folder: Path) -> None:
-    """Write a CLIPModel, its tokenizer, and how its pictures are prepared, all in one folder."""
+    """Write a CLIPModel, its tokenizer, and how its images are prepared, all in one folder."""
     write_half(model, folder)
     copy_tokenizer(tokenizer, folder)
     side = int(model.config.vision_config.image_size)
@@ -57,7 +57,7 @@ def write_clip(model: CLIPModel, tokenizer: Path, folder: Path) -> None:
 
 
 def write_vit(model: ViTModel, folder: Path) -> None:
-    """Write a ViTModel and how its pictures are prepared."""
+    """Write a ViTModel and how its images are prepared."""
     write_half(model, folder)
     side = int(model.config.image_size)
     _write_preprocessor(

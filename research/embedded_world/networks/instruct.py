@@ -1,6 +1,6 @@
 """Training a small InstructPix2Pix on pairs of scenes (Brooks et al. 2023, §3.2), from a text-to-image model.
 
-The UNet's first layer is widened by zeros for the picture's latents, so training starts from a model that
+The UNet's first layer is widened by zeros for the image's latents, so training starts from a model that
 draws and learns what to keep and what the order changes. The result is a diffusers folder of its own.
 """
 
@@ -51,7 +51,7 @@ class InstructRecipe:
     Attributes:
         pairs: scenes with an edit each. seed: first seed of the scenes, and of all random numbers.
         rate, rate_of_ends, average, weight_cap: as in ``DiffusionRecipe``.
-        dropout: the share of a batch that has no order, that which has no picture, and that which has
+        dropout: the share of a batch that has no order, that which has no image, and that which has
             neither, each; the published 5 %.
     """
 
@@ -77,9 +77,7 @@ class InstructRecipe:
 def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """The UNet with as many input channels again, whose weights are zero: it predicts what it did before."""
     channels = int(unet.config.in_channels)
-    wide: UNet2DConditionModel = UNet2DConditionModel.from_config(
-        {**unet.config, "in_channels": 2 * channels}
-    )
+    wide: UNet2DConditionModel = UNet2DConditionModel.from_config({**unet.config, "in_channels": 2 * channels})
     weights = dict(unet.state_dict())
     first = weights["conv_in.weight"]
     weights["conv_in.weight"] = torch.cat([first, torch.zeros_like(first)], dim=1)
@@ -90,13 +88,13 @@ def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 def drop_conditions(
     beside: Tensor, ids: Tensor, empty: Tensor, share_of_each: float, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Pictures' latents (B, C, h, w) and token ids (B, L) with some of them left out: no order in the first
-    share of the draws, no picture in the second, neither in the third."""
+    """Images' latents (B, C, h, w) and token ids (B, L) with some of them left out: no order in the first
+    share of the draws, no image in the second, neither in the third."""
     drawn = torch.rand(len(ids), generator=rng)
     no_text = (drawn < share_of_each) | ((drawn >= 2 * share_of_each) & (drawn < 3 * share_of_each))
-    no_picture = (drawn >= share_of_each) & (drawn < 3 * share_of_each)
+    no_image = (drawn >= share_of_each) & (drawn < 3 * share_of_each)
     ids = torch.where(no_text[:, None], empty, ids)
-    return torch.where(no_picture.view(-1, 1, 1, 1), 0.0, beside), ids
+    return torch.where(no_image.view(-1, 1, 1, 1), 0.0, beside), ids
 
 
 def train_instruct(

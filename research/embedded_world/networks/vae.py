@@ -1,4 +1,4 @@
-"""Training the embedded autoencoder: pictures to latents at an eighth of the side, and back.
+"""Training the embedded autoencoder: images to latents at an eighth of the side, and back.
 
 The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a faint KL term. The decoder
 alone may be trained further at any time: the latents stay what they are, and what a UNet has learned of them.
@@ -69,7 +69,7 @@ def decoding_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
 
 
 def random_crops(pictures: Tensor, count: int, side: int, rng: torch.Generator) -> Tensor:
-    """``count`` square crops of pictures (N, 3, H, W) uint8, half of them mirrored.
+    """``count`` square crops of images (N, 3, H, W) uint8, half of them mirrored.
 
     Returns (count, 3, side, side), float in [-1, 1].
     """
@@ -94,7 +94,7 @@ def train_vae(
     report_steps: int = 50,
     save_steps: int = 200,
 ) -> AutoencoderKL:
-    """Train on pictures (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
+    """Train on images (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
     torch.manual_seed(seed)
     vae = build_vae(recipe).train()
     side = recipe.crop // recipe.factor
@@ -136,7 +136,7 @@ def train_decoder(
     report: Report,
     snapshot: Callable[[], None] | None = None,
 ) -> None:
-    """Train the decoder of ``vae`` on, in place: scaled latents (N, C, h, w) to pictures (N, 3, H, W) uint8.
+    """Train the decoder of ``vae`` on, in place: scaled latents (N, C, h, w) to images (N, 3, H, W) uint8.
 
     It goes on from ``checkpoint`` if that exists. ``snapshot`` is called at every checkpoint, with the
     averaged decoder in ``vae``.
@@ -169,13 +169,13 @@ def train_decoder(
 
 
 def _psnr(decoded: Tensor, target: Tensor) -> float:
-    """In dB, of pictures in [-1, 1]."""
+    """In dB, of images in [-1, 1]."""
     return float(-10 * torch.log10(F.mse_loss(decoded.detach(), target) / 4))
 
 
 @torch.no_grad()
 def encode_set(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 32, mirrored: bool = False) -> Tensor:
-    """Latent means of pictures (N, 3, H, W) uint8, unscaled: (N, C, h, w) float32."""
+    """Latent means of images (N, 3, H, W) uint8, unscaled: (N, C, h, w) float32."""
     latents = []
     for part in pictures.split(batch):
         images = part.float() / 127.5 - 1
@@ -186,7 +186,7 @@ def encode_set(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 32, mirrore
 
 @torch.no_grad()
 def reconstruction_psnr(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 16) -> Tensor:
-    """PSNR in dB of each picture's reconstruction from its latent mean, 8 bits a channel: (N,)."""
+    """PSNR in dB of each image's reconstruction from its latent mean, 8 bits a channel: (N,)."""
     values = []
     for part in pictures.split(batch):
         images = part.to(vae.dtype) / 127.5 - 1
@@ -209,8 +209,8 @@ def export_vae(vae: AutoencoderKL, folder: Path, scaling_factor: float) -> None:
 def standardise_latents(vae: AutoencoderKL, latents: Tensor) -> float:
     """Give every latent channel mean 0 and one common deviation, by rewriting the two 1x1 convolutions.
 
-    The pictures that the autoencoder makes stay the same. ``latents``: (N, C, h, w), its means on training
-    pictures. Returns the common deviation; its inverse is the scaling factor.
+    The images that the autoencoder makes stay the same. ``latents``: (N, C, h, w), its means on training
+    images. Returns the common deviation; its inverse is the scaling factor.
     """
     centre, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     common = spread.square().mean().sqrt()

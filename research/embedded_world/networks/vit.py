@@ -1,11 +1,11 @@
 """Training the embedded vision transformer by self-distillation without labels, in DINO's layout.
 
-A student sees large and small views of a picture (Caron et al., 2021), a teacher, the running average of the
-student, the large ones; the student learns to tell, of another view, which of the batch's pictures the
+A student sees large and small views of an image (Caron et al., 2021), a teacher, the running average of the
+student, the large ones; the student learns to tell, of another view, which of the batch's images the
 teacher saw. That is the loss of MoCo v3 (Chen et al., 2021) and not DINO's own, with which trainings of
 minutes, one each, came to attention on the ground or to answers that were all but even, centred or shared out
-by Sinkhorn's iterations. One thing is made for drawn scenes: each view shows the things on the ground of
-another scene (as Ryali et al., 2021, swap backgrounds), so that things are all that the views of a picture
+by Sinkhorn's iterations. One object is made for drawn scenes: each view shows the objects on the ground of
+another scene (as Ryali et al., 2021, swap backgrounds), so that objects are all that the views of an image
 share, and lies around one of them.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
 from ..scenes.grounds import SceneParts
-from ..scenes.views import look, mirrored, softened, toned, uniform, windows_on_things
+from ..scenes.views import look, mirrored, softened, toned, uniform, windows_on_objects
 from ..training.fitting import Report, fit, gathered
 from ..training.regions_recipe import VitRecipe
 from ..training.state import TrainingState
@@ -67,7 +67,7 @@ class SelfDistilled(nn.Module):
 
 
 def distillation_loss(student: list[Tensor], teacher: list[Tensor], temperature: float) -> Tensor:
-    """Mean cross-entropy, over pairs of different views, of the student's guess at the teacher's picture.
+    """Mean cross-entropy, over pairs of different views, of the student's guess at the teacher's image.
 
     With s of one view and t of another, row i of softmax(s tᵀ / τ) should be certain of column i.
 
@@ -99,23 +99,19 @@ def _views(parts: SceneParts, recipe: VitRecipe, rng: torch.Generator) -> tuple[
     count, size = recipe.batch, parts.masks.shape[-1]
     rows = torch.randint(len(parts), (count,), generator=rng)
     shown = F.avg_pool2d(parts.masks[rows].float(), 8)
-    large, places = windows_on_things(shown, 2, _LARGE_SIDES, _LARGE_SHIFT, rng, size=size)
-    small, _ = windows_on_things(
-        shown, recipe.locals, _SMALL_SIDES, _SMALL_SHIFT, rng, size=size, centres=places
-    )
+    large, places = windows_on_objects(shown, 2, _LARGE_SIDES, _LARGE_SHIFT, rng, size=size)
+    small, _ = windows_on_objects(shown, recipe.locals, _SMALL_SIDES, _SMALL_SHIFT, rng, size=size, centres=places)
     made = []
     for windows, views, side in ((large, 2, recipe.large), (small, recipe.locals, recipe.small)):
         grounds = torch.randint(len(parts), (count * views,), generator=rng)
-        of_picture = share(torch.arange(count * views).view(count, views))  # a picture's views stay together
-        mine = of_picture.T.flatten()
+        of_image = share(torch.arange(count * views).view(count, views))  # an image's views stay together
+        mine = of_image.T.flatten()
         seen = look(parts.on_ground(rows[mine // views], grounds[mine]), windows[mine], side)
         made.append(list(_varied(seen, mine, count * views, rng).chunk(views)))
     return made[0], made[1]
 
 
-def train_vit(
-    parts: SceneParts, recipe: VitRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report
-) -> None:
+def train_vit(parts: SceneParts, recipe: VitRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report) -> None:
     """Train on scenes taken apart, going on from ``checkpoint`` if it exists.
 
     Worker 0 writes the teacher's transformer into ``out`` at every checkpoint.

@@ -1,6 +1,6 @@
-"""Training the embedded autoencoder with a codebook (VQ-VAE): pictures to codes at an eighth of the side.
+"""Training the embedded autoencoder with a codebook (VQ-VAE): images to codes at an eighth of the side.
 
-Pictures go in and come out in [0, 1], as aMUSEd's do. It learns at first without its codebook; then the
+Images go in and come out in [0, 1], as aMUSEd's do. It learns at first without its codebook; then the
 codebook is made from the latents by k-means, and codes that nothing uses are moved to where latents lie, so
 that none is lost from the start.
 """
@@ -67,20 +67,20 @@ def k_means(points: Tensor, count: int, rng: torch.Generator, *, rounds: int = 1
 
 
 @torch.no_grad()
-def _latents(model: VQModel, pictures: Tensor) -> Tensor:
-    """All latents of pictures (B, 3, H, W) uint8 as points (B * h * w, d)."""
+def _latents(model: VQModel, images: Tensor) -> Tensor:
+    """All latents of images (B, 3, H, W) uint8 as points (B * h * w, d)."""
     with torch.autocast("cpu", torch.bfloat16):
-        latents = model.encode(pictures.float() / 255).latents
+        latents = model.encode(images.float() / 255).latents
     return latents.float().permute(0, 2, 3, 1).flatten(0, 2)
 
 
 @torch.no_grad()
-def _renew(model: VQModel, state: TrainingState, pictures: Tensor, rng: torch.Generator, fresh: bool) -> int:
-    """Make the codebook anew, or only move the codes that no latent of ``pictures`` is nearest to.
+def _renew(model: VQModel, state: TrainingState, images: Tensor, rng: torch.Generator, fresh: bool) -> int:
+    """Make the codebook anew, or only move the codes that no latent of ``images`` is nearest to.
 
     Every worker does the same, from the same numbers. Returns how many codes were in use before.
     """
-    points = _latents(model, pictures)
+    points = _latents(model, images)
     book, kept = (
         model.quantize.embedding.weight,
         state.average.tensors["quantize.embedding.weight"],
@@ -96,10 +96,8 @@ def _renew(model: VQModel, state: TrainingState, pictures: Tensor, rng: torch.Ge
     return int(used.sum())
 
 
-def train_vq(
-    pictures: Tensor, recipe: VqRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report
-) -> None:
-    """Train on pictures (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists.
+def train_vq(images: Tensor, recipe: VqRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report) -> None:
+    """Train on images (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists.
 
     Worker 0 writes the averaged model into ``out`` at every checkpoint.
     """
@@ -109,18 +107,18 @@ def train_vq(
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         nonlocal in_use
-        rows = torch.randint(len(pictures), (recipe.batch,), generator=rng)
-        span = torch.tensor([pictures.shape[-1], pictures.shape[-2]]) - recipe.crop
+        rows = torch.randint(len(images), (recipe.batch,), generator=rng)
+        span = torch.tensor([images.shape[-1], images.shape[-2]]) - recipe.crop
         corner = (torch.rand(recipe.batch, 2, generator=rng) * (span + 1)).floor()
         mirror = torch.rand(recipe.batch, generator=rng) < 0.5
         quantized = state.step >= recipe.free_steps
         since = state.step - recipe.free_steps
         settled = state.step > recipe.settle * recipe.steps
         if quantized and since % recipe.renew_steps == 0 and (since == 0 or not settled):
-            probe = torch.randint(len(pictures), (recipe.probe,), generator=rng)
-            in_use = _renew(model, state, pictures[probe], rng, fresh=since == 0)
+            probe = torch.randint(len(images), (recipe.probe,), generator=rng)
+            in_use = _renew(model, state, images[probe], rng, fresh=since == 0)
         windows = share(torch.cat([corner, corner + recipe.crop], dim=1))
-        seen = look(pictures[share(rows)], windows, recipe.crop)
+        seen = look(images[share(rows)], windows, recipe.crop)
         target = mirrored(seen, share(mirror))
         with torch.autocast("cpu", torch.bfloat16):
             latents = model.encode(target).latents
@@ -151,10 +149,10 @@ def train_vq(
 
 
 @torch.no_grad()
-def encode_codes(model: VQModel, pictures: Tensor, *, batch: int = 32) -> Tensor:
-    """The codes (N, h, w) int64 of pictures (N, 3, H, W) uint8."""
+def encode_codes(model: VQModel, images: Tensor, *, batch: int = 32) -> Tensor:
+    """The codes (N, h, w) int64 of images (N, 3, H, W) uint8."""
     codes = []
-    for part in pictures.split(batch):
+    for part in images.split(batch):
         latents = model.encode(part.to(model.dtype) / 255).latents
         _, _, (_, _, nearest) = model.quantize(latents)
         codes.append(nearest.view(len(part), *latents.shape[-2:]))
@@ -163,15 +161,15 @@ def encode_codes(model: VQModel, pictures: Tensor, *, batch: int = 32) -> Tensor
 
 @torch.no_grad()
 def decode_codes(model: VQModel, codes: Tensor, *, batch: int = 32) -> Tensor:
-    """Pictures (N, 3, H, W) in [0, 1] of codes (N, h, w)."""
-    pictures = []
+    """Images (N, 3, H, W) in [0, 1] of codes (N, h, w)."""
+    images = []
     for part in codes.split(batch):
         shape = (*part.shape, int(model.config.latent_channels))
         decoded = model.decode(part, force_not_quantize=True, shape=shape).sample
-        pictures.append(decoded.float().clamp(0, 1))
-    return torch.cat(pictures)
+        images.append(decoded.float().clamp(0, 1))
+    return torch.cat(images)
 
 
-def reconstructed(model: VQModel, pictures: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) uint8 through their codes and back: (N, 3, H, W) in [0, 1]."""
-    return decode_codes(model, encode_codes(model, pictures))
+def reconstructed(model: VQModel, images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) uint8 through their codes and back: (N, 3, H, W) in [0, 1]."""
+    return decode_codes(model, encode_codes(model, images))

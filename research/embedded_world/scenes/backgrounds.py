@@ -1,4 +1,4 @@
-"""The places of the embedded world: calm, slowly varying pictures that a small autoencoder can keep."""
+"""The places of the embedded world: calm, slowly varying images that a small autoencoder can keep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 
-_WAVES: Final[int] = 5  # cosines a side in the texture: no period is shorter than 2/4 of the picture
+_WAVES: Final[int] = 5  # cosines a side in the texture: no period is shorter than 2/4 of the image
 
 
 @lru_cache(maxsize=8)
@@ -26,7 +26,7 @@ def _grid(size: int) -> tuple[Plane, Plane, Plane]:
 
 @dataclass
 class _Canvas:
-    """A picture being painted, back to front: ``pixels`` (3, size, size) in [0, 1]; colours are (3, 1, 1)."""
+    """An image being painted, back to front: ``pixels`` (3, size, size) in [0, 1]; colours are (3, 1, 1)."""
 
     rng: Generator
     size: int
@@ -60,7 +60,7 @@ class _Canvas:
         return smooth
 
     def paint(self, colour: Plane, cover: Plane | float = 1.0) -> None:
-        """Lay ``colour`` over the picture, ``cover`` (size, size) of it."""
+        """Lay ``colour`` over the image, ``cover`` (size, size) of it."""
         share = np.asarray(cover, dtype=np.float32)
         if colour.shape[1:] == (1, 1) or share.ndim == 0:
             rest = self.pixels * (1 - share)
@@ -78,7 +78,7 @@ class _Canvas:
         strength: float = 1.0,
         hard: float = 1.0,
     ) -> None:
-        """Lay a soft elliptic spot of ``colour`` over the picture; ``hard`` above 1 gives it an edge."""
+        """Lay a soft elliptic spot of ``colour`` over the image; ``hard`` above 1 gives it an edge."""
         rows, columns = self.window(x, y, 2 * rx, 2 * ry)
         d = ((self.x[:, columns] - x) / rx) ** 2 + ((self.y[rows] - y) / ry) ** 2
         cover = self.edge(1 - np.sqrt(d), 1 / hard) if hard > 1 else np.exp(-1.6 * d)
@@ -90,9 +90,7 @@ class _Canvas:
         spans = []
         for centre, radius in ((y, ry), (x, rx)):
             spans.append(
-                slice(
-                    max(0, int((centre - radius) * self.size)), max(0, int((centre + radius) * self.size) + 2)
-                )
+                slice(max(0, int((centre - radius) * self.size)), max(0, int((centre + radius) * self.size) + 2))
             )
         return spans[0], spans[1]
 
@@ -259,7 +257,7 @@ _PLACES: Final[dict[str, tuple[str, Callable[[_Canvas], None]]]] = {
 BACKGROUNDS: Final[tuple[str, ...]] = tuple(_PLACES)
 
 GROUND: Final[float] = 0.5
-"""Nothing stands higher than this, from the top, in parts of the picture's height: below every horizon."""
+"""Nothing stands higher than this, from the top, in parts of the image's height: below every horizon."""
 
 
 def place_phrase(background: str) -> str:

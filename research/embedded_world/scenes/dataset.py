@@ -24,8 +24,8 @@ __all__ = [
     "draw_once",
     "held_out_seeds",
     "load_captions",
-    "load_pictures",
-    "scene_picture",
+    "load_images",
+    "scene_image",
     "training_seeds",
     "write_training_set",
 ]
@@ -60,8 +60,8 @@ def held_out_seeds(count: int, *, seed: int = 0) -> range:
     return range(start, start + count)
 
 
-def scene_picture(seed: int) -> tuple[np.ndarray, str]:
-    """The picture of a training scene, uint8 (H, W, 3), and its caption with the training variations."""
+def scene_image(seed: int) -> tuple[np.ndarray, str]:
+    """The image of a training scene, uint8 (H, W, 3), and its caption with the training variations."""
     spec = sample_scene(seed)
     return render(spec)[0], caption(spec, vary=True)
 
@@ -100,7 +100,7 @@ def draw_once(
 
 
 def write_training_set(folder: Path, count: int, *, seed: int = 0, workers: int = 1) -> None:
-    """Draw ``count`` scenes into ``folder``: ``pictures.npy`` (N, H, W, 3) uint8 and ``captions.json``.
+    """Draw ``count`` scenes into ``folder``: ``images.npy`` (N, H, W, 3) uint8 and ``captions.json``.
 
     What is there already, drawn for the same seeds, is kept. Files are written beside their place and
     renamed.
@@ -115,40 +115,40 @@ def write_training_set(folder: Path, count: int, *, seed: int = 0, workers: int 
     folder.mkdir(parents=True, exist_ok=True)
     side = render(sample_scene(seeds.start))[0].shape[0]
     partial = folder / "pictures.partial.npy"
-    pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
     captions: list[str] = []
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            drawn = pool.map(scene_picture, seeds, chunksize=64)
-            for row, (picture, text) in enumerate(drawn):
-                pictures[row] = picture
+            drawn = pool.map(scene_image, seeds, chunksize=64)
+            for row, (image, text) in enumerate(drawn):
+                images[row] = image
                 captions.append(text)
     else:
         for row, seed_ in enumerate(seeds):
-            picture, text = scene_picture(seed_)
-            pictures[row] = picture
+            image, text = scene_image(seed_)
+            images[row] = image
             captions.append(text)
-    pictures.flush()
-    del pictures
+    images.flush()
+    del images
     partial.replace(folder / "pictures.npy")
     part = folder / "captions.partial.json"
     part.write_text(json.dumps({"scenes": manifest, "captions": captions}))
     os.replace(part, record)
 
 
-def load_pictures(folder: Path) -> Tensor:
-    """Pictures, uint8 (N, 3, H, W), as ``write_training_set`` left them, read from disk as they are used.
+def load_images(folder: Path) -> Tensor:
+    """Images, uint8 (N, 3, H, W), as ``write_training_set`` left them, read from disk as they are used.
 
     Raises:
         ValueError: when the folder holds no finished training set.
     """
     _record(folder)
-    pictures = np.load(folder / "pictures.npy", mmap_mode="c")
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    images = np.load(folder / "pictures.npy", mmap_mode="c")
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def load_captions(folder: Path) -> list[str]:
-    """The N captions that belong to the pictures.
+    """The N captions that belong to the images.
 
     Raises:
         ValueError: when the folder holds no finished training set.
@@ -166,9 +166,9 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def caption_variants(seed: int, count: int) -> list[str]:
-    """``count`` wordings of a training scene: its own, then others with the things in another order.
+    """``count`` wordings of a training scene: its own, then others with the objects in another order.
 
-    They differ in template, in what is left out, and in the order of the things.
+    They differ in template, in what is left out, and in the order of the objects.
     """
     spec = sample_scene(seed)
     texts = [caption(spec, vary=True)]
@@ -176,8 +176,6 @@ def caption_variants(seed: int, count: int) -> list[str]:
     for number in range(1, count):
         order = rng.permutation(len(spec.objects))
         other = sample_scene(seed + number * TRAINING_SEEDS.stop)
-        worded = replace(
-            spec, objects=tuple(spec.objects[i] for i in order), template=other.template, seed=other.seed
-        )
+        worded = replace(spec, objects=tuple(spec.objects[i] for i in order), template=other.template, seed=other.seed)
         texts.append(caption(worded, vary=True))
     return texts

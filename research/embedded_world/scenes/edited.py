@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .dataset import draw_once
-from .wording import edited_picture
+from .wording import edited_image
 
 __all__ = ["load_edited", "write_edited"]
 
@@ -23,9 +23,9 @@ def write_edited(folder: Path, count: int, *, seed: int = 0, workers: int = 1) -
 
 
 def _edited(seed: int) -> tuple[np.ndarray]:
-    return (edited_picture(seed),)
+    return (edited_image(seed),)
 
 
 def load_edited(folder: Path) -> Tensor:
-    """Pictures, uint8 (N, 3, H, W), as ``write_edited`` left them, read from disk as they are used."""
+    """Images, uint8 (N, 3, H, W), as ``write_edited`` left them, read from disk as they are used."""
     return torch.from_numpy(np.load(folder / "edited.npy", mmap_mode="c")).permute(0, 3, 1, 2)

@@ -66,26 +66,24 @@ def sample_edit(spec: SceneSpec, seed: int, kind: EditKind | None = None) -> tup
     chosen: EditKind = kind or ("swap" if coin else "attribute")
     before = spec.objects[index]
     if chosen == "swap":
-        taken = {thing.noun for thing in spec.objects}
+        taken = {obj.noun for obj in spec.objects}
         after = replace(before, noun=str(rng.choice([noun for noun in NOUNS if noun not in taken])))
         words = before.noun, after.noun
     else:
-        after = _new_look(before, {thing.adjective for thing in spec.objects}, rng)
+        after = _new_look(before, {obj.adjective for obj in spec.objects}, rng)
         same_colour = before.adjective == after.adjective
         words = (before.material, after.material) if same_colour else (before.adjective, after.adjective)
-    edited = replace(
-        spec, objects=tuple(after if k == index else thing for k, thing in enumerate(spec.objects))
-    )
+    edited = replace(spec, objects=tuple(after if k == index else obj for k, obj in enumerate(spec.objects)))
     return Edit(chosen, index, *words, before.phrase, after.phrase), edited
 
 
-def _new_look(thing: SceneObject, taken: set[str], rng: Generator) -> SceneObject:
+def _new_look(obj: SceneObject, taken: set[str], rng: Generator) -> SceneObject:
     to_wood, to_pattern = rng.random() < _TO_WOOD, rng.random() < _TO_PATTERN
     colour = str(rng.choice([name for name in COLOURS if name not in taken]))
-    if thing.material in _OTHER_PATTERN:
+    if obj.material in _OTHER_PATTERN:
         if to_pattern:
-            return replace(thing, material=_OTHER_PATTERN[thing.material])
-        return replace(thing, colour=colour)
-    if thing.material == "plain" and to_wood and "wooden" not in taken:
-        return replace(thing, colour=None, material="wooden")
-    return replace(thing, colour=colour, material="plain")
+            return replace(obj, material=_OTHER_PATTERN[obj.material])
+        return replace(obj, colour=colour)
+    if obj.material == "plain" and to_wood and "wooden" not in taken:
+        return replace(obj, colour=None, material="wooden")
+    return replace(obj, colour=colour, material="plain")

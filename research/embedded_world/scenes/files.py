@@ -1,4 +1,4 @@
-"""Held-out scenes as files: pictures, masks, true edited pictures, and ``scenes.json``, which lists them."""
+"""Held-out scenes as files: images, masks, true edited images, and ``scenes.json``, which lists them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_scenes(
 ) -> Path:
     """Write held-out scenes ``seed`` to ``seed + count - 1`` into ``folder``.
 
-    Each scene gets its picture, a mask (0 or 255) per object and the true edited picture; ``scenes.json``,
+    Each scene gets its image, a mask (0 or 255) per object and the true edited image; ``scenes.json``,
     written last and whole, lists them with paths relative to the folder; ``contact_sheet.png`` shows source
     and true edit side by side.
 
@@ -57,8 +57,8 @@ def write_scenes(
         folder: made where missing.
         count: at least 1.
         seed: number of the first held-out scene, at least 0.
-        size: side of the pictures in pixels, a multiple of 8, at least 32.
-        objects: 1, 2 or 3 things in every scene; mixed where left out.
+        size: side of the images in pixels, a multiple of 8, at least 32.
+        objects: 1, 2 or 3 objects in every scene; mixed where left out.
         kind: every edit of this kind; mixed where left out.
 
     Returns:
@@ -108,14 +108,14 @@ def _entry(name: str, spec: SceneSpec, edit: Edit, edited: SceneSpec, boxes: lis
         "target_image": f"{name}_target.png",
         "objects": [
             {
-                "noun": thing.noun,
-                "adjective": thing.adjective,
-                "phrase": thing.phrase,
+                "noun": obj.noun,
+                "adjective": obj.adjective,
+                "phrase": obj.phrase,
                 "mask": f"{name}_mask{index}.png",
                 "box": list(boxes[index]),
                 "edited": index == edit.index,
             }
-            for index, thing in enumerate(spec.objects)
+            for index, obj in enumerate(spec.objects)
         ],
         "edit": {"kind": edit.kind, "from": edit.source_word, "to": edit.target_word, "phrase": edit.phrase},
     }
@@ -128,11 +128,11 @@ def contact_sheet(pairs: list[tuple[Picture, Picture]]) -> Picture:
     rows = min(len(pairs), _SHEET_ROWS)
     step, pair = side + _SHEET_GAP, 2 * side + 3 * _SHEET_GAP
     sheet = np.full((rows * step + _SHEET_GAP, columns * pair, 3), 255, dtype=np.uint8)
-    for number, pictures in enumerate(pairs):
+    for number, images in enumerate(pairs):
         column, row = divmod(number, _SHEET_ROWS)
-        for place, picture in enumerate(pictures):
+        for place, image in enumerate(images):
             top, left = _SHEET_GAP + row * step, _SHEET_GAP + column * pair + place * step
-            sheet[top : top + side, left : left + side] = picture
+            sheet[top : top + side, left : left + side] = image
     return sheet
 
 

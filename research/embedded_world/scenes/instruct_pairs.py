@@ -58,19 +58,19 @@ def write_pairs(folder: Path, count: int, *, seed: int = 0, workers: int = 1) ->
     folder.mkdir(parents=True, exist_ok=True)
     shape = scene_pair(seeds.start)[0].shape
     partial = folder / "pairs.partial.npy"
-    pictures = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, *shape))
+    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, *shape))
     texts: list[list[str]] = []
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             for row, (pair, words) in enumerate(pool.map(scene_pair, seeds, chunksize=64)):
-                pictures[row] = pair
+                images[row] = pair
                 texts.append(words)
     else:
         for row, one in enumerate(seeds):
-            pictures[row], words = scene_pair(one)
+            images[row], words = scene_pair(one)
             texts.append(words)
-    pictures.flush()
-    del pictures
+    images.flush()
+    del images
     partial.replace(folder / "pairs.npy")
     part = folder / "instructions.partial.json"
     part.write_text(json.dumps({"pairs": manifest, "instructions": texts}))

@@ -13,7 +13,7 @@ MATERIALS: Final[tuple[str, ...]] = ("plain", "striped", "dotted", "wooden")
 
 Plane = NDArray[np.float32]
 
-_STRIPE_PERIOD, _STRIPE_WIDTH = 11.0, 4.6  # pixels of a picture 128 wide
+_STRIPE_PERIOD, _STRIPE_WIDTH = 11.0, 4.6  # pixels of an image 128 wide
 _DOT_PERIOD, _DOT_RADIUS = 10.5, 2.9
 _PLANK = 9.0
 
@@ -30,7 +30,7 @@ def surface(material: str, colour: str | None, x: Plane, y: Plane, softness: flo
     Args:
         material: one of ``MATERIALS``.
         colour: one of ``COLOURS``; ``None`` for wood.
-        x, y: (H, W) positions relative to the object's centre, in pixels of a picture 128 wide.
+        x, y: (H, W) positions relative to the object's centre, in pixels of an image 128 wide.
         softness: width of the pattern's edges, same unit.
     """
     name = "wooden" if colour is None else colour

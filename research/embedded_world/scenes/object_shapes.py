@@ -1,4 +1,4 @@
-"""The things of the embedded world, each a sketch in the unit square that touches its lower side."""
+"""The objects of the embedded world, each a sketch in the unit square that touches its lower side."""
 
 from __future__ import annotations
 
@@ -227,9 +227,7 @@ def _flower(s: Sketch) -> None:
     for turn in (-90, -18, 54, 126, 198):
         s.next_part()
         angle = np.radians(turn)
-        s.ellipse(
-            0.5 + 0.24 * float(np.cos(angle)), 0.4 + 0.23 * float(np.sin(angle)), 0.185, 0.165, MAIN, turn
-        )
+        s.ellipse(0.5 + 0.24 * float(np.cos(angle)), 0.4 + 0.23 * float(np.sin(angle)), 0.185, 0.165, MAIN, turn)
     s.next_part()
     s.ellipse(0.5, 0.4, 0.115, 0.115, HONEY)
 

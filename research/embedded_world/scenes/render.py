@@ -39,18 +39,18 @@ def _blur(plane: Plane, sigma: float) -> Plane:
     return blurred
 
 
-def _coverage(thing: SceneObject, width: int, height: int) -> dict[tuple[int, int], Plane]:
+def _coverage(obj: SceneObject, width: int, height: int) -> dict[tuple[int, int], Plane]:
     """How much of each pixel every (part, role) of the drawing covers, 0..1, hidden parts left out."""
     fine = Image.new("L", ((width + 2 * _MARGIN) * _FINE, (height + 2 * _MARGIN) * _FINE), 0)
     draw = ImageDraw.Draw(fine)
-    for shape in shapes(thing.noun):
-        points = 1 - shape.points if thing.mirrored else shape.points
+    for shape in shapes(obj.noun):
+        points = 1 - shape.points if obj.mirrored else shape.points
         x = (points[:, 0] * width + _MARGIN) * _FINE
         y = (shape.points[:, 1] * height + _MARGIN) * _FINE
         draw.polygon(np.stack([x, y], axis=1).ravel().tolist(), fill=1 + shape.part * 16 + shape.role)
     labels = np.asarray(fine)
     cover = {}
-    for label in sorted({1 + shape.part * 16 + shape.role for shape in shapes(thing.noun)}):
+    for label in sorted({1 + shape.part * 16 + shape.role for shape in shapes(obj.noun)}):
         reduced = Image.fromarray((labels == label).view(np.uint8) * np.uint8(255)).reduce(_FINE)
         cover[divmod(label - 1, 16)] = np.asarray(reduced, dtype=np.float32) / np.float32(255)
     return cover
@@ -67,23 +67,23 @@ def _shading(part: Plane, scale: float) -> tuple[Plane, Plane]:
     return relief, edge
 
 
-def draw_object(thing: SceneObject, size: int) -> tuple[tuple[int, int, int, int], Plane, Plane]:
+def draw_object(obj: SceneObject, size: int) -> tuple[tuple[int, int, int, int], Plane, Plane]:
     """One object, on its own.
 
     Returns:
-        The window (x0, y0, x1, y1) that it is drawn in, which may reach beyond the picture, its colours
+        The window (x0, y0, x1, y1) that it is drawn in, which may reach beyond the image, its colours
         (h, w, 3) in [0, 1], and how much it covers of each pixel, (h, w) in [0, 1].
     """
     scale = size / 128
-    x0, y0, x1, y1 = (round(edge * scale) for edge in thing.box)
-    cover = _coverage(thing, x1 - x0, y1 - y0)
+    x0, y0, x1, y1 = (round(edge * scale) for edge in obj.box)
+    cover = _coverage(obj, x1 - x0, y1 - y0)
     total: Plane = np.minimum(np.sum(list(cover.values()), axis=0), 1).astype(np.float32)
     height, width = total.shape
-    name = "wooden" if thing.colour is None else thing.colour
+    name = "wooden" if obj.colour is None else obj.colour
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     across, down = (columns + 0.5 - width / 2) / scale, (rows + 0.5 - height / 2) / scale
 
-    patterned = thing.material in ("striped", "dotted")  # a shine would break the pattern
+    patterned = obj.material in ("striped", "dotted")  # a shine would break the pattern
 
     gradient = 1.06 - 0.22 * (0.35 * across / (width / scale) + 0.65 * down / (height / scale) + 0.5)
     colours = np.zeros((height, width, 3), dtype=np.float32)
@@ -100,7 +100,7 @@ def draw_object(thing: SceneObject, size: int) -> tuple[tuple[int, int, int, int
                 continue
             flat: Plane = role_colour(role, name)
             if role == MAIN or (role == SHINE and patterned):
-                flat = surface(thing.material, thing.colour, across, down, 1.0 / scale)
+                flat = surface(obj.material, obj.colour, across, down, 1.0 / scale)
             lit = flat * (np.float32(1) if role == SHINE and not patterned else light[..., None])
             lit = lit + (1 - lit) * gleam[..., None]
             colours += lit * plane[..., None]
@@ -113,16 +113,16 @@ def draw_object(thing: SceneObject, size: int) -> tuple[tuple[int, int, int, int
     return window, np.clip(colours, 0, 1).astype(np.float32), total
 
 
-def _shadow(picture: Plane, box: tuple[int, int, int, int]) -> None:
+def _shadow(image: Plane, box: tuple[int, int, int, int]) -> None:
     """Darken the ground under a box, softly; it depends on the box alone, so a swap leaves it as it is."""
-    size = picture.shape[0]
+    size = image.shape[0]
     x0, _, x1, y1 = (edge * size / 128 for edge in box)
     centre = np.arange(size, dtype=np.float32) + 0.5
     dx = (centre - (0.54 * x1 + 0.46 * x0)) / (0.52 * (x1 - x0))
     dy = (centre - (y1 - 1.5 * size / 128)) / (0.10 * (x1 - x0))
     depth = np.exp(-1.3 * (dx[None] ** 2 + dy[:, None] ** 2) ** 1.3).astype(np.float32)
     shade = np.asarray((0.62, 0.56, 0.46), dtype=np.float32)
-    picture *= 1 - shade * depth[..., None] * 0.85
+    image *= 1 - shade * depth[..., None] * 0.85
 
 
 def render(spec: SceneSpec, size: int = 128) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
@@ -130,31 +130,31 @@ def render(spec: SceneSpec, size: int = 128) -> tuple[NDArray[np.uint8], list[ND
 
     Args:
         spec: what to draw.
-        size: side of the picture in pixels, a multiple of 8, at least 32.
+        size: side of the image in pixels, a multiple of 8, at least 32.
 
     Returns:
-        The picture, uint8 (size, size, 3), and for each object the pixels where it shows, bool (size, size).
+        The image, uint8 (size, size, 3), and for each object the pixels where it shows, bool (size, size).
 
     Raises:
         ValueError: for a size that the models cannot take.
     """
     if size < 32 or size % 8:
         raise ValueError(f"size: got {size}, needs a multiple of 8, at least 32")
-    picture = paint_background(spec.background, np.random.default_rng((spec.seed, _BACKGROUND_STREAM)), size)
-    for thing in spec.objects:
-        _shadow(picture, thing.box)
+    image = paint_background(spec.background, np.random.default_rng((spec.seed, _BACKGROUND_STREAM)), size)
+    for obj in spec.objects:
+        _shadow(image, obj.box)
     masks = []
-    for thing in spec.objects:
-        window, colours, cover = draw_object(thing, size)
+    for obj in spec.objects:
+        window, colours, cover = draw_object(obj, size)
         x0, y0, x1, y1 = window
         left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size), min(y1, size)
         inside = np.s_[top - y0 : bottom - y0, left - x0 : right - x0]
-        patch = picture[top:bottom, left:right]
+        patch = image[top:bottom, left:right]
         patch += (colours[inside] - patch) * cover[inside][..., None]
         mask = np.zeros((size, size), dtype=bool)
         mask[top:bottom, left:right] = cover[inside] > 0
         masks.append(mask)
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), masks
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), masks
 
 
 def tight_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

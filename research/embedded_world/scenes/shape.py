@@ -75,17 +75,13 @@ class Sketch:
             outline.append((1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * corner + t**2 * ends[1])
         self.polygon(np.concatenate(outline), role)
 
-    def stroke(
-        self, points: Sequence[Point], width: float, role: int = MAIN, end: float | None = None
-    ) -> None:
+    def stroke(self, points: Sequence[Point], width: float, role: int = MAIN, end: float | None = None) -> None:
         """A smooth line with round ends, ``width`` wide, tapering to ``end`` where that is given."""
         p = np.asarray(points, dtype=np.float64)
         steps = np.linspace(0.0, len(p) - 1, 6 * (len(p) - 1) + 1)
         if len(p) > 2:
             order = np.arange(len(p))
-            fit = np.stack(
-                [np.polyval(np.polyfit(order, p[:, k], len(p) - 1), steps) for k in (0, 1)], axis=1
-            )
+            fit = np.stack([np.polyval(np.polyfit(order, p[:, k], len(p) - 1), steps) for k in (0, 1)], axis=1)
         else:
             fit = np.stack([np.interp(steps, (0, 1), p[:, k]) for k in (0, 1)], axis=1)
         slope = np.gradient(fit, axis=0)

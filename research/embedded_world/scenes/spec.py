@@ -38,16 +38,16 @@ Box = tuple[int, int, int, int]
 TRAINING_SEEDS: Final[range] = range(1_000_000)
 HELD_OUT_SEED: Final[int] = 10_000_000
 
-SIDE: Final[int] = 128  # boxes are in pixels of a picture this wide
+SIDE: Final[int] = 128  # boxes are in pixels of an image this wide
 _GAP = 3
 _SIDES = {1: (46, 62), 2: (42, 57), 3: (38, 45)}
 _COUNTS = (0.45, 0.43, 0.12)
 _MATERIAL_SHARES = (0.58, 0.14, 0.14, 0.14)
 _TEMPLATES = (
-    "{things} {place}",
-    "a photo of {things} {place}",
-    "a picture of {things} {place}",
-    "{place}, {things}",
+    "{objects} {place}",
+    "a photo of {objects} {place}",
+    "an image of {objects} {place}",
+    "{place}, {objects}",
 )
 _TEMPLATE_SHARES = (0.5, 0.2, 0.2, 0.1)
 _NO_ADJECTIVES, _NO_PLACE = 0.12, 0.10
@@ -56,13 +56,13 @@ _LAYOUT_STREAM, _CAPTION_STREAM = 0, 2
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A thing in a scene.
+    """An object in a scene.
 
     Attributes:
         noun: one of ``NOUNS``.
-        colour: one of ``COLOURS``, ``None`` for a wooden thing.
+        colour: one of ``COLOURS``, ``None`` for a wooden object.
         material: one of ``MATERIALS``.
-        box: (x0, y0, x1, y1) that it is drawn in, in pixels of a picture 128 wide, x1 and y1 exclusive.
+        box: (x0, y0, x1, y1) that it is drawn in, in pixels of an image 128 wide, x1 and y1 exclusive.
         mirrored: drawn facing the other way.
     """
 
@@ -95,7 +95,7 @@ class SceneSpec:
 
 
 def _boxes(rng: Generator, count: int) -> list[Box]:
-    """Places for ``count`` things that touch neither each other nor the picture's edge."""
+    """Places for ``count`` objects that touch neither each other nor the image's edge."""
     least, most = _SIDES[count]
     floor = round(SIDE * GROUND)
     while True:
@@ -120,11 +120,11 @@ def _apart(first: Box, second: Box) -> bool:
 
 
 def sample_scene(seed: int, *, objects: int | None = None) -> SceneSpec:
-    """The scene of a seed: one to three things with different nouns and different adjectives.
+    """The scene of a seed: one to three objects with different nouns and different adjectives.
 
     Args:
         seed: at least 0.
-        objects: how many things; by default 45 % of the scenes have one, 43 % two, 12 % three.
+        objects: how many objects; by default 45 % of the scenes have one, 43 % two, 12 % three.
 
     Raises:
         ValueError: for a negative seed, or a number of objects that is not 1, 2 or 3.
@@ -171,8 +171,6 @@ def caption(spec: SceneSpec, *, vary: bool = False) -> str:
     if vary:
         chance = np.random.default_rng((spec.seed, _CAPTION_STREAM)).random(2)
         adjectives, place = bool(chance[0] >= _NO_ADJECTIVES), bool(chance[1] >= _NO_PLACE)
-    things = _listed([thing.phrase if adjectives else thing.noun for thing in spec.objects])
-    text = _TEMPLATES[spec.template].format(
-        things=things, place=place_phrase(spec.background) if place else ""
-    )
+    things = _listed([obj.phrase if adjectives else obj.noun for obj in spec.objects])
+    text = _TEMPLATES[spec.template].format(things=things, place=place_phrase(spec.background) if place else "")
     return text.strip(" ,")

@@ -1,4 +1,4 @@
-"""Views of training pictures: windows resized to one side, and changes of tone, light and sharpness.
+"""Views of training images: windows resized to one side, and changes of tone, light and sharpness.
 
 Everything random comes from the generator that is passed in, in numbers that do not depend on how a batch is
 shared among workers.
@@ -16,7 +16,7 @@ __all__ = [
     "softened",
     "toned",
     "uniform",
-    "windows_on_things",
+    "windows_on_objects",
 ]
 
 
@@ -26,10 +26,10 @@ def uniform(shape: tuple[int, ...], least: float, most: float, rng: torch.Genera
 
 
 def look(pictures: Tensor, windows: Tensor, side: int) -> Tensor:
-    """What a window of each picture shows, resized to a square by bilinear interpolation.
+    """What a window of each image shows, resized to a square by bilinear interpolation.
 
     Args:
-        pictures: (B, 3, H, W) uint8. windows: (B, 4), x0, y0, x1, y1 in pixels, the far ends exclusive.
+        images: (B, 3, H, W) uint8. windows: (B, 4), x0, y0, x1, y1 in pixels, the far ends exclusive.
 
     Returns:
         (B, 3, side, side), float in [0, 1].
@@ -39,9 +39,7 @@ def look(pictures: Tensor, windows: Tensor, side: int) -> Tensor:
     nought = torch.zeros_like(x0)
     across = torch.stack([(x1 - x0) / width, nought, (x0 + x1) / width - 1], dim=1)
     down = torch.stack([nought, (y1 - y0) / height, (y0 + y1) / height - 1], dim=1)
-    grid = F.affine_grid(
-        torch.stack([across, down], dim=1), [len(pictures), 3, side, side], align_corners=False
-    )
+    grid = F.affine_grid(torch.stack([across, down], dim=1), [len(pictures), 3, side, side], align_corners=False)
     return F.grid_sample(pictures.float() / 255, grid, padding_mode="border", align_corners=False)
 
 
@@ -61,7 +59,7 @@ def toned(images: Tensor, gains: Tensor, shifts: Tensor) -> Tensor:
     return (images * gains[..., None, None] + shifts[..., None, None]).clamp(0, 1)
 
 
-def windows_on_things(
+def windows_on_objects(
     shown: Tensor,
     views: int,
     sides: tuple[float, float],
@@ -71,16 +69,16 @@ def windows_on_things(
     size: int,
     centres: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Square windows around a place of each picture where things show.
+    """Square windows around a place of each image where objects show.
 
     Args:
-        shown: (B, h, w), how much of each cell things cover; its chance goes with the square.
-        views: windows of a picture. sides: least and most of their sides. shift: most that a window's centre
-            lies from the place, each way. size: side of the pictures. All in pixels.
+        shown: (B, h, w), how much of each cell objects cover; its chance goes with the square.
+        views: windows of an image. sides: least and most of their sides. shift: most that a window's centre
+            lies from the place, each way. size: side of the images. All in pixels.
         centres: (B, 2), the places (x, y), where they are known already.
 
     Returns:
-        The windows (B * views, 4), those of one picture together, moved inside the picture, and the places.
+        The windows (B * views, 4), those of one image together, moved inside the image, and the places.
     """
     count, height, width = shown.shape
     if centres is None:

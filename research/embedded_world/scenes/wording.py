@@ -1,7 +1,7 @@
-"""What the dual encoder learns to tell apart: a scene and a thing in it, named rightly and named wrongly.
+"""What the dual encoder learns to tell apart: a scene and an object in it, named rightly and named wrongly.
 
 The wrong texts differ from the right ones in a word or two, because that is what an edit changes: encoders
-trained only on other pictures' captions need not look at who is red and who is blue.
+trained only on other images' captions need not look at who is red and who is blue.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = [
     "Example",
     "Window",
     "botched_places",
-    "edited_picture",
+    "edited_image",
     "numpy_generator",
+    "object_window",
     "overlap",
     "poor_window",
-    "thing_window",
+    "true_of_object",
     "true_of_scene",
-    "true_of_thing",
     "word_edited",
     "word_scene",
 ]
 
-_FORMS = ("{}", "{}", "a photo of {}", "a picture of {}")
+_FORMS = ("{}", "{}", "a photo of {}", "an image of {}")
 _BARE, _NOUN_ONLY = 0.25, 0.25
 _TRADED, _MISCOUNTED = 0.2, 0.4
 _POOR = 0.3
-_SPARED = 0.6  # of a thing; what an edit covers less of it is no edit of it
-_TEMPLATE_SCENES = 64  # whose templates other wordings take, and whose things are added
+_SPARED = 0.6  # of an object; what an edit covers less of it is no edit of it
+_TEMPLATE_SCENES = 64  # whose templates other wordings take, and whose objects are added
 
 
 Window = tuple[float, float, float, float]
@@ -49,13 +49,13 @@ class Example:
     """One scene's part of a batch.
 
     Attributes:
-        caption: of the whole scene; altered: with a word of one thing wrong, two things' looks traded, or a
-            thing left out or added.
-        phrase: names one thing ("a photo of a red boat"); name: without the frame ("red boat").
-        altered_phrase, altered_name: the same for what that thing is not.
-        window: (x0, y0, x1, y1), a crop that shows the thing; poor: one that does not, or hardly.
-        thing: names that are true of the thing; scene: names that are true of some thing in the scene.
-        content: what the caption names, thing by thing; altered_content: what the altered one does.
+        caption: of the whole scene; altered: with a word of one object wrong, two objects' looks traded, or a
+            object left out or added.
+        phrase: names one object ("a photo of a red boat"); name: without the frame ("red boat").
+        altered_phrase, altered_name: the same for what that object is not.
+        window: (x0, y0, x1, y1), a crop that shows the object; poor: one that does not, or hardly.
+        object: names that are true of the object; scene: names that are true of some object in the scene.
+        content: what the caption names, object by object; altered_content: what the altered one does.
     """
 
     caption: str
@@ -66,7 +66,7 @@ class Example:
     altered_name: str
     window: Window
     poor: Window
-    thing: frozenset[str]
+    obj: frozenset[str]
     scene: frozenset[str]
     content: frozenset[str]
     altered_content: frozenset[str]
@@ -92,16 +92,16 @@ def word_edited(seed: int, rng: Generator, *, size: int = 128) -> Example:
     return _word(_edited(seed), rng, size)
 
 
-def edited_picture(seed: int) -> np.ndarray:
+def edited_image(seed: int) -> np.ndarray:
     """The scene of a training seed after its first edit, uint8 (H, W, 3)."""
     return render(_edited(seed))[0]
 
 
 def botched_places(seed: int, rng: Generator, *, size: int = 128) -> tuple[Window, Window]:
-    """Where an edit of that scene goes wrong: a square of it, and what of the edited picture is shown there.
+    """Where an edit of that scene goes wrong: a square of it, and what of the edited image is shown there.
 
-    Half of the time it is the same place, which cuts the edited thing off; else it is the thing, all of it,
-    drawn a second time elsewhere. Both leave most of the thing as it was.
+    Half of the time it is the same place, which cuts the edited object off; else it is the object, all of it,
+    drawn a second time elsewhere. Both leave most of the object as it was.
     """
     spec = _scene(seed)
     index = sample_edit(spec, 0)[0].index
@@ -117,7 +117,7 @@ def botched_places(seed: int, rng: Generator, *, size: int = 128) -> tuple[Windo
             x, y = rng.uniform(0.1 * size, 0.9 * size, 2)
             square = _in_pixels(_square(x, y, rng.uniform(0.15, 0.6) * size, size))
             if _covered(before, square) < _SPARED:
-                return square, _in_pixels(thing_window(after, rng, size=size))
+                return square, _in_pixels(object_window(after, rng, size=size))
 
 
 def _in_pixels(window: Window) -> Window:
@@ -134,7 +134,7 @@ def _covered(box: Sequence[float], window: Window) -> float:
 
 def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
     edit, edited = sample_edit(spec, int(rng.integers(2**31)))
-    thing = spec.objects[edit.index]
+    obj = spec.objects[edit.index]
     wrong, fault = edited, rng.random()
     if fault < _MISCOUNTED:
         wrong = _miscounted(spec, rng)
@@ -142,10 +142,8 @@ def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
         wrong = _traded(spec)
     right = _reworded(spec, rng)
     noun_only = rng.random() < _NOUN_ONLY
-    name = thing.noun if noun_only else thing.phrase
-    altered_name = (
-        edited.objects[edit.index].noun if noun_only and edit.kind == "swap" else edit.target_phrase
-    )
+    name = obj.noun if noun_only else obj.phrase
+    altered_name = edited.objects[edit.index].noun if noun_only and edit.kind == "swap" else edit.target_phrase
     return Example(
         caption=caption(right, vary=True),
         altered=caption(_reworded(wrong, rng)),
@@ -153,9 +151,9 @@ def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
         name=name,
         altered_phrase=_phrase(altered_name, rng),
         altered_name=altered_name,
-        window=thing_window(thing.box, rng, size=size),
-        poor=poor_window(thing.box, rng, size=size),
-        thing=frozenset((thing.phrase, thing.noun)),
+        window=object_window(obj.box, rng, size=size),
+        poor=poor_window(obj.box, rng, size=size),
+        obj=frozenset((obj.phrase, obj.noun)),
         scene=frozenset(text for other in spec.objects for text in (other.phrase, other.noun)),
         content=_content(spec),
         altered_content=_content(wrong),
@@ -163,11 +161,11 @@ def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
 
 
 def _content(spec: SceneSpec) -> frozenset[str]:
-    return frozenset(thing.phrase for thing in spec.objects)
+    return frozenset(obj.phrase for obj in spec.objects)
 
 
 def _reworded(spec: SceneSpec, rng: Generator) -> SceneSpec:
-    """The scene with its things in another order, and another wording of its caption."""
+    """The scene with its objects in another order, and another wording of its caption."""
     order = rng.permutation(len(spec.objects))
     manner = int(rng.integers(2**31))
     return replace(
@@ -179,25 +177,25 @@ def _reworded(spec: SceneSpec, rng: Generator) -> SceneSpec:
 
 
 def _traded(spec: SceneSpec) -> SceneSpec:
-    """The scene with the looks of its first two things traded."""
+    """The scene with the looks of its first two objects traded."""
     first, second, *rest = spec.objects
     return replace(spec, objects=(_dressed(first, second), _dressed(second, first), *rest))
 
 
 def _miscounted(spec: SceneSpec, rng: Generator) -> SceneSpec:
-    """The scene with one of its things left out, or, where it has one or by chance two, with one added."""
+    """The scene with one of its objects left out, or, where it has one or by chance two, with one added."""
     if len(spec.objects) > 2 or (len(spec.objects) == 2 and rng.random() < 0.5):
         left_out = int(rng.integers(len(spec.objects)))
         return replace(spec, objects=spec.objects[:left_out] + spec.objects[left_out + 1 :])
-    here = {thing.noun for thing in spec.objects}
+    here = {obj.noun for obj in spec.objects}
     while True:
         other = _scene(int(rng.integers(_TEMPLATE_SCENES))).objects[0]
         if other.noun not in here:
             return replace(spec, objects=(*spec.objects, other))
 
 
-def _dressed(thing: SceneObject, other: SceneObject) -> SceneObject:
-    return replace(thing, colour=other.colour, material=other.material)
+def _dressed(obj: SceneObject, other: SceneObject) -> SceneObject:
+    return replace(obj, colour=other.colour, material=other.material)
 
 
 def _phrase(name: str, rng: Generator) -> str:
@@ -216,13 +214,13 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _square(x: float, y: float, side: float, size: int) -> Window:
-    """A square around (x, y), cut off at the picture's edges as proposals are."""
+    """A square around (x, y), cut off at the image's edges as proposals are."""
     half = side / 2
     return max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(size)), min(y + half, float(size))
 
 
-def thing_window(box: Box, rng: Generator, *, size: int) -> Window:
-    """A square around a thing, a little too small to half as large again, a little off its middle."""
+def object_window(box: Box, rng: Generator, *, size: int) -> Window:
+    """A square around an object, a little too small to half as large again, a little off its middle."""
     x0, y0, x1, y1 = box
     longest = max(x1 - x0, y1 - y0)
     shift = rng.uniform(-0.1, 0.1, 2) * longest
@@ -231,7 +229,7 @@ def thing_window(box: Box, rng: Generator, *, size: int) -> Window:
 
 
 def poor_window(box: Box, rng: Generator, *, size: int) -> Window:
-    """A square whose IoU with a thing's box is under 0.3: a part, the surroundings, another place."""
+    """A square whose IoU with an object's box is under 0.3: a part, the surroundings, another place."""
     x0, y0, x1, y1 = box
     while True:
         if rng.random() < 0.7:
@@ -239,20 +237,18 @@ def poor_window(box: Box, rng: Generator, *, size: int) -> Window:
             y = (y0 + y1) / 2 + rng.uniform(-1, 1) * (y1 - y0)
         else:
             x, y = rng.uniform(0, size, 2)
-        window = _square(
-            min(max(x, 4), size - 4), min(max(y, 4), size - 4), rng.uniform(16, 0.9 * size), size
-        )
+        window = _square(min(max(x, 4), size - 4), min(max(y, 4), size - 4), rng.uniform(16, 0.9 * size), size)
         if overlap(window, box) < _POOR:
             return window
 
 
-def true_of_thing(examples: Sequence[Example], names: Sequence[str]) -> Tensor:
-    """Which names (T,) are true of which examples' things: (E, T) bool."""
-    return torch.tensor([[name in example.thing for name in names] for example in examples])
+def true_of_object(examples: Sequence[Example], names: Sequence[str]) -> Tensor:
+    """Which names (T,) are true of which examples' objects: (E, T) bool."""
+    return torch.tensor([[name in example.obj for name in names] for example in examples])
 
 
 def true_of_scene(examples: Sequence[Example], names: Sequence[str]) -> Tensor:
-    """Which names (T,) are true of some thing in which examples' scenes: (E, T) bool."""
+    """Which names (T,) are true of some object in which examples' scenes: (E, T) bool."""
     return torch.tensor([[name in example.scene for name in names] for example in examples])
 
 

@@ -9,12 +9,12 @@ __all__ = ["ClipRecipe", "RegionsRecipe", "TransformerRecipe", "VitRecipe", "VqR
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """The dual encoder of pictures and texts.
+    """The dual encoder of images and texts.
 
     Attributes:
-        side: of the pictures, and of crops after resizing, in pixels. patch: side of a patch.
+        side: of the images, and of crops after resizing, in pixels. patch: side of a patch.
         width, layers, heads: of the vision tower. text_width, text_layers, text_heads: of the text tower.
-        embedding: numbers that a picture or a text becomes.
+        embedding: numbers that an image or a text becomes.
         batch: scenes in a step; each also gives a crop, every second one a poor crop too.
         pairs: how many of them are in the batch a second time, after an edit, at most half of it, and a third
             time, beside the batch, with the edit in the wrong place.
@@ -50,14 +50,14 @@ class VitRecipe:
     """The self-distilled transformer.
 
     Attributes:
-        side: of the pictures it is made for, in pixels. patch: side of a patch.
+        side: of the images it is made for, in pixels. patch: side of a patch.
         width, layers, heads: its shape. hidden, bottleneck: widths of the head that is only for training.
         large, small: sides of the two kinds of views after resizing, multiples of ``patch``.
-        locals: small views of a picture, beside two large ones. batch: pictures in a step.
+        locals: small views of an image, beside two large ones. batch: images in a step.
         scenes: how many of the training set's are used.
         rate, rate_of_ends: as in ``ClipRecipe``.
         average: decay of the running average of the student, which is the teacher, and what is shipped.
-        temperature: of the student's guess at the picture that the teacher saw.
+        temperature: of the student's guess at the image that the teacher saw.
     """
 
     side: int = 128
@@ -82,13 +82,13 @@ class VitRecipe:
 
 @dataclass(frozen=True)
 class VqRecipe:
-    """The autoencoder with a codebook: one code for each square of the picture.
+    """The autoencoder with a codebook: one code for each square of the image.
 
     Attributes:
         channels: per level, finest first; each but the last halves the side. latents: numbers in a code.
         codes: entries of the codebook. free_steps: steps before the codebook is made from the latents.
         renew_steps: how often codes that nothing uses are given a new place, up to the share ``settle`` of
-            the steps. probe: pictures that say what is used.
+            the steps. probe: images that say what is used.
         crop: side of the training crops in pixels. edges: weight of the L1 distance of image gradients.
         commitment: weight of the quantizer's own loss. rate, rate_of_ends: as in ``ClipRecipe``.
     """
@@ -125,10 +125,10 @@ class TransformerRecipe:
         width, layers, heads, inner: of the transformer, which works at half the codes' resolution.
         channels: of the convolutions around it. dropout: share of captions replaced by the empty one.
         blocks: of convolution, before the transformer and after it. Nothing else tells places apart, by how
-            far the picture's edge is: as many in all as half of the transformer's grid is wide (4 of 8), or
-            the middle of a picture with all codes masked is one place.
-        things: share of pictures of which one thing is masked, with its surroundings, which is what an editor
-            asks for; half of them under a caption of that thing alone.
+            far the image's edge is: as many in all as half of the transformer's grid is wide (4 of 8), or
+            the middle of an image with all codes masked is one place.
+        objects: share of images of which one object is masked, with its surroundings, which is what an editor
+            asks for; half of them under a caption of that object alone.
         boxes: share of the others of which only a box is masked, wherever it lies.
         rate, rate_of_ends: as in ``ClipRecipe``.
     """
@@ -145,7 +145,7 @@ class TransformerRecipe:
     rate_of_ends: float = 1e-3
     average: float = 0.998
     dropout: float = 0.12
-    things: float = 0.8
+    objects: float = 0.8
     boxes: float = 0.4
     save_steps: int = 250
 
@@ -155,7 +155,7 @@ class RegionsRecipe:
     """Everything that the regions' stages of ``train-embedded`` need besides folders.
 
     Attributes:
-        scenes: pictures in the training set. captions: wordings of each, for aMUSEd.
+        scenes: images in the training set. captions: wordings of each, for aMUSEd.
         seed: first seed of the scenes, and of all the training's random numbers.
     """
 

@@ -16,7 +16,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from ....locinv_core.backbones.diffusers_folder import quiet_loading
 from . import workers as workers
-from ..scenes.dataset import caption_variants, load_pictures, training_seeds, write_training_set
+from ..scenes.dataset import caption_variants, load_images, training_seeds, write_training_set
 from .fitting import Report
 from ..scenes.spec import SIDE, TRAINING_SEEDS, caption, sample_scene
 from .sd_training import encode_texts
@@ -85,7 +85,7 @@ def train_regions(
         start: a folder whose dual encoder (its folder clip) is trained further, in place of random weights.
         tokenizer: folder of the CLIP tokenizer that both text encoders read with; it is copied beside them.
         processes: how many single-threaded workers share a batch. report: receives progress lines; a module's
-            function or another thing that can be sent to a process.
+            function or another object that can be sent to a process.
 
     Raises:
         ValueError: for an unknown stage, a missing tokenizer, aMUSEd without the dual encoder in ``out``, and
@@ -125,7 +125,7 @@ def _clip_stage(
     start: Path | None = None,
 ) -> None:
     train_clip(
-        load_pictures(work / "scenes"),
+        load_images(work / "scenes"),
         load_edited(work / "regions"),
         training_seeds(recipe.scenes, first=recipe.seed),
         tokenizer,
@@ -139,15 +139,15 @@ def _clip_stage(
 
 
 def _vit_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
-    parts = load_parts(work / "regions", load_pictures(work / "scenes"))
+    parts = load_parts(work / "regions", load_images(work / "scenes"))
     checkpoint = work / "regions" / "vit.safetensors"
     train_vit(parts, recipe.vit, checkpoint, out / "vit", seed=recipe.seed, report=report)
 
 
 def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path, report: Report) -> None:
-    pictures, folder = load_pictures(work / "scenes"), out / "amused"
+    images, folder = load_images(work / "scenes"), out / "amused"
     checkpoint = work / "regions" / "vq.safetensors"
-    train_vq(pictures, recipe.vq, checkpoint, folder / "vqvae", seed=recipe.seed, report=report)
+    train_vq(images, recipe.vq, checkpoint, folder / "vqvae", seed=recipe.seed, report=report)
     workers.meet()
     codes = _codes(recipe, folder / "vqvae", work, report)
     with quiet_loading():
@@ -168,23 +168,23 @@ def _amused_stage(recipe: RegionsRecipe, out: Path, work: Path, tokenizer: Path,
 
 
 def _captions(recipe: RegionsRecipe, seeds: range, reader: CLIPTokenizer) -> Captions:
-    """What the scenes of the seeds show, all together and thing by thing."""
+    """What the scenes of the seeds show, all together and object by object."""
     scenes = [sample_scene(seed) for seed in seeds]
     most = max(len(scene.objects) for scene in scenes)
     texts = [text for seed in seeds for text in caption_variants(seed, recipe.captions)]
     alone, boxes = [], torch.zeros(len(scenes), most, 4)
     for row, scene in enumerate(scenes):
         for number in range(most):
-            thing = scene.objects[min(number, len(scene.objects) - 1)]
+            obj = scene.objects[min(number, len(scene.objects) - 1)]
             worded = sample_scene(scene.seed + (number + 1) * TRAINING_SEEDS.stop)
-            alone.append(caption(replace(worded, objects=(thing,), background=scene.background), vary=True))
-            boxes[row, number] = torch.tensor(thing.box) / SIDE
+            alone.append(caption(replace(worded, objects=(obj,), background=scene.background), vary=True))
+            boxes[row, number] = torch.tensor(obj.box) / SIDE
     return Captions(
         whole=encode_texts(reader, texts).view(len(scenes), recipe.captions, -1),
         empty=encode_texts(reader, [""])[0],
         alone=encode_texts(reader, alone).view(len(scenes), most, -1),
         boxes=boxes,
-        things=torch.tensor([len(scene.objects) for scene in scenes]),
+        objects=torch.tensor([len(scene.objects) for scene in scenes]),
     )
 
 
@@ -203,7 +203,7 @@ def _codes(recipe: RegionsRecipe, vqvae: Path, work: Path, report: Report) -> Te
             report("transformer: encoding the training set")
         with quiet_loading():
             model = VQModel.from_pretrained(vqvae).float().eval()
-        mine = encode_codes(model, workers.share(load_pictures(work / "scenes")))
+        mine = encode_codes(model, workers.share(load_images(work / "scenes")))
         part = folder / f"codes.{workers.rank()}.npy"
         np.save(part, mine.to(torch.int16).numpy())
         count = workers.meet()

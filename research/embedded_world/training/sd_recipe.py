@@ -24,7 +24,7 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """The autoencoder: latents at an eighth of the picture's side, as Stable Diffusion's.
+    """The autoencoder: latents at an eighth of the image's side, as Stable Diffusion's.
 
     Attributes:
         channels: per level, finest first; each but the last halves the side. latents: their channels.
@@ -57,8 +57,8 @@ class DecoderRecipe:
     """The autoencoder's decoder, trained further while the encoder, and with it every latent, stays.
 
     Attributes:
-        noise: standard deviation, in scaled latents, of the most noise that is added to a picture's latents:
-            latents that a UNet made are not quite those of a picture.
+        noise: standard deviation, in scaled latents, of the most noise that is added to an image's latents:
+            latents that a UNet made are not quite those of an image.
         rate, rate_of_ends, average, edges: as in ``VaeRecipe``.
     """
 
@@ -80,7 +80,7 @@ class DiffusionRecipe:
         width, depth: of the text encoder. rate, rate_of_ends: as in ``VaeRecipe``.
         dropout: share of captions replaced by the empty one.
         weight_cap: the most that an epsilon error counts.
-        crowd: a picture with n things is drawn n^crowd times as often as one with one: several are harder
+        crowd: an image with n objects is drawn n^crowd times as often as one with one: several are harder
             to learn.
     """
 
@@ -104,7 +104,7 @@ class Recipe:
     """Everything that ``train-embedded`` needs besides folders.
 
     Attributes:
-        scenes: pictures in the training set. captions: wordings of each.
+        scenes: images in the training set. captions: wordings of each.
         seed: first seed of the scenes, and of all the training's random numbers.
     """
 

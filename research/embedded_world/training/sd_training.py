@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from . import workers as workers
-from ..scenes.dataset import caption_variants, load_captions, load_pictures, training_seeds, write_training_set
+from ..scenes.dataset import caption_variants, load_captions, load_images, training_seeds, write_training_set
 from ..networks.diffusion import export_diffusion, train_diffusion
 from .sd_recipe import Recipe
 from ..scenes.spec import sample_scene
@@ -52,7 +52,7 @@ def train(
     Args:
         start: a folder whose UNet and text encoder are trained further, in place of random weights.
         processes: how many single-threaded workers share a batch. report: receives progress lines; a module's
-            function or another thing that can be sent to a process.
+            function or another object that can be sent to a process.
 
     Raises:
         ValueError: for an unknown stage, or one whose predecessor has left nothing in ``out``.
@@ -80,10 +80,10 @@ def train(
 
 
 def _vae_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> None:
-    pictures = load_pictures(work / "scenes")
-    vae = train_vae(pictures, recipe.vae, work / "vae.safetensors", seed=recipe.seed, report=report)
+    images = load_images(work / "scenes")
+    vae = train_vae(images, recipe.vae, work / "vae.safetensors", seed=recipe.seed, report=report)
     if workers.rank() == 0:
-        some = pictures[:: max(1, len(pictures) // 256)]
+        some = images[:: max(1, len(images) // 256)]
         deviation = standardise_latents(vae, encode_set(vae, some))
         export_vae(vae, out / "vae", 1 / deviation)
         report(f"vae: written to {out / 'vae'}, scaling factor {1 / deviation:.4f}")
@@ -101,7 +101,7 @@ def _decoder_stage(recipe: Recipe, out: Path, work: Path, report: Report) -> Non
     train_decoder(
         vae,
         latents,
-        load_pictures(work / "scenes"),
+        load_images(work / "scenes"),
         recipe.decoder,
         work / "decoder.safetensors",
         seed=recipe.seed,
@@ -166,8 +166,8 @@ def _latents(recipe: Recipe, out: Path, work: Path, report: Report) -> Tensor:
     if not known:
         report("latents: encoding the training set")
         vae = _load_vae(out)
-        pictures = load_pictures(work / "scenes")
-        mine = encode_set(vae, workers.share(pictures)) * vae.config.scaling_factor
+        images = load_images(work / "scenes")
+        mine = encode_set(vae, workers.share(images)) * vae.config.scaling_factor
         part = work / f"latents.{workers.rank()}.npy"
         np.save(part, mine.half().numpy())
         count = workers.meet()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics.registry import COLUMNS, Metric
 from ..report.plots import iou_curves
-from ..report.tables import MethodSummary, markdown_cell, markdown_line, pictures_text, summarise
+from ..report.tables import MethodSummary, images_text, markdown_cell, markdown_line, summarise
 from .ablations import Point, Sweep, rows_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MAPS_METRICS: Final = ("iou_best", "iou_mean", "fe")
 REGIONS_METRICS: Final = ("s_t2i", "s_i2i", "region_score", "box_iou", "psnr_target", "fe")
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 NOTE: Final = (
-    "Means over the pictures with 95 % bootstrap intervals; best **bold**, second best <u>underlined</u>;"
+    "Means over the images with 95 % bootstrap intervals; best **bold**, second best <u>underlined</u>;"
     " ≈ marks a mean whose paired difference from the best cannot be told from 0, → what the paper chooses.\n"
 )
 
@@ -39,8 +39,7 @@ def write_ablation(
     shown = [sweep for sweep in sweeps if found[sweep.name]]
     columns = [COLUMNS[name] for name in metrics]
     parts = [
-        f"## {sweep.title}: {sweep.symbol} ({sweep.name})\n\n{_markdown(found[sweep.name], columns)}"
-        for sweep in shown
+        f"## {sweep.title}: {sweep.symbol} ({sweep.name})\n\n{_markdown(found[sweep.name], columns)}" for sweep in shown
     ]
     written = []
     for name, text in (
@@ -75,7 +74,7 @@ def _markdown(lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Me
         cells = [markdown_cell(column, line.estimates[column.name]) for column in columns]
         cells += [column.shown((point.published or {}).get(column.name)) for column in compared]
         name = f"→ {point.label}" if point.chosen else point.label
-        text.append(markdown_line([name, *cells, pictures_text(line)]))
+        text.append(markdown_line([name, *cells, images_text(line)]))
     return "\n".join(text) + "\n"
 
 
@@ -86,9 +85,7 @@ def _csv(
 ) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["sweep", "symbol", "value", "chosen", "metric", "mean", "low", "high", "count", "published"]
-    )
+    writer.writerow(["sweep", "symbol", "value", "chosen", "metric", "mean", "low", "high", "count", "published"])
     for sweep in sweeps:
         for point, line in found[sweep.name]:
             for column in columns:
@@ -138,9 +135,7 @@ def _draw(
 def _draw_values(axes: Axes, lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Metric]) -> None:
     numbers = [point.x for point, _ in lines]
     on_axis = all(x is not None for x in numbers)
-    places = (
-        [float(x) for x in numbers if x is not None] if on_axis else [float(k) for k in range(len(lines))]
-    )
+    places = [float(x) for x in numbers if x is not None] if on_axis else [float(k) for k in range(len(lines))]
     for k, column in enumerate(columns):
         # Scores of different size each have an axis of their own.
         own = axes if k == 0 else axes.twinx()
@@ -148,14 +143,8 @@ def _draw_values(axes: Axes, lines: Sequence[tuple[Point, MethodSummary]], colum
         kept = [(x, e) for x, e in zip(places, estimates, strict=True) if e.mean is not None]
         means = [(e.mean or 0.0) * column.scale for _, e in kept]
         errors = [
-            [
-                m - (m if e.low is None else e.low * column.scale)
-                for m, (_, e) in zip(means, kept, strict=True)
-            ],
-            [
-                (m if e.high is None else e.high * column.scale) - m
-                for m, (_, e) in zip(means, kept, strict=True)
-            ],
+            [m - (m if e.low is None else e.low * column.scale) for m, (_, e) in zip(means, kept, strict=True)],
+            [(m if e.high is None else e.high * column.scale) - m for m, (_, e) in zip(means, kept, strict=True)],
         ]
         own.errorbar(
             [x for x, _ in kept],

@@ -14,19 +14,19 @@ from torch import Tensor
 
 from ....locinv_core.backbones.loading import load_edit_model, resolve_device
 from ....locinv_core.backbones.stable_diffusion import EditModel
-from ....locinv_core.cost import Run
+from ....locinv_core.cost import CostTracker
 from ....locinv_core.imaging.io import to_uint8
-from ....locinv_core.imaging.padding import framed_prior
+from ....locinv_core.imaging.padding import padded_prior
 from ....locinv_core.inversion.ddim_inversion import Inversion
 from ....locinv_core.localization.losses import LocInvObjective, LossPreset, LossTerm
 from ....locinv_core.localization.plan import TuningPlan, plan_dpl, plan_tuning
 from ....locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
 from ....locinv_core.text.prompt import parse_prompt
 from ....methods.instruct_pix2pix import with_article
-from ....methods.types import changed_things
+from ....methods.types import changed_objects
 from ....region_core.editors.base import Editor
 from ....region_core.editors.loading import load_editor
-from ....region_core.encoders.clip import GuidanceWeights, Guide, load_clip
+from ....region_core.encoders.clip import ClipEncoder, GuidanceWeights, load_clip
 from ....region_core.encoders.vit import PatchFeatures, VisionFeatures, load_vit
 from ....region_core.proposing import propose_regions
 from ....region_core.scorer import choose
@@ -72,37 +72,37 @@ class MapsPerformer:
         opened, settings = self._opened, task.variant.settings
         torch.manual_seed(task.seed)
         shared = opened.inversion(self.model, settings["steps"])
-        run = Run()
+        tracker = CostTracker()
         began = time.perf_counter()
-        tuned = self._tuned(opened, shared.inversion, settings, run)
+        tuned = self._tuned(opened, shared.inversion, settings, tracker)
         seconds = time.perf_counter() - began
         return Outcome(
             words=opened.judge_maps(self.model, tuned),
-            fe=run.total + shared.fe,
-            fe_spent=run.total + (shared.fe if shared.newly_made else 0.0),
+            fe=tracker.total + shared.fe,
+            fe_spent=tracker.total + (shared.fe if shared.newly_made else 0.0),
             seconds=seconds + shared.seconds,
             seconds_spent=seconds + (shared.seconds if shared.newly_made else 0.0),
         )
 
     def _tuned(
-        self, opened: OpenedItem, inversion: Inversion, settings: Mapping[str, Any], run: Run
+        self, opened: OpenedItem, inversion: Inversion, settings: Mapping[str, Any], tracker: CostTracker
     ) -> Inversion:
         if settings["objective"] == "none":
             return inversion
         prior = opened.prior(settings.get("prior", "segment"))
         if prior is None:
-            raise ValueError(f"item {opened.item.id!r} has no place, wants one for a word")
-        prior = framed_prior(prior, opened.framing(self.model))
+            raise ValueError(f"item {opened.item.id!r} has no place, requires one for a word")
+        prior = padded_prior(prior, opened.framing(self.model))
         plan: TuningPlan
         if settings["objective"] == "dpl":
-            plan = plan_dpl(self.model, inversion, prior, run=run)
+            plan = plan_dpl(self.model, inversion, prior, tracker=tracker)
         else:
             plan = plan_tuning(inversion.prompt, prior, self.model.grid(*prior.size))
             assert isinstance(plan.objective, LocInvObjective)
             preset = LossPreset(LossTerm(*settings["similarity"]), LossTerm(*settings["overlap"]))
             plan = replace(plan, objective=replace(plan.objective, preset=preset))
         tuning = TuningSettings.for_solver(settings["solver"])
-        return optimize_tokens(self.model, inversion, plan.positions, plan.objective, tuning, run=run)
+        return optimize_tokens(self.model, inversion, plan.positions, plan.objective, tuning, tracker=tracker)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class RegionsRecipe:
 class RegionsPerformer:
     """Learns where to edit an item as a variant says; a box that two variants edit alike is edited once."""
 
-    def __init__(self, editor: Editor, guide: Guide, vision: VisionFeatures) -> None:
+    def __init__(self, editor: Editor, guide: ClipEncoder, vision: VisionFeatures) -> None:
         self.editor = editor
         self.guide = guide
         self.vision = vision
@@ -153,7 +153,7 @@ class RegionsPerformer:
         torch.manual_seed(task.seed)
         caption, prompt = self._texts(item)
         editor.remembered = editor.remembered_seconds = 0.0
-        run = Run()
+        tracker = CostTracker()
         began = time.perf_counter()
         proposals = propose_regions(
             features,
@@ -175,9 +175,9 @@ class RegionsPerformer:
             seed=task.seed,
             plan=plan_named(settings["plan"]),
             weights=GuidanceWeights(*settings["losses"]),
-            run=run,
+            tracker=tracker,
         )
-        chosen = choose(scores, self.guide, run=run).chosen
+        chosen = choose(scores, self.guide, tracker=tracker).chosen
         seconds = time.perf_counter() - began
         metrics: dict[str, float | None] = {
             "s_t2i": chosen.s_t2i,
@@ -190,8 +190,8 @@ class RegionsPerformer:
             metrics["psnr_target"] = limited_psnr(saved, opened.files.target_image)
         return Outcome(
             metrics,
-            fe=run.total + editor.remembered,
-            fe_spent=run.total,
+            fe=tracker.total + editor.remembered,
+            fe_spent=tracker.total,
             seconds=seconds + editor.remembered_seconds,
             seconds_spent=seconds,
             picture=png(chosen.image),
@@ -205,18 +205,18 @@ class RegionsPerformer:
         return self._opened
 
     def _texts(self, item: Item) -> tuple[str, str]:
-        """T_ROI and T as the method has them: the things that change ("a cat and an owl"), as the two
+        """T_ROI and T as the method has them: the objects that change ("a cat and an owl"), as the two
         texts name them, or the texts where none does."""
         model = getattr(self.editor, "model", None)
         if not isinstance(model, EditModel):
             return item.source, item.target
         source, target = (parse_prompt(text, model.tokenizer) for text in (item.source, item.target))
-        before, after = (" and ".join(map(with_article, things)) for things in changed_things(source, target))
+        before, after = (" and ".join(map(with_article, objects)) for objects in changed_objects(source, target))
         return before or item.source, after or item.target
 
 
 class RememberingEditor:
-    """An editor of one picture that makes the same edit once.
+    """An editor of one image that makes the same edit once.
 
     remembered, remembered_seconds: what the edits cost that were asked for and made before; whoever asks sets
     them to 0.
@@ -251,19 +251,19 @@ class RememberingEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """As `Editor.edit`; `image` is the same in every call."""
-        run = run or Run()
+        tracker = tracker or CostTracker()
         keys = [(_digest(mask), prompt, seed, steps) for mask in masks]
         missing = [k for k, key in enumerate(keys) if key not in self._made]
         for made in (self._made[key] for key in keys if key in self._made):
             self.remembered += made[1]
             self.remembered_seconds += made[2]
         if missing:
-            before, began = run.total, time.perf_counter()
-            edited = self.editor.edit(image, masks[missing], prompt, seed, steps=steps, run=run)
-            cost = (run.total - before) / len(missing)
+            before, began = tracker.total, time.perf_counter()
+            edited = self.editor.edit(image, masks[missing], prompt, seed, steps=steps, tracker=tracker)
+            cost = (tracker.total - before) / len(missing)
             seconds = (time.perf_counter() - began) / len(missing)
             for k, picture in zip(missing, edited, strict=True):
                 self._made[keys[k]] = picture, cost, seconds

@@ -63,7 +63,7 @@ class Sweep:
     def __post_init__(self) -> None:
         labels = [point.label for point in self.points]
         if len(set(labels)) != len(labels):
-            raise ValueError(f"sweep {self.name!r}: its points are {labels}, wants each once")
+            raise ValueError(f"sweep {self.name!r}: its points are {labels}, requires each once")
 
 
 LOCINV_SWEEPS: Final = ("similarity", "overlap", "weights", "methods")
@@ -98,9 +98,7 @@ def locinv_sweeps(
                 varied = (sim, *terms[0][1:]), (ovl, *terms[1][1:])
                 label = f"λ_sim={sim:g} λ_ovl={ovl:g}"
                 points.append(Point(label, _tuned(prior, varied, shared), chosen=(sim, ovl) == published))
-            sweeps.append(
-                Sweep(f"{prior} λ", f"fig3_{prior}", "Fig. 3, column 3: weights", "λ", tuple(points))
-            )
+            sweeps.append(Sweep(f"{prior} λ", f"fig3_{prior}", "Fig. 3, column 3: weights", "λ", tuple(points)))
         if "methods" in names:
             untuned = Variant("untuned", "maps", {"objective": "none", **shared})
             dpl = Variant("dpl", "maps", {"objective": "dpl", **shared})
@@ -124,9 +122,7 @@ def region_sweeps(names: Sequence[str], settings: Mapping[str, Any]) -> tuple[Sw
         same = all(standard[key] == value for key, value in changes.items())
         return Variant("standard" if same else name, "regions", {**settings, **standard, **changes})
 
-    def point(
-        label: str, made: Variant, x: float | None = None, scores: tuple[float, float] | None = None
-    ) -> Point:
+    def point(label: str, made: Variant, x: float | None = None, scores: tuple[float, float] | None = None) -> Point:
         published = None if scores is None else dict(zip(("s_t2i", "s_i2i"), scores, strict=True))
         return Point(label, made, x, chosen=made.name == "standard", published=published)
 
@@ -138,9 +134,7 @@ def region_sweeps(names: Sequence[str], settings: Mapping[str, Any]) -> tuple[Sw
             "losses",
             (
                 point("L_Clip", variant("L_Clip", losses=[1.0, 0.0, 0.0]), None, (0.301, 0.801)),
-                point(
-                    "L_Clip + L_Str", variant("L_Clip+L_Str", losses=[1.0, 1.0, 0.0]), None, (0.294, 0.806)
-                ),
+                point("L_Clip + L_Str", variant("L_Clip+L_Str", losses=[1.0, 1.0, 0.0]), None, (0.294, 0.806)),
                 point("L_Clip + L_Str + L_Dir", variant("all"), None, (0.301, 0.805)),
             ),
         ),
@@ -191,10 +185,7 @@ def variants_of(sweeps: Sequence[Sweep]) -> tuple[Variant, ...]:
 def rows_of(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The sweep's rows of a run's results, under its points' labels as methods."""
     return [
-        {**row, "method": point.label}
-        for point in sweep.points
-        for row in rows
-        if row["method"] == point.variant.name
+        {**row, "method": point.label} for point in sweep.points for row in rows if row["method"] == point.variant.name
     ]
 
 
@@ -236,6 +227,6 @@ def _tuned(prior: Prior, terms: tuple[Term, Term], shared: Mapping[str, Any]) ->
 def _known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise ValueError(f"{what}: got {name!r}, wants some of {', '.join(known)}")
+            raise ValueError(f"{what}: got {name!r}, requires some of {', '.join(known)}")
     if not names:
-        raise ValueError(f"{what}: got none, wants some of {', '.join(known)}")
+        raise ValueError(f"{what}: got none, requires some of {', '.join(known)}")

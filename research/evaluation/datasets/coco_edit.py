@@ -23,13 +23,13 @@ from .search_prompts import COCO_EDIT, SearchPrompt
 Mask = NDArray[np.uint8]
 
 LEAST_SHARE: Final = 0.01
-"""Of the picture's area: a thing that is smaller than this shows no edit."""
+"""Of the image's area: an object that is smaller than this shows no edit."""
 _VOWELS = "aeiou"
 
 
 @dataclass(frozen=True)
 class CocoEdit:
-    """The data set; how many pictures were found and kept for each prompt; and why some were left out."""
+    """The data set; how many images were found and kept for each prompt; and why some were left out."""
 
     dataset: Dataset
     found: Mapping[SearchPrompt, int]
@@ -40,15 +40,15 @@ class CocoEdit:
 def build_coco_edit(
     folder: Path, *, instances: Path, captions: Path, images: Path, count: int | None = None
 ) -> CocoEdit:
-    """Copy the pictures that fit the paper's search prompts into `folder`, with the masks of their things.
+    """Copy the images that fit the paper's search prompts into `folder`, with the masks of their objects.
 
-    Of every prompt the pictures with the lowest ids are kept: `count` of them, or as many as the paper has.
-    An item's source is the caption by which the picture was found, its target that caption with the edited
-    noun replaced; a thing's mask is the union of its category's outlines. A picture is left out when an
-    outline cannot be read, or the edited thing fills less than LEAST_SHARE. True edited pictures don't exist.
+    Of every prompt the images with the lowest ids are kept: `count` of them, or as many as the paper has.
+    An item's source is the caption by which the image was found, its target that caption with the edited
+    noun replaced; an object's mask is the union of its category's outlines. An image is left out when an
+    outline cannot be read, or the edited object fills less than LEAST_SHARE. True edited images don't exist.
 
-    folder: exists, empty. instances, captions: COCO's annotation files. images: the folder of the pictures.
-    Raises ValueError for a count below 1, foreign files, a missing picture, one whose size is not the
+    folder: exists, empty. instances, captions: COCO's annotation files. images: the folder of the images.
+    Raises ValueError for a count below 1, foreign files, a missing image, one whose size is not the
     annotated one, and when nothing is found.
     """
     if count is not None and count < 1:
@@ -70,15 +70,13 @@ def build_coco_edit(
                 break
             masks, problem = _masks(prompt, match)
             if problem:
-                left_out.append(f"picture {match.picture.id} ({prompt.text}): {problem}")
+                left_out.append(f"image {match.image.id} ({prompt.text}): {problem}")
             else:
                 good.append(_item(folder, prompt, match, masks, images))
         kept[prompt] = len(good)
         items += good
     if not items:
-        raise ValueError(
-            "coco-edit: no picture fits a search prompt: are these COCO's instances and captions?"
-        )
+        raise ValueError("coco-edit: no image fits a search prompt: are these COCO's instances and captions?")
     dataset = Dataset("COCO-Edit", _in_rounds(items), folder)
     return CocoEdit(dataset, {prompt: len(several) for prompt, several in found.items()}, kept, left_out)
 
@@ -87,9 +85,9 @@ def _masks(prompt: SearchPrompt, match: Match) -> tuple[dict[str, Mask], str]:
     """(H, W) uint8 0/1 for each noun, and what is wrong with them, or ""."""
     masks = {}
     for noun in prompt.nouns:
-        outlines = match.picture.annotations[category_of(noun)]
+        outlines = match.image.annotations[category_of(noun)]
         try:
-            parts = [coco_mask(noun, outline.get("segmentation"), match.picture.size) for outline in outlines]
+            parts = [coco_mask(noun, outline.get("segmentation"), match.image.size) for outline in outlines]
         except ValueError as error:
             return {}, str(error)
         masks[noun] = np.maximum.reduce(parts)
@@ -112,12 +110,12 @@ def _in_rounds(items: Sequence[Item]) -> tuple[Item, ...]:
 
 
 def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, Mask], images: Path) -> Item:
-    picture = match.picture
+    picture = match.image
     id = f"{prompt.slug}-{picture.id:012d}"
-    given = file_inside(images, picture.file_name, f"picture {picture.id}: file_name")
+    given = file_inside(images, picture.file_name, f"image {picture.id}: file_name")
     size = tuple(load_image(given).shape[-2:])
     if size != picture.size:
-        raise ValueError(f"picture {picture.id} is {size} and its annotation {picture.size} (H, W)")
+        raise ValueError(f"image {picture.id} is {size} and its annotation {picture.size} (H, W)")
     image = folder / "images" / f"{id}{given.suffix.lower()}"
     shutil.copyfile(given, image)
     return Item(

@@ -1,5 +1,5 @@
-"""The search in MS-COCO by which COCO-Edit is made: captions that name a search prompt's things and no
-others, over pictures in which these things are annotated."""
+"""The search in MS-COCO by which COCO-Edit is made: captions that name a search prompt's objects and no
+others, over images in which these objects are annotated."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PERSON_WORDS: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class CocoPicture:
-    """A picture of COCO: its id, file name, (H, W) in pixels, its annotations by category name, and its
+class CocoImage:
+    """An image of COCO: its id, file name, (H, W) in pixels, its annotations by category name, and its
     captions in the order of their ids."""
 
     id: int
@@ -35,14 +35,14 @@ class CocoPicture:
 
 @dataclass(frozen=True)
 class Match:
-    """A picture that fits a search prompt, and the caption by which it does."""
+    """An image that fits a search prompt, and the caption by which it does."""
 
-    picture: CocoPicture
+    image: CocoImage
     caption: str
 
 
-def read_coco(instances: Path, captions: Path) -> tuple[list[CocoPicture], frozenset[str]]:
-    """The pictures, in the order of their ids, and the names of all categories.
+def read_coco(instances: Path, captions: Path) -> tuple[list[CocoImage], frozenset[str]]:
+    """The images, in the order of their ids, and the names of all categories.
 
     Raises ValueError for files that are not COCO's instances and captions.
     """
@@ -56,18 +56,16 @@ def read_coco(instances: Path, captions: Path) -> tuple[list[CocoPicture], froze
     for entry in _entries(content, "annotations", named):
         category = categories.get(_whole(entry, "category_id", named))
         if category is None:
-            raise ValueError(
-                f"{named}: an annotation has the category {entry['category_id']!r}, which is none"
-            )
-        picture = annotations.setdefault(_whole(entry, "image_id", named), {})
-        picture.setdefault(category, []).append(entry)
+            raise ValueError(f"{named}: an annotation has the category {entry['category_id']!r}, which is none")
+        image = annotations.setdefault(_whole(entry, "image_id", named), {})
+        image.setdefault(category, []).append(entry)
     texts: dict[int, list[tuple[int, str]]] = {}
     said = f"captions {str(captions)!r}"
     for entry in _entries(mapping_of(read_json(captions, "captions"), said), "annotations", said):
         caption = text_of(entry.get("caption"), f"{said}: caption")
         texts.setdefault(_whole(entry, "image_id", said), []).append((_whole(entry, "id", said), caption))
-    pictures = [
-        CocoPicture(
+    images = [
+        CocoImage(
             id=number,
             file_name=text_of(entry.get("file_name"), f"{named}: file_name"),
             size=(_whole(entry, "height", named), _whole(entry, "width", named)),
@@ -77,24 +75,24 @@ def read_coco(instances: Path, captions: Path) -> tuple[list[CocoPicture], froze
         for entry in _entries(content, "images", named)
         for number in [_whole(entry, "id", named)]
     ]
-    return sorted(pictures, key=lambda picture: picture.id), frozenset(categories.values())
+    return sorted(images, key=lambda image: image.id), frozenset(categories.values())
 
 
 def search(
-    pictures: Sequence[CocoPicture], prompts: Sequence[SearchPrompt], categories: frozenset[str]
+    images: Sequence[CocoImage], prompts: Sequence[SearchPrompt], categories: frozenset[str]
 ) -> dict[SearchPrompt, list[Match]]:
-    """The pictures of every prompt, in the order of their ids; a picture belongs to the first that it fits.
+    """The images of every prompt, in the order of their ids; an image belongs to the first that it fits.
 
-    A picture fits when one of its captions names each of the prompt's nouns once, in the singular, and no
+    An image fits when one of its captions names each of the prompt's nouns once, in the singular, and no
     other category (for people, any of the usual words), and when each noun's category is annotated in it: the
     edited one by a single outline and no crowd, so that what changes is what the mask shows.
     """
     found: dict[SearchPrompt, list[Match]] = {prompt: [] for prompt in prompts}
-    for picture in pictures:
+    for image in images:
         for prompt in prompts:
-            caption = _fitting_caption(picture, prompt, categories)
+            caption = _fitting_caption(image, prompt, categories)
             if caption is not None:
-                found[prompt].append(Match(picture, caption))
+                found[prompt].append(Match(image, caption))
                 break
     return found
 
@@ -104,18 +102,18 @@ def category_of(noun: str) -> str:
     return STANDS_FOR.get(noun, noun)
 
 
-def _fitting_caption(picture: CocoPicture, prompt: SearchPrompt, categories: frozenset[str]) -> str | None:
-    if not all(picture.annotations.get(category_of(noun)) for noun in prompt.nouns):
+def _fitting_caption(image: CocoImage, prompt: SearchPrompt, categories: frozenset[str]) -> str | None:
+    if not all(image.annotations.get(category_of(noun)) for noun in prompt.nouns):
         return None
-    edited = picture.annotations[category_of(prompt.edited)]
+    edited = image.annotations[category_of(prompt.edited)]
     if len(edited) != 1 or edited[0].get("iscrowd"):
         return None
     wanted = sorted(prompt.nouns)
-    return next((text for text in picture.captions if _named(text, categories, wanted) == wanted), None)
+    return next((text for text in image.captions if _named(text, categories, wanted) == wanted), None)
 
 
 def _named(caption: str, categories: frozenset[str], wanted: Sequence[str]) -> list[str]:
-    """What a caption names, sorted, with repeats: wanted nouns as they are, other things with a mark."""
+    """What a caption names, sorted, with repeats: wanted nouns as they are, other objects with a mark."""
     words = [caption[start:end].lower() for start, end in word_spans(caption)]
     unasked = sorted((categories | set(STANDS_FOR)) - set(wanted))
     named: list[str] = []
@@ -145,5 +143,5 @@ def _entries(content: Mapping[str, Any], key: str, named: str) -> list[Mapping[s
 def _whole(entry: Mapping[str, Any], key: str, named: str) -> int:
     value = entry.get(key)
     if type(value) is not int:
-        raise ValueError(f"{named}: {key}: got {value!r}, wants a whole number")
+        raise ValueError(f"{named}: {key}: got {value!r}, requires a whole number")
     return value

@@ -1,5 +1,5 @@
-"""Data sets of edits: pictures, what they show and should show, where their things are, and, where it is
-known, the true edited picture; read from files and written to them."""
+"""Data sets of edits: images, what they show and should show, where their objects are, and, where it is
+known, the true edited image; read from files and written to them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Place:
-    """A word of the source prompt, and where its thing is.
+    """A word of the source prompt, and where its object is.
 
     word: as `Prompt.find` takes it: "cat", "cat#2", "mountain lion".
-    mask: picture of the picture's size, white where the thing is. box: (x0, y0, x1, y1) in pixels, x1 and y1
+    mask: image of the image's size, white where the object is. box: (x0, y0, x1, y1) in pixels, x1 and y1
     exclusive. runs: the mask where no file has it, as `decode_runs` takes it. Without mask and runs, the
     box is all that is known.
     """
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True)
 class OpenItem:
-    """An item's pictures. image, target_image: (1, 3, H, W) in [0, 1]; masks: word -> (H, W) float32, 0 or 1;
+    """An item's images. image, target_image: (1, 3, H, W) in [0, 1]; masks: word -> (H, W) float32, 0 or 1;
     place, change: (H, W) float32, 1 where the edit is to be, and where it may show: the same, but for an item
     with `change_border`."""
 
@@ -65,13 +65,13 @@ class OpenItem:
 
 @dataclass(frozen=True)
 class Item:
-    """One edit of one picture.
+    """One edit of one image.
 
     id: letters, digits and ". _ -", so that it can name files. source, target: the prompts.
     task: the editing task, "GROUP: what changes", for example "single-object: cat → fox".
-    edited: the words of `places` whose thing the edit changes.
+    edited: the words of `places` whose object the edit changes.
     change: mask file, white where the edit may show; None: the union of the edited places, or change_runs.
-    change_border: whether the edit may show in the picture's outermost pixels, too, without being there.
+    change_border: whether the edit may show in the image's outermost pixels, too, without being there.
     bindings: (adjective, noun) of the source, for an edit of an attribute. instruction: the edit as an order.
     Raises ValueError for an id that cannot name a file, a word twice or not in the source prompt, and an
     edited word without a place.
@@ -94,15 +94,13 @@ class Item:
     def __post_init__(self) -> None:
         named = f"item {self.id!r}"
         if not _ID.fullmatch(self.id):
-            raise ValueError(f"{named}: its id wants letters, digits and . _ - (at most 100, no dot first)")
+            raise ValueError(f"{named}: its id requires letters, digits and . _ - (at most 100, no dot first)")
         words = [place.word for place in self.places]
         for word in self.edited:
             if word not in words:
                 raise ValueError(f"{named}: the edited word {word!r} has no place; {words} have one")
         if not self.edited and self.change is None and self.change_runs is None:
-            raise ValueError(
-                f"{named}: nothing says where the edit shows, wants edited words or a change mask"
-            )
+            raise ValueError(f"{named}: nothing says where the edit shows, requires edited words or a change mask")
         source = words_of(self.source)
         for word in (*words, *(word for binding in self.bindings for word in binding)):
             try:
@@ -110,7 +108,7 @@ class Item:
             except ValueError as error:
                 raise ValueError(f"{named}: {error}") from None
         if len({source.locate(word) for word in words}) != len(words):
-            raise ValueError(f"{named}: its places have the words {words}, wants every word once")
+            raise ValueError(f"{named}: its places have the words {words}, requires every word once")
 
     @property
     def group(self) -> str:
@@ -118,7 +116,7 @@ class Item:
         return group_of_task(self.task)
 
     def open(self) -> OpenItem:
-        """Read the pictures. Raises ValueError for one that cannot be read, or of another size."""
+        """Read the images. Raises ValueError for one that cannot be read, or of another size."""
         import torch
 
         from ....locinv_core.imaging.io import load_image
@@ -139,8 +137,8 @@ class Item:
         target = None if self.target_image is None else load_image(self.target_image)
         if target is not None and target.shape != image.shape:
             raise ValueError(
-                f"item {self.id!r}: its true edited picture is {tuple(target.shape[-2:])} "
-                f"and its picture {size}, wants the same (H, W)"
+                f"item {self.id!r}: its true edited image is {tuple(target.shape[-2:])} "
+                f"and its image {size}, requires the same (H, W)"
             )
         return OpenItem(image, masks, place, change, target)
 
@@ -154,9 +152,7 @@ class Item:
                 raise ValueError(f"item {self.id!r}: {error}") from error
         return self._mask(place.word, place.mask, place.runs, size)
 
-    def _mask(
-        self, word: str, path: Path | None, runs: tuple[int, ...] | None, size: tuple[int, int]
-    ) -> Tensor:
+    def _mask(self, word: str, path: Path | None, runs: tuple[int, ...] | None, size: tuple[int, int]) -> Tensor:
         from ....locinv_core.localization.priors import from_mask_files, from_masks
         from .mask_rle import decode_runs
 
@@ -178,7 +174,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise ValueError(f"dataset {self.name!r} has no item, wants at least one")
+            raise ValueError(f"dataset {self.name!r} has no item, requires at least one")
         seen: set[str] = set()
         for item in self.items:
             if item.id.lower() in seen:
@@ -190,7 +186,7 @@ def read_dataset(path: Path) -> Dataset:
     """Read a data set: a folder, or the file that lists it.
 
     The file is dataset.json, a scenes.json of `pinpoint scenes`, or PIE-Bench's mapping_file.json with its
-    pictures in annotation_images beside it; a folder is one that holds one of these. No file that it names
+    images in annotation_images beside it; a folder is one that holds one of these. No file that it names
     may lie outside its folder. Raises ValueError for anything else, naming what is wrong.
     """
     file = _listing(path)
@@ -258,7 +254,7 @@ def _from_listing(content: Mapping[str, Any], file: Path) -> Dataset:
     if content["format"] != FORMAT or content.get("version") != VERSION:
         raise ValueError(
             f"dataset {str(file)!r} is {content['format']!r} version {content.get('version')!r}, "
-            f"wants {FORMAT!r} version {VERSION}"
+            f"requires {FORMAT!r} version {VERSION}"
         )
     named = f"dataset {str(file)!r}"
     items = [
@@ -285,14 +281,11 @@ def _item(entry: Mapping[str, Any], folder: Path, number: int) -> Item:
         target=text_of(entry.get("target"), f"{named}: target"),
         task=text_of(entry.get("task"), f"{named}: task"),
         places=tuple(_place(mapping_of(place, f"{named}: place"), folder, named) for place in places),
-        edited=tuple(
-            text_of(word, f"{named}: edited") for word in list_of(entry.get("edited"), f"{named}: edited")
-        ),
+        edited=tuple(text_of(word, f"{named}: edited") for word in list_of(entry.get("edited"), f"{named}: edited")),
         change=file("change"),
         target_image=file("target_image"),
         bindings=tuple(
-            pair_of(pair, f"{named}: bindings")
-            for pair in list_of(entry.get("bindings", []), f"{named}: bindings")
+            pair_of(pair, f"{named}: bindings") for pair in list_of(entry.get("bindings", []), f"{named}: bindings")
         ),
         instruction=None if instruction is None else text_of(instruction, f"{named}: instruction"),
         change_runs=None if runs is None else runs_of(runs, f"{named}: change_runs"),

@@ -11,7 +11,7 @@ from typing import Any
 Box = tuple[float, float, float, float]
 
 _LARGEST = 2**31
-"""More pixels than a picture has that can be opened."""
+"""More pixels than an image has that can be opened."""
 
 
 def read_json(path: Path, kind: str = "dataset") -> Any:
@@ -30,21 +30,21 @@ def read_json(path: Path, kind: str = "dataset") -> Any:
 def mapping_of(value: Any, named: str) -> Mapping[str, Any]:
     """The value, if it is a JSON object. Raises ValueError otherwise."""
     if not isinstance(value, dict):
-        raise ValueError(f"{named}: got {_short(value)}, wants an object")
+        raise ValueError(f"{named}: got {_short(value)}, requires an object")
     return value
 
 
 def list_of(value: Any, named: str) -> list[Any]:
     """The value, if it is a JSON list. Raises ValueError otherwise."""
     if not isinstance(value, list):
-        raise ValueError(f"{named}: got {_short(value)}, wants a list")
+        raise ValueError(f"{named}: got {_short(value)}, requires a list")
     return value
 
 
 def text_of(value: Any, named: str) -> str:
     """The value, if it is a text with something in it that files can hold. Raises ValueError otherwise."""
     if not isinstance(value, str) or not value.strip() or _has_surrogate(value):
-        raise ValueError(f"{named}: got {_short(value)}, wants a text")
+        raise ValueError(f"{named}: got {_short(value)}, requires a text")
     return value
 
 
@@ -52,7 +52,7 @@ def pair_of(value: Any, named: str) -> tuple[str, str]:
     """The value, if it is a list of two texts. Raises ValueError otherwise."""
     pair = list_of(value, named)
     if len(pair) != 2:
-        raise ValueError(f"{named}: got {_short(value)}, wants two texts")
+        raise ValueError(f"{named}: got {_short(value)}, requires two texts")
     return text_of(pair[0], named), text_of(pair[1], named)
 
 
@@ -60,17 +60,17 @@ def box_of(value: Any, named: str) -> Box:
     """(x0, y0, x1, y1) with an area, from a list of four numbers. Raises ValueError otherwise."""
     numbers = list_of(value, named)
     if len(numbers) != 4 or not all(_is_number(number) for number in numbers):
-        raise ValueError(f"{named}: got {_short(value)}, wants four numbers x0, y0, x1, y1")
+        raise ValueError(f"{named}: got {_short(value)}, requires four numbers x0, y0, x1, y1")
     x0, y0, x1, y1 = (float(number) for number in numbers)
     if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
-        raise ValueError(f"{named}: got {_short(value)}, wants 0 <= x0 < x1 and 0 <= y0 < y1")
+        raise ValueError(f"{named}: got {_short(value)}, requires 0 <= x0 < x1 and 0 <= y0 < y1")
     return x0, y0, x1, y1
 
 
 def flag_of(value: Any, named: str) -> bool:
     """The value, if it is true or false. Raises ValueError otherwise."""
     if not isinstance(value, bool):
-        raise ValueError(f"{named}: got {_short(value)}, wants true or false")
+        raise ValueError(f"{named}: got {_short(value)}, requires true or false")
     return value
 
 
@@ -78,7 +78,7 @@ def runs_of(value: Any, named: str) -> tuple[int, ...]:
     """(start, length, start, length, …), from a list of whole numbers. Raises ValueError otherwise."""
     numbers = list_of(value, named)
     if len(numbers) % 2 or not all(type(number) is int and 0 <= number < _LARGEST for number in numbers):
-        raise ValueError(f"{named}: got {_short(value)}, wants pairs of whole numbers: a start and a length")
+        raise ValueError(f"{named}: got {_short(value)}, requires pairs of whole numbers: a start and a length")
     return tuple(numbers)
 
 
@@ -92,7 +92,7 @@ def file_inside(folder: Path, name: Any, named: str) -> Path:
     windows = PureWindowsPath(text)
     foreign = "\\" in text or "\0" in text or windows.drive or PurePosixPath(text).is_absolute()
     if foreign or ".." in PurePosixPath(text).parts:
-        raise ValueError(f"{named}: got {_short(text)}, wants a name relative to the data set's folder")
+        raise ValueError(f"{named}: got {_short(text)}, requires a name relative to the data set's folder")
     path = folder / PurePosixPath(text)
     try:
         resolved, home = path.resolve(strict=True), folder.resolve(strict=True)

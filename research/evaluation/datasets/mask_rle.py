@@ -17,10 +17,10 @@ def decode_runs(runs: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]
     pixels = size[0] * size[1]
     pairs = np.asarray(runs, dtype=np.int64)
     if len(pairs) % 2:
-        raise ValueError(f"mask runs: got {len(pairs)} numbers, wants pairs of a start and a length")
+        raise ValueError(f"mask runs: got {len(pairs)} numbers, requires pairs of a start and a length")
     starts, lengths = pairs[::2], pairs[1::2]
     if ((starts < 0) | (starts >= pixels) | (lengths < 0)).any():
-        raise ValueError(f"mask runs leave the picture of {size[1]}×{size[0]} (width×height)")
+        raise ValueError(f"mask runs leave the image of {size[1]}×{size[0]} (width×height)")
     edges = np.zeros(pixels + 1, dtype=np.int64)
     np.add.at(edges, starts, 1)
     np.add.at(edges, np.minimum(starts + lengths, pixels), -1)

@@ -1,4 +1,4 @@
-"""PIE-Bench (Ju et al., "Direct Inversion", 2023) from its mapping file and its folder of pictures."""
+"""PIE-Bench (Ju et al., "Direct Inversion", 2023) from its mapping file and its folder of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .dataset import Dataset, Item, Place, words_of
 from .fields import file_inside, mapping_of, runs_of, text_of
 from .mask_rle import decode_runs, encode_runs
 
-PICTURES: Final = "annotation_images"
+IMAGES: Final = "annotation_images"
 TASKS: Final = (
     "random",
     "change object",
@@ -33,20 +33,20 @@ _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 
 
 def dataset_of_mapping(content: Mapping[str, Any], file: Path) -> Dataset:
-    """The data set of a mapping_file.json that was read from `file`, its pictures in annotation_images.
+    """The data set of a mapping_file.json that was read from `file`, its images in annotation_images.
 
     Each entry has image_path, original_prompt and editing_prompt with the words that differ in [brackets],
     editing_instruction, editing_type_id, blended_word ("cat dog": the source's word and the target's), and
     mask, the pixels to be edited as runs. As in the benchmark's own evaluation, the edit may show in the
-    picture's outermost pixels, too. The place of the edited word is the mask; where the blended word is not
+    image's outermost pixels, too. The place of the edited word is the mask; where the blended word is not
     in the source prompt, the first bracketed words stand for it, and without them the item has no place.
-    Raises ValueError for an entry that lacks something, and a picture that is missing or cannot be read.
+    Raises ValueError for an entry that lacks something, and an image that is missing or cannot be read.
     """
     if not content:
-        raise ValueError(f"dataset {str(file)!r} is empty, wants PIE-Bench's entries")
-    pictures = file.parent / PICTURES
-    if not pictures.is_dir():
-        raise ValueError(f"dataset {str(file)!r}: the pictures' folder {str(pictures)!r} does not exist")
+        raise ValueError(f"dataset {str(file)!r} is empty, requires PIE-Bench's entries")
+    images = file.parent / IMAGES
+    if not images.is_dir():
+        raise ValueError(f"dataset {str(file)!r}: the images' folder {str(images)!r} does not exist")
     items = [
         _item(key, mapping_of(entry, f"dataset {str(file)!r}: entry {key!r}"), file.parent)
         for key, entry in content.items()
@@ -57,7 +57,7 @@ def dataset_of_mapping(content: Mapping[str, Any], file: Path) -> Dataset:
 def _item(key: str, entry: Mapping[str, Any], folder: Path) -> Item:
     named = f"entry {key!r}"
     path = text_of(entry.get("image_path"), f"{named}: image_path")
-    image = file_inside(folder, f"{PICTURES}/{path}", f"{named}: image_path")
+    image = file_inside(folder, f"{IMAGES}/{path}", f"{named}: image_path")
     size = _size(image, named)
     runs = runs_of(entry.get("mask"), f"{named}: mask")
     try:
@@ -100,7 +100,7 @@ def _edited_word(original: str, blended: str, source: str) -> str | None:
 def _task(number: Any, named: str) -> str:
     text = str(number)
     if text not in map(str, range(len(TASKS))):
-        raise ValueError(f"{named}: editing_type_id: got {number!r}, wants 0 to {len(TASKS) - 1}")
+        raise ValueError(f"{named}: editing_type_id: got {number!r}, requires 0 to {len(TASKS) - 1}")
     return TASKS[int(text)]
 
 
@@ -116,7 +116,7 @@ def _size(image: Path, named: str) -> tuple[int, int]:
         with Image.open(image) as opened:
             return opened.height, opened.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{named}: {str(image)!r} cannot be read as a picture: {error}") from error
+        raise ValueError(f"{named}: {str(image)!r} cannot be read as an image: {error}") from error
 
 
 def _box(inside: np.ndarray) -> tuple[float, float, float, float]:

@@ -1,5 +1,5 @@
-"""Scene-Edit: the counterpart of COCO-Edit (LocInv, Table 3) in the embedded world, where every picture comes
-with exact masks and with its true edited picture; and edits of attributes, for which there are no pairs."""
+"""Scene-Edit: the counterpart of COCO-Edit (LocInv, Table 3) in the embedded world, where every image comes
+with exact masks and with its true edited image; and edits of attributes, for which there are no pairs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SCENE_EDIT: Final = (*SWAPS, *ATTRIBUTES)
 
 @dataclass(frozen=True)
 class _Pair:
-    """A scene before and after its edit, and the number of the thing that the edit changes."""
+    """A scene before and after its edit, and the number of the object that the edit changes."""
 
     before: SceneSpec
     after: SceneSpec
@@ -86,14 +86,14 @@ class _Pair:
 def build_scene_edit(
     folder: Path, *, count: int | None = None, seed: int = 0, size: int = 128
 ) -> tuple[Dataset, dict[SearchPrompt, int]]:
-    """Draw the pictures, masks and true edited pictures into `folder`, and return the data set and counts.
+    """Draw the images, masks and true edited images into `folder`, and return the data set and counts.
 
     Every item is a held-out scene of its own: place, colours, materials and layout follow from its seed, and
-    its things are the search prompt's. The same arguments give the same files. The items go round by round
+    its objects are the search prompt's. The same arguments give the same files. The items go round by round
     through the prompts, so that the first N of them are of every kind.
 
-    folder: exists, empty. count: pictures a prompt; None takes the paper's counts, and 20 for attributes.
-    seed: another draw, at least 0. size: side of the pictures, a multiple of 8, at least 64.
+    folder: exists, empty. count: images a prompt; None takes the paper's counts, and 20 for attributes.
+    seed: another draw, at least 0. size: side of the images, a multiple of 8, at least 64.
     Raises ValueError for an argument out of its range, before anything is written.
     """
     if count is not None and count < 1:
@@ -114,17 +114,17 @@ def build_scene_edit(
 
 
 def _rounds(counts: Mapping[SearchPrompt, int]) -> Iterator[tuple[SearchPrompt, int]]:
-    """The first picture of every prompt, then the second …"""
+    """The first image of every prompt, then the second …"""
     for number in range(max(counts.values())):
         yield from ((prompt, number) for prompt, count in counts.items() if number < count)
 
 
 def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
-    """The scene of a held-out seed, played by the prompt's things in an order that the seed gives."""
+    """The scene of a held-out seed, played by the prompt's objects in an order that the seed gives."""
     rng = np.random.default_rng((seed, _CAST_STREAM))
     scene = sample_scene(seed, objects=len(prompt.nouns))
     nouns = [prompt.nouns[number] for number in rng.permutation(len(prompt.nouns))]
-    things = [replace(thing, noun=noun) for thing, noun in zip(scene.objects, nouns, strict=True)]
+    things = [replace(obj, noun=noun) for obj, noun in zip(scene.objects, nouns, strict=True)]
     if prompt.group == "attribute":
         index = nouns.index(prompt.nouns[0])
         things, changed = _dressed(things, index, prompt, rng)
@@ -139,35 +139,35 @@ def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
 def _dressed(
     things: list[SceneObject], index: int, prompt: SearchPrompt, rng: Generator
 ) -> tuple[list[SceneObject], SceneObject]:
-    """The things with the look that the prompt asks for on thing `index` and on no other, and that thing
+    """The objects with the look that the prompt asks for on object `index` and on no other, and that object
     after the edit."""
     looks = (prompt.edited, prompt.becomes)
     own, *spare = (str(name) for name in rng.permutation([name for name in COLOURS if name not in looks]))
     dressed = []
-    for number, thing in enumerate(things):
+    for number, obj in enumerate(things):
         if number == index:
-            dressed.append(_with_look(thing, prompt.edited, own))
-        elif thing.adjective in (*looks, own):
-            dressed.append(_with_look(thing, spare.pop(), own))
+            dressed.append(_with_look(obj, prompt.edited, own))
+        elif obj.adjective in (*looks, own):
+            dressed.append(_with_look(obj, spare.pop(), own))
         else:
-            dressed.append(thing)
+            dressed.append(obj)
     return dressed, _with_look(dressed[index], prompt.becomes, own)
 
 
-def _with_look(thing: SceneObject, look: str, own: str) -> SceneObject:
-    """The thing in a colour, in wood, or in a pattern of its `own` colour."""
+def _with_look(obj: SceneObject, look: str, own: str) -> SceneObject:
+    """The object in a colour, in wood, or in a pattern of its `own` colour."""
     if look == "wooden":
-        return replace(thing, colour=None, material=look)
+        return replace(obj, colour=None, material=look)
     if look in MATERIALS:
-        return replace(thing, colour=own, material=look)
-    return replace(thing, colour=look, material="plain")
+        return replace(obj, colour=own, material=look)
+    return replace(obj, colour=look, material="plain")
 
 
 def _write(folder: Path, prompt: SearchPrompt, number: int, pair: _Pair, size: int) -> Item:
     id = f"{prompt.slug}-{number:03d}"
     picture, masks = render(pair.before, size)
     truth, masks_after = render(pair.after, size)
-    nouns = [thing.noun for thing in pair.before.objects]
+    nouns = [obj.noun for obj in pair.before.objects]
     places = tuple(
         Place(
             noun,

@@ -1,4 +1,4 @@
-"""Search prompts: the things that a picture is looked up by, and the edit that a prompt's pictures get."""
+"""Search prompts: the objects that an image is looked up by, and the edit that a prompt's images get."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 class SearchPrompt:
     """A row of LocInv's Table 3.
 
-    nouns: what the picture shows. edited: the one of them that changes, or the word for the first one's look.
-    becomes: what it changes to. paper_count: the pictures that the paper has for it; None for what is ours.
+    nouns: what the image shows. edited: the one of them that changes, or the word for the first one's look.
+    becomes: what it changes to. paper_count: the images that the paper has for it; None for what is ours.
     group: "single-object", "multi-object", or "attribute".
     """
 
@@ -54,8 +54,7 @@ class SearchPrompt:
 def table(group: str, rows: Sequence[tuple[str, str, str, int | None]]) -> tuple[SearchPrompt, ...]:
     """Search prompts of one group, from rows of nouns (spaces between), edited, becomes, paper_count."""
     return tuple(
-        SearchPrompt(tuple(nouns.split()), edited, becomes, count, group)
-        for nouns, edited, becomes, count in rows
+        SearchPrompt(tuple(nouns.split()), edited, becomes, count, group) for nouns, edited, becomes, count in rows
     )
 
 

@@ -11,8 +11,8 @@ from .dataset import Dataset, Item
 def task_sheet(dataset: Dataset, per_task: int = 4) -> Image.Image:
     """A row a task, in the order in which the tasks first appear; two cells an item.
 
-    The first cell is the picture, labelled with the source prompt; the second the true edited picture,
-    labelled with the target prompt, or else the picture with the outline of where the edit may show.
+    The first cell is the image, labelled with the source prompt; the second the true edited image,
+    labelled with the target prompt, or else the image with the outline of where the edit may show.
     """
     tasks: dict[str, list[Item]] = {}
     for item in dataset.items:

@@ -1,7 +1,7 @@
 """The same tasks on a Ray cluster: one actor a worker, replaced when it dies.
 
 Every machine of the cluster needs this package, and the model and the data set under the same paths; what
-comes back, pictures too, is written by the process that asked for it.
+comes back, images too, is written by the process that asked for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOCAL = "local"
 """The address that starts a cluster of this machine alone."""
 AUTO = "auto"
 """The address of the cluster that this machine is part of."""
-WANTED = "wants host:port, ray://host:port, auto or local"
+WANTED = "requires host:port, ray://host:port, auto or local"
 PATIENCE = 10.0
 """Seconds that an address gets to answer; Ray itself would try for minutes."""
 
@@ -56,7 +56,7 @@ def on_cluster(
     """
     ray = import_ray()
     if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs: got {jobs}, wants 1 or more")
+        raise ValueError(f"jobs: got {jobs}, requires 1 or more")
     queue = TaskQueue(work, seed)
     connected_here = not ray.is_initialized()
     if connected_here:
@@ -122,7 +122,7 @@ def import_ray() -> Any:
         import ray.exceptions
     except ImportError as error:
         raise ValueError(
-            'cluster: Ray is not installed, wants it: pip install "comfyui-pinpoint[cluster]"'
+            'cluster: Ray is not installed, requires it: pip install "comfyui-pinpoint[cluster]"'
         ) from error
     return ray
 

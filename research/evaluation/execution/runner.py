@@ -17,7 +17,7 @@ from ..results import ResultsFile, check_same_metrics, check_same_work, row_key
 from .work_items import Outcome, Recipe, Task, Variant, WorkItem, digest
 from .workers import Done, in_process, in_processes
 
-PICTURES = "pictures"
+IMAGES = "pictures"
 
 Note = Callable[[Mapping[str, Any], int, int], None]
 """Called with each new row, how many are done now, and how many there are to be."""
@@ -36,7 +36,7 @@ class Workforce:
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"jobs: got {self.jobs}, wants 1 or more")
+            raise ValueError(f"jobs: got {self.jobs}, requires 1 or more")
 
     def check(self) -> None:
         """Raise ValueError where a cluster is asked for and Ray is not installed."""
@@ -60,8 +60,8 @@ def run_work(
 ) -> list[dict[str, Any]]:
     """Run every variant on every item and append a row for each to results.jsonl in `folder`.
 
-    Rows that are there already are not made again, failed ones only if `retry_failed`. Pictures go to
-    `folder`/pictures/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
+    Rows that are there already are not made again, failed ones only if `retry_failed`. Images go to
+    `folder`/images/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
     metrics: the names that rows have; None where every performer has its own.
     Raises ValueError, before any work, for a recipe that cannot be opened, for a folder whose rows were made
     with other settings, seed, model, input or metrics, and for variants of one name. What is to be tried
@@ -69,7 +69,7 @@ def run_work(
     """
     names = [variant.name for variant in variants]
     if not names or len({file_name(name) for name in names}) != len(names):
-        raise ValueError(f"methods: got {', '.join(names) or 'none'}, wants at least one, each once")
+        raise ValueError(f"methods: got {', '.join(names) or 'none'}, requires at least one, each once")
     workforce = workforce or Workforce()
     workforce.check()
     performer = recipe.open()
@@ -110,7 +110,7 @@ def run_work(
             outcomes = in_process(performer, work, seed)
         with closing(outcomes):  # type: ignore[type-var]
             for task, outcome in outcomes:
-                row = _row(task, outcome, wanted[task.key], _keep_picture(task, outcome, folder))
+                row = _row(task, outcome, wanted[task.key], _keep_image(task, outcome, folder))
                 results.append(row)
                 done += 1
                 if note is not None:
@@ -124,20 +124,20 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.+=-]+", "_", name).strip("_.") or "_"
 
 
-def _keep_picture(task: Task, outcome: Outcome, folder: Path) -> str | None:
-    """Write the picture whole or not at all; its path relative to the folder."""
+def _keep_image(task: Task, outcome: Outcome, folder: Path) -> str | None:
+    """Write the image whole or not at all; its path relative to the folder."""
     if outcome.picture is None:
         return None
     from ....locinv_core.imaging.io import written_whole
 
-    place = Path(PICTURES) / file_name(task.variant.name) / f"{task.item.id}.png"
+    place = Path(IMAGES) / file_name(task.variant.name) / f"{task.item.id}.png"
     (folder / place).parent.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / place) as unfinished:
         unfinished.write_bytes(outcome.picture)
     return place.as_posix()
 
 
-def _row(task: Task, outcome: Outcome, work: Mapping[str, Any], picture: str | None) -> dict[str, Any]:
+def _row(task: Task, outcome: Outcome, work: Mapping[str, Any], image: str | None) -> dict[str, Any]:
     return {
         "item": task.item.id,
         "method": task.variant.name,
@@ -149,6 +149,6 @@ def _row(task: Task, outcome: Outcome, work: Mapping[str, Any], picture: str | N
         "fe_spent": round(outcome.fe_spent, 3),
         "seconds": round(outcome.seconds, 3),
         "seconds_spent": round(outcome.seconds_spent, 3),
-        "picture": picture,
+        "picture": image,
         "error": outcome.error,
     }

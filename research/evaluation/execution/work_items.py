@@ -23,7 +23,7 @@ ATTEMPTS = 2
 class Variant:
     """A method with its settings, under the name that tables call it by.
 
-    settings: whatever JSON can hold, all that decides the result beside picture, model and seed.
+    settings: whatever JSON can hold, all that decides the result beside image, model and seed.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Task:
 class Outcome:
     """What a task has led to; the fields are those of a row of the results.
 
-    picture: the bytes of a PNG. fe and seconds are the method's by itself, fe_spent and seconds_spent what
+    image: the bytes of a PNG. fe and seconds are the method's by itself, fe_spent and seconds_spent what
     it took here.
     """
 
@@ -91,7 +91,7 @@ class Recipe(Protocol):
 
 def attempt(performer: Performer, task: Task) -> Outcome:
     """Do a task; an exception, or a figure that is no finite number, becomes a failed outcome, so that no
-    picture stops a run."""
+    image stops a run."""
     try:
         outcome = performer(task)
         _check_finite(outcome)
@@ -109,7 +109,7 @@ def _check_finite(outcome: Outcome) -> None:
     for name, value in figures.items():
         for number in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"{name}: it is {number}, wants a finite number")
+                raise ValueError(f"{name}: it is {number}, requires a finite number")
 
 
 def of_tasks(items: Sequence[Item], tasks: Sequence[str] | None) -> tuple[Item, ...]:
@@ -120,7 +120,7 @@ def of_tasks(items: Sequence[Item], tasks: Sequence[str] | None) -> tuple[Item, 
     if tasks is None:
         return tuple(items)
     if not tasks:
-        raise ValueError("tasks: got none, wants at least one")
+        raise ValueError("tasks: got none, requires at least one")
     for name in tasks:
         if not any(name in (item.group, item.task) for item in items):
             groups = ", ".join(dict.fromkeys(item.group for item in items))
@@ -136,7 +136,7 @@ def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
     if limit is None:
         return tuple(items)
     if limit < 1:
-        raise ValueError(f"limit: got {limit}, wants 1 or more")
+        raise ValueError(f"limit: got {limit}, requires 1 or more")
     turns: Counter[str] = Counter()
     ranked = []
     for place, item in enumerate(items):
@@ -172,9 +172,7 @@ class TaskQueue:
 
     def __init__(self, work: Sequence[WorkItem], seed: int = 0) -> None:
         self._waiting = deque(
-            deque(Task(piece.item, variant, seed) for variant in piece.variants)
-            for piece in work
-            if piece.variants
+            deque(Task(piece.item, variant, seed) for variant in piece.variants) for piece in work if piece.variants
         )
         self._held: dict[int, deque[Task]] = {}
         self._deaths: Counter[tuple[str, str]] = Counter()

@@ -46,7 +46,7 @@ def in_processes(recipe: Recipe, work: Sequence[WorkItem], jobs: int, seed: int 
     Raises ValueError where a worker cannot open the recipe, ChildProcessError where they die of it.
     """
     if jobs < 1:
-        raise ValueError(f"jobs: got {jobs}, wants 1 or more")
+        raise ValueError(f"jobs: got {jobs}, requires 1 or more")
     queue = TaskQueue(work, seed)
     workers: dict[int, _Worker] = {}
     started = lost_starts = 0
@@ -71,7 +71,7 @@ def in_processes(recipe: Recipe, work: Sequence[WorkItem], jobs: int, seed: int 
                     if lost_starts >= LOST_STARTS:
                         raise ChildProcessError(
                             f"jobs: {lost_starts} workers in a row died while they opened the model"
-                            f" ({_way_of_dying(code)}); wants fewer jobs or more memory"
+                            f" ({_way_of_dying(code)}); requires fewer jobs or more memory"
                         )
                     if (task := queue.died(number)) is not None:
                         yield task, lost_outcome(_way_of_dying(code))

@@ -1,4 +1,4 @@
-"""Two pictures as a self-supervised ViT sees them: how alike they are, and how far their structures differ.
+"""Two images as a self-supervised ViT sees them: how alike they are, and how far their structures differ.
 
 Structure is the self-similarity of the keys of the ViT's last layer (Tumanyan et al. 2022, Splice, Eq. 2),
 which DirectInversion and LocInv (as DINO-Sim ↓) measure, with DINO ViT-B/8 at 224 pixels.
@@ -16,7 +16,7 @@ from ....region_core.encoders.clip import self_similarity
 from ....region_core.encoders.vit import VisionFeatures
 
 LONGEST = 480 / 224
-"""How much longer than the ViT's own side a picture's longer side may be (Splice: 480 of 224 pixels)."""
+"""How much longer than the ViT's own side an image's longer side may be (Splice: 480 of 224 pixels)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class SeenByVit:
 
 
 def see(vision: VisionFeatures, image: Tensor) -> SeenByVit:
-    """What the ViT makes of a picture (1, 3, H, W) in [0, 1].
+    """What the ViT makes of an image (1, 3, H, W) in [0, 1].
 
     The shorter side becomes the side that the ViT was trained at, the longer up to LONGEST times that;
     what is no whole patch is left out, as DINO leaves it out. Raises ValueError for a ViT without keys.
@@ -53,7 +53,7 @@ def see(vision: VisionFeatures, image: Tensor) -> SeenByVit:
         for hook in hooks:
             hook.remove()
     keys = caught["keys"][0].float()
-    # Registers, where a ViT has them, lie between [CLS] and the patches and show nothing of the picture.
+    # Registers, where a ViT has them, lie between [CLS] and the patches and show nothing of the image.
     return SeenByVit(torch.cat([keys[:1], keys[-patches:]]), caught["cls"].float())
 
 
@@ -61,18 +61,18 @@ def last_keys(vision: VisionFeatures) -> nn.Module:
     """The last layer's projection to keys. Raises ValueError for a ViT that has none of its own."""
     named = [m for name, m in vision.model.named_modules() if name.rpartition(".")[2] in ("key", "k_proj")]
     if not named:
-        raise ValueError(f"dino {vision.name!r}: its layers have no keys of their own, wants a ViT like DINO")
+        raise ValueError(f"dino {vision.name!r}: its layers have no keys of their own, requires a ViT like DINO")
     last: nn.Module = named[-1]
     return last
 
 
 def similarity(a: SeenByVit, b: SeenByVit) -> float:
-    """The cosine of two pictures' [CLS] tokens. On the CPU: Apple's GPUs have no double precision."""
+    """The cosine of two images' [CLS] tokens. On the CPU: Apple's GPUs have no double precision."""
     return float(F.cosine_similarity(a.cls.cpu().double(), b.cls.cpu().double(), dim=0))
 
 
 def structure_distance(a: SeenByVit, b: SeenByVit) -> float:
-    """The mean squared difference of the self-similarities, cosines of any two keys, of two pictures of one
+    """The mean squared difference of the self-similarities, cosines of any two keys, of two images of one
     size."""
     one, other = (self_similarity(seen.keys.cpu().double()[None]) for seen in (a, b))
     return float(F.mse_loss(one, other))

@@ -30,14 +30,14 @@ class PerceptualDistance:
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> float:
-        """The distance of two pictures (1, 3, H, W) in [0, 1]; 0 for equal ones.
+        """The distance of two images (1, 3, H, W) in [0, 1]; 0 for equal ones.
 
-        Raises ValueError for pictures that are too small for the backbone.
+        Raises ValueError for images that are too small for the backbone.
         """
         smallest = _SMALLEST[self.net]
         if min(a.shape[-2:]) < smallest:
             raise ValueError(
-                f"edited: got {a.shape[-1]}x{a.shape[-2]} pixels, LPIPS ({self.net}) wants {smallest} at"
+                f"edited: got {a.shape[-1]}x{a.shape[-2]} pixels, LPIPS ({self.net}) requires {smallest} at"
                 " least on each side"
             )
         device = next(self.network.parameters()).device
@@ -59,10 +59,10 @@ def load_lpips(path: str | Path, device: torch.device | str = "cpu") -> Perceptu
     try:
         weights = load_file(place)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"lpips {place.name!r}: it cannot be read ({error}), wants {_wanted()}") from error
+        raise ValueError(f"lpips {place.name!r}: it cannot be read ({error}), requires {_wanted()}") from error
     net = next((net for net, (_, only) in BACKBONES.items() if only in weights), None)
     if net is None:
-        raise ValueError(f"lpips {place.name!r}: it is no network that LPIPS knows, wants {_wanted()}")
+        raise ValueError(f"lpips {place.name!r}: it is no network that LPIPS knows, requires {_wanted()}")
     with torch.inference_mode(False):
         network = _LPIPS(net=net, pnet_rand=True, use_dropout=True, eval_mode=True)  # type: ignore[arg-type]
         for key, own in network.net.state_dict().items():
@@ -71,7 +71,7 @@ def load_lpips(path: str | Path, device: torch.device | str = "cpu") -> Perceptu
             given = weights.get(name)
             if given is None or given.shape != own.shape:
                 got = "nothing" if given is None else tuple(given.shape)
-                raise ValueError(f"lpips {place.name!r}: {name} is {got}, wants {tuple(own.shape)}")
+                raise ValueError(f"lpips {place.name!r}: {name} is {got}, requires {tuple(own.shape)}")
             own.copy_(given)
         network = network.to(device).requires_grad_(False).eval()
     return PerceptualDistance(network, net)
@@ -85,9 +85,9 @@ def _file(place: Path) -> Path:
         readable = [p for p in found if p.suffix == ".safetensors"]
         if len(readable) > 1:
             names = ", ".join(p.name for p in readable)
-            raise ValueError(f"lpips {str(place)!r}: it has {names}, wants one of them")
+            raise ValueError(f"lpips {str(place)!r}: it has {names}, requires one of them")
         if not found:
-            raise ValueError(f"lpips {str(place)!r}: the folder has no backbone, wants {_wanted()}")
+            raise ValueError(f"lpips {str(place)!r}: the folder has no backbone, requires {_wanted()}")
         place = readable[0] if readable else found[0]
     if place.suffix == ".pth":
         raise ValueError(
@@ -96,7 +96,7 @@ def _file(place: Path) -> Path:
             f"{place.name}', weights_only=True), '{place.stem}.safetensors')\""
         )
     if not place.is_file():
-        raise ValueError(f"lpips: got {str(place)!r}, which does not exist; wants {_wanted()}")
+        raise ValueError(f"lpips: got {str(place)!r}, which does not exist; requires {_wanted()}")
     return place
 
 

@@ -1,5 +1,5 @@
-"""Differences of two pictures' pixels, over the whole frame and outside a mask as DirectInversion measures
-them (Ju et al. 2024): both pictures are made black inside, and the whole frame is averaged over."""
+"""Differences of two images' pixels, over the whole frame and outside a mask as DirectInversion measures
+them (Ju et al. 2024): both images are made black inside, and the whole frame is averaged over."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def blackened(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def limited_psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
-    """`psnr` of locinv_core, PSNR_LIMIT at most, also for identical pictures."""
+    """`psnr` of locinv_core, PSNR_LIMIT at most, also for identical images."""
     value = psnr(a, b, mask)
     return min(value, PSNR_LIMIT) if not math.isnan(value) else value
 
 
 def ssim(a: Tensor, b: Tensor) -> float:
-    """torchmetrics' structural similarity of pictures (1, 3, H, W) in [0, 1]: 11x11 Gaussian window of sigma
+    """torchmetrics' structural similarity of images (1, 3, H, W) in [0, 1]: 11x11 Gaussian window of sigma
     1.5, averaged over the pixels whose window lies in the frame.
 
-    Raises ValueError for pictures with a side shorter than the window.
+    Raises ValueError for images with a side shorter than the window.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     if min(a.shape[-2:]) < _SSIM_WINDOW:
         raise ValueError(
-            f"edited: got {a.shape[-1]}x{a.shape[-2]} pixels, SSIM wants {_SSIM_WINDOW} at least on each side"
+            f"edited: got {a.shape[-1]}x{a.shape[-2]} pixels, SSIM requires {_SSIM_WINDOW} at least on each side"
         )
     similarity = structural_similarity_index_measure(a.double(), b.double(), data_range=1.0)
     assert isinstance(similarity, Tensor)

@@ -1,6 +1,6 @@
 """The metrics by name: how tables call them, which direction is better, and what they need. No torch here.
 
-The metrics outside the mask are DirectInversion's (Ju et al. 2024, PnPInversion): both pictures are made
+The metrics outside the mask are DirectInversion's (Ju et al. 2024, PnPInversion): both images are made
 black where the edit may show, and the metric is taken over the whole frame, so that figures compare with
 those published. That makes MSE smaller by the share of the frame that the edit may cover, and SSIM nearer
 to 1.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 PSNR_LIMIT: Final = 100.0
-"""dB. Identical pictures have no finite PSNR; theirs is written as this, so that means exist."""
+"""dB. Identical images have no finite PSNR; theirs is written as this, so that means exist."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Metric:
 
     name: its key in results. label: for people. unit: "" for a plain number. what: one sentence.
     higher_is_better: its direction. needs: of "clip", "dino", "lpips" (weights), "target" (the true edited
-    picture), "background" and "change" (a pixel outside and inside the mask), "place" (a pixel where the edit
+    image), "background" and "change" (a pixel outside and inside the mask), "place" (a pixel where the edit
     is) and "maps" (a row's words). scale, digits: a value is shown as value * scale with so many decimals.
     compared: whether a better value is a better method, so that tables mark the best.
     """
@@ -58,9 +58,7 @@ _DECIBELS = {"unit": "dB", "digits": 2}
 _PERCENT = {"unit": "%", "digits": 0, "scale": 100}
 
 
-def _metric(
-    name: str, label: str, higher: bool, needs: Sequence[str], what: str, **shown: Any
-) -> tuple[str, Metric]:
+def _metric(name: str, label: str, higher: bool, needs: Sequence[str], what: str, **shown: Any) -> tuple[str, Metric]:
     return name, Metric(name, label, shown.pop("unit", ""), higher, tuple(needs), what, **shown)
 
 
@@ -161,7 +159,7 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             "CLIP score, source",
             True,
             ["clip"],
-            "CLIP score of the source picture with the source text: the same for every method.",
+            "CLIP score of the source image with the source text: the same for every method.",
             digits=2,
             compared=False,
         ),
@@ -170,8 +168,7 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             "PSNR to the true edit",
             True,
             ["target"],
-            f"Peak signal-to-noise ratio of the edit and the true edited picture. At most {PSNR_LIMIT:.0f}"
-            " dB.",
+            f"Peak signal-to-noise ratio of the edit and the true edited image. At most {PSNR_LIMIT:.0f} dB.",
             **_DECIBELS,
         ),
         _metric(
@@ -187,7 +184,7 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             "MSE to the true edit",
             False,
             ["target"],
-            "Mean squared difference of the edit and the true edited picture.",
+            "Mean squared difference of the edit and the true edited image.",
             **_THOUSANDTHS,
         ),
         _metric(
@@ -195,14 +192,14 @@ METRICS: Final[Mapping[str, Metric]] = dict(
             "LPIPS to the true edit",
             False,
             ["target", "lpips"],
-            "Learned perceptual distance of the edit and the true edited picture.",
+            "Learned perceptual distance of the edit and the true edited image.",
         ),
         _metric(
             "success_target",
             "Success, by the true edit",
             True,
             ["target", "change"],
-            "Share of the edits that, where the edit may show, are nearer to the true edited picture than to"
+            "Share of the edits that, where the edit may show, are nearer to the true edited image than to"
             " the source (mean squared difference).",
             **_PERCENT,
         ),
@@ -217,7 +214,7 @@ METRICS: Final[Mapping[str, Metric]] = dict(
         ),
     ]
 )
-"""What `MetricSuite` computes of an edited picture."""
+"""What `MetricSuite` computes of an edited image."""
 
 ROW_METRICS: Final[Mapping[str, Metric]] = dict(
     [
@@ -226,8 +223,7 @@ ROW_METRICS: Final[Mapping[str, Metric]] = dict(
             "Best IoU of the maps",
             True,
             ["maps"],
-            "Overlap of a word's attention map with its mask at the threshold that suits it best, mean over"
-            " the words.",
+            "Overlap of a word's attention map with its mask at the threshold that suits it best, mean over the words.",
         ),
         _metric(
             "iou_mean",
@@ -245,7 +241,7 @@ ROW_METRICS: Final[Mapping[str, Metric]] = dict(
             unit="FE",
             digits=0,
         ),
-        _metric("seconds", "Time", False, [], "Seconds for one picture.", unit="s", digits=1),
+        _metric("seconds", "Time", False, [], "Seconds for one image.", unit="s", digits=1),
     ]
 )
 """What a row of results says beside `metrics`."""
@@ -253,9 +249,7 @@ ROW_METRICS: Final[Mapping[str, Metric]] = dict(
 REGION_METRICS: Final[Mapping[str, Metric]] = dict(
     [
         _metric("s_t2i", "S_t2i", True, [], "Cosine of CLIP's embeddings of the edit and the prompt."),
-        _metric(
-            "s_i2i", "S_i2i", True, [], "Cosine of CLIP's embeddings of the edit and the source picture."
-        ),
+        _metric("s_i2i", "S_i2i", True, [], "Cosine of CLIP's embeddings of the edit and the source image."),
         _metric("region_score", "S", True, [], "2 S_t2i + S_i2i (Learnable Regions, Eq. 7)."),
         _metric("box_iou", "IoU of the box", True, [], "Overlap of the box with the place of the edit."),
     ]
@@ -299,9 +293,9 @@ def metrics_for(*, clip: object = None, dino: object = None, lpips: object = Non
 def _known(names: Sequence[str], known: Mapping[str, Metric]) -> tuple[Metric, ...]:
     for name in names:
         if name not in known:
-            raise ValueError(f"metrics: got {name!r}, wants names of {', '.join(known)}")
+            raise ValueError(f"metrics: got {name!r}, requires names of {', '.join(known)}")
     if len(set(names)) != len(names):
-        raise ValueError(f"metrics: got {list(names)}, wants every name once")
+        raise ValueError(f"metrics: got {list(names)}, requires every name once")
     return tuple(known[name] for name in names)
 
 
@@ -309,8 +303,6 @@ def _mean(values: Sequence[float] | None) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _mean_over_words(
-    row: Mapping[str, Any], read: Callable[[Mapping[str, Any]], float | None]
-) -> float | None:
+def _mean_over_words(row: Mapping[str, Any], read: Callable[[Mapping[str, Any]], float | None]) -> float | None:
     found = [value for word in (row.get("words") or {}).values() if (value := read(word)) is not None]
     return _mean(found)

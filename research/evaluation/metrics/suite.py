@@ -1,4 +1,4 @@
-"""The metrics of an edited picture, computed together, with the networks that they need opened once."""
+"""The metrics of an edited image, computed together, with the networks that they need opened once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ....region_core.encoders.clip import Guide, load_clip
+from ....region_core.encoders.clip import ClipEncoder, load_clip
 from ....region_core.encoders.vit import VisionFeatures, load_vit
 from .dino import SeenByVit, last_keys, see, similarity, structure_distance
 from .perceptual import PerceptualDistance, load_lpips
@@ -20,12 +20,11 @@ from .registry import metrics_of
 _WEIGHTS: Mapping[str, str] = {
     "clip": "a CLIP: 'embedded', or a folder of transformers' layout such as clip-vit-large-patch14",
     "dino": "a ViT: 'embedded', or a folder of transformers' layout such as dino-vitb8",
-    "lpips": "a backbone: a folder or file with torchvision's weights, such as"
-    " squeezenet1_1-b8a52dc0.safetensors",
+    "lpips": "a backbone: a folder or file with torchvision's weights, such as squeezenet1_1-b8a52dc0.safetensors",
 }
 
 Measure = Callable[[], float]
-Opened = TypeVar("Opened", Guide, VisionFeatures, PerceptualDistance)
+Opened = TypeVar("Opened", ClipEncoder, VisionFeatures, PerceptualDistance)
 
 
 class MetricSuite:
@@ -41,7 +40,7 @@ class MetricSuite:
         names: Iterable[str],
         *,
         device: torch.device | str = "cpu",
-        clip: str | Path | Guide | None = None,
+        clip: str | Path | ClipEncoder | None = None,
         dino: str | Path | VisionFeatures | None = None,
         lpips: str | Path | PerceptualDistance | None = None,
     ) -> None:
@@ -51,8 +50,7 @@ class MetricSuite:
             for part in metric.needs:
                 if part in _WEIGHTS and given[part] is None:
                     raise ValueError(
-                        f"metric {metric.name}: no {part} given, wants {_WEIGHTS[part]};"
-                        " or leave the metric out"
+                        f"metric {metric.name}: no {part} given, requires {_WEIGHTS[part]}; or leave the metric out"
                     )
         needed = {part for metric in self.metrics for part in metric.needs}
         self.device = torch.device(device)
@@ -82,12 +80,12 @@ class MetricSuite:
     ) -> dict[str, float | None]:
         """The metrics of one edit, by name.
 
-        edited, source, target_image: (1, 3, H, W) in [0, 1], target_image being the true edited picture.
+        edited, source, target_image: (1, 3, H, W) in [0, 1], target_image being the true edited image.
         change_mask: (H, W) in [0, 1], 1 where the edit may show. place: the same form, 1 where the edit is to
         be, if that is less, as for an item with `change_border`; None: the change mask.
         A metric is None for what is not there to be measured: the background under a mask that covers
-        everything, the change under an empty one, the distance to an edited picture that is not known. Raises
-        ValueError for pictures or a mask of another shape, values outside 0 to 1 in a mask, and a text that
+        everything, the change under an empty one, the distance to an edited image that is not known. Raises
+        ValueError for images or a mask of another shape, values outside 0 to 1 in a mask, and a text that
         CLIP cannot read whole.
         """
         place = change_mask if place is None else place
@@ -102,9 +100,7 @@ class MetricSuite:
         }
         measures = self._measures(edited, source, change_mask, place, source_text, target_text, target_image)
         return {
-            metric.name: measures[metric.name]()
-            if all(there.get(need, True) for need in metric.needs)
-            else None
+            metric.name: measures[metric.name]() if all(there.get(need, True) for need in metric.needs) else None
             for metric in self.metrics
         }
 
@@ -118,14 +114,14 @@ class MetricSuite:
         target_text: str,
         target: Tensor | None,
     ) -> Mapping[str, Measure]:
-        """How each metric is measured on these pictures; what two of them need is computed once."""
-        pictures = {"": (edited, source), "_background": (blackened(edited, mask), blackened(source, mask))}
+        """How each metric is measured on these images; what two of them need is computed once."""
+        images = {"": (edited, source), "_background": (blackened(edited, mask), blackened(source, mask))}
         seen: dict[str, tuple[SeenByVit, SeenByVit]] = {}
 
         def views(part: str) -> tuple[SeenByVit, SeenByVit]:
             assert self.dino is not None
             if part not in seen:
-                one, other = pictures[part]
+                one, other = images[part]
                 seen[part] = see(self.dino, one), see(self.dino, other)
             return seen[part]
 
@@ -156,7 +152,7 @@ class MetricSuite:
                 cut_to(edited, place), {"target text": target_text, "source text": source_text}
             ),
         }
-        for part, pair in pictures.items():
+        for part, pair in images.items():
             measures |= {
                 f"psnr{part}": partial(limited_psnr, *pair),
                 f"ssim{part}": partial(ssim, *pair),
@@ -170,9 +166,9 @@ class MetricSuite:
     def _clip_score(self, image: Tensor, text: str, name: str) -> float:
         """max(100 cos(E_I, E_T), 0) (Hessel et al. 2021, with torchmetrics' factor of 100 for their 2.5).
 
-        A picture that is not square is squeezed into CLIP's square, so that no edit is cropped away.
+        An image that is not square is squeezed into CLIP's square, so that no edit is cropped away.
         torchmetrics and DirectInversion resize the shorter side and crop to the middle, so that their scores
-        of such pictures differ; those of square pictures are the same.
+        of such images differ; those of square images are the same.
         """
         assert self.clip is not None
         image_vector = self.clip.encode_images(image)
@@ -180,7 +176,7 @@ class MetricSuite:
         return max(100 * float((image_vector * text_vector).sum()), 0.0)
 
     def _reads_as(self, image: Tensor, texts: Mapping[str, str]) -> float:
-        """1 where CLIP puts the picture nearer to the first of two texts than to the second, else 0."""
+        """1 where CLIP puts the image nearer to the first of two texts than to the second, else 0."""
         assert self.clip is not None
         image_vector = self.clip.encode_images(image)
         vectors = torch.cat([self.clip.encode_texts([text], name) for name, text in texts.items()])
@@ -191,7 +187,7 @@ class MetricSuite:
 def cut_to(image: Tensor, mask: Tensor) -> Tensor:
     """The part (1, 3, h, w) of `image` in the square around the mask (H, W), which is not empty.
 
-    The square has the longer side of the mask's box and its centre, as far as the picture has room.
+    The square has the longer side of the mask's box and its centre, as far as the image has room.
     """
     spans = [along.nonzero() for along in (mask.amax(dim=1), mask.amax(dim=0))]
     sides = [int(span.max() - span.min()) + 1 for span in spans]
@@ -217,20 +213,19 @@ def _opened(
 
 def _check(edited: Tensor, source: Tensor, masks: Mapping[str, Tensor], target: Tensor | None) -> None:
     if edited.ndim != 4 or edited.shape[:2] != (1, 3):
-        raise ValueError(f"edited: got the shape {tuple(edited.shape)}, wants (1, 3, H, W)")
+        raise ValueError(f"edited: got the shape {tuple(edited.shape)}, requires (1, 3, H, W)")
     for name, image in (("source", source), ("target image", target)):
         if image is not None and image.shape != edited.shape:
             raise ValueError(
-                f"{name}: got the shape {tuple(image.shape)}, wants that of the edited picture,"
-                f" {tuple(edited.shape)}"
+                f"{name}: got the shape {tuple(image.shape)}, requires that of the edited image, {tuple(edited.shape)}"
             )
     for name, mask in masks.items():
         if mask.shape != edited.shape[-2:]:
             raise ValueError(
-                f"{name}: got the shape {tuple(mask.shape)}, wants the picture's {tuple(edited.shape[-2:])}"
+                f"{name}: got the shape {tuple(mask.shape)}, requires the image's {tuple(edited.shape[-2:])}"
             )
         if not bool(((mask >= 0) & (mask <= 1)).all()):
-            raise ValueError(f"{name}: it has values outside 0 to 1, wants 1 where the edit may show, else 0")
+            raise ValueError(f"{name}: it has values outside 0 to 1, requires 1 where the edit may show, else 0")
     for name, image in (("edited", edited), ("source", source), ("target image", target)):
         if image is not None and not bool(torch.isfinite(image).all()):
-            raise ValueError(f"{name}: it has values that are not finite, wants 0 to 1")
+            raise ValueError(f"{name}: it has values that are not finite, requires 0 to 1")

@@ -1,6 +1,6 @@
-"""report.html: one file with the tables, the curves and every picture of an evaluation, for a person to read.
+"""report.html: one file with the tables, the curves and every image of an evaluation, for a person to read.
 
-Nothing in it is fetched: pictures, styles and scripts are inside, and its content security policy forbids
+Nothing in it is fetched: images, styles and scripts are inside, and its content security policy forbids
 more.
 """
 
@@ -32,7 +32,7 @@ KEY_METRICS: Final = (
     "iou_best",
     "psnr",
 )
-"""What a picture's card shows first, of those that were measured."""
+"""What an image's card shows first, of those that were measured."""
 
 FIRST: Final = ("psnr_target", "psnr_background", "psnr")
 """What the gallery is sorted by when the page opens: the first of these that was measured."""
@@ -51,9 +51,9 @@ def write_report(
 ) -> Path:
     """Write `folder`/report.html from rows of results and return its path.
 
-    rows: as in results.jsonl, their pictures relative to `folder`; dataset: what they are of. metrics: the
+    rows: as in results.jsonl, their images relative to `folder`; dataset: what they are of. metrics: the
     columns, in order; None takes those that any row has. The card of an item whose files cannot be read says
-    so in the place of its pictures. Raises ValueError for no rows, an unknown metric, a row whose item is not
+    so in the place of its images. Raises ValueError for no rows, an unknown metric, a row whose item is not
     in the data set, and a folder that does not exist.
     """
     from ....locinv_core.imaging.io import written_whole
@@ -70,9 +70,9 @@ def write_report(
     with written_whole(folder / name) as unfinished, unfinished.open("w", encoding="utf-8") as out:
         before, after = _page(latest, dataset, items, summary, seed)
         out.write(before)
-        # One script a picture: it is read by the page when its card is near, and is never all in memory here.
+        # One script an image: it is read by the page when its card is near, and is never all in memory here.
         for k, item in enumerate(items):
-            pictures = _pictures(item, {method: latest.get((item.id, method)) for method in methods}, folder)
+            pictures = _images(item, {method: latest.get((item.id, method)) for method in methods}, folder)
             out.write(f'<script type="application/json" id="item-{k}">{_json(pictures)}</script>\n')
         out.write(after)
     return folder / name
@@ -85,11 +85,11 @@ def _page(
     summary: Summary,
     seed: int,
 ) -> tuple[str, str]:
-    """The page before and after its pictures."""
+    """The page before and after its images."""
     rows = list(latest.values())
     failed = sum(line.failures for line in summary.methods)
     facts = [
-        f"{len(items)} pictures",
+        f"{len(items)} images",
         f"{len(summary.methods)} {'methods' if len(summary.methods) > 1 else 'method'}",
         f"{len(latest)} edits",
         f"{failed} failed" if failed else "none failed",
@@ -114,9 +114,7 @@ def _page(
     sections |= {"failures": "Failures", "about": "What was measured"}
     written = _file("report.html") + parts["curves"] + parts["failures"]
     parts["nav"] = "".join(
-        f'<a href="#{anchor}">{title}</a>'
-        for anchor, title in sections.items()
-        if f'id="{anchor}"' in written
+        f'<a href="#{anchor}">{title}</a>' for anchor, title in sections.items() if f'id="{anchor}"' in written
     )
     # In one pass, so that nothing in a part is taken for a place.
     before, after = (
@@ -127,7 +125,7 @@ def _page(
 
 
 def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary: Summary) -> dict[str, Any]:
-    """What sorting and searching need: every number and text, no picture."""
+    """What sorting and searching need: every number and text, no image."""
     methods = [line.method for line in summary.methods]
     entries = []
     for k, item in enumerate(items):
@@ -143,12 +141,9 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
                 "target": target,
                 "words": f"{item.id} {item.task} {item.source} {item.target}".lower(),
                 "values": {
-                    method: [_rounded(value_of(row, name)) for name in summary.metrics]
-                    for method, row in own.items()
+                    method: [_rounded(value_of(row, name)) for name in summary.metrics] for method, row in own.items()
                 },
-                "errors": {
-                    method: str(row["error"])[:300] for method, row in own.items() if row.get("error")
-                },
+                "errors": {method: str(row["error"])[:300] for method, row in own.items() if row.get("error")},
             }
         )
     return {
@@ -171,8 +166,8 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
     }
 
 
-def _pictures(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[str, Any]:
-    """One card's pictures as data URIs; for an item whose files cannot be read, what is wrong with them."""
+def _images(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[str, Any]:
+    """One card's images as data URIs; for an item whose files cannot be read, what is wrong with them."""
     from ....locinv_core.imaging.io import to_pil
     from .images import data_uri, outline_path
 
@@ -191,7 +186,7 @@ def _pictures(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[
 
 
 def _edit_uri(row: Row | None, folder: Path) -> str | None:
-    """A row's picture as a data URI; None where none can be read, or it lies outside `folder`."""
+    """A row's image as a data URI; None where none can be read, or it lies outside `folder`."""
     from PIL import Image
 
     from .images import data_uri
@@ -227,8 +222,8 @@ def _curves(rows: Sequence[Row], seed: int) -> str:
     return (
         '<section id="curves" aria-labelledby="curves-title"><h2 id="curves-title">IoU curves</h2>'
         f"{_plot('IoU curves', iou_curves_svg(curves, IOU_THRESHOLDS))}"
-        '<p class="note">How well the words’ attention maps find their things (LocInv, Fig. 3): a map’s'
-        " pixels above the threshold against the mask, mean over words and pictures, with 95 % bands; the dot"
+        '<p class="note">How well the words’ attention maps find their objects (LocInv, Fig. 3): a map’s'
+        " pixels above the threshold against the mask, mean over words and images, with 95 % bands; the dot"
         " is the best.</p></section>"
     )
 

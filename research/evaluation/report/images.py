@@ -1,4 +1,4 @@
-"""Pictures for a page that has to carry them: small, as text, and the outline of a mask as a path."""
+"""Images for a page that has to carry them: small, as text, and the outline of a mask as a path."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LONG_SIDE: Final = 384
-"""Pixels of the longer side of a picture in a report; larger ones are reduced."""
+"""Pixels of the longer side of an image in a report; larger ones are reduced."""
 
 _QUALITY: Final = 82
 
 
-def data_uri(picture: Image.Image, long_side: int = LONG_SIDE) -> str:
-    """The picture as a WebP data URI, its longer side `long_side` pixels at most."""
-    small = picture.convert("RGB")
+def data_uri(image: Image.Image, long_side: int = LONG_SIDE) -> str:
+    """The image as a WebP data URI, its longer side `long_side` pixels at most."""
+    small = image.convert("RGB")
     small.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, format="WEBP", quality=_QUALITY, method=4)
@@ -28,7 +28,7 @@ def data_uri(picture: Image.Image, long_side: int = LONG_SIDE) -> str:
 
 
 def outline_path(mask: Tensor) -> str:
-    """The edge of a mask (H, W), where it exceeds one half, as the d of an SVG path in pixels of the picture.
+    """The edge of a mask (H, W), where it exceeds one half, as the d of an SVG path in pixels of the image.
 
     Pixel (x, y) covers x to x + 1 and y to y + 1. A mask that reaches the frame is closed along it; an empty
     one gives "".

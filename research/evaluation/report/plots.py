@@ -26,8 +26,8 @@ _DASHES: Final = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's IoU at each threshold: its mean over pictures and the 95 % bootstrap interval, and how many
-    pictures it is over. low and high are the mean itself for one picture."""
+    """A method's IoU at each threshold: its mean over images and the 95 % bootstrap interval, and how many
+    images it is over. low and high are the mean itself for one image."""
 
     mean: tuple[float, ...]
     low: tuple[float, ...]
@@ -36,7 +36,7 @@ class Curve:
 
 
 def iou_curves(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, draws: int = DRAWS) -> dict[str, Curve]:
-    """Each method's IoU curve (LocInv Fig. 3): the mean over a picture's words, then over pictures.
+    """Each method's IoU curve (LocInv Fig. 3): the mean over an image's words, then over images.
 
     rows: as in results.jsonl; those without words are left out. Raises ValueError for curves of several
     lengths.
@@ -50,7 +50,7 @@ def iou_curves(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, draws: int =
             found.setdefault(method, []).append(np.mean(curves, axis=0).tolist())
     lengths = {len(curve) for curves in found.values() for curve in curves}
     if len(lengths) > 1:
-        raise ValueError(f"results: got IoU curves of {sorted(lengths)} thresholds, wants one number of them")
+        raise ValueError(f"results: got IoU curves of {sorted(lengths)} thresholds, requires one number of them")
     made = {}
     for method, curves in found.items():
         values = np.asarray(curves, dtype=np.float64)
@@ -68,18 +68,14 @@ def iou_curves_svg(curves: Mapping[str, Curve], thresholds: Sequence[float]) -> 
     Raises ValueError where there is no curve, or one of another length than `thresholds`.
     """
     if not curves:
-        raise ValueError("IoU curves: got none, wants one at least")
+        raise ValueError("IoU curves: got none, requires one at least")
     for method, curve in curves.items():
         if len(curve.mean) != len(thresholds):
-            raise ValueError(
-                f"IoU curve of {method!r}: got {len(curve.mean)} values, wants {len(thresholds)}"
-            )
+            raise ValueError(f"IoU curve of {method!r}: got {len(curve.mean)} values, requires {len(thresholds)}")
     figure, axes = _figure(7.6, 4.2)
     for k, (method, curve) in enumerate(sorted(curves.items(), key=lambda pair: -max(pair[1].mean))):
         colour, dash = _style(k)
-        axes.plot(
-            thresholds, curve.mean, dash, color=colour, linewidth=1.8, label=_curve_label(method, curve)
-        )
+        axes.plot(thresholds, curve.mean, dash, color=colour, linewidth=1.8, label=_curve_label(method, curve))
         axes.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
         best = int(np.argmax(curve.mean))
         axes.plot([thresholds[best]], [curve.mean[best]], "o", color=colour, markersize=4)

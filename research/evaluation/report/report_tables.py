@@ -14,10 +14,10 @@ Row = Mapping[str, Any]
 
 
 def table_section(summary: Summary, groups: Mapping[str, Summary]) -> str:
-    """The table of all pictures, then each group's behind a summary that opens it."""
-    parts = [html_table(summary, "All pictures")]
+    """The table of all images, then each group's behind a summary that opens it."""
+    parts = [html_table(summary, "All images")]
     for name, table in groups.items():
-        title = f"{escape(name)}, {table.items} pictures"
+        title = f"{escape(name)}, {table.items} images"
         parts.append(f"<details><summary>{title}</summary>{html_table(table, name)}</details>")
     return "".join(parts)
 
@@ -32,7 +32,7 @@ def html_table(summary: Summary, title: str) -> str:
             f'<th scope="col" data-better="{better}" title="{escape(column.what)}">'
             f'<button type="button">{escape(column.label)}{unit}</button></th>'
         )
-    head.append('<th scope="col">Pictures</th>')
+    head.append('<th scope="col">Images</th>')
     body = []
     for line in summary.methods:
         cells = [_cell(column, line.estimates[column.name]) for column in summary.columns]
@@ -47,7 +47,7 @@ def html_table(summary: Summary, title: str) -> str:
 
 
 def failures_section(rows: Sequence[Row]) -> str:
-    """What went wrong, picture by picture; nothing where nothing did."""
+    """What went wrong, image by image; nothing where nothing did."""
     failed = [row for row in rows if row.get("error")]
     if not failed:
         return ""
@@ -64,7 +64,7 @@ def failures_section(rows: Sequence[Row]) -> str:
 
 
 def settings_details(rows: Sequence[Row]) -> str:
-    """The model, the seed and each method's settings: the first picture's, and how many others differ."""
+    """The model, the seed and each method's settings: the first image's, and how many others differ."""
     models = sorted({str(row["model"]) for row in rows if row.get("model")})
     seeds = sorted({str(row["seed"]) for row in rows if row.get("seed") is not None})
     facts = [f"{label} {', '.join(found)}" for label, found in (("Model", models), ("seed", seeds)) if found]
@@ -79,7 +79,7 @@ def settings_details(rows: Sequence[Row]) -> str:
     if by_method:
         blocks = "".join(
             f"<h3>{escape(method)}</h3><pre>{escape(texts[0])}</pre>"
-            + (f'<p class="note">{len(texts) - 1} other settings among the pictures.</p>' * (len(texts) > 1))
+            + (f'<p class="note">{len(texts) - 1} other settings among the images.</p>' * (len(texts) > 1))
             for method, texts in by_method.items()
         )
         made += f"<details><summary>Settings of each method</summary>{blocks}</details>"

@@ -95,9 +95,7 @@ def summarise(
                 values[methods.index(method), k, items.index(item)] = value
     # How often each item is drawn, the same draws for every method and metric: (draws, items).
     weights = np.random.default_rng(seed).multinomial(len(items), [1 / len(items)] * len(items), size=draws)
-    estimates = [
-        _estimates(column, values[:, k], weights.astype(np.float64)) for k, column in enumerate(columns)
-    ]
+    estimates = [_estimates(column, values[:, k], weights.astype(np.float64)) for k, column in enumerate(columns)]
     lines = []
     for m, method in enumerate(methods):
         own = [row for (_, name), row in latest.items() if name == method]
@@ -115,7 +113,7 @@ def summarise(
 def latest_rows(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
     """(item, method) → row, the last of those with the same two. Raises ValueError as `summarise` does."""
     if not rows:
-        raise ValueError("results: got no rows, wants one for each item and method")
+        raise ValueError("results: got no rows, requires one for each item and method")
     for row in rows:
         if not isinstance(row.get("item"), str) or not isinstance(row.get("method"), str):
             raise ValueError(f"results: got a row without an item or a method: {str(dict(row))[:80]}")
@@ -140,9 +138,7 @@ def summarise_groups(
     if len(groups) < 2:
         return {}
     return {
-        group or "other": summarise(
-            [row for row in rows if group_of(row) == group], metrics, seed=seed, draws=draws
-        )
+        group or "other": summarise([row for row in rows if group_of(row) == group], metrics, seed=seed, draws=draws)
         for group in groups
     }
 
@@ -153,7 +149,7 @@ def markdown_table(summary: Summary) -> str:
     lines = [markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]
     for line in summary.methods:
         cells = [markdown_cell(column, line.estimates[column.name]) for column in summary.columns]
-        lines.append(markdown_line([line.method, *cells, pictures_text(line)]))
+        lines.append(markdown_line([line.method, *cells, images_text(line)]))
     return "\n".join(lines) + "\n"
 
 
@@ -193,7 +189,7 @@ def write_tables(summary: Summary, folder: Path, groups: Mapping[str, Summary] |
     tables = {"all": summary, **(groups or {})}
     parts = []
     for name, table in tables.items():
-        title = "All pictures" if name == "all" else name
+        title = "All images" if name == "all" else name
         parts.append(f"## {title} ({table.items})\n\n{markdown_table(table)}")
     parts.append(NOTE)
     parts.append("".join(f"- **{column.label}**: {column.what}\n" for column in summary.columns))
@@ -203,14 +199,14 @@ def write_tables(summary: Summary, folder: Path, groups: Mapping[str, Summary] |
 
 
 NOTE: Final = (
-    "Means over the pictures, with 95 % bootstrap intervals resampled over the same pictures for each method."
+    "Means over the images, with 95 % bootstrap intervals resampled over the same images for each method."
     " Best **bold**, second best <u>underlined</u>; ≈ marks a mean whose paired difference"
-    " from the best cannot be told from 0. A method with failures is averaged over fewer pictures.\n"
+    " from the best cannot be told from 0. A method with failures is averaged over fewer images.\n"
 )
 
 
-def pictures_text(line: MethodSummary) -> str:
-    """How many pictures a method was measured on: "40", or "38, 2 failed"."""
+def images_text(line: MethodSummary) -> str:
+    """How many images a method was measured on: "40", or "38, 2 failed"."""
     done = line.items - line.failures
     return f"{done}, {line.failures} failed" if line.failures else str(done)
 
@@ -249,9 +245,7 @@ def _estimates(column: Metric, values: NDArray[np.float64], weights: NDArray[np.
     return found
 
 
-def _interval(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, float] | tuple[None, None]:
+def _interval(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
     """The percentile interval of the mean of values (items,), from how often each draw took each item."""
     there = ~np.isnan(values)
     if there.sum() < 2:

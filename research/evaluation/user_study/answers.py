@@ -20,7 +20,7 @@ _HEAD: Final = b'{"study": "'
 @dataclass(frozen=True)
 class Answer:
     """One choice. study: its fingerprint. question: "quality" or "background". method: the one chosen.
-    place: the number of its picture on the page, from 0. time: ISO 8601, UTC."""
+    place: the number of its image on the page, from 0. time: ISO 8601, UTC."""
 
     study: str
     participant: str

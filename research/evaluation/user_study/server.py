@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from .answers import Answer, AnswersFile
 from .session import QUESTIONS, session, session_for_page
-from .site import ANSWERS_NAME, PICTURES, Study, read_study
+from .site import ANSWERS_NAME, IMAGES, Study, read_study
 
 HOST: Final = "127.0.0.1"
 LARGEST_ANSWER: Final = 2048
@@ -29,8 +29,7 @@ _TYPES: Final = {
 }
 _HEADERS: Final = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none';"
-        " form-action 'none'"
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -50,9 +49,9 @@ class _Refused(Exception):
 class StudyServer(ThreadingHTTPServer):
     """A study's page at http://127.0.0.1:PORT/, and its answers in answers.jsonl.
 
-    Only what the study names is served: the page's three files, its pictures, and a participant's session. An
+    Only what the study names is served: the page's three files, its images, and a participant's session. An
     answer is taken from the page itself (Host and Origin are this server's), as JSON of at most 2 kB, for a
-    picture that the participant was shown, and it is on disk before the page hears so.
+    image that the participant was shown, and it is on disk before the page hears so.
     """
 
     daemon_threads = True
@@ -88,7 +87,7 @@ class StudyServer(ThreadingHTTPServer):
         if shown is None or not isinstance(question, str) or question not in QUESTIONS:
             raise ValueError("nothing like that was asked")
         if type(place) is not int or not 0 <= place < len(shown.order):
-            raise ValueError("there is no such picture")
+            raise ValueError("there is no such image")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         method = shown.order[place]
         answer = Answer(self.study.fingerprint, participant, shown.trial.item, question, method, place, now)
@@ -142,9 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refused:
             self._refuse(refused.status, refused.reason)
         except OSError as error:
-            self._refuse(
-                HTTPStatus.INSUFFICIENT_STORAGE, f"the answer cannot be kept: {error.strerror or error}"
-            )
+            self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, f"the answer cannot be kept: {error.strerror or error}")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal is the study's."""
@@ -161,9 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an answer is JSON")
         length = self.headers.get("Content-Length", "")
-        if self.headers.get("Transfer-Encoding") is not None or not re.fullmatch(
-            r"\d{1,9}", length, re.ASCII
-        ):
+        if self.headers.get("Transfer-Encoding") is not None or not re.fullmatch(r"\d{1,9}", length, re.ASCII):
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "an answer says how long it is")
         if int(length) > LARGEST_ANSWER:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "an answer is small")
@@ -205,5 +200,5 @@ def _served(study: Study, site: Path) -> dict[str, tuple[Path, str]]:
     files["/"] = files["/index.html"]
     for trial in study.trials:
         for name in (trial.picture, *trial.edits.values()):
-            files[f"/{PICTURES}/{name}"] = (site / PICTURES / name, "image/png")
+            files[f"/{IMAGES}/{name}"] = (site / IMAGES / name, "image/png")
     return files

@@ -13,15 +13,15 @@ from .answers import Answer
 from .site import Study, Trial
 
 QUESTIONS: Final[Mapping[str, str]] = {
-    "quality": "Which picture is the best edit?",
-    "background": "Which picture keeps everything else as it was?",
+    "quality": "Which image is the best edit?",
+    "background": "Which image keeps everything else as it was?",
 }
 """The two aspects of Table 1: editing quality, and preservation of the background."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A trial as a participant sees it: the methods in the order in which their pictures stand."""
+    """A trial as a participant sees it: the methods in the order in which their images stand."""
 
     trial: Trial
     order: tuple[str, ...]
@@ -55,7 +55,7 @@ def session(study: Study, participant: str) -> tuple[Shown, ...]:
 def session_for_page(study: Study, participant: str, answers: Sequence[Answer]) -> dict[str, Any]:
     """The session as the page reads it: nothing in it tells a method.
 
-    answers: all that were given; the participant's own come back as the number of the picture that was
+    answers: all that were given; the participant's own come back as the number of the image that was
     chosen, so that the page goes on where it was left.
     """
     given = {

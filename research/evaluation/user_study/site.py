@@ -1,4 +1,4 @@
-"""A study's folder: what is compared, pictures under names that tell no method, the page, the answers."""
+"""A study's folder: what is compared, images under names that tell no method, the page, the answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT: Final = "pinpoint-study"
 VERSION: Final = 1
 STUDY_NAME: Final = "study.json"
 ANSWERS_NAME: Final = "answers.jsonl"
-PICTURES: Final = "pictures"
+IMAGES: Final = "pictures"
 PAGE: Final = Path(__file__).parent / "page"
 PAGE_FILES: Final = ("index.html", "study.css", "study.js")
 MOST_METHODS: Final = 9
@@ -26,8 +26,8 @@ MOST_METHODS: Final = 9
 
 @dataclass(frozen=True)
 class Trial:
-    """A picture and its edits. picture, edits: method -> file names in the study's pictures, others for other
-    pictures. group: of the item's task. source, target: the prompts."""
+    """An image and its edits. image, edits: method -> file names in the study's images, others for other
+    images. group: of the item's task. source, target: the prompts."""
 
     item: str
     group: str
@@ -49,7 +49,7 @@ class Study:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same study of the same pictures: answers say which one they are of."""
+        """The same for the same study of the same images: answers say which one they are of."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -63,34 +63,34 @@ def build_site(
     tasks: int = 20,
     seed: int = 0,
 ) -> Study:
-    """Write a study of the pictures that `pinpoint evaluate` left in the folder `results`.
+    """Write a study of the images that `pinpoint evaluate` left in the folder `results`.
 
-    An item is compared when every method has a picture of it. Pictures are copied without what their files
+    An item is compared when every method has an image of it. Images are copied without what their files
     say beside the pixels, under names that do not tell the method. A site that holds this very study, of the
-    same pictures, stays as it is, with its answers, so that a study can be taken up again.
+    same images, stays as it is, with its answers, so that a study can be taken up again.
 
     methods: which of the results' to compare, 2 to 9; None takes all. tasks: items that a participant sees.
-    Raises ValueError for methods that the results lack, a number of tasks below 1, a picture outside the
+    Raises ValueError for methods that the results lack, a number of tasks below 1, an image outside the
     folder, when nothing can be compared, and for a site that holds another study or another page.
     """
     if tasks < 1:
-        raise ValueError(f"tasks: got {tasks}, wants 1 or more")
+        raise ValueError(f"tasks: got {tasks}, requires 1 or more")
     rows = read_results(results)
     chosen = _methods(rows, methods)
     good = {(row["item"], row["method"]): row for row in rows if not row["error"] and row["picture"]}
     items = [item for item in dataset.items if all((item.id, method) in good for method in chosen)]
     if not items:
-        raise ValueError(f"study: no item of {dataset.name!r} has a picture by each of {', '.join(chosen)}")
+        raise ValueError(f"study: no item of {dataset.name!r} has an image by each of {', '.join(chosen)}")
     files: dict[str, Path] = {}
     trials = tuple(_trial(item, chosen, good, results, seed, files) for item in items)
     study = Study(dataset.name, seed, tasks, chosen, trials)
     if (site / STUDY_NAME).exists():
         if read_study(site) != study:
-            raise ValueError(f"out: {str(site)!r} holds another study, wants a new folder or the same study")
+            raise ValueError(f"out: {str(site)!r} holds another study, requires a new folder or the same study")
         return study
     for name in PAGE_FILES:
         if (site / name).exists() and (site / name).read_bytes() != (PAGE / name).read_bytes():
-            raise ValueError(f"out: {str(site)!r} holds another {name}, wants a new or an empty folder")
+            raise ValueError(f"out: {str(site)!r} holds another {name}, requires a new or an empty folder")
     _write(study, files, site)
     return study
 
@@ -102,7 +102,7 @@ def read_study(site: Path) -> Study:
         raise ValueError(f"study: {str(site)!r} holds no {STUDY_NAME}")
     content = mapping_of(read_json(path, "study"), f"study {str(path)!r}")
     if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise ValueError(f"study {str(path)!r}: wants {FORMAT!r} version {VERSION}")
+        raise ValueError(f"study {str(path)!r}: requires {FORMAT!r} version {VERSION}")
     entries = [mapping_of(entry, "study: trial") for entry in list_of(content.get("trials"), "study: trials")]
     try:
         study = Study(
@@ -120,18 +120,18 @@ def read_study(site: Path) -> Study:
 
 
 def _check_trial(trial: Trial, methods: Sequence[str], site: Path) -> None:
-    """Raise ValueError for a trial that cannot be shown, or that names a picture outside the site."""
+    """Raise ValueError for a trial that cannot be shown, or that names an image outside the site."""
     named = f"study: trial {trial.item!r}"
     for text in (trial.item, trial.source, trial.target):
         text_of(text, named)
     if not isinstance(trial.group, str):
-        raise ValueError(f"{named}: group: got {trial.group!r}, wants a text")
+        raise ValueError(f"{named}: group: got {trial.group!r}, requires a text")
     edits = mapping_of(trial.edits, f"{named}: edits")
     if set(edits) != set(methods):
         has = ", ".join(edits) or "none"
-        raise ValueError(f"{named}: it has edits by {has}, wants {', '.join(methods)}")
+        raise ValueError(f"{named}: it has edits by {has}, requires {', '.join(methods)}")
     for name in (trial.picture, *edits.values()):
-        file_inside(site, f"{PICTURES}/{text_of(name, 'study: picture')}", "study: picture")
+        file_inside(site, f"{IMAGES}/{text_of(name, 'study: picture')}", "study: image")
 
 
 def _methods(rows: Sequence[Row], asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -141,9 +141,7 @@ def _methods(rows: Sequence[Row], asked: Sequence[str] | None) -> tuple[str, ...
     if missing:
         raise ValueError(f"methods: the results have no {missing[0]!r}, but {', '.join(there) or 'none'}")
     if not 2 <= len(chosen) <= MOST_METHODS:
-        raise ValueError(
-            f"methods: got {len(chosen)} ({', '.join(chosen)}), wants 2 to {MOST_METHODS} of them"
-        )
+        raise ValueError(f"methods: got {len(chosen)} ({', '.join(chosen)}), requires 2 to {MOST_METHODS} of them")
     return chosen
 
 
@@ -155,7 +153,7 @@ def _trial(
     seed: int,
     files: dict[str, Path],
 ) -> Trial:
-    """The item's trial; `files` learns which file each of its pictures is to come from."""
+    """The item's trial; `files` learns which file each of its images is to come from."""
 
     def named(role: str, file: Path) -> str:
         shown = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -167,7 +165,7 @@ def _trial(
     edits = {
         method: named(
             method,
-            file_inside(results, rows[item.id, method]["picture"], f"picture of {item.id!r} by {method}"),
+            file_inside(results, rows[item.id, method]["picture"], f"image of {item.id!r} by {method}"),
         )
         for method in methods
     }
@@ -177,9 +175,9 @@ def _trial(
 def _write(study: Study, files: Mapping[str, Path], site: Path) -> None:
     from ....locinv_core.imaging.io import load_image, save_png, written_whole
 
-    (site / PICTURES).mkdir(parents=True, exist_ok=True)
+    (site / IMAGES).mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
-        save_png(load_image(file), site / PICTURES / name)
+        save_png(load_image(file), site / IMAGES / name)
     for name in PAGE_FILES:
         with written_whole(site / name) as unfinished:
             unfinished.write_bytes((PAGE / name).read_bytes())

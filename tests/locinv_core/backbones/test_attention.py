@@ -14,14 +14,14 @@ from torch import Tensor
 
 from pinpoint.locinv_core.backbones.attention import (
     AttentionControl,
-    AttentionSite,
+    AttentionLayer,
     MapReader,
     QueryReader,
     StoppedEarly,
     attention_probabilities,
-    attention_sites,
     controlled_attention,
-    read_sites,
+    list_attention_layers,
+    map_layers,
 )
 from pinpoint.locinv_core.backbones.single_file import CONFIGS
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
@@ -42,18 +42,16 @@ class Everywhere(AttentionControl):
         self.triples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.weights: dict[str, Tensor] = {}
 
-    def wants(self, site: AttentionSite) -> bool:
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
         return True
 
-    def inputs(
-        self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        self.triples[site.name] = (query, key, value)
+    def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.triples[layer.name] = (query, key, value)
         return query, key, value
 
-    def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
-        self.seen.append(site.name)
-        self.weights[site.name] = probabilities
+    def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
+        self.seen.append(layer.name)
+        self.weights[layer.name] = probabilities
         return probabilities
 
 
@@ -77,11 +75,11 @@ def processors(unet: Any) -> dict[str, int]:
 
 
 def test_stable_diffusion_attends_in_32_layers_half_of_them_to_the_prompt() -> None:
-    sites = attention_sites(stable_diffusion("sd1"))
-    assert len(sites) == 32
-    assert sum(site.kind == "cross" for site in sites) == 16
+    layers = list_attention_layers(stable_diffusion("sd1"))
+    assert len(layers) == 32
+    assert sum(layer.kind == "cross" for layer in layers) == 16
     # Two a level on three levels down, one in the middle, three a level up (Prompt-to-Prompt's list).
-    places = [(s.place, s.level) for s in sites if s.kind == "cross"]
+    places = [(s.place, s.level) for s in layers if s.kind == "cross"]
     assert places == (
         [("down", 0)] * 2
         + [("down", 1)] * 2
@@ -91,38 +89,38 @@ def test_stable_diffusion_attends_in_32_layers_half_of_them_to_the_prompt() -> N
         + [("up", 1)] * 3
         + [("up", 0)] * 3
     )
-    assert {site.heads for site in sites} == {8}
+    assert {layer.heads for layer in layers} == {8}
 
 
 def test_stable_diffusion_1_is_read_at_its_five_layers_of_16_by_16() -> None:
-    read = read_sites(attention_sites(stable_diffusion("sd1")), native_latent_size=64)
-    assert [site.name.split(".attentions")[0] for site in read] == ["down_blocks.2"] * 2 + ["up_blocks.1"] * 3
-    assert {site.grid(64, 64) for site in read} == {(16, 16)}
-    assert {site.grid(64, 96) for site in read} == {(16, 24)}
+    read = map_layers(list_attention_layers(stable_diffusion("sd1")), native_latent_size=64)
+    assert [layer.name.split(".attentions")[0] for layer in read] == ["down_blocks.2"] * 2 + ["up_blocks.1"] * 3
+    assert {layer.grid(64, 64) for layer in read} == {(16, 16)}
+    assert {layer.grid(64, 96) for layer in read} == {(16, 24)}
 
 
 def test_stable_diffusion_2_of_768_pixels_is_read_at_24_by_24() -> None:
-    read = read_sites(attention_sites(stable_diffusion("sd2")), native_latent_size=96)
-    assert {site.grid(96, 96) for site in read} == {(24, 24)}
-    assert {site.heads for site in read} == {20}
+    read = map_layers(list_attention_layers(stable_diffusion("sd2")), native_latent_size=96)
+    assert {layer.grid(96, 96) for layer in read} == {(24, 24)}
+    assert {layer.heads for layer in read} == {20}
 
 
 def test_the_tiny_model_is_read_at_16_by_16(tiny_model: EditModel) -> None:
-    assert len(tiny_model.read_sites) == 3
+    assert len(tiny_model.map_layers) == 3
     assert tiny_model.grid(128, 128) == (16, 16)
     assert tiny_model.grid(64, 128) == (8, 16)
 
 
 def test_of_two_grids_equally_near_to_16_the_finer_is_read() -> None:
     places: tuple[Literal["down", "up"], ...] = ("down", "up")
-    sites = [AttentionSite(f"{place}{n}", "cross", place, n, 1) for n in (0, 1) for place in places]
+    layers = [AttentionLayer(f"{place}{n}", "cross", place, n, 1) for n in (0, 1) for place in places]
     # 21⅓ and 10⅔ are as far from 16.
-    assert {site.level for site in read_sites(sites, 64 / 3)} == {0}  # type: ignore[arg-type]
+    assert {layer.level for layer in map_layers(layers, 64 / 3)} == {0}  # type: ignore[arg-type]
 
 
 def test_a_unet_that_attends_only_in_the_middle_cannot_be_read() -> None:
     with pytest.raises(ValueError, match="cross-attention on the way down and up"):
-        read_sites([AttentionSite("mid", "cross", "mid", 1, 1)], 32)
+        map_layers([AttentionLayer("mid", "cross", "mid", 1, 1)], 32)
 
 
 def test_odd_grids_are_those_that_the_unets_convolutions_make(tiny_model: EditModel) -> None:
@@ -130,25 +128,23 @@ def test_odd_grids_are_those_that_the_unets_convolutions_make(tiny_model: EditMo
 
     class Sizes(AttentionControl):
         def inputs(
-            self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
+            self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor
         ) -> tuple[Tensor, Tensor, Tensor]:
-            shapes[site.name] = query.shape[2]
+            shapes[layer.name] = query.shape[2]
             return query, key, value
 
-    with controlled_attention(tiny_model.unet, tiny_model.sites, Sizes()):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, Sizes()):
         run(tiny_model.unet, {"latents": torch.zeros(1, 4, 26, 18), "context": torch.zeros(1, 77, 32)})
-    for site in tiny_model.sites:
-        rows, columns = site.grid(26, 18)
-        assert rows * columns == shapes[site.name]
+    for layer in tiny_model.layers:
+        rows, columns = layer.grid(26, 18)
+        assert rows * columns == shapes[layer.name]
 
 
-def test_sites_are_in_the_order_in_which_a_pass_reaches_them(
-    tiny_model: EditModel, inputs: dict[str, Tensor]
-) -> None:
+def test_sites_are_in_the_order_in_which_a_pass_reaches_them(tiny_model: EditModel, inputs: dict[str, Tensor]) -> None:
     control = Everywhere()
-    with controlled_attention(tiny_model.unet, tiny_model.sites, control):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, control):
         run(tiny_model.unet, inputs)
-    assert control.seen == [site.name for site in tiny_model.sites]
+    assert control.seen == [layer.name for layer in tiny_model.layers]
 
 
 @pytest.mark.parametrize("control", [AttentionControl, Everywhere])
@@ -156,7 +152,7 @@ def test_a_control_that_changes_nothing_leaves_the_unets_output(
     tiny_model: EditModel, inputs: dict[str, Tensor], control: Callable[[], AttentionControl]
 ) -> None:
     plain = run(tiny_model.unet, inputs)
-    with controlled_attention(tiny_model.unet, tiny_model.sites, control()):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, control()):
         controlled = run(tiny_model.unet, inputs)
     assert torch.allclose(controlled, plain, atol=1e-5)
     assert plain.std() > 0.1
@@ -165,10 +161,10 @@ def test_a_control_that_changes_nothing_leaves_the_unets_output(
 def test_linear_projections_and_per_level_heads_are_controlled_alike(inputs: dict[str, Tensor]) -> None:
     """SD 2.x has both."""
     unet = tiny_unet(use_linear_projection=True, attention_head_dim=(2, 4), upcast_attention=True)
-    sites = attention_sites(unet)
-    assert {(site.level, site.heads) for site in sites} == {(0, 2), (1, 4)}
+    layers = list_attention_layers(unet)
+    assert {(layer.level, layer.heads) for layer in layers} == {(0, 2), (1, 4)}
     plain = run(unet, inputs)
-    with controlled_attention(unet, sites, Everywhere()):
+    with controlled_attention(unet, layers, Everywhere()):
         assert torch.allclose(run(unet, inputs), plain, atol=1e-5)
 
 
@@ -176,15 +172,15 @@ def test_probabilities_are_those_of_scaled_dot_product_attention(
     tiny_model: EditModel, inputs: dict[str, Tensor]
 ) -> None:
     control = Everywhere()
-    with controlled_attention(tiny_model.unet, tiny_model.sites, control):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, control):
         run(tiny_model.unet, inputs)
-    for site in tiny_model.sites:
-        query, key, _ = control.triples[site.name]
-        assert query.shape[1] == site.heads
+    for layer in tiny_model.layers:
+        query, key, _ = control.triples[layer.name]
+        assert query.shape[1] == layer.heads
         # With the identity for values, attention gives its weights.
         identity = torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1)
         expected = F.scaled_dot_product_attention(query, key, identity)
-        assert torch.allclose(control.weights[site.name], expected, atol=1e-6)
+        assert torch.allclose(control.weights[layer.name], expected, atol=1e-6)
         assert torch.allclose(expected.sum(-1), torch.ones(()), atol=1e-5)
 
 
@@ -208,16 +204,16 @@ def test_what_a_control_returns_is_what_is_used(tiny_model: EditModel, inputs: d
     """Uniform attention to the prompt: no token's place matters, so shuffling the prompt changes nothing."""
 
     class Uniform(AttentionControl):
-        def wants(self, site: AttentionSite) -> bool:
-            return site.kind == "cross"
+        def needs_probabilities(self, layer: AttentionLayer) -> bool:
+            return layer.kind == "cross"
 
-        def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
-            if site.kind == "cross":
+        def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
+            if layer.kind == "cross":
                 return torch.full_like(probabilities, 1 / probabilities.shape[-1])
             return probabilities
 
     shuffled = {**inputs, "context": inputs["context"].flip(1) * 1.0}
-    with controlled_attention(tiny_model.unet, tiny_model.sites, Uniform()):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, Uniform()):
         uniform = run(tiny_model.unet, inputs)
         assert torch.allclose(run(tiny_model.unet, shuffled), uniform, atol=1e-5)
         other = {**inputs, "context": inputs["context"] + 1}
@@ -225,24 +221,22 @@ def test_what_a_control_returns_is_what_is_used(tiny_model: EditModel, inputs: d
     assert not torch.allclose(run(tiny_model.unet, inputs), uniform, atol=1e-3)
 
 
-def test_changed_queries_keys_and_values_are_used_too(
-    tiny_model: EditModel, inputs: dict[str, Tensor]
-) -> None:
+def test_changed_queries_keys_and_values_are_used_too(tiny_model: EditModel, inputs: dict[str, Tensor]) -> None:
     """Zero values at every cross-attention are the same as weights of zero there."""
 
     class NoValues(AttentionControl):
         def inputs(
-            self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
+            self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor
         ) -> tuple[Tensor, Tensor, Tensor]:
-            return query, key, value * 0 if site.kind == "cross" else value
+            return query, key, value * 0 if layer.kind == "cross" else value
 
     class NoWeights(Everywhere):
-        def probabilities(self, site: AttentionSite, probabilities: Tensor) -> Tensor:
-            return probabilities * 0 if site.kind == "cross" else probabilities
+        def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
+            return probabilities * 0 if layer.kind == "cross" else probabilities
 
     results = []
     for control in (NoValues(), NoWeights()):
-        with controlled_attention(tiny_model.unet, tiny_model.sites, control):
+        with controlled_attention(tiny_model.unet, tiny_model.layers, control):
             results.append(run(tiny_model.unet, inputs))
     assert torch.allclose(results[0], results[1], atol=1e-5)
     assert not torch.allclose(results[0], run(tiny_model.unet, inputs), atol=1e-3)
@@ -252,14 +246,14 @@ def test_a_value_context_gives_the_values_and_the_context_the_keys(
     tiny_model: EditModel, inputs: dict[str, Tensor]
 ) -> None:
     other = torch.randn(2, 77, 32, generator=torch.Generator().manual_seed(9))
-    unet, sites = tiny_model.unet, tiny_model.sites
+    unet, layers = tiny_model.unet, tiny_model.layers
     plain = run(unet, inputs)
-    with controlled_attention(unet, sites, AttentionControl(), value_context=inputs["context"]):
+    with controlled_attention(unet, layers, AttentionControl(), value_context=inputs["context"]):
         assert torch.allclose(run(unet, inputs), plain, atol=1e-5)
     split = Everywhere()
-    with controlled_attention(unet, sites, split, value_context=other):
+    with controlled_attention(unet, layers, split, value_context=other):
         run(unet, inputs)
-    first = next(site for site in sites if site.kind == "cross")
+    first = next(layer for layer in layers if layer.kind == "cross")
     layer = dict(unet.named_modules())[first.name]
     _, key, value = split.triples[first.name]
     with torch.no_grad():
@@ -269,7 +263,7 @@ def test_a_value_context_gives_the_values_and_the_context_the_keys(
 
 def test_processors_are_put_back_after_a_pass(tiny_model: EditModel, inputs: dict[str, Tensor]) -> None:
     before = processors(tiny_model.unet)
-    with controlled_attention(tiny_model.unet, tiny_model.sites, Everywhere()):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, Everywhere()):
         assert processors(tiny_model.unet) != before
         run(tiny_model.unet, inputs)
     assert processors(tiny_model.unet) == before
@@ -281,7 +275,7 @@ def test_processors_are_put_back_when_an_exception_passes_through() -> None:
 
     class Cancel(AttentionControl):
         def inputs(
-            self, site: AttentionSite, query: Tensor, key: Tensor, value: Tensor
+            self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor
         ) -> tuple[Tensor, Tensor, Tensor]:
             raise Cancelled
 
@@ -290,7 +284,7 @@ def test_processors_are_put_back_when_an_exception_passes_through() -> None:
     unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.set_processor(own)
     before = processors(unet)
     inputs = {"latents": torch.zeros(1, 4, 32, 32), "context": torch.zeros(1, 77, 32)}
-    with pytest.raises(Cancelled), controlled_attention(unet, attention_sites(unet), Cancel()):
+    with pytest.raises(Cancelled), controlled_attention(unet, list_attention_layers(unet), Cancel()):
         run(unet, inputs)
     assert processors(unet) == before
     assert unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.processor is own
@@ -298,27 +292,27 @@ def test_processors_are_put_back_when_an_exception_passes_through() -> None:
 
 def test_controls_nest_and_the_outer_one_comes_back(tiny_model: EditModel, inputs: dict[str, Tensor]) -> None:
     outer, inner = Everywhere(), Everywhere()
-    with controlled_attention(tiny_model.unet, tiny_model.sites, outer):
-        with controlled_attention(tiny_model.unet, tiny_model.sites, inner):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, outer):
+        with controlled_attention(tiny_model.unet, tiny_model.layers, inner):
             run(tiny_model.unet, inputs)
         assert not outer.seen
         run(tiny_model.unet, inputs)
-    assert len(outer.seen) == len(inner.seen) == len(tiny_model.sites)
+    assert len(outer.seen) == len(inner.seen) == len(tiny_model.layers)
 
 
 def test_a_pass_stops_in_the_layer_that_it_was_told_to_once_the_control_has_seen_it(
     tiny_model: EditModel, inputs: dict[str, Tensor]
 ) -> None:
-    last = tiny_model.read_sites[-1]
+    last = tiny_model.map_layers[-1]
     before = processors(tiny_model.unet)
     control = Everywhere()
     with (
         pytest.raises(StoppedEarly),
-        controlled_attention(tiny_model.unet, tiny_model.sites, control, stop_after=last),
+        controlled_attention(tiny_model.unet, tiny_model.layers, control, stop_after=last),
     ):
         run(tiny_model.unet, inputs)
     assert control.seen[-1] == last.name
-    reached = [site.name for site in tiny_model.sites]
+    reached = [layer.name for layer in tiny_model.layers]
     assert control.seen == reached[: reached.index(last.name) + 1]
     assert processors(tiny_model.unet) == before
 
@@ -326,32 +320,28 @@ def test_a_pass_stops_in_the_layer_that_it_was_told_to_once_the_control_has_seen
 def test_an_early_stopped_pass_reads_the_maps_and_queries_of_a_whole_one(
     tiny_model: EditModel, inputs: dict[str, Tensor]
 ) -> None:
-    whole, early = MapReader(tiny_model.read_sites), MapReader(tiny_model.read_sites)
-    queries = QueryReader(tiny_model.read_sites)
+    whole, early = MapReader(tiny_model.map_layers), MapReader(tiny_model.map_layers)
+    queries = QueryReader(tiny_model.map_layers)
     everything = Everywhere()
-    with controlled_attention(tiny_model.unet, tiny_model.sites, everything):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, everything):
         run(tiny_model.unet, inputs)
     tiny_model.predict_noise(inputs["latents"], 500, inputs["context"], control=whole)
-    tiny_model.observe(inputs["latents"], 500, inputs["context"], early)
-    tiny_model.observe(inputs["latents"], 500, inputs["context"], queries)
+    tiny_model.capture(inputs["latents"], 500, inputs["context"], early)
+    tiny_model.capture(inputs["latents"], 500, inputs["context"], queries)
     by_hand = torch.stack(
-        [
-            everything.weights[site.name][:, head]
-            for site in tiny_model.read_sites
-            for head in range(site.heads)
-        ]
+        [everything.weights[layer.name][:, head] for layer in tiny_model.map_layers for head in range(layer.heads)]
     ).mean(0)
     assert early.mean().shape == (2, 256, 77)
     assert torch.allclose(early.mean(), whole.mean(), atol=1e-6)
     assert torch.allclose(early.mean(), by_hand, atol=1e-6)
-    for site in tiny_model.read_sites:
-        assert torch.allclose(queries.queries[site.name], everything.triples[site.name][0], atol=1e-5)
+    for layer in tiny_model.map_layers:
+        assert torch.allclose(queries.queries[layer.name], everything.triples[layer.name][0], atol=1e-5)
 
 
 def test_a_reader_whose_layers_were_not_all_reached_has_no_mean(
     tiny_model: EditModel, inputs: dict[str, Tensor]
 ) -> None:
-    reader = MapReader(tiny_model.read_sites)
-    tiny_model.observe(inputs["latents"], 500, inputs["context"], reader, stop_after=tiny_model.read_sites[0])
+    reader = MapReader(tiny_model.map_layers)
+    tiny_model.capture(inputs["latents"], 500, inputs["context"], reader, stop_after=tiny_model.map_layers[0])
     with pytest.raises(RuntimeError, match="1 of 3"):
         reader.mean()

@@ -24,29 +24,29 @@ def tokens(model: EditModel, text: str = "a red cat on a mat") -> list[int]:
     return ids
 
 
-# Pictures and latents
+# Images and latents
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (64, 96), (8, 8)])
-def test_pictures_become_latents_and_latents_pictures(tiny_model: EditModel, height: int, width: int) -> None:
+def test_images_become_latents_and_latents_images(tiny_model: EditModel, height: int, width: int) -> None:
     latents = tiny_model.encode(torch.rand(2, 3, height, width))
     assert latents.shape == (2, 4, height // 4, width // 4)
     assert latents.dtype == torch.float32
-    pictures = tiny_model.decode(latents)
-    assert pictures.shape == (2, 3, height, width)
-    assert pictures.dtype == torch.float32
-    assert pictures.min() >= 0 and pictures.max() <= 1
+    images = tiny_model.decode(latents)
+    assert images.shape == (2, 3, height, width)
+    assert images.dtype == torch.float32
+    assert images.min() >= 0 and images.max() <= 1
 
 
 def test_latents_are_the_scaled_mean_of_what_the_vae_says_of_pixels_from_minus_one_to_one(
     tiny_model: EditModel,
 ) -> None:
-    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
     vae = tiny_vae()
     with torch.no_grad():
         # The moments' first half of the channels is the mean, the second the log-variance.
-        expected = vae.quant_conv(vae.encoder(picture * 2 - 1))[:, :4] * 0.18215
-    assert torch.allclose(tiny_model.encode(picture), expected, atol=1e-6)
+        expected = vae.quant_conv(vae.encoder(image * 2 - 1))[:, :4] * 0.18215
+    assert torch.allclose(tiny_model.encode(image), expected, atol=1e-6)
 
 
 def test_decoding_undoes_the_scale_and_brings_pixels_back_to_zero_and_one(tiny_model: EditModel) -> None:
@@ -59,25 +59,21 @@ def test_decoding_undoes_the_scale_and_brings_pixels_back_to_zero_and_one(tiny_m
 
 
 @pytest.mark.parametrize("shape", [(3, 128, 128), (1, 4, 128, 128), (128,), (1, 1, 3, 128, 128)])
-def test_a_tensor_that_is_no_batch_of_rgb_pictures_is_refused(
-    tiny_model: EditModel, shape: tuple[int, ...]
-) -> None:
-    with pytest.raises(ValueError, match=r"image: got the shape .*wants \(B, 3, H, W\)"):
+def test_a_tensor_that_is_no_batch_of_rgb_images_is_refused(tiny_model: EditModel, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"image: got the shape .*requires \(B, 3, H, W\)"):
         tiny_model.encode(torch.zeros(shape))
 
 
-def test_a_picture_whose_sides_do_not_divide_is_refused_with_what_they_must_divide_by(
+def test_an_image_whose_sides_do_not_divide_is_refused_with_what_they_must_divide_by(
     tiny_model: EditModel,
 ) -> None:
-    with pytest.raises(ValueError, match="got 100x128 pixels, wants both sides a multiple of 8"):
+    with pytest.raises(ValueError, match="got 100x128 pixels, requires both sides a multiple of 8"):
         tiny_model.encode(torch.zeros(1, 3, 128, 100))
 
 
 @pytest.mark.parametrize("shape", [(4, 32, 32), (1, 3, 32, 32), (1, 77, 32)])
-def test_a_tensor_that_is_no_batch_of_latents_is_refused(
-    tiny_model: EditModel, shape: tuple[int, ...]
-) -> None:
-    with pytest.raises(ValueError, match=r"latents: got the shape .*wants \(B, 4, h, w\)"):
+def test_a_tensor_that_is_no_batch_of_latents_is_refused(tiny_model: EditModel, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"latents: got the shape .*requires \(B, 4, h, w\)"):
         tiny_model.decode(torch.zeros(shape))
 
 
@@ -96,9 +92,7 @@ def test_sizes_follow_from_the_networks_levels(tiny_model: EditModel) -> None:
 def test_a_ddim_step_along_the_predicted_noise_is_diffusers_own(
     request: pytest.FixtureRequest, prediction_type: str, timestep: int
 ) -> None:
-    model: EditModel = request.getfixturevalue(
-        "tiny_model" if prediction_type == "epsilon" else "tiny_v_model"
-    )
+    model: EditModel = request.getfixturevalue("tiny_model" if prediction_type == "epsilon" else "tiny_v_model")
     latents, context = noise(1, 4, 32, 32), noise(1, 77, 32, seed=1)
     scheduler: DDIMScheduler = tiny_scheduler(prediction_type=prediction_type)
     scheduler.set_timesteps(50)
@@ -108,7 +102,7 @@ def test_a_ddim_step_along_the_predicted_noise_is_diffusers_own(
     predicted = model.predict_noise(latents, timestep, context)
     previous = timestep - 20
     assert torch.allclose(
-        model.schedule.move(latents, predicted, timestep, previous), theirs.prev_sample, atol=1e-5
+        model.schedule.ddim_step(latents, predicted, timestep, previous), theirs.prev_sample, atol=1e-5
     )
     clean = model.schedule.predict_clean(latents, predicted, timestep)
     assert torch.allclose(clean, theirs.pred_original_sample, atol=1e-4, rtol=1e-4)
@@ -139,8 +133,8 @@ def test_half_precision_runs_on_the_cpu_and_hands_back_full_precision(
     for part in (half.unet, half.vae, half.text_encoder):
         part.to(dtype)
     assert half.dtype == dtype
-    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
-    latents = half.encode(picture)
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    latents = half.encode(image)
     context = half.encode_prompt(tokens(half))
     predicted = half.predict_noise(latents, 481, context)
     controlled = half.predict_noise(latents, 481, context, control=AttentionControl())
@@ -148,7 +142,7 @@ def test_half_precision_runs_on_the_cpu_and_hands_back_full_precision(
         assert result.dtype == torch.float32
         assert torch.isfinite(result).all()
     tolerance = 0.01 if dtype == torch.float16 else 0.05
-    full_latents = tiny_model.encode(picture)
+    full_latents = tiny_model.encode(image)
     full = tiny_model.predict_noise(full_latents, 481, tiny_model.encode_prompt(tokens(tiny_model)))
     assert (latents - full_latents).abs().max() < tolerance
     assert (predicted - full).abs().max() < tolerance * full.abs().max() * 2
@@ -246,12 +240,12 @@ def test_the_gradient_of_the_predicted_noise_reaches_the_injected_vectors() -> N
 
 
 def test_a_prompt_of_another_length_is_refused(tiny_model: EditModel) -> None:
-    with pytest.raises(ValueError, match="token_ids: got 3, wants 77"):
+    with pytest.raises(ValueError, match="token_ids: got 3, requires 77"):
         tiny_model.encode_prompt([49406, 320, 49407])
 
 
 def test_vectors_without_a_position_each_are_refused(tiny_model: EditModel) -> None:
-    with pytest.raises(ValueError, match="positions: got 1, wants one for each of 2 vectors"):
+    with pytest.raises(ValueError, match="positions: got 1, requires one for each of 2 vectors"):
         tiny_model.encode_prompt(tokens(tiny_model), torch.zeros(2, 32), [3])
 
 

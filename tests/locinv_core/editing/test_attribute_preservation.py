@@ -1,4 +1,4 @@
-"""The word of a thing whose look changes attends in its place as before it was tuned, elsewhere as tuned."""
+"""The word of an object whose look changes attends in its place as before it was tuned, elsewhere as tuned."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pinpoint.tests.locinv_core.editing.setting import FREE, SIDE
 from pinpoint.tests.locinv_core.editing.test_target_embeddings import tuned
 
 TEXT = "a cat and a dog"  # tokens: 2 cat, 5 dog
-FOLLOWING = EditSettings(cross_replace=1.0, self_replace=0.0, blend="off")
+FOLLOWING = EditSettings(cross_replace_steps=1.0, self_replace_steps=0.0, blend="off")
 
 
 @pytest.fixture(name="parse")
 def _parse(tiny_model):
-    """Colours go with the thing behind them."""
+    """Colours go with the object behind them."""
 
     def parse(text: str) -> Prompt:
         words = text.split()
@@ -39,7 +39,7 @@ def _parse(tiny_model):
 
 @pytest.fixture(name="prior")
 def _prior(tiny_model):
-    """The cat is on the left half of the picture, the dog in its lower right quarter."""
+    """The cat is on the left half of the image, the dog in its lower right quarter."""
     side = SIDE * tiny_model.latent_factor
     half = side // 2
     return from_boxes({"cat": (0, 0, half, side), "dog": (half, half, side, side)}, (side, side))
@@ -54,9 +54,7 @@ def _places(tiny_model, parse, inverted, prior):
         prompts = [parse(target) for target in targets]
         alignments = [align(inversion.prompt, prompt) for prompt in prompts]
         given = settings.pop("prior", prior)
-        return kept_places(
-            tiny_model, inversion, prompts, alignments, EditSettings(blend="off", **settings), given
-        )
+        return kept_places(tiny_model, inversion, prompts, alignments, EditSettings(blend="off", **settings), given)
 
     return make
 
@@ -67,16 +65,14 @@ def softmax(scores: list[float]) -> list[float]:
 
 
 def test_scores_in_the_place_are_those_before_tuning_as_worked_out_by_hand(tiny_model):
-    site = next(site for site in tiny_model.sites if site.kind == "cross")
+    layer = next(layer for layer in tiny_model.layers if layer.kind == "cross")
     # One head, two cells, three words: the last is kept in the second cell, by the first target alone.
     query = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
     key = torch.tensor([[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]])
     inside = torch.zeros(2, 2, 1, dtype=torch.bool)
     inside[0, 1, 0] = True
-    places = KeptPlaces(
-        (2,), {site.name: torch.tensor([[[3.0, 4.0]]])}, {site.name: 0.5}, {site.name: inside}
-    )
-    found = places.probabilities(site, query, key)
+    places = KeptPlaces((2,), {layer.name: torch.tensor([[[3.0, 4.0]]])}, {layer.name: 0.5}, {layer.name: inside})
+    found = places.probabilities(layer, query, key)
     outside = [softmax([0.05, 0.15, 0.25]), softmax([0.2, 0.4, 0.6])]
     expected = torch.tensor([[[outside[0], softmax([0.2, 0.4, 4.0])]], [outside]])
     torch.testing.assert_close(found, expected)
@@ -89,37 +85,37 @@ class Watching(AttentionControl):
         self.seen: dict[str, tuple[Tensor, Tensor]] = {}
         self.attention: dict[str, Tensor] = {}
 
-    def wants(self, site):
-        return site.kind == "cross"
+    def needs_probabilities(self, layer):
+        return layer.kind == "cross"
 
-    def inputs(self, site, query, key, value):
-        if site.kind == "cross":
-            self.seen[site.name] = query, key
+    def inputs(self, layer, query, key, value):
+        if layer.kind == "cross":
+            self.seen[layer.name] = query, key
         return query, key, value
 
-    def probabilities(self, site, probabilities):
-        self.attention[site.name] = probabilities
+    def probabilities(self, layer, probabilities):
+        self.attention[layer.name] = probabilities
         return probabilities
 
 
 @torch.no_grad()
 def test_every_layer_has_the_words_own_keys_and_its_own_grid(tiny_model, parse, places, inverted, prior):
-    """With the whole picture as the places and no word tuned, it is the plain attention of the layer."""
+    """With the whole image as the places and no word tuned, it is the plain attention of the layer."""
     found = places("a red cat and a blue dog")
     context = tiny_model.encode_prompt(parse(TEXT).token_ids)
     plain = Watching()
     z = inverted(text=TEXT).latents[:1]
-    with controlled_attention(tiny_model.unet, tiny_model.sites, plain):
+    with controlled_attention(tiny_model.unet, tiny_model.layers, plain):
         tiny_model.unet(z, 500, encoder_hidden_states=context)
-    cross = [site for site in tiny_model.sites if site.kind == "cross"]
-    assert len({site.level for site in cross}) > 1
-    for site in cross:
-        query, key = plain.seen[site.name]
-        same = found.probabilities(site, query[0], key[0])[0]
-        torch.testing.assert_close(same, plain.attention[site.name][0], atol=1e-5, rtol=1e-4)
+    cross = [layer for layer in tiny_model.layers if layer.kind == "cross"]
+    assert len({layer.level for layer in cross}) > 1
+    for layer in cross:
+        query, key = plain.seen[layer.name]
+        same = found.probabilities(layer, query[0], key[0])[0]
+        torch.testing.assert_close(same, plain.attention[layer.name][0], atol=1e-5, rtol=1e-4)
         # With other keys for all words, those in their places are back, and only there.
-        other = found.probabilities(site, query[0], torch.zeros_like(key[0]))[0]
-        rows, columns = site.grid(SIDE, SIDE)
+        other = found.probabilities(layer, query[0], torch.zeros_like(key[0]))[0]
+        rows, columns = layer.grid(SIDE, SIDE)
         score = other.log()
         tokens = len(parse(TEXT).token_ids)
         flat = (score[..., [2, 5]] - score[..., [1]]).abs() < 1e-5
@@ -129,16 +125,14 @@ def test_every_layer_has_the_words_own_keys_and_its_own_grid(tiny_model, parse, 
         dog[rows // 2 :, columns // 2 :] = True
         changed = ~flat.all(dim=0)
         assert torch.equal(changed[:, 0], cat.flatten()) and torch.equal(changed[:, 1], dog.flatten())
-        torch.testing.assert_close(other.sum(dim=-1), torch.ones(site.heads, rows * columns))
-        assert other.shape == (site.heads, rows * columns, tokens)
+        torch.testing.assert_close(other.sum(dim=-1), torch.ones(layer.heads, rows * columns))
+        assert other.shape == (layer.heads, rows * columns, tokens)
 
 
-def test_each_target_keeps_the_things_whose_look_it_changes(tiny_model, places):
-    found = places(
-        "a fox and a blue dog", "a cat and a blue fox", "a red cat and a dog", "a red cat and a blue dog"
-    )
+def test_each_target_keeps_the_objects_whose_look_it_changes(tiny_model, places):
+    found = places("a fox and a blue dog", "a cat and a blue fox", "a red cat and a dog", "a red cat and a blue dog")
     assert found.positions == (2, 5)
-    name = tiny_model.read_sites[0].name
+    name = tiny_model.map_layers[0].name
     assert found.inside[name].any(dim=1).tolist() == [
         [False, True],
         [False, False],
@@ -147,9 +141,9 @@ def test_each_target_keeps_the_things_whose_look_it_changes(tiny_model, places):
     ]
 
 
-def test_a_reweighted_thing_is_kept(tiny_model, places):
-    found = places("a cat and a dog", reweight={"cat": 2.0})
-    assert found.inside[tiny_model.read_sites[0].name].any(dim=1).tolist() == [[True, False]]
+def test_a_reweighted_object_is_kept(tiny_model, places):
+    found = places("a cat and a dog", equalizer={"cat": 2.0})
+    assert found.inside[tiny_model.map_layers[0].name].any(dim=1).tolist() == [[True, False]]
 
 
 def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
@@ -158,10 +152,8 @@ def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
     prior = from_boxes({"red cat": (0, 0, side // 2, side)}, (side, side))
     inversion = tuned(inverted(text="a red cat and a dog"), (2, 3))
     target = parse("a blue cat and a dog")
-    found = kept_places(
-        tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior
-    )
-    red, cat = found.inside[tiny_model.read_sites[0].name][0].T
+    found = kept_places(tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior)
+    red, cat = found.inside[tiny_model.map_layers[0].name][0].T
     assert found.positions == (2, 3) and not bool(red.any())
     assert bool(cat.any()) and not bool(cat.all())
 
@@ -185,9 +177,7 @@ def test_words_that_were_not_tuned_have_nothing_to_keep(tiny_model, parse, inver
     target = parse("a red cat and a dog")
     plain = inverted(text=TEXT)
     for inversion, kept in ((plain, None), (tuned(plain, (5,)), None), (tuned(plain, (2,)), (2,))):
-        found = kept_places(
-            tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior
-        )
+        found = kept_places(tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior)
         assert kept == (None if found is None else found.positions)
 
 

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.editing.prompt_to_prompt import EditSettings, edit
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.localization.priors import from_boxes
@@ -27,28 +27,24 @@ from pinpoint.tests.locinv_core.editing.setting import FREE, SIDE, STEPS, L
     ("method", "source_passes"),
     [("direct", 1), ("null-text", 1), ("negative-prompt", 1), ("proximal", 1), ("none", 2)],
 )
-def test_a_step_costs_the_sources_passes_and_two_for_each_target(
-    tiny_model, parse, inverted, method, source_passes, n
-):
-    run = Run()
-    edit(tiny_model, inverted(method), [parse("a fox and a dog")] * n, run=run)
-    assert run.forward_equivalents == {"edit": STEPS * (source_passes + 2 * n)}
+def test_a_step_costs_the_sources_passes_and_two_for_each_target(tiny_model, parse, inverted, method, source_passes, n):
+    tracker = CostTracker()
+    edit(tiny_model, inverted(method), [parse("a fox and a dog")] * n, tracker=tracker)
+    assert tracker.forward_equivalents == {"edit": STEPS * (source_passes + 2 * n)}
 
 
 @pytest.mark.parametrize("method", ["direct", "null-text", "negative-prompt", "none"])
 def test_at_guidance_1_nothing_runs_unconditionally(tiny_model, parse, inverted, method):
-    run = Run()
-    edit(tiny_model, inverted(method), [parse("a fox")] * 2, EditSettings(guidance=1.0), run=run)
-    assert run.total == STEPS * 3
+    tracker = CostTracker()
+    edit(tiny_model, inverted(method), [parse("a fox")] * 2, EditSettings(guidance=1.0), tracker=tracker)
+    assert tracker.total == STEPS * 3
 
 
 def test_progress_counts_every_step_and_shows_the_targets(tiny_model, parse, inverted):
     seen = []
-    run = Run(lambda *report: seen.append(report))
-    result = edit(tiny_model, inverted(), [parse("a fox"), parse("a cow")], run=run)
-    assert [(stage, step, steps) for stage, step, steps, _ in seen] == [
-        ("edit", i, STEPS) for i in range(1, STEPS + 1)
-    ]
+    tracker = CostTracker(lambda *report: seen.append(report))
+    result = edit(tiny_model, inverted(), [parse("a fox"), parse("a cow")], tracker=tracker)
+    assert [(stage, step, steps) for stage, step, steps, _ in seen] == [("edit", i, STEPS) for i in range(1, STEPS + 1)]
     assert torch.equal(seen[-1][3], result.latents)
 
 
@@ -56,9 +52,7 @@ def test_progress_counts_every_step_and_shows_the_targets(tiny_model, parse, inv
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_at_guidance_1_without_injection_it_is_plain_ddim_sampling_of_the_target(
-    kind, tiny_model, tiny_v_model, parse
-):
+def test_at_guidance_1_without_injection_it_is_plain_ddim_sampling_of_the_target(kind, tiny_model, tiny_v_model, parse):
     model = tiny_model if kind == "epsilon" else tiny_v_model
     z0 = torch.randn(1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
     inversion = ddim_invert(model, z0, parse("a cat"), STEPS)
@@ -82,7 +76,7 @@ def test_a_target_that_is_the_source_stays_on_the_source_branch(tiny_model, pars
     torch.testing.assert_close(result.latents, result.source_latents, rtol=1e-3, atol=1e-4)
 
 
-def test_direct_inversion_ends_the_source_branch_in_the_picture_itself(tiny_model, parse, inverted):
+def test_direct_inversion_ends_the_source_branch_in_the_image_itself(tiny_model, parse, inverted):
     inversion = inverted("direct")
     assert torch.equal(edit(tiny_model, inversion, [parse("a fox")]).source_latents, inversion.latents[:1])
 
@@ -102,10 +96,10 @@ def test_the_whole_edit_is_what_a_plain_slow_version_makes(tiny_model, parse, in
     target = parse("a fox and a dog")
     settings = EditSettings(
         guidance=3.0,
-        cross_replace=0.6,
-        self_replace=0.4,
+        cross_replace_steps=0.6,
+        self_replace_steps=0.4,
         word_ranges={"fox": (0.2, 1.0)},
-        reweight={"dog": 2.0},
+        equalizer={"dog": 2.0},
         blend="off",
     )
     weights = torch.zeros(STEPS, L)
@@ -114,24 +108,21 @@ def test_the_whole_edit_is_what_a_plain_slow_version_makes(tiny_model, parse, in
     factors = torch.ones(L)
     factors[5] = 2.0
     # Maps are read on level 1, 8×8 cells; the 16×16 layers keep their own self-attention.
-    coarse = frozenset(s.name for s in tiny_model.sites if s.kind == "self" and s.level == 1)
-    assert 0 < len(coarse) < sum(s.kind == "self" for s in tiny_model.sites)
+    coarse = frozenset(s.name for s in tiny_model.layers if s.kind == "self" and s.level == 1)
+    assert 0 < len(coarse) < sum(s.kind == "self" for s in tiny_model.layers)
     contexts = tuple(
-        tiny_model.encode_prompt(p.token_ids)
-        for p in (inversion.prompt, target, empty_prompt(tiny_model.tokenizer))
+        tiny_model.encode_prompt(p.token_ids) for p in (inversion.prompt, target, empty_prompt(tiny_model.tokenizer))
     )
     pivots = [inversion.latents[STEPS - i][None] for i in range(STEPS + 1)]
-    expected = slow_edit(
-        tiny_model, pivots, contexts, SlowPlan(torch.eye(L), weights, factors, 2, coarse), 3.0
-    )
+    expected = slow_edit(tiny_model, pivots, contexts, SlowPlan(torch.eye(L), weights, factors, 2, coarse), 3.0)
     result = edit(tiny_model, inversion, [target], settings)
     torch.testing.assert_close(result.latents, expected, rtol=1e-3, atol=1e-3)
     # and each of the four has a part in it
     for without in (
-        replace(settings, cross_replace=0.0),
-        replace(settings, self_replace=0.0),
+        replace(settings, cross_replace_steps=0.0),
+        replace(settings, self_replace_steps=0.0),
         replace(settings, word_ranges={}),
-        replace(settings, reweight={}),
+        replace(settings, equalizer={}),
     ):
         other = edit(tiny_model, inversion, [target], without)
         assert float((other.latents - expected).abs().max()) > 5e-3, without
@@ -141,13 +132,13 @@ def test_the_whole_edit_is_what_a_plain_slow_version_makes(tiny_model, parse, in
 def test_several_targets_in_one_batch_are_what_they_are_alone(tiny_model, parse, inverted, method):
     inversion = inverted(method)
     texts = ["a fox and a dog", "a cat and a big brown dog", "a cat"]
-    settings = EditSettings(guidance=3.0, word_ranges={"fox": (0, 0.5)}, reweight={"brown": 2.0})
+    settings = EditSettings(guidance=3.0, word_ranges={"fox": (0, 0.5)}, equalizer={"brown": 2.0})
     together = edit(tiny_model, inversion, [parse(t) for t in texts], settings)
     for k, text in enumerate(texts):
         mine = replace(
             settings,
             word_ranges={w: v for w, v in settings.word_ranges.items() if w in text},
-            reweight={w: v for w, v in settings.reweight.items() if w in text},
+            equalizer={w: v for w, v in settings.equalizer.items() if w in text},
         )
         alone = edit(tiny_model, inversion, [parse(text)], mine)
         torch.testing.assert_close(together.latents[k : k + 1], alone.latents, rtol=1e-3, atol=1e-3)
@@ -164,9 +155,7 @@ def test_several_targets_in_one_batch_are_what_they_are_alone(tiny_model, parse,
         ("proximal", ["source", "source", "source", "fox", "cow"]),
     ],
 )
-def test_each_method_gives_the_unconditional_rows_their_context(
-    tiny_model, parse, inverted, spy, method, rows
-):
+def test_each_method_gives_the_unconditional_rows_their_context(tiny_model, parse, inverted, spy, method, rows):
     inversion = inverted(method)
     spy.keys.clear()
     fox, cow = parse("a fox"), parse("a cow")
@@ -209,11 +198,11 @@ def test_a_cancel_passes_through_and_leaves_the_model_as_it_was(tiny_model, pars
             raise Cancelled
 
     processors = tiny_model.unet.attn_processors
-    run = Run(stop)
+    tracker = CostTracker(stop)
     with pytest.raises(Cancelled):
-        edit(tiny_model, inverted(), [parse("a fox")], run=run)
+        edit(tiny_model, inverted(), [parse("a fox")], tracker=tracker)
     assert tiny_model.unet.attn_processors == processors
-    assert run.total == 2 * 3 and run.current == "other"
+    assert tracker.total == 2 * 3 and tracker.current == "other"
 
 
 def test_an_error_inside_a_pass_leaves_the_model_as_it_was(tiny_model, parse, monkeypatch):
@@ -230,9 +219,7 @@ def test_an_error_inside_a_pass_leaves_the_model_as_it_was(tiny_model, parse, mo
 
 def _random_inversion(model: EditModel, prompt: Prompt) -> Inversion:
     latents = torch.randn(STEPS + 1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
-    return Inversion(
-        latents, model.schedule.timesteps(STEPS), prompt, model.fingerprint, null_method="direct"
-    )
+    return Inversion(latents, model.schedule.timesteps(STEPS), prompt, model.fingerprint, null_method="direct")
 
 
 def test_it_runs_in_inference_mode_and_leaves_nothing_that_autograd_refuses(tiny_model, parse, inverted):
@@ -252,7 +239,7 @@ def test_a_half_precision_model_keeps_latents_in_float32(tiny_model, parse, inve
         _shares={},
     )
     inversion = replace(_random_inversion(model, parse("a cat")), fingerprint=model.fingerprint)
-    settings = EditSettings(blend="map", reweight={"fox": 2.0})
+    settings = EditSettings(blend="map", equalizer={"fox": 2.0})
     result = edit(model, inversion, [parse("a fox")], settings)
     assert result.latents.dtype == result.source_latents.dtype == torch.float32
     assert bool(result.latents.isfinite().all())
@@ -273,21 +260,21 @@ def test_no_targets_are_refused(tiny_model, inverted):
 
 def test_a_target_of_another_tokenizer_is_refused(tiny_model, parse, inverted):
     short = replace(parse("a fox"), token_ids=parse("a fox").token_ids[:32])
-    with pytest.raises(ValueError, match="32 padded tokens, wants the 77"):
+    with pytest.raises(ValueError, match="32 padded tokens, requires the 77"):
         edit(tiny_model, inverted(), [short])
 
 
-@pytest.mark.parametrize("setting", [{"word_ranges": {"cow": (0.0, 1.0)}}, {"reweight": {"cow": 2.0}}])
+@pytest.mark.parametrize("setting", [{"word_ranges": {"cow": (0.0, 1.0)}}, {"equalizer": {"cow": 2.0}}])
 def test_a_word_that_no_target_has_is_refused_with_the_words_there_are(tiny_model, parse, inverted, setting):
-    run = Run()
+    tracker = CostTracker()
     with pytest.raises(ValueError, match=r"'cow' is in no target prompt.*a, fox.*two, dogs"):
-        edit(tiny_model, inverted(), [parse("a fox"), parse("two dogs")], EditSettings(**setting), run=run)
-    assert run.total == 0
+        edit(tiny_model, inverted(), [parse("a fox"), parse("two dogs")], EditSettings(**setting), tracker=tracker)
+    assert tracker.total == 0
 
 
 def test_a_prior_of_another_size_or_word_is_refused(tiny_model, parse, inverted):
     small = from_boxes({"cat": (0, 0, 16, 16)}, (32, 48))
-    with pytest.raises(ValueError, match="48x32 pixels, wants the inverted picture's 64x64"):
+    with pytest.raises(ValueError, match="48x32 pixels, requires the inverted image's 64x64"):
         edit(tiny_model, inverted(), [parse("a fox")], prior=small)
     other = from_boxes({"cow": (0, 0, 16, 16)}, (64, 64))
     with pytest.raises(ValueError, match="cow"):
@@ -302,8 +289,8 @@ def test_a_prior_of_another_size_or_word_is_refused(tiny_model, parse, inverted)
         ("guidance", float("nan")),
         ("guidance", "7.5"),
         ("guidance", True),
-        ("cross_replace", 1.1),
-        ("self_replace", -1),
+        ("cross_replace_steps", 1.1),
+        ("self_replace_steps", -1),
         ("blend", "prior+maps"),
         ("blend_start", float("inf")),
         ("blend_threshold", 2),
@@ -318,9 +305,9 @@ def test_a_prior_of_another_size_or_word_is_refused(tiny_model, parse, inverted)
         ("word_ranges", {"fox": (0.5, 0.2)}),
         ("word_ranges", {"fox": 0.5}),
         ("word_ranges", {"fox": (0.0, 1.5)}),
-        ("reweight", {"fox": float("nan")}),
-        ("reweight", {"fox": "much"}),
-        ("reweight", 2.0),
+        ("equalizer", {"fox": float("nan")}),
+        ("equalizer", {"fox": "much"}),
+        ("equalizer", 2.0),
         ("word_ranges", ((0.0, 0.5),)),
     ],
 )

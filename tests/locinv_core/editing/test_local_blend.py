@@ -1,4 +1,4 @@
-"""The local blend: which things an edit touches, where they are, and that nothing changes elsewhere."""
+"""The local blend: which objects an edit touches, where they are, and that nothing changes elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
-from pinpoint.locinv_core.editing.local_blend import edited_things, grown_place, plan_blend, strong
+from pinpoint.locinv_core.cost import CostTracker
+from pinpoint.locinv_core.editing.local_blend import edited_objects, grown_place, plan_blend, strong
 from pinpoint.locinv_core.editing.prompt_to_prompt import edit
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
@@ -44,7 +44,7 @@ def _inversion(tiny_model: EditModel, parse: Parse) -> Inversion:
     return Inversion(latents, timesteps, source, tiny_model.fingerprint, null_method="direct")
 
 
-# --- the things that an edit touches ----------------------------------------------------------------------
+# --- the objects that an edit touches ----------------------------------------------------------------------
 
 RED_CAT = ("a red cat and a dog", "cat dog", (("red", "cat"),))
 
@@ -74,13 +74,13 @@ def boxes(*words: str) -> LocalizationPrior | None:
             ["dog"],
             [],
         ),
-        # two things, one with a place
+        # two objects, one with a place
         (RED_CAT, ("a red fox and a cow", "fox cow"), ["cat"], "cat dog", "fox cow", ["cat"], ["dog"]),
-        # a thing put in has no place
+        # an object put in has no place
         (RED_CAT, ("a red cat and a dog and a tree", "cat dog tree"), ["cat"], "", "tree", [], ["tree"]),
-        # … but one beside a word that has is of the same thing
+        # … but one beside a word that has is of the same object
         (RED_CAT, ("a red cat statue and a dog", "statue dog"), ["cat"], "cat", "cat statue", ["cat"], []),
-        # a thing taken away
+        # an object taken away
         (RED_CAT, ("a red cat", "cat"), ["dog"], "dog", "", ["dog"], []),
         # articles go along and have no place
         (RED_CAT, ("an elephant and a dog", "elephant dog"), ["cat"], "cat", "elephant", ["cat"], []),
@@ -116,18 +116,18 @@ def test_an_edit_touches_the_nouns_that_differ_and_those_of_adjectives_that_do(
     parse, source, target, places, old, new, placed, unplaced
 ):
     before, after = parse(*source), parse(*target)
-    things = edited_things(before, after, align(before, after), prior=boxes(*places))
-    assert " ".join(before.words[i].text for i in things.source) == old
-    assert " ".join(after.words[j].text for j in things.target) == new
-    assert list(things.placed) == placed
-    assert list(things.unplaced) == unplaced
+    objects = edited_objects(before, after, align(before, after), prior=boxes(*places))
+    assert " ".join(before.words[i].text for i in objects.source) == old
+    assert " ".join(after.words[j].text for j in objects.target) == new
+    assert list(objects.placed) == placed
+    assert list(objects.unplaced) == unplaced
 
 
 def test_a_word_that_is_only_weighed_is_edited_too(parse):
     prompt = parse(*RED_CAT)
-    things = edited_things(prompt, prompt, align(prompt, prompt), prior=PRIOR, emphasised=[1])
-    assert [prompt.words[i].text for i in things.source] == ["cat"]
-    assert things.placed == ("cat",) and things.unplaced == ()
+    objects = edited_objects(prompt, prompt, align(prompt, prompt), prior=PRIOR, emphasised=[1])
+    assert [prompt.words[i].text for i in objects.source] == ["cat"]
+    assert objects.placed == ("cat",) and objects.unplaced == ()
 
 
 # --- places -----------------------------------------------------------------------------------------------
@@ -151,9 +151,7 @@ def test_a_place_grows_on_every_side_and_stops_at_the_edge():
 
 
 def test_places_of_several_words_are_joined():
-    prior = merge(
-        from_boxes({"cat": (0, 0, 4, 4)}, (16, 16)), from_boxes({"dog": (12, 12, 16, 16)}, (16, 16))
-    )
+    prior = merge(from_boxes({"cat": (0, 0, 4, 4)}, (16, 16)), from_boxes({"dog": (12, 12, 16, 16)}, (16, 16)))
     both = grown_place(prior, ["cat", "dog"], (4, 4), 0)
     assert both.nonzero().tolist() == [[0, 0], [3, 3]]
 
@@ -199,12 +197,12 @@ def test_auto_blends_by_the_prior_where_all_that_is_edited_has_one(parse):
 
 
 @pytest.mark.parametrize("blend", ["prior", "prior+map"])
-def test_a_blend_by_the_prior_names_the_things_that_have_none(parse, blend):
+def test_a_blend_by_the_prior_names_the_objects_that_have_none(parse, blend):
     source, target = parse(*RED_CAT), parse("a red fox and a cow", "fox cow")
     alignment = align(source, target)
-    with pytest.raises(ValueError, match="wants a prior for dog, but the prior has cat"):
+    with pytest.raises(ValueError, match="requires a prior for dog, but the prior has cat"):
         PLAN(source, target, alignment, blend, prior=PRIOR)
-    with pytest.raises(ValueError, match="wants a prior for cat, dog, but there is no prior"):
+    with pytest.raises(ValueError, match="requires a prior for cat, dog, but there is no prior"):
         PLAN(source, target, alignment, blend, prior=None)
 
 
@@ -267,12 +265,11 @@ def test_outside_the_grown_prior_the_edit_is_the_source_to_the_bit(tiny_model, p
 def test_blending_waits_for_its_start(tiny_model, parse, inversion):
     target = parse("a red fox and a dog", "fox dog")
     previews: list[torch.Tensor] = []
-    run = Run(lambda stage, step, steps, z: previews.append(z.clone()))
-    edit(tiny_model, inversion, [target], EditSettings(blend_start=0.4), prior=PRIOR, run=run)
+    tracker = CostTracker(lambda stage, step, steps, z: previews.append(z.clone()))
+    edit(tiny_model, inversion, [target], EditSettings(blend_start=0.4), prior=PRIOR, tracker=tracker)
     outside = place_by_hand(1) == 0
     kept = [
-        bool((z[0][:, outside] == inversion.latents[STEPS - 1 - i][:, outside]).all())
-        for i, z in enumerate(previews)
+        bool((z[0][:, outside] == inversion.latents[STEPS - 1 - i][:, outside]).all()) for i, z in enumerate(previews)
     ]
     assert kept == [False, False, True, True, True]
 
@@ -317,11 +314,11 @@ def test_a_blend_by_maps_keeps_the_source_where_both_words_are_weak(tiny_model, 
 
 
 def test_a_blend_without_its_prior_is_refused_before_any_pass(tiny_model, parse, inversion):
-    run = Run()
+    tracker = CostTracker()
     target = parse("a red cat and a cow", "cat cow")
     with pytest.raises(ValueError, match="prior for dog"):
-        edit(tiny_model, inversion, [target], EditSettings(blend="prior"), prior=PRIOR, run=run)
-    assert run.total == 0
+        edit(tiny_model, inversion, [target], EditSettings(blend="prior"), prior=PRIOR, tracker=tracker)
+    assert tracker.total == 0
 
 
 def test_the_source_branch_of_plain_ddim_is_what_is_kept_outside(tiny_model, parse, inversion):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pinpoint.locinv_core.backbones.attention import AttentionSite
+from pinpoint.locinv_core.backbones.attention import AttentionLayer
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.editing.attention_control import (
     AttentionPlan,
@@ -23,9 +23,9 @@ from pinpoint.locinv_core.text.word_alignment import align
 from pinpoint.tests.fixtures.slow_prompt_to_prompt import unet_with
 
 Parse = Callable[[str], Prompt]
-CROSS = AttentionSite("cross", "cross", "down", 1, 2)
-SELF = AttentionSite("self", "self", "down", 1, 2)
-FINE = AttentionSite("fine", "self", "down", 0, 2)
+CROSS = AttentionLayer("cross", "cross", "down", 1, 2)
+SELF = AttentionLayer("self", "self", "down", 1, 2)
+FINE = AttentionLayer("fine", "self", "down", 0, 2)
 
 
 @pytest.fixture(name="parse")
@@ -50,7 +50,7 @@ def test_a_share_is_the_nearest_step(share, steps, expected):
 def test_a_words_range_replaces_the_common_one_for_its_tokens_alone(parse):
     # tokens: 1 a, 2 fox, 3 and, 4 a, 5 dog
     plan = planned(
-        parse, "a cat and a dog", ["a fox and a dog"], cross_replace=0.5, word_ranges={"fox": (0.2, 0.8)}
+        parse, "a cat and a dog", ["a fox and a dog"], cross_replace_steps=0.5, word_ranges={"fox": (0.2, 0.8)}
     )
     common = [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
     fox = [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
@@ -65,7 +65,7 @@ def test_a_range_covers_every_token_of_its_word_and_the_occurrence_that_was_name
         parse,
         "a cat and a dog",
         ["a mountain lion and a lion"],
-        cross_replace=0.0,
+        cross_replace_steps=0.0,
         word_ranges={"mountain lion": (0, 0.1), "lion#2": (0.9, 1)},
     )
     assert plan.weights[0, 0].nonzero().flatten().tolist() == [2, 3]
@@ -74,13 +74,13 @@ def test_a_range_covers_every_token_of_its_word_and_the_occurrence_that_was_name
 
 def test_an_inserted_word_keeps_its_own_map_in_every_step(parse):
     # tokens: 1 a, 2 red, 3 cat
-    plan = planned(parse, "a cat", ["a red cat"], cross_replace=1.0, word_ranges={"red": (0, 1)})
+    plan = planned(parse, "a cat", ["a red cat"], cross_replace_steps=1.0, word_ranges={"red": (0, 1)})
     assert plan.weights[:, 0, 2].tolist() == [0.0] * 10
     assert bool((plan.weights[:, 0, [0, 1, 3, 4]] == 1).all())
 
 
 def test_a_factor_holds_for_the_targets_that_have_the_word(parse):
-    plan = planned(parse, "a cat", ["a red cat", "a cat", "a red, red cat"], reweight={"red": 3.0})
+    plan = planned(parse, "a cat", ["a red cat", "a cat", "a red, red cat"], equalizer={"red": 3.0})
     assert [row.tolist() for row in (plan.factors != 1).nonzero()] == [[0, 2], [2, 2]]
     assert plan.factors[0, 2] == plan.factors[2, 2] == 3.0
 
@@ -91,7 +91,7 @@ def control_for(plan: AttentionPlan, step: int = 0, targets: int = 1) -> PromptT
         step,
         source_row=0,
         target_rows=slice(-targets, None),
-        read_sites=[CROSS],
+        map_layers=[CROSS],
         device=torch.device("cpu"),
     )
 
@@ -126,27 +126,27 @@ def test_self_attention_takes_the_sources_probabilities_and_its_own_values():
     probabilities = torch.softmax(query @ key.mT / 2, dim=-1)
     torch.testing.assert_close(got[2], probabilities[0] @ value[2])
     torch.testing.assert_close(got[:2], (probabilities @ value)[:2])
-    assert not control.wants(SELF)
+    assert not control.needs_probabilities(SELF)
 
 
 def test_self_attention_is_left_alone_on_finer_grids_and_after_its_share():
     query = torch.randn(3, 2, 6, 4)
     plan = small_plan([1.0] * 3, [1.0] * 3, self_steps=0)
-    for control, site in ((control_for(plan), SELF), (control_for(replace(plan, self_steps=1)), FINE)):
-        q, k, _ = control.inputs(site, query, query, query)
+    for control, layer in ((control_for(plan), SELF), (control_for(replace(plan, self_steps=1)), FINE)):
+        q, k, _ = control.inputs(layer, query, query, query)
         assert q is query and k is query
 
 
 def test_levels_from_that_of_the_word_maps_on_have_their_self_attention_replaced(parse):
-    assert planned(parse, "a cat", ["a dog"]).self_sites == {"self"}
+    assert planned(parse, "a cat", ["a dog"]).self_layers == {"self"}
 
 
 def test_layers_that_are_neither_changed_nor_read_keep_the_fused_kernel():
     other = replace(CROSS, name="other")
-    assert control_for(small_plan([1.0, 0, 0], [1.0] * 3)).wants(other)
-    assert control_for(small_plan([0.0] * 3, [1.0, 2.0, 1.0])).wants(other)
+    assert control_for(small_plan([1.0, 0, 0], [1.0] * 3)).needs_probabilities(other)
+    assert control_for(small_plan([0.0] * 3, [1.0, 2.0, 1.0])).needs_probabilities(other)
     idle = control_for(small_plan([0.0] * 3, [1.0] * 3))
-    assert not idle.wants(other) and idle.wants(CROSS)
+    assert not idle.needs_probabilities(other) and idle.needs_probabilities(CROSS)
 
 
 def test_a_pass_that_missed_a_layer_has_no_maps():
@@ -159,9 +159,7 @@ def test_a_pass_that_missed_a_layer_has_no_maps():
 
 def inversion_of(model: EditModel, prompt: Prompt, steps: int = 3) -> Inversion:
     latents = torch.randn(steps + 1, 4, 16, 24, generator=torch.Generator().manual_seed(8))
-    return Inversion(
-        latents, model.schedule.timesteps(steps), prompt, model.fingerprint, null_method="direct"
-    )
+    return Inversion(latents, model.schedule.timesteps(steps), prompt, model.fingerprint, null_method="direct")
 
 
 def test_maps_are_what_diffusers_own_attention_shows_at_the_layers_read(tiny_model, parse):
@@ -179,9 +177,7 @@ def test_maps_are_what_diffusers_own_attention_shows_at_the_layers_read(tiny_mod
 
         unet_with(tiny_model, inversion.pivot(i), timestep, context, keep)
         # Level 1 of 16×24 latents is a grid of 8×12; there is one such layer down and two up.
-        read = [
-            p for name, p in seen.items() if name.endswith("attn2") and p.shape[2] == 96 and "mid" not in name
-        ]
+        read = [p for name, p in seen.items() if name.endswith("attn2") and p.shape[2] == 96 and "mid" not in name]
         assert len(read) == 3
         means.append(torch.stack(read).mean(dim=(0, 1, 2)))
     expected = torch.stack(means).mean(dim=0).reshape(8, 12, 77)
@@ -197,7 +193,7 @@ def test_a_word_of_several_tokens_has_the_mean_of_their_maps(tiny_model, parse):
     tokens = target.find("axolotl").tokens
     assert len(tokens) > 1
     # Every token of the swapped word takes the whole map of "cat" when it follows in all steps.
-    result = edit(tiny_model, inversion, [target], EditSettings(cross_replace=1.0))
+    result = edit(tiny_model, inversion, [target], EditSettings(cross_replace_steps=1.0))
     torch.testing.assert_close(result.target_maps[0]["axolotl"], result.source_maps["cat"])
 
 
@@ -205,8 +201,8 @@ def test_a_factor_of_one_is_no_edit_and_one_of_zero_silences_the_word(tiny_model
     inversion = inversion_of(tiny_model, parse("a cat"))
     target = [parse("a red cat")]
     plain = edit(tiny_model, inversion, target)
-    same = edit(tiny_model, inversion, target, EditSettings(reweight={"red": 1.0}))
+    same = edit(tiny_model, inversion, target, EditSettings(equalizer={"red": 1.0}))
     assert torch.equal(plain.latents, same.latents)
-    silent = edit(tiny_model, inversion, target, EditSettings(reweight={"red": 0.0}))
+    silent = edit(tiny_model, inversion, target, EditSettings(equalizer={"red": 0.0}))
     assert not bool(silent.target_maps[0]["red"].any())
     assert float((silent.latents - plain.latents).abs().max()) > 1e-3

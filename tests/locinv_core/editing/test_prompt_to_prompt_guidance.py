@@ -59,9 +59,7 @@ def test_a_proximal_step_is_what_numpy_works_out(tiny_model):
     settings = EditSettings(guidance=5.0)
     for start, end in ((601, 401), (401, 201), (201, 1), (1, -1)):
         got = proximal_step(tiny_model.schedule, z, conditional, unconditional, clean, start, end, settings)
-        expected = proximal_by_numpy(
-            tiny_model.schedule, z, conditional, unconditional, clean, start, end, 5.0
-        )
+        expected = proximal_by_numpy(tiny_model.schedule, z, conditional, unconditional, clean, start, end, 5.0)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
         unpulled = proximal_step(
             tiny_model.schedule,
@@ -76,7 +74,7 @@ def test_a_proximal_step_is_what_numpy_works_out(tiny_model):
         assert torch.equal(got, unpulled) == (start >= 400)
 
 
-def test_proximal_guidance_pulls_the_whole_source_branch_to_the_picture(tiny_model):
+def test_proximal_guidance_pulls_the_whole_source_branch_to_the_image(tiny_model):
     latents = torch.randn(6, 4, 16, 16, generator=torch.Generator().manual_seed(8))
     prompt = parse_prompt("a cat", tiny_model.tokenizer, nouns=[], bindings=[])
     target = parse_prompt("a fox", tiny_model.tokenizer, nouns=[], bindings=[])

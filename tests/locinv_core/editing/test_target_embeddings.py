@@ -67,9 +67,7 @@ def test_carry_says_which_vectors_make_keys_and_values(tiny_model, parse, invert
 def test_keys_alone_give_the_tuned_places_and_another_edit(tiny_model, parse, inverted):
     inversion = tuned(inverted(text="a cat and a dog"), (2, 5))
     target = [parse("a fox and a dog")]
-    ends = {
-        c: edit(tiny_model, inversion, target, replace(FREE, carry=c)) for c in ("original", "tuned", "keys")
-    }
+    ends = {c: edit(tiny_model, inversion, target, replace(FREE, carry=c)) for c in ("original", "tuned", "keys")}
     for one, other in (("original", "tuned"), ("original", "keys"), ("tuned", "keys")):
         assert float((ends[one].latents - ends[other].latents).abs().max()) > 1e-2
 

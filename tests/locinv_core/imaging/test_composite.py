@@ -52,9 +52,7 @@ def test_deep_inside_the_mask_the_edit_is_bit_identical(seed: int, pixels: int) 
     if len(inside) == 0:
         assert torch.equal(result, source.expand_as(result))
         return
-    distance = (
-        torch.cdist(inside, outside).min(dim=1).values if len(outside) else torch.full((len(inside),), 1e9)
-    )
+    distance = torch.cdist(inside, outside).min(dim=1).values if len(outside) else torch.full((len(inside),), 1e9)
     deep = inside[distance >= pixels + 1].long()
     assert torch.equal(result[:, :, deep[:, 0], deep[:, 1]], edited[:, :, deep[:, 0], deep[:, 1]])
 
@@ -70,7 +68,7 @@ def test_on_the_edge_the_result_lies_between_input_and_edit(seed: int, pixels: f
 
 def test_without_a_feather_the_mask_cuts_hard() -> None:
     source, edited, mask = random_case(3)
-    expected = torch.stack([torch.where(mask > 0, picture, source[0]) for picture in edited])
+    expected = torch.stack([torch.where(mask > 0, image, source[0]) for image in edited])
     assert torch.equal(composite(source, edited, mask), expected)
 
 
@@ -86,7 +84,7 @@ def test_the_feather_follows_smoothstep_over_the_distance_to_the_outside() -> No
     assert torch.equal(row, row.flip(0))
 
 
-def test_the_border_of_the_picture_is_no_edge() -> None:
+def test_the_border_of_the_image_is_no_edge() -> None:
     mask = torch.zeros(20, 20)
     mask[:, :10] = 1
     alpha = feather(mask, 4)
@@ -146,11 +144,11 @@ def test_a_file_keeps_its_background_from_disk_to_disk(tmp_path: Path) -> None:
     assert np.array_equal(edited[30:40, 60:], 255 - pixels[30:40, 60:])
 
 
-def test_pictures_and_masks_that_do_not_fit_are_refused() -> None:
+def test_images_and_masks_that_do_not_fit_are_refused() -> None:
     a = torch.zeros(1, 3, 8, 8)
     with pytest.raises(ValueError, match="source has shape"):
         composite(a, torch.zeros(1, 3, 8, 9), torch.ones(8, 8))
-    with pytest.raises(ValueError, match="3 pictures"):
+    with pytest.raises(ValueError, match="3 images"):
         composite(torch.zeros(3, 3, 8, 8), torch.zeros(2, 3, 8, 8), torch.ones(8, 8))
     with pytest.raises(ValueError, match="mask has shape"):
         composite(a, a, torch.ones(4, 4))

@@ -1,4 +1,4 @@
-"""Reading and writing pictures: every kind of file, exact values, refusals, and files written whole."""
+"""Reading and writing images: every kind of file, exact values, refusals, and files written whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pinpoint.locinv_core.imaging.io import (
-    Framing,
+    Padding,
     load_image,
     resize_to,
     save_png,
@@ -148,7 +148,7 @@ def test_one_channel_is_repeated_in_three() -> None:
     assert torch.equal(load_image(NOISE[:, :, :1]), image)
 
 
-def test_a_float_picture_keeps_its_values() -> None:
+def test_a_float_image_keeps_its_values() -> None:
     values = RNG.random((64, 64)).astype(np.float32)
     assert np.array_equal(load_image(Image.fromarray(values))[0, 1].numpy(), values)
 
@@ -171,7 +171,7 @@ def test_values_and_shapes_without_a_meaning_are_refused(picture: Image.Image | 
         load_image(picture)
 
 
-def test_a_picture_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
+def test_an_image_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
     Image.new("RGB", (200, 63)).save(tmp_path / "thin.png")
     with pytest.raises(ValueError, match=r"thin\.png.*200x63.*64"):
         load_image(tmp_path / "thin.png")
@@ -190,7 +190,7 @@ def jpeg_bytes() -> bytes:
     ("content", "reason"),
     [
         (b"", "format"),
-        (b"not a picture", "format"),
+        (b"not an image", "format"),
         (jpeg_bytes()[:400], "Truncated"),
         (jpeg_bytes()[:-500], "cut short"),
         (png_16_bit(np.ones((64, 64, 3)), 2)[:80], "cut short"),
@@ -199,9 +199,7 @@ def jpeg_bytes() -> bytes:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n", "EPS"),
     ],
 )
-def test_a_foreign_or_damaged_file_is_refused_in_one_line(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_a_foreign_or_damaged_file_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(ValueError, match=reason) as caught:
         load_image(tmp_path / "bad.png")
@@ -249,7 +247,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, si
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 64))
 def test_framing_pads_least_to_the_multiple_and_crops_back(height: int, width: int, multiple: int) -> None:
-    framing = Framing.of(height, width, multiple)
+    framing = Padding.of(height, width, multiple)
     image = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
     padded = framing.pad_image(image)
     assert padded.shape[-2] % multiple == 0 and padded.shape[-1] % multiple == 0
@@ -261,24 +259,24 @@ def test_framing_pads_least_to_the_multiple_and_crops_back(height: int, width: i
     assert framing.is_trivial == (height % multiple == 0 and width % multiple == 0)
 
 
-def test_padding_mirrors_the_edge_of_the_picture() -> None:
+def test_padding_mirrors_the_edge_of_the_image() -> None:
     row = torch.tensor([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]])
-    assert Framing.of(1, 5, 4).pad_image(row)[0, 0, 0].tolist() == [1, 2, 3, 4, 5, 4, 3, 2]
-    assert Framing.of(1, 5, 4).pad_image(row).shape == (1, 1, 4, 8)
-    assert Framing.of(1, 2, 8).pad_image(row[..., :2])[0, 0, 3].tolist() == [1, 2, 2, 2, 2, 2, 2, 2]
+    assert Padding.of(1, 5, 4).pad_image(row)[0, 0, 0].tolist() == [1, 2, 3, 4, 5, 4, 3, 2]
+    assert Padding.of(1, 5, 4).pad_image(row).shape == (1, 1, 4, 8)
+    assert Padding.of(1, 2, 8).pad_image(row[..., :2])[0, 0, 3].tolist() == [1, 2, 2, 2, 2, 2, 2, 2]
 
 
 def test_framing_refuses_what_has_another_size() -> None:
-    framing = Framing.of(70, 90, 64)
+    framing = Padding.of(70, 90, 64)
     for call in (framing.pad_image, framing.pad_mask, framing.crop):
         with pytest.raises(ValueError, match="64, 64"):
             call(torch.zeros(1, 3, 64, 64))
 
 
-def test_a_picture_is_padded_on_request_as_framing_does() -> None:
+def test_an_image_is_padded_on_request_as_framing_does() -> None:
     padded = load_image(NOISE, multiple_of=64)
     assert padded.shape == (1, 3, 128, 128)
-    assert torch.equal(Framing.of(70, 90, 64).crop(padded), load_image(NOISE))
+    assert torch.equal(Padding.of(70, 90, 64).crop(padded), load_image(NOISE))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +324,7 @@ def test_pillow_images_have_the_right_axes() -> None:
             to_pil(wrong)
 
 
-def test_a_saved_picture_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_a_saved_image_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"old")
     assert save_png(load_image(NOISE), tmp_path / "a.png") == tmp_path / "a.png"
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), NOISE)

@@ -1,4 +1,4 @@
-"""Picture metrics against hand calculations and torchmetrics; IoU curves against a slow count."""
+"""Image metrics against hand calculations and torchmetrics; IoU curves against a slow count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchmetrics.functional.regression import mean_squared_error
 from pinpoint.locinv_core.imaging.metrics import IOU_THRESHOLDS, best_iou, finite, iou_curve, mse, psnr, ssim
 
 
-def pictures(seed: int = 0, size: tuple[int, int] = (40, 50), batch: int = 2) -> tuple[Tensor, Tensor]:
+def images(seed: int = 0, size: tuple[int, int] = (40, 50), batch: int = 2) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     a = torch.rand(batch, 3, *size, generator=generator)
     return a, (a + 0.1 * torch.randn(batch, 3, *size, generator=generator)).clamp(0, 1)
@@ -29,8 +29,8 @@ def left_half(size: tuple[int, int] = (40, 50)) -> Tensor:
     return mask
 
 
-def test_whole_pictures_agree_with_torchmetrics() -> None:
-    a, b = pictures()
+def test_whole_images_agree_with_torchmetrics() -> None:
+    a, b = images()
     assert mse(a, b) == pytest.approx(float(mean_squared_error(a.flatten(), b.flatten())), rel=1e-5)
     assert psnr(a, b) == pytest.approx(float(peak_signal_noise_ratio(a, b, data_range=1.0)), abs=1e-4)
     expected = float(structural_similarity_index_measure(a, b, data_range=1.0))  # type: ignore[arg-type]
@@ -63,20 +63,20 @@ def test_a_fraction_in_the_mask_weighs() -> None:
 
 @pytest.mark.parametrize("metric", [mse, psnr, ssim])
 def test_a_mask_over_everything_changes_nothing(metric: Callable[..., float]) -> None:
-    a, b = pictures()
+    a, b = images()
     assert metric(a, b, torch.ones(40, 50)) == metric(a, b)
 
 
 @pytest.mark.parametrize("metric", [mse, psnr, ssim])
 @pytest.mark.parametrize("mask", [left_half(), 1 - left_half(), left_half().flip(1).cummax(0).values])
 def test_what_lies_outside_the_mask_cannot_move_a_metric(metric: Callable[..., float], mask: Tensor) -> None:
-    a, b = pictures()
+    a, b = images()
     altered = torch.where(mask > 0, b, 1 - b)
     assert metric(a, altered, mask) == metric(a, b, mask)
 
 
 def test_an_untouched_background_scores_perfectly_beside_a_total_edit() -> None:
-    a, _ = pictures()
+    a, _ = images()
     mask = left_half()
     edited = torch.where(mask > 0, a, torch.zeros_like(a))
     assert mse(a, edited, mask) == 0
@@ -86,8 +86,8 @@ def test_an_untouched_background_scores_perfectly_beside_a_total_edit() -> None:
 
 
 def test_masked_ssim_averages_the_map_of_torchmetrics_over_the_mask() -> None:
-    """The pictures differ only in the mask, so filling in what lies outside changes nothing."""
-    a, b = pictures()
+    """The images differ only in the mask, so filling in what lies outside changes nothing."""
+    a, b = images()
     mask = left_half()
     b = torch.where(mask > 0, b, a)
     _, full = structural_similarity_index_measure(a, b, data_range=1.0, return_full_image=True)
@@ -96,7 +96,7 @@ def test_masked_ssim_averages_the_map_of_torchmetrics_over_the_mask() -> None:
 
 def test_ssim_agrees_with_its_formula_worked_out_at_one_pixel() -> None:
     """One counted pixel: weighted means, variances and covariance under an 11x11 Gaussian, written out."""
-    a, b = pictures(batch=1, size=(21, 21))
+    a, b = images(batch=1, size=(21, 21))
     mask = torch.zeros(21, 21)
     mask[5:16, 5:16] = 1  # all of the window around (10, 10), so that nothing in it is filled in
     steps = torch.arange(-5, 6, dtype=torch.float64)
@@ -114,16 +114,16 @@ def test_ssim_agrees_with_its_formula_worked_out_at_one_pixel() -> None:
     assert ssim(a, b, weights) == pytest.approx(float(similarity.mean()), abs=1e-6)
 
 
-def test_identical_pictures_have_infinite_psnr_that_json_writes_as_null() -> None:
-    a, b = pictures()
+def test_identical_images_have_infinite_psnr_that_json_writes_as_null() -> None:
+    a, b = images()
     assert psnr(a, a) == math.inf and mse(a, a) == 0 and ssim(a, a) == pytest.approx(1, abs=1e-9)
     assert json.dumps({"psnr": finite(psnr(a, a))}, allow_nan=False) == '{"psnr": null}'
     assert finite(psnr(a, b)) == psnr(a, b)
 
 
 @pytest.mark.parametrize("metric", [mse, psnr, ssim])
-def test_pictures_and_masks_that_do_not_fit_are_refused(metric: Callable[..., float]) -> None:
-    a, b = pictures()
+def test_images_and_masks_that_do_not_fit_are_refused(metric: Callable[..., float]) -> None:
+    a, b = images()
     with pytest.raises(ValueError, match="shapes"):
         metric(a, b[..., :-1])
     with pytest.raises(ValueError, match="mask has shape"):
@@ -134,12 +134,12 @@ def test_pictures_and_masks_that_do_not_fit_are_refused(metric: Callable[..., fl
         metric(a, b, torch.full((40, 50), 2.0))
 
 
-def test_pictures_smaller_than_the_ssim_window_are_refused() -> None:
+def test_images_smaller_than_the_ssim_window_are_refused() -> None:
     with pytest.raises(ValueError, match="11"):
         ssim(torch.zeros(1, 3, 10, 40), torch.zeros(1, 3, 10, 40))
 
 
-def test_half_precision_pictures_are_measured_in_full() -> None:
+def test_half_precision_images_are_measured_in_full() -> None:
     a = torch.full((1, 3, 64, 64), 0.5, dtype=torch.bfloat16)
     assert mse(a, torch.full_like(a, 0.25)) == 0.0625
 
@@ -165,9 +165,7 @@ def test_iou_agrees_with_a_slow_count_over_pixels(seed: int) -> None:
     mask = (torch.rand(6, 8, generator=generator) > 0.6).float()
     mask[0, 0] = 1
     full = torch.nn.Upsample(size=(6, 8), mode="bilinear")(attention[None, None].double())[0, 0]
-    for threshold, value in zip(
-        (0.25, 0.5, 0.75), iou_curve(attention, mask, (0.25, 0.5, 0.75)), strict=True
-    ):
+    for threshold, value in zip((0.25, 0.5, 0.75), iou_curve(attention, mask, (0.25, 0.5, 0.75)), strict=True):
         both = either = 0
         for y in range(6):
             for x in range(8):
@@ -176,7 +174,7 @@ def test_iou_agrees_with_a_slow_count_over_pixels(seed: int) -> None:
         assert float(value) == pytest.approx(both / either)
 
 
-def test_a_flat_map_scores_the_masks_share_of_the_picture() -> None:
+def test_a_flat_map_scores_the_masks_share_of_the_image() -> None:
     mask = torch.zeros(32, 32)
     mask[:8] = 1
     assert iou_curve(torch.full((4, 4), 0.01), mask).tolist() == pytest.approx([0.25] * 19)

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMInverseScheduler
 from safetensors.torch import load_file, save_file
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.inversion.null_text import reconstruct_by
 from pinpoint.locinv_core.inversion.storage import open_inversion, save_inversion
@@ -28,11 +28,7 @@ def _inversion(tiny_model):
 
 def test_inversion_is_that_of_diffusers_inverse_scheduler(tiny_model, inversion):
     scheduler = DDIMInverseScheduler(
-        **{
-            k: v
-            for k, v in tiny_model.schedule.config.items()
-            if k not in ("thresholding", "sample_max_value")
-        }
+        **{k: v for k, v in tiny_model.schedule.config.items() if k not in ("thresholding", "sample_max_value")}
     )
     scheduler.set_timesteps(STEPS)
     z = inversion.pivot(STEPS)
@@ -48,17 +44,17 @@ def test_inversion_is_that_of_diffusers_inverse_scheduler(tiny_model, inversion)
 
 def test_inversion_costs_one_forward_equivalent_a_step_and_reports_each(tiny_model, inversion):
     seen = []
-    run = Run(lambda stage, step, steps, preview: seen.append((stage, step, steps)))
-    ddim_invert(tiny_model, inversion.pivot(STEPS), inversion.prompt, STEPS, run=run)
-    assert run.forward_equivalents == {"inversion": 4.0}
+    tracker = CostTracker(lambda stage, step, steps, preview: seen.append((stage, step, steps)))
+    ddim_invert(tiny_model, inversion.pivot(STEPS), inversion.prompt, STEPS, tracker=tracker)
+    assert tracker.forward_equivalents == {"inversion": 4.0}
     assert seen == [("inversion", step, 4) for step in (1, 2, 3, 4)]
 
 
-def test_latents_of_two_pictures_are_refused_before_any_pass(tiny_model, inversion):
-    run = Run()
-    with pytest.raises(ValueError, match=r"latents: got the shape \(2, 4, 32, 32\), wants one picture"):
-        ddim_invert(tiny_model, inversion.latents[:2], inversion.prompt, STEPS, run=run)
-    assert run.total == 0
+def test_latents_of_two_images_are_refused_before_any_pass(tiny_model, inversion):
+    tracker = CostTracker()
+    with pytest.raises(ValueError, match=r"latents: got the shape \(2, 4, 32, 32\), requires one image"):
+        ddim_invert(tiny_model, inversion.latents[:2], inversion.prompt, STEPS, tracker=tracker)
+    assert tracker.total == 0
 
 
 def test_an_inversion_opened_again_is_the_same_bit_for_bit(inversion, tmp_path):
@@ -112,13 +108,13 @@ def test_a_file_whose_tensors_do_not_fit_its_facts_is_refused(inversion, tmp_pat
 
 
 def test_an_inversion_of_another_model_is_refused(tiny_model, inversion):
-    with pytest.raises(ValueError, match="wants the model that it was made with"):
+    with pytest.raises(ValueError, match="requires the model that it was made with"):
         replace(inversion, fingerprint="0" * 32).check_model(tiny_model)
 
 
 def test_direct_inversion_replays_the_pivots_and_needs_no_pass(tiny_model, inversion):
-    run = Run()
-    direct = reconstruct_by("direct", tiny_model, inversion, 7.5, run=run)
-    assert run.total == 0
+    tracker = CostTracker()
+    direct = reconstruct_by("direct", tiny_model, inversion, 7.5, tracker=tracker)
+    assert tracker.total == 0
     for step in range(STEPS + 1):
         assert torch.equal(direct.replayed(step), inversion.latents[STEPS - step][None])

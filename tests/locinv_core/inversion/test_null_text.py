@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.inversion.null_text import (
     NullTextSettings,
@@ -72,9 +72,7 @@ def test_null_text_agrees_with_a_plain_slow_version(tiny_model, inversion):
 
 
 def test_null_text_brings_the_source_branch_nearer_to_the_pivots(tiny_model, inversion):
-    far = optimize_null_text(
-        tiny_model, inversion, GUIDANCE, NullTextSettings(inner_steps=1, learning_rate=1e-9)
-    )
+    far = optimize_null_text(tiny_model, inversion, GUIDANCE, NullTextSettings(inner_steps=1, learning_rate=1e-9))
     near = optimize_null_text(tiny_model, inversion, GUIDANCE, NullTextSettings(inner_steps=30))
 
     def distance(done):
@@ -84,29 +82,29 @@ def test_null_text_brings_the_source_branch_nearer_to_the_pivots(tiny_model, inv
 
 
 def test_null_text_that_never_stops_costs_what_a_hand_count_says(tiny_model, inversion):
-    run = Run()
+    tracker = CostTracker()
     settings = NullTextSettings(inner_steps=3, tolerance=0.0, tolerance_slope=0.0)
-    optimize_null_text(tiny_model, inversion, GUIDANCE, settings, run=run)
+    optimize_null_text(tiny_model, inversion, GUIDANCE, settings, tracker=tracker)
     # a step: one conditional pass, three times forward (1) and backward (2), one last unconditional pass
-    assert run.forward_equivalents["null-text"] == pytest.approx(STEPS * (1 + 3 * 3 + 1))
+    assert tracker.forward_equivalents["null-text"] == pytest.approx(STEPS * (1 + 3 * 3 + 1))
 
 
 def test_a_step_whose_rate_is_0_costs_two_passes_and_keeps_its_null_text(tiny_model, inversion):
-    run, settings = Run(), NullTextSettings(tolerance=0.0, tolerance_slope=0.0)
+    tracker, settings = CostTracker(), NullTextSettings(tolerance=0.0, tolerance_slope=0.0)
     context = tiny_model.encode_prompt(inversion.prompt.token_ids)
     null = tiny_model.encode_prompt(empty_prompt(tiny_model.tokenizer).token_ids)
     latents, pair = inversion.pivot(0), inversion.timesteps[:2]
     found, _ = null_text_step(
-        tiny_model, latents, pair, context, null, inversion.pivot(1), 100, GUIDANCE, settings, run
+        tiny_model, latents, pair, context, null, inversion.pivot(1), 100, GUIDANCE, settings, tracker
     )
     assert torch.equal(found, null)
-    assert run.total == pytest.approx(2)  # the conditional and the unconditional pass; 1e-2·(1 − 100/100) = 0
+    assert tracker.total == pytest.approx(2)  # the conditional and the unconditional pass; 1e-2·(1 − 100/100) = 0
 
 
 def test_null_text_that_is_done_at_once_costs_two_passes_a_step(tiny_model, inversion):
-    run = Run()
-    optimize_null_text(tiny_model, inversion, GUIDANCE, NullTextSettings(tolerance=1e9), run=run)
-    assert run.forward_equivalents["null-text"] == pytest.approx(STEPS * 2)
+    tracker = CostTracker()
+    optimize_null_text(tiny_model, inversion, GUIDANCE, NullTextSettings(tolerance=1e9), tracker=tracker)
+    assert tracker.forward_equivalents["null-text"] == pytest.approx(STEPS * 2)
 
 
 def test_published_rates_and_tolerances():
@@ -130,7 +128,7 @@ def test_a_cancel_passes_through_and_leaves_the_model_as_it_was(tiny_model, inve
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        optimize_null_text(tiny_model, inversion, GUIDANCE, run=Run(cancel))
+        optimize_null_text(tiny_model, inversion, GUIDANCE, tracker=CostTracker(cancel))
     assert all(torch.equal(before[name], p) for name, p in tiny_model.unet.named_parameters())
     assert tiny_model.unet.attn_processors == processors
 
@@ -139,7 +137,7 @@ def linear_unet(schedule, dtype):
     """What stands in for a model: a UNet that is one product in this precision, of latents of 4x64x64."""
     weights = torch.randn(32, 4 * 64 * 64, generator=torch.Generator().manual_seed(1)) / 32**0.5
 
-    def predict_noise(latents, timestep, context, *, run=None):
+    def predict_noise(latents, timestep, context, *, tracker=None):
         return (context.to(dtype).mean(dim=1) @ weights.to(dtype)).float().view_as(latents)
 
     return SimpleNamespace(schedule=schedule, predict_noise=predict_noise)
@@ -156,8 +154,8 @@ def test_null_text_moves_in_half_precision_as_in_full(tiny_model):
         model = linear_unet(tiny_model.schedule, dtype)
         conditional, wanted = (model.predict_noise(z, 21, c) for c in (context, goal))
         noise = wanted + GUIDANCE * (conditional - wanted)
-        target = tiny_model.schedule.move(z, noise, *pair)
-        found, _ = null_text_step(model, z, pair, context, null, target, 0, GUIDANCE, settings, Run())
+        target = tiny_model.schedule.ddim_step(z, noise, *pair)
+        found, _ = null_text_step(model, z, pair, context, null, target, 0, GUIDANCE, settings, CostTracker())
         moves.append((found - null).flatten())
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.95
 
@@ -172,12 +170,12 @@ def test_an_inversion_that_lies_elsewhere_is_brought_to_the_model(tiny_model, in
     monkeypatch.setattr(EditModel, "device", card)
     monkeypatch.setattr(EditModel, "predict_noise", predict_noise)
     monkeypatch.setattr(EditModel, "encode_prompt", lambda self, *_: torch.zeros(1, 77, 32, device=card))
-    monkeypatch.setattr(TokenTuner, "tune", lambda self, z, timestep, step, vectors, run: vectors)
+    monkeypatch.setattr(TokenTuner, "tune", lambda self, z, timestep, step, vectors, tracker: vectors)
     settings = NullTextSettings(inner_steps=0)
     alone = optimize_null_text(tiny_model, inversion, GUIDANCE, settings)
     objective = partial(pytest.fail, "nothing is tuned here")
     in_turn = locinv(
-        tiny_model, inversion, (3,), objective, null_method="null-text", null_text=settings, run=Run()
+        tiny_model, inversion, (3,), objective, null_method="null-text", null_text=settings, tracker=CostTracker()
     )
     assert alone.trajectory.device == in_turn.trajectory.device == card
 

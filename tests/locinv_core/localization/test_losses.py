@@ -133,7 +133,7 @@ def test_weights_are_the_paper_s() -> None:
 def test_a_preset_is_chosen_by_the_kind_of_prior() -> None:
     assert preset_for("segment") is SEGMENT
     assert preset_for("detection") is DETECTION
-    with pytest.raises(ValueError, match="'outline', wants one of segment, detection"):
+    with pytest.raises(ValueError, match="'outline', requires one of segment, detection"):
         preset_for("outline")  # type: ignore[arg-type]
 
 
@@ -174,9 +174,7 @@ def test_it_is_satisfied_only_if_every_loss_is_under_its_threshold(
     similarity_beta, overlap_beta, binding_beta, satisfied
 ) -> None:
     maps = two_cells((0.3, 0.4), (0.0, 1.0))  # the losses of the test above: 0.4, 0.571, 0.2
-    preset = LossPreset(
-        LossTerm(1, 10, similarity_beta), LossTerm(1, 10, overlap_beta), LossTerm(1, 10, binding_beta)
-    )
+    preset = LossPreset(LossTerm(1, 10, similarity_beta), LossTerm(1, 10, overlap_beta), LossTerm(1, 10, binding_beta))
     objective = LocInvObjective([(1,)], matrix([1.0, 0.0]), preset, [((1,), (2,))])
     assert objective(maps, 0).satisfied is satisfied
 
@@ -208,9 +206,7 @@ def test_thresholds_are_held_against_the_mean_over_words() -> None:
     maps = two_cells((1.0, 0.0), (1.0, 0.0))
     priors = matrix([1.0, 0.0], [0.0, 1.0])  # overlap losses 0 and 1
     assert LocInvObjective([(1,), (2,)], priors, LossPreset(OFF, LossTerm(1, 10, 0.51)))(maps, 0).satisfied
-    assert not LocInvObjective([(1,), (2,)], priors, LossPreset(OFF, LossTerm(1, 10, 0.49)))(
-        maps, 0
-    ).satisfied
+    assert not LocInvObjective([(1,), (2,)], priors, LossPreset(OFF, LossTerm(1, 10, 0.49)))(maps, 0).satisfied
 
 
 def test_a_word_without_a_prior_gets_no_gradient() -> None:
@@ -277,7 +273,7 @@ def test_words_without_tokens_or_on_the_token_that_begins_the_text_are_refused(g
 
 
 def test_a_token_beyond_the_maps_is_refused() -> None:
-    with pytest.raises(ValueError, match="got the position 5, wants one below 5"):
+    with pytest.raises(ValueError, match="got the position 5, requires one below 5"):
         word_maps(torch.rand(4, 5), [(1, 5)])
 
 
@@ -290,8 +286,8 @@ def test_maps_and_priors_of_different_shapes_are_refused(loss) -> None:
 @pytest.mark.parametrize(
     ("priors", "message"),
     [
-        (torch.ones(2, 4), "wants .* W = 1"),
-        (torch.ones(4), "wants .* W = 1"),
+        (torch.ones(2, 4), "requires .* W = 1"),
+        (torch.ones(4), "requires .* W = 1"),
         (torch.zeros(1, 4), "empty"),
         (torch.full((1, 4), 255.0), "outside 0 to 1"),
         (torch.tensor([[0.0, math.nan, 1.0, 1.0]]), "outside 0 to 1"),
@@ -307,6 +303,6 @@ def test_pairs_to_bind_without_a_binding_term_are_refused() -> None:
         LocInvObjective([(1,)], torch.ones(1, 4), SEGMENT, [((1,), (2,))])
 
 
-def test_a_preset_that_only_binds_wants_pairs() -> None:
+def test_a_preset_that_only_binds_requires_pairs() -> None:
     with pytest.raises(ValueError, match="at least one pair"):
         LocInvObjective([(1,)], torch.ones(1, 4), LossPreset(OFF, OFF, BINDING))

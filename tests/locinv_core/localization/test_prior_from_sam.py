@@ -16,7 +16,7 @@ from pinpoint.locinv_core.localization.prior_from_sam import (
     prior_from_segment_anything,
 )
 from pinpoint.locinv_core.localization.priors import from_boxes, from_masks
-from pinpoint.tests.fixtures.tiny_editors import smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import tiny_sam
 
 BOX = (10.0, 6.0, 40.0, 30.0)
@@ -37,7 +37,7 @@ def by_the_library(sam, image, *, several=False, **prompts):
 
 
 def test_a_box_gives_the_library_s_outline(sam):
-    image = smooth_picture(48, 64)
+    image = smooth_image(48, 64)
     wanted, _ = by_the_library(sam, image, boxes=torch.tensor([BOX]))
     assert 0 < float(wanted.mean()) < 1
     prior = prior_from_segment_anything(sam, image, {"Cat": Places(boxes=(BOX,))})
@@ -46,17 +46,15 @@ def test_a_box_gives_the_library_s_outline(sam):
 
 
 def test_boxes_of_one_word_are_joined_and_words_are_apart(sam):
-    image, other = smooth_picture(), (30.0, 30.0, 60.0, 62.0)
+    image, other = smooth_image(), (30.0, 30.0, 60.0, 62.0)
     first, second = (by_the_library(sam, image, boxes=torch.tensor([box]))[0][0] for box in (BOX, other))
-    prior = prior_from_segment_anything(
-        sam, image, {"cat": Places(boxes=(BOX, other)), "star": Places(boxes=(other,))}
-    )
+    prior = prior_from_segment_anything(sam, image, {"cat": Places(boxes=(BOX, other)), "star": Places(boxes=(other,))})
     assert torch.equal(prior.mask("cat"), torch.maximum(first, second))
     assert torch.equal(prior.mask("star"), second)
 
 
 def test_a_single_point_gives_the_surest_of_three_outlines(sam):
-    image = smooth_picture()
+    image = smooth_image()
     points = {"point_coords": torch.tensor([[[20.0, 33.0]]]), "point_labels": torch.tensor([[1]])}
     masks, sureness = by_the_library(sam, image, several=True, **points)
     assert len(masks) == 3
@@ -64,8 +62,8 @@ def test_a_single_point_gives_the_surest_of_three_outlines(sam):
     assert torch.equal(prior.mask("cat"), masks[sureness.argmax()])
 
 
-def test_points_on_and_off_the_thing_and_a_box_are_asked_together(sam):
-    image = smooth_picture()
+def test_points_on_and_off_the_object_and_a_box_are_asked_together(sam):
+    image = smooth_image()
     wanted, _ = by_the_library(
         sam,
         image,
@@ -78,11 +76,9 @@ def test_points_on_and_off_the_thing_and_a_box_are_asked_together(sam):
 
 
 def test_a_saved_model_outlines_as_the_one_it_was_saved_from(sam, tmp_path):
-    save_file(
-        {name: weight.contiguous() for name, weight in sam.state_dict().items()}, tmp_path / "s.safetensors"
-    )
+    save_file({name: weight.contiguous() for name, weight in sam.state_dict().items()}, tmp_path / "s.safetensors")
     loaded = load_segment_anything(tmp_path / "s.safetensors")
-    image = smooth_picture()
+    image = smooth_image()
     wanted, _ = by_the_library(sam, image, boxes=torch.tensor([BOX]))
     prior = prior_from_segment_anything(loaded, image, {"cat": Places(boxes=(BOX,))})
     assert torch.equal(prior.mask("cat"), wanted[0])
@@ -121,15 +117,15 @@ def test_another_network_and_what_is_no_file_are_refused(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0nothing")
     with pytest.raises(ValueError, match="cannot be read"):
         load_segment_anything(tmp_path / "broken.safetensors")
-    with pytest.raises(ValueError, match=r"wants a \.safetensors file"):
+    with pytest.raises(ValueError, match=r"requires a \.safetensors file"):
         load_segment_anything(tmp_path / "none.safetensors")
 
 
 def test_bad_places_are_refused_before_any_work():
-    image = smooth_picture()
+    image = smooth_image()
     for place, message in (
-        (Places(boxes=((0.0, 0.0, 65.0, 10.0),)), "leaves the picture"),
-        (Places(on=((3.0, 64.0),)), r"3,64 of 'cat' is outside the picture of 64x64"),
+        (Places(boxes=((0.0, 0.0, 65.0, 10.0),)), "leaves the image"),
+        (Places(on=((3.0, 64.0),)), r"3,64 of 'cat' is outside the image of 64x64"),
     ):
         with pytest.raises(ValueError, match=message):
             prior_from_segment_anything(torch.nn.Identity(), image, {"cat": place})

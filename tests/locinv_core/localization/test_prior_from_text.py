@@ -20,7 +20,7 @@ from pinpoint.locinv_core.localization.prior_from_text import (
     load_text_locator,
     prior_from_text,
 )
-from pinpoint.tests.fixtures.tiny_editors import smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_encoders import write_tiny_vit
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg, write_tiny_dino
 
@@ -65,7 +65,7 @@ class PlantedMap(ClipSeg):
 def test_grounding_dino_s_boxes_are_those_of_transformers_own_post_processing(dino_folder):
     locator = load_text_locator(dino_folder)
     assert isinstance(locator, GroundingDino)
-    image = smooth_picture(64, 96)
+    image = smooth_image(64, 96)
     boxes, sureness = locator.boxes(image, "Yellow Cat")
     model = GroundingDinoForObjectDetection.from_pretrained(dino_folder).eval()
     inputs = locator.processor(images=to_pil(image), text="yellow cat.", return_tensors="pt")
@@ -87,7 +87,7 @@ def test_grounding_dino_s_boxes_are_those_of_transformers_own_post_processing(di
 def test_clipseg_s_outline_is_where_its_enlarged_map_is_sure(clipseg_folder):
     locator = load_text_locator(clipseg_folder)
     assert isinstance(locator, ClipSeg)
-    image = smooth_picture(32, 32)  # the size that the model works at: nothing is resized
+    image = smooth_image(32, 32)  # the size that the model works at: nothing is resized
     model = CLIPSegForImageSegmentation.from_pretrained(clipseg_folder).eval()
     mean, std = (torch.tensor(v)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     pixels = ((image * 255).round() / 255 - mean) / std
@@ -107,7 +107,7 @@ def test_clipseg_s_outline_is_where_its_enlarged_map_is_sure(clipseg_folder):
 def test_weights_in_half_precision_are_read_as_float32(clipseg_folder, tmp_path):
     shutil.copytree(clipseg_folder, tmp_path / "half")
     CLIPSegForImageSegmentation.from_pretrained(clipseg_folder).half().save_pretrained(tmp_path / "half")
-    image = smooth_picture(32, 32)
+    image = smooth_image(32, 32)
     full, half = (load_text_locator(folder) for folder in (clipseg_folder, tmp_path / "half"))
     assert isinstance(full, ClipSeg) and isinstance(half, ClipSeg)
     # Half precision keeps eleven bits of a weight.
@@ -117,9 +117,7 @@ def test_weights_in_half_precision_are_read_as_float32(clipseg_folder, tmp_path)
 
 
 def test_of_several_boxes_the_surest_is_kept_or_all():
-    locator = PlantedBoxes(
-        None, None, "planted", ((2.0, 3, 9, 8), (10, 10, 14, 12), (0, 0, 5, 5)), (0.9, 0.5, 0.1)
-    )
+    locator = PlantedBoxes(None, None, "planted", ((2.0, 3, 9, 8), (10, 10, 14, 12), (0, 0, 5, 5)), (0.9, 0.5, 0.1))
     image = torch.zeros(1, 3, 16, 16)
     best = prior_from_text(locator, image, {"cat": "cat"}).mask("cat")
     both = prior_from_text(locator, image, {"cat": "cat"}, keep="all").mask("cat")
@@ -146,7 +144,7 @@ def test_of_several_patches_the_surest_is_kept_or_all():
 def test_what_is_not_found_is_said_with_how_sure_the_model_was():
     image = torch.zeros(1, 3, 16, 16)
     unsure = PlantedBoxes(None, None, "planted", ((2.0, 3, 9, 8),), (0.21,))
-    with pytest.raises(ValueError, match=r"'old cat' for 'cat' was not found.*0\.21.*wants 0\.3"):
+    with pytest.raises(ValueError, match=r"'old cat' for 'cat' was not found.*0\.21.*requires 0\.3"):
         prior_from_text(unsure, image, {"cat": "old cat"})
     with pytest.raises(ValueError, match=r"more than 0\.00 sure"):
         prior_from_text(PlantedBoxes(None, None, "planted"), image, {"cat": "cat"})
@@ -156,7 +154,7 @@ def test_what_is_not_found_is_said_with_how_sure_the_model_was():
 
 def test_bad_input_is_refused_before_any_pass(dino_folder, clipseg_folder):
     dino, clipseg = load_text_locator(dino_folder), load_text_locator(clipseg_folder)
-    image = smooth_picture()
+    image = smooth_image()
     for locator, longest in ((dino, 16), (clipseg, 77)):
         with pytest.raises(ValueError, match=rf"tokens, and the model reads {longest}"):
             prior_from_text(locator, image, {"cat": "cat " * 100})
@@ -172,7 +170,7 @@ def test_bad_input_is_refused_before_any_pass(dino_folder, clipseg_folder):
 
 def test_what_is_no_such_model_is_refused(tmp_path):
     for name in (tmp_path / "nowhere", "nobody/nothing", write_tiny_vit(tmp_path / "vit")):
-        with pytest.raises(ValueError, match="wants a Grounding DINO or a CLIPSeg"):
+        with pytest.raises(ValueError, match="requires a Grounding DINO or a CLIPSeg"):
             load_text_locator(name)
 
 

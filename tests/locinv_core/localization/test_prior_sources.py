@@ -1,4 +1,4 @@
-"""Priors from picture files, COCO annotations and the command line, and all that must be refused."""
+"""Priors from image files, COCO annotations and the command line, and all that must be refused."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def coloured(inside: tuple[int, int, int], outside: tuple[int, int, int]) -> np.
     return np.where(DRAWN[..., None], inside, outside).astype(np.uint8)
 
 
-def palette_picture() -> Image.Image:
-    picture = Image.fromarray(DRAWN.astype(np.uint8), "P")
-    picture.putpalette([0, 0, 0, 128, 0, 0])  # how Pascal VOC writes its first class
-    return picture
+def palette_image() -> Image.Image:
+    image = Image.fromarray(DRAWN.astype(np.uint8), "P")
+    image.putpalette([0, 0, 0, 128, 0, 0])  # how Pascal VOC writes its first class
+    return image
 
 
-PICTURES: dict[str, Callable[[], Image.Image]] = {
+IMAGES: dict[str, Callable[[], Image.Image]] = {
     "one bit": lambda: Image.fromarray(DRAWN),
     "grey": lambda: Image.fromarray(WHITE_ON_BLACK),
     "grey of 0 and 1": lambda: Image.fromarray(DRAWN.astype(np.uint8)),
     "16 bits": lambda: Image.fromarray(np.where(DRAWN, 65535, 0).astype(np.uint16)),
     "rgb": lambda: Image.fromarray(coloured((255, 255, 255), (0, 0, 0))),
     "pure red on black": lambda: Image.fromarray(coloured((255, 0, 0), (0, 0, 0))),
-    "palette": palette_picture,
+    "palette": palette_image,
     "rgba, opaque": lambda: layered(coloured((255, 255, 255), (0, 0, 0)), np.full(SIZE, 255)),
     "black, alpha alone": lambda: layered(np.zeros((*SIZE, 3)), WHITE_ON_BLACK),
     "white, alpha alone": lambda: layered(np.full((*SIZE, 3), 255), WHITE_ON_BLACK),
@@ -55,9 +55,9 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_mode_of_picture_gives_the_drawn_mask(name: str, tmp_path: Path) -> None:
-    PICTURES[name]().save(tmp_path / "mask.png")
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_mode_of_image_gives_the_drawn_mask(name: str, tmp_path: Path) -> None:
+    IMAGES[name]().save(tmp_path / "mask.png")
     assert torch.equal(from_mask_files({"cat": tmp_path / "mask.png"}, size=SIZE).mask("cat"), drawn())
 
 
@@ -78,10 +78,8 @@ def test_several_files_of_a_word_are_joined(tmp_path: Path) -> None:
 
 
 def test_a_mask_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(
-        tmp_path / "whole.png"
-    )
+    (tmp_path / "text.png").write_text("no image")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "whole.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
     for name in ("missing.png", "text.png", "half.png"):
         with pytest.raises(ValueError, match=rf"mask file '.*{name}' cannot be read"):
@@ -149,16 +147,16 @@ def test_any_rle_is_read_as_pycocotools_wrote_it(height: int, width: int, seed: 
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        ([], "want polygons or an RLE"),
-        ("cat", "want polygons or an RLE"),
-        (None, "want polygons or an RLE"),
-        ([[1, 1, 4, 4]], "has 4 numbers: want x, y of at least three points"),
+        ([], "require polygons or an RLE"),
+        ("cat", "require polygons or an RLE"),
+        (None, "require polygons or an RLE"),
+        ([[1, 1, 4, 4]], "has 4 numbers: require x, y of at least three points"),
         ([[1, 1, 4, 4, 5, 5, 6]], "has 7 numbers"),
-        ([[1, 1, 40, 1, 4, 4]], "leaves the picture: want finite x from 0 to 8 and y from 0 to 6"),
-        ([[1, 1, float("nan"), 1, 4, 4]], "leaves the picture"),
-        ({"size": [6, 8]}, "want size and counts"),
-        ({"size": [8, 6], "counts": [10, 38]}, "is 6×8 .* and the picture is 8×6"),
-        ({"size": [6, 8], "counts": [10, 10]}, "cover 20 pixels and the picture has 48"),
+        ([[1, 1, 40, 1, 4, 4]], "leaves the image: require finite x from 0 to 8 and y from 0 to 6"),
+        ([[1, 1, float("nan"), 1, 4, 4]], "leaves the image"),
+        ({"size": [6, 8]}, "require size and counts"),
+        ({"size": [8, 6], "counts": [10, 38]}, "is 6×8 .* and the image is 8×6"),
+        ({"size": [6, 8], "counts": [10, 10]}, "cover 20 pixels and the image has 48"),
         ({"size": [6, 8], "counts": [-1, 49]}, "cover 48 pixels"),
         ({"size": [6, 8], "counts": [48]}, "'cat' is empty"),
         ({"size": [6, 8], "counts": "5"}, "cover 5 pixels"),
@@ -189,7 +187,7 @@ def test_a_prior_argument_is_a_word_and_a_box_or_a_file(argument: str, expected:
 
 @pytest.mark.parametrize("argument", ["cat", "=mask.png", "cat=", " =1,2,3,4", "", "cat=  "])
 def test_a_prior_argument_without_a_word_or_a_place_is_refused(argument: str) -> None:
-    with pytest.raises(ValueError, match=r"want WORD=MASK\.png or WORD=x0,y0,x1,y1"):
+    with pytest.raises(ValueError, match=r"require WORD=MASK\.png or WORD=x0,y0,x1,y1"):
         parse_prior_argument(argument)
 
 

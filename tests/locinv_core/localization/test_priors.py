@@ -45,11 +45,11 @@ def test_every_form_of_mask_gives_the_drawn_one(given_mask: np.ndarray | torch.T
         (np.zeros(SIZE), "'cat' is empty"),
         (np.zeros(SIZE, dtype=bool), "'cat' is empty"),
         (np.full(SIZE, 0.4), "'cat' is empty"),
-        (np.full(SIZE, 1.5), "values from 1.5 to 1.5: want 0 to 1"),
+        (np.full(SIZE, 1.5), "values from 1.5 to 1.5: require 0 to 1"),
         (np.full(SIZE, np.nan), "values from nan to nan"),
-        (np.full(SIZE, -1), "values from -1 to -1: want 0 to 1, 255 or 65535"),
-        (np.ones((6, 8, 3)), r"has shape (6, 8, 3): want (H, W)"),
-        (np.ones(6), r"has shape (6,): want (H, W)"),
+        (np.full(SIZE, -1), "values from -1 to -1: require 0 to 1, 255 or 65535"),
+        (np.ones((6, 8, 3)), r"has shape (6, 8, 3): require (H, W)"),
+        (np.ones(6), r"has shape (6,): require (H, W)"),
         (np.ones((0, 8)), r"has shape (0, 8)"),
     ],
 )
@@ -58,8 +58,8 @@ def test_what_is_no_mask_is_refused(mask: np.ndarray, message: str) -> None:
         from_masks({"cat": mask})
 
 
-def test_a_mask_of_another_size_than_the_picture_is_refused_with_both_sizes() -> None:
-    with pytest.raises(ValueError, match=r"'cat' is 8×6 .* and the picture is 10×6"):
+def test_a_mask_of_another_size_than_the_image_is_refused_with_both_sizes() -> None:
+    with pytest.raises(ValueError, match=r"'cat' is 8×6 .* and the image is 10×6"):
         from_masks({"cat": DRAWN}, size=(6, 10))
 
 
@@ -122,9 +122,9 @@ def test_several_boxes_of_a_word_are_joined() -> None:
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ((0, 0, 9, 6), "leaves the picture, which is 8×6"),
-        ((-1, 0, 8, 6), "leaves the picture"),
-        ((0, 0, 8, 6.5), "leaves the picture"),
+        ((0, 0, 9, 6), "leaves the image, which is 8×6"),
+        ((-1, 0, 8, 6), "leaves the image"),
+        ((0, 0, 8, 6.5), "leaves the image"),
         ((3, 1, 3, 4), "has no area"),
         ((5, 4, 2, 1), "has no area"),
         ((0, 0, float("nan"), 6), "finite"),
@@ -135,7 +135,7 @@ def test_several_boxes_of_a_word_are_joined() -> None:
         ([(0, 0, 8, 6), (1, 2)], "four numbers"),
     ],
 )
-def test_what_is_no_box_in_the_picture_is_refused(box: object, message: str) -> None:
+def test_what_is_no_box_in_the_image_is_refused(box: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"box of 'cat'.*{message}"):
         from_boxes({"cat": box}, SIZE)
 
@@ -212,9 +212,7 @@ def test_priors_are_merged_and_the_same_word_gets_the_union() -> None:
 
 
 def test_capitals_spaces_and_number_one_name_the_same_word() -> None:
-    prior = merge(
-        *(from_masks({name: DRAWN}) for name in ("mountain lion", " Mountain  Lion", "mountain lion#1"))
-    )
+    prior = merge(*(from_masks({name: DRAWN}) for name in ("mountain lion", " Mountain  Lion", "mountain lion#1")))
     assert prior.words == ("mountain lion",)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
 from pinpoint.locinv_core.localization.step_maps import maps_by_step
@@ -19,10 +19,10 @@ def test_the_mean_over_the_steps_is_the_cores_map_for_the_same_passes(tiny_model
     width = model.text_encoder.config.hidden_size
     tuned = inversion.with_tokens(prompt.find("cat").tokens, torch.randn(3, 1, width))
     for each in (inversion, tuned):
-        runs = Run(), Run()
+        runs = CostTracker(), CostTracker()
         with runs[0].stage("maps"), runs[1].stage("maps"):
-            found = maps_by_step(model, each, ["cat", "dog"], run=runs[0])
-            known = maps_before_and_after(model, each, ["cat", "dog"], run=runs[1])
+            found = maps_by_step(model, each, ["cat", "dog"], tracker=runs[0])
+            known = maps_before_and_after(model, each, ["cat", "dog"], tracker=runs[1])
         for by_step, averaged in zip(found, known, strict=True):
             for word in ("cat", "dog"):
                 assert len(by_step[word]) == 3

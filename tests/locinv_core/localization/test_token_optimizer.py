@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.backbones.attention import MapReader, QueryReader
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.inversion.null_text import NullTextSettings
 from pinpoint.locinv_core.localization.algorithm1 import locinv
@@ -31,7 +31,7 @@ STEPS = 4
 
 
 class NeverSatisfied:
-    """An objective that wants the attention of one token at one cell, and more of it always."""
+    """An objective that requires the attention of one token at one cell, and more of it always."""
 
     def __init__(self, token, cell):
         self.token, self.cell = token, cell
@@ -59,38 +59,36 @@ def _inversion(tiny_model, prompt):
 
 @pytest.fixture(name="share", scope="module")
 def _share(tiny_model):
-    return tiny_model.share(tiny_model.read_sites[-1], 32, 32)
+    return tiny_model.share(tiny_model.map_layers[-1], 32, 32)
 
 
 def cat_prior():
     return from_boxes({"cat": (16, 16, 64, 64)}, (128, 128))
 
 
-def test_exact_tuning_costs_one_stopped_forward_and_its_backward_an_inner_step(
-    tiny_model, inversion, prompt, share
-):
-    run = Run()
+def test_exact_tuning_costs_one_stopped_forward_and_its_backward_an_inner_step(tiny_model, inversion, prompt, share):
+    tracker = CostTracker()
     settings = TuningSettings("exact", inner_steps=3)
-    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, run=run)
+    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, tracker=tracker)
     assert 0 < share < 1
-    assert run.forward_equivalents["tokens"] == pytest.approx(STEPS * 3 * 3 * share)
+    assert tracker.forward_equivalents["tokens"] == pytest.approx(STEPS * 3 * 3 * share)
 
 
 def test_fast_tuning_costs_one_stopped_forward_a_timestep(tiny_model, inversion, share):
-    run = Run()
+    tracker = CostTracker()
     settings = TuningSettings("fast", inner_steps=7)
-    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, run=run)
-    assert run.forward_equivalents["tokens"] == pytest.approx(STEPS * share)
+    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, tracker=tracker)
+    assert tracker.forward_equivalents["tokens"] == pytest.approx(STEPS * share)
 
 
 @pytest.mark.parametrize(("inner_steps", "refreshes"), [(6, 2), (10, 5), (7, 6)])
 def test_each_refresh_of_the_queries_costs_one_stopped_forward_more(
     tiny_model, inversion, share, inner_steps, refreshes
 ):
-    run = Run()
+    tracker = CostTracker()
     settings = TuningSettings("fast", inner_steps=inner_steps, refreshes=refreshes)
-    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, run=run)
-    assert run.forward_equivalents["tokens"] == pytest.approx(STEPS * (1 + refreshes) * share)
+    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, tracker=tracker)
+    assert tracker.forward_equivalents["tokens"] == pytest.approx(STEPS * (1 + refreshes) * share)
 
 
 def test_a_satisfied_objective_leaves_the_vectors_alone(tiny_model, inversion, prompt):
@@ -123,7 +121,7 @@ def test_fast_tuning_keeps_the_vectors_of_the_least_loss(tiny_model, inversion, 
         settings = TuningSettings("fast", inner_steps=inner_steps, learning_rate=5.0, anneal=False)
         tuner = TokenTuner(tiny_model, prompt, (3,), Scripted(script), settings)
         start = tuner.initial_vectors()
-        return start, tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, start, Run())
+        return start, tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, start, CostTracker())
 
     start, found = tuned(3, values)
     # What so many inner steps come to, each one better than the last.
@@ -140,10 +138,10 @@ def test_steps_grow_shorter_along_half_a_cosine(tiny_model, inversion, prompt, a
 
     seen = []
 
-    def watched(latents, timestep, tuned, queries, run):
+    def watched(latents, timestep, tuned, queries, tracker):
         seen.append(tuned)
         values.append(tuned.detach().clone())
-        return maps_of(latents, timestep, tuned, queries, run)
+        return maps_of(latents, timestep, tuned, queries, tracker)
 
     class Slope:
         """The loss falls as the vectors do, and each time is the least so far."""
@@ -155,7 +153,7 @@ def test_steps_grow_shorter_along_half_a_cosine(tiny_model, inversion, prompt, a
     tuner = TokenTuner(tiny_model, prompt, (3,), Slope(), settings)
     maps_of = tuner._frozen
     object.__setattr__(tuner, "_frozen", watched)
-    tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, tuner.initial_vectors(), Run())
+    tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, tuner.initial_vectors(), CostTracker())
     steps = [float((before - after).mean()) for before, after in pairwise(values)]
     assert steps == pytest.approx([2.0 * tiny_model.embedding_scale * share for share in shares], rel=1e-4)
 
@@ -173,8 +171,8 @@ def test_the_gradient_through_the_unet_is_that_of_finite_differences(tiny_model,
     z, timestep = inversion.pivot(1), inversion.timesteps[1]
 
     def loss(vectors):
-        reader = MapReader(model.read_sites)
-        model.observe(z, timestep, tuner.context(vectors), reader)
+        reader = MapReader(model.map_layers)
+        model.capture(z, timestep, tuner.context(vectors), reader)
         return objective(reader.mean()[0], 0).total
 
     vectors = tuner.initial_vectors().requires_grad_(True)
@@ -188,10 +186,10 @@ def test_the_gradient_through_the_unet_is_that_of_finite_differences(tiny_model,
 
 def test_maps_from_frozen_queries_are_the_maps_of_the_pass_that_they_come_from(tiny_model, inversion, prompt):
     context = tiny_model.encode_prompt(prompt.token_ids)
-    maps, queries = MapReader(tiny_model.read_sites), QueryReader(tiny_model.read_sites)
+    maps, queries = MapReader(tiny_model.map_layers), QueryReader(tiny_model.map_layers)
     with torch.no_grad():
         for reader in (maps, queries):
-            tiny_model.observe(inversion.pivot(0), inversion.timesteps[0], context, reader)
+            tiny_model.capture(inversion.pivot(0), inversion.timesteps[0], context, reader)
         torch.testing.assert_close(maps_from_queries(tiny_model, queries.queries, context), maps.mean())
 
 
@@ -245,9 +243,7 @@ def test_with_a_cheap_null_method_both_orders_of_algorithm_1_are_the_same(tiny_m
     plan = plan_tuning(prompt, cat_prior(), (16, 16))
     arguments = (tiny_model, inversion, plan.positions, plan.objective)
     tuning = TuningSettings("fast", 3)
-    one, other = (
-        locinv(*arguments, null_method="direct", interleaved=order, tuning=tuning) for order in (True, False)
-    )
+    one, other = (locinv(*arguments, null_method="direct", interleaved=order, tuning=tuning) for order in (True, False))
     assert one.token_vectors is not None and other.token_vectors is not None
     assert torch.equal(one.token_vectors, other.token_vectors)
 
@@ -313,8 +309,8 @@ def test_average_maps_are_the_mean_over_steps_of_each_steps_maps(tiny_model, inv
     expected = torch.zeros(256, 77)
     with torch.no_grad():
         for step in range(STEPS):
-            reader = MapReader(tiny_model.read_sites)
-            tiny_model.observe(inversion.pivot(step), inversion.timesteps[step], context, reader)
+            reader = MapReader(tiny_model.map_layers)
+            tiny_model.capture(inversion.pivot(step), inversion.timesteps[step], context, reader)
             expected += reader.mean()[0] / STEPS
     maps = average_maps(tiny_model, inversion, lambda i: context)
     torch.testing.assert_close(maps[0].reshape(256, 77), expected)

@@ -16,7 +16,7 @@ CAPTIONS = {
         "cat:striped cat:red house:wooden",
     ),
     "a photo of a cat": ("cat", ""),
-    "A picture of a group of people in front of a big house.": ("people house", "house:big"),
+    "An image of a group of people in front of a big house.": ("people house", "house:big"),
     "a red and white cat": ("cat", "cat:red cat:white"),
     "a red, white and blue flag": ("flag", "flag:red flag:white flag:blue"),
     "a small, fluffy dog": ("dog", "dog:small dog:fluffy"),
@@ -95,8 +95,7 @@ def spacy_doc(annotated: str):
         ),
         ("the/DET/det/1 cat/NOUN/nsubj/2 is/AUX/ROOT/2 red/ADJ/acomp/2", (1,), ((1, 3),)),
         (
-            "a/DET/det/1 photo/NOUN/ROOT/1 of/ADP/prep/1 "
-            "a/DET/det/5 mountain/NOUN/compound/5 lion/NOUN/pobj/2",
+            "a/DET/det/1 photo/NOUN/ROOT/1 of/ADP/prep/1 a/DET/det/5 mountain/NOUN/compound/5 lion/NOUN/pobj/2",
             (5,),
             (),
         ),
@@ -111,9 +110,7 @@ def test_a_spacy_parse_gives_heads_and_their_adjectives(annotated: str, nouns: t
 
 def test_spacys_tokens_are_joined_to_our_words_by_their_characters() -> None:
     # spaCy cuts "ice-cream" in three and the text has punctuation; ours are a, cold, ice-cream.
-    doc = spacy_doc(
-        "a/DET/det/5 cold/ADJ/amod/5 ,/PUNCT/punct/5 ice/NOUN/compound/5 -/PUNCT/punct/5 cream/NOUN/ROOT/5"
-    )
+    doc = spacy_doc("a/DET/det/5 cold/ADJ/amod/5 ,/PUNCT/punct/5 ice/NOUN/compound/5 -/PUNCT/punct/5 cream/NOUN/ROOT/5")
     spans = [(0, 1), (2, 6), (9, 20)]
     assert doc.text[9:20] == "ice - cream"
     assert nouns_by_spacy(doc, spans) == ((2,), ((2, 1),))

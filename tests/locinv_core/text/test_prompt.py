@@ -74,9 +74,7 @@ def test_ids_are_what_the_tokenizer_itself_pads_to() -> None:
         own = clip("A cat, sitting.", padding="max_length", max_length=77)
         assert list(found.token_ids) == own["input_ids"]
         assert found.length == sum(own["attention_mask"])
-        assert (
-            list(empty_prompt(clip).token_ids) == clip("", padding="max_length", max_length=77)["input_ids"]
-        )
+        assert list(empty_prompt(clip).token_ids) == clip("", padding="max_length", max_length=77)["input_ids"]
 
 
 def test_the_empty_prompt_has_no_words_and_two_tokens() -> None:
@@ -216,11 +214,7 @@ def test_capitals_change_no_token(text: str) -> None:
     assert [word.tokens for word in prompt(upper).words] == [word.tokens for word in prompt(text).words]
 
 
-@given(
-    st.lists(
-        st.sampled_from("cat dog lighthouse axolotl ice-cream café don't".split()), min_size=1, max_size=8
-    )
-)
+@given(st.lists(st.sampled_from("cat dog lighthouse axolotl ice-cream café don't".split()), min_size=1, max_size=8))
 def test_every_word_of_a_list_is_found_by_its_name_and_number(names: list[str]) -> None:
     found = prompt("  ".join(names))
     for index, name in enumerate(names):

@@ -143,7 +143,7 @@ def test_a_repeated_word_that_is_dropped_is_the_later_one() -> None:
     assert alignment.removed == (1,)
 
 
-def test_two_things_that_change_places_are_two_swaps() -> None:
+def test_two_objects_that_change_places_are_two_swaps() -> None:
     alignment = aligned("a red cat and a blue dog", "a red dog and a blue cat")
     assert swapped(alignment) == [("cat", "dog"), ("dog", "cat")]
 

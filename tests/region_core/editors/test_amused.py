@@ -9,14 +9,14 @@ import pytest
 import torch
 from diffusers import AmusedInpaintPipeline, AmusedScheduler
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.editors.amused import AmusedEditor, load_amused_editor, masked_first
 from pinpoint.tests.fixtures.tiny_editors import (
     CODES,
     MASK_TOKEN,
     TOKEN_PIXELS,
     box_masks,
-    smooth_picture,
+    smooth_image,
     write_amused_folder,
 )
 
@@ -36,7 +36,7 @@ def _model(folder):
 
 @pytest.fixture(name="image", scope="module")
 def _image():
-    return smooth_picture()
+    return smooth_image()
 
 
 def outside_of(box):
@@ -74,7 +74,7 @@ def test_an_edit_of_the_whole_box_is_the_one_that_diffusers_makes(model, image, 
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-def test_the_pictures_of_tokens_are_what_the_vq_model_reconstructs(model, image):
+def test_the_images_of_tokens_are_what_the_vq_model_reconstructs(model, image):
     theirs = model.vqvae(image).sample.clamp(0, 1)
     torch.testing.assert_close(model.decode(model.encode(image)), theirs)
 
@@ -86,7 +86,7 @@ def conditions(model):
     ]
 
 
-def test_tokens_outside_the_box_are_the_pictures_own(model, image):
+def test_tokens_outside_the_box_are_the_images_own(model, image):
     source = model.encode(image)
     tokens = AmusedEditor(model).edit_tokens(source, cells_of_boxes(), conditions(model), seed=0, steps=4)
     for one, box in zip(tokens, BOXES, strict=True):
@@ -111,14 +111,14 @@ def test_only_the_masked_tokens_change_and_strength_says_how_many_there_are(mode
 
 
 def test_the_cost_is_two_passes_a_step_and_a_mask(model, image):
-    run = Run()
-    with run.stage("candidates"):
-        AmusedEditor(model, steps=5).edit(image, box_masks(*BOXES), PROMPT, seed=0, run=run)
-    assert run.forward_equivalents == {"candidates": 5 * 2 * 3}
-    run = Run()
-    with run.stage("candidates"):
-        AmusedEditor(model, guidance=1.0).edit(image, box_masks(*BOXES), PROMPT, seed=0, steps=2, run=run)
-    assert run.forward_equivalents == {"candidates": 2 * 1 * 3}
+    tracker = CostTracker()
+    with tracker.stage("candidates"):
+        AmusedEditor(model, steps=5).edit(image, box_masks(*BOXES), PROMPT, seed=0, tracker=tracker)
+    assert tracker.forward_equivalents == {"candidates": 5 * 2 * 3}
+    tracker = CostTracker()
+    with tracker.stage("candidates"):
+        AmusedEditor(model, guidance=1.0).edit(image, box_masks(*BOXES), PROMPT, seed=0, steps=2, tracker=tracker)
+    assert tracker.forward_equivalents == {"candidates": 2 * 1 * 3}
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8])
@@ -164,8 +164,8 @@ def test_a_composite_keeps_every_pixel_outside(model, image):
     assert torch.equal(edited[outside], image.expand_as(edited)[outside])
 
 
-def test_a_picture_of_any_size_comes_back_in_its_size(model):
-    image = smooth_picture(66, 91)
+def test_an_image_of_any_size_comes_back_in_its_size(model):
+    image = smooth_image(66, 91)
     masks = box_masks((60, 40, 91, 66), size=(66, 91))
     assert AmusedEditor(model, steps=2).edit(image, masks, PROMPT, seed=0).shape == image.shape
 
@@ -179,10 +179,10 @@ def test_a_cancel_passes_through_at_once(model, image):
         if step == 2:
             raise Cancelled
 
-    run = Run(progress)
+    tracker = CostTracker(progress)
     with pytest.raises(Cancelled):
-        AmusedEditor(model, steps=9).edit(image, box_masks(BOXES[0]), PROMPT, seed=0, run=run)
-    assert run.total == 2 * 2
+        AmusedEditor(model, steps=9).edit(image, box_masks(BOXES[0]), PROMPT, seed=0, tracker=tracker)
+    assert tracker.total == 2 * 2
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_a_setting_out_of_bounds_is_refused(model, settings, message):
 
 @pytest.mark.parametrize(("prompt", "message"), [(" ", "empty"), ("fox " * 90, "too long")])
 def test_a_prompt_that_cannot_be_read_whole_is_refused(model, image, prompt, message):
-    run = Run()
+    tracker = CostTracker()
     with pytest.raises(ValueError, match=message):
-        AmusedEditor(model).edit(image, box_masks(BOXES[0]), prompt, seed=0, run=run)
-    assert run.total == 0
+        AmusedEditor(model).edit(image, box_masks(BOXES[0]), prompt, seed=0, tracker=tracker)
+    assert tracker.total == 0
 
 
 def test_settings_are_passed_on_to_the_editor_that_is_opened(folder):

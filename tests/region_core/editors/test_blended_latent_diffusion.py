@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.editors.base import cells_of, kept_steps, seeded_noise
 from pinpoint.region_core.editors.blended_latent_diffusion import BlendedEditor
-from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image
 
 PROMPT = "a red fox in the snow"
 BOXES = ((8, 8, 40, 40), (24, 0, 64, 32), (0, 40, 16, 64))
@@ -23,11 +23,11 @@ def _model():
 
 @pytest.fixture(name="image", scope="module")
 def _image():
-    return smooth_picture()
+    return smooth_image()
 
 
 def diffusers_blend(model, image, mask, *, strength, guidance, steps, noise, negative=None):
-    """The picture that diffusers makes of one mask, starting from and blending with `noise`.
+    """The image that diffusers makes of one mask, starting from and blending with `noise`.
 
     Where diffusers is given its noise it starts from it whatever the strength, so the start is mixed here.
     """
@@ -78,7 +78,7 @@ def test_an_edit_is_the_one_that_diffusers_makes_by_the_same_noise(image, predic
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
 
 
-def test_outside_the_mask_the_latents_are_the_pictures_own_bit_for_bit(model, image):
+def test_outside_the_mask_the_latents_are_the_images_own_bit_for_bit(model, image):
     editor = BlendedEditor(model, steps=4)
     source = model.encode(image)
     cells = cells_of(box_masks(*BOXES), model.latent_factor)
@@ -115,11 +115,11 @@ def test_without_the_composite_the_background_is_the_reconstruction(model, image
     ],
 )
 def test_the_cost_is_two_passes_a_step_and_a_mask(model, image, steps, strength, guidance, passes):
-    run = Run()
+    tracker = CostTracker()
     editor = BlendedEditor(model, strength, guidance, steps=steps)
-    with run.stage("candidates"):
-        editor.edit(image, box_masks(*BOXES), PROMPT, seed=0, run=run)
-    assert run.forward_equivalents == {"candidates": passes}
+    with tracker.stage("candidates"):
+        editor.edit(image, box_masks(*BOXES), PROMPT, seed=0, tracker=tracker)
+    assert tracker.forward_equivalents == {"candidates": passes}
 
 
 def test_strength_is_the_share_of_the_steps_whatever_floating_point_makes_of_it():
@@ -135,7 +135,7 @@ def test_masks_in_a_batch_give_what_each_gives_alone(model, image, batch):
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
-def test_in_a_window_an_edit_is_that_of_the_enlarged_part_and_the_rest_is_the_picture(model, image):
+def test_in_a_window_an_edit_is_that_of_the_enlarged_part_and_the_rest_is_the_image(model, image):
     mask = torch.zeros(1, 1, *image.shape[-2:])
     mask[..., 8:24, 16:32] = 1  # 16 x 16 pixels: at a factor of 2 its window is 32 x 32
     assert tuple(image.shape[-2:]) == (64, 64)
@@ -153,7 +153,7 @@ def test_in_a_window_an_edit_is_that_of_the_enlarged_part_and_the_rest_is_the_pi
     torch.testing.assert_close(window, expected, atol=1e-4, rtol=0)
 
 
-def test_where_the_window_is_the_whole_picture_only_the_composite_is_new(model, image):
+def test_where_the_window_is_the_whole_image_only_the_composite_is_new(model, image):
     whole = torch.ones(1, 1, *image.shape[-2:])
     windowed, plain = (
         BlendedEditor(model, steps=3, **settings).edit(image, whole, PROMPT, seed=5)
@@ -201,8 +201,8 @@ def test_steps_and_prompt_of_a_call_have_an_effect(model, image):
     assert (usual - fewer).abs().max() > 1e-3 and (usual - other).abs().max() > 1e-3
 
 
-def test_a_picture_of_any_size_comes_back_in_its_size(model):
-    image = smooth_picture(70, 91)
+def test_an_image_of_any_size_comes_back_in_its_size(model):
+    image = smooth_image(70, 91)
     masks = box_masks((60, 40, 91, 70), size=(70, 91))
     edited = BlendedEditor(model, steps=2, composite=True).edit(image, masks, PROMPT, seed=0)
     assert edited.shape == image.shape
@@ -220,12 +220,12 @@ def test_progress_shows_latents_and_can_cancel(model, image):
         if step == 3:
             raise Cancelled
 
-    run = Run(progress)
+    tracker = CostTracker(progress)
     editor = BlendedEditor(model, strength=1.0, steps=2, batch=2)
-    with pytest.raises(Cancelled), run.stage("edits"):
-        editor.edit(image, box_masks(*BOXES), PROMPT, seed=0, run=run)
+    with pytest.raises(Cancelled), tracker.stage("edits"):
+        editor.edit(image, box_masks(*BOXES), PROMPT, seed=0, tracker=tracker)
     assert seen == [("edits", k, 4, (n, 4, 16, 16)) for k, n in ((1, 2), (2, 2), (3, 1))]
-    assert run.total == 2 * 2 * 2 + 2
+    assert tracker.total == 2 * 2 * 2 + 2
 
 
 def test_a_cell_belongs_to_the_mask_that_covers_half_of_it():
@@ -235,8 +235,8 @@ def test_a_cell_belongs_to_the_mask_that_covers_half_of_it():
 
 
 BAD = {
-    "two pictures": (lambda i, m: (i.repeat(2, 1, 1, 1), m), "one picture"),
-    "masks of another size": (lambda i, m: (i, m[..., 8:]), r"wants \(B, 1, 64, 64\)"),
+    "two images": (lambda i, m: (i.repeat(2, 1, 1, 1), m), "one image"),
+    "masks of another size": (lambda i, m: (i, m[..., 8:]), r"requires \(B, 1, 64, 64\)"),
     "no mask": (lambda i, m: (i, m[:0]), "wants"),
     "an empty mask": (lambda i, m: (i, torch.cat([m, m * 0])), "number 2 of 2 is empty"),
     "a soft mask": (lambda i, m: (i, m / 2), "other than 0 and 1"),
@@ -246,10 +246,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_request_is_refused_before_any_pass(model, image, case):
     spoil, message = BAD[case]
-    run = Run()
+    tracker = CostTracker()
     with pytest.raises(ValueError, match=message):
-        BlendedEditor(model).edit(*spoil(image, box_masks(BOXES[0])), PROMPT, seed=0, run=run)
-    assert run.total == 0
+        BlendedEditor(model).edit(*spoil(image, box_masks(BOXES[0])), PROMPT, seed=0, tracker=tracker)
+    assert tracker.total == 0
 
 
 @pytest.mark.parametrize(

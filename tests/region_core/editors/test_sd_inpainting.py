@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.editors.base import seeded_noise
 from pinpoint.region_core.editors.sd_inpainting import InpaintEditor, load_inpaint_editor
-from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_picture, write_inpaint_folder
+from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image, write_inpaint_folder
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 
 PROMPT = "a red fox in the snow"
@@ -30,7 +30,7 @@ def _model():
 
 @pytest.fixture(name="image", scope="module")
 def _image():
-    return smooth_picture()
+    return smooth_image()
 
 
 def diffusers_inpaint(model, image, mask, *, guidance, steps, strength, start):
@@ -70,9 +70,7 @@ def test_without_the_blend_it_is_diffusers_inpainting(image, prediction, strengt
         scheduler = DDIMScheduler.from_config(dict(model.schedule.config))
         scheduler.set_timesteps(4)
         start = scheduler.add_noise(model.encode(image), start, scheduler.timesteps[2:3])
-    theirs = diffusers_inpaint(
-        model, image, masks, guidance=guidance, steps=4, strength=strength, start=start
-    )
+    theirs = diffusers_inpaint(model, image, masks, guidance=guidance, steps=4, strength=strength, start=start)
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
 
 
@@ -103,10 +101,10 @@ def test_a_composite_keeps_every_pixel_outside(model, image):
 
 
 def test_the_cost_is_two_passes_a_step_and_a_mask(model, image):
-    run = Run()
-    with run.stage("candidates"):
-        InpaintEditor(model, strength=0.5, steps=6).edit(image, box_masks(*BOXES), PROMPT, seed=0, run=run)
-    assert run.forward_equivalents == {"candidates": 3 * 2 * 3}
+    tracker = CostTracker()
+    with tracker.stage("candidates"):
+        InpaintEditor(model, strength=0.5, steps=6).edit(image, box_masks(*BOXES), PROMPT, seed=0, tracker=tracker)
+    assert tracker.forward_equivalents == {"candidates": 3 * 2 * 3}
 
 
 def test_masks_in_a_batch_give_what_each_gives_alone(model, image):
@@ -157,14 +155,14 @@ def test_a_folder_opens_as_what_was_saved_with_the_settings_passed_on(folder, im
 def test_another_unet_is_refused_by_one_line_before_its_weights_are_read(tmp_path):
     folder = write_tiny_folder(tmp_path / "plain")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"reads 4 channels, wants 9 \(an inpainting model\)") as caught:
+    with pytest.raises(ValueError, match=r"reads 4 channels, requires 9 \(an inpainting model\)") as caught:
         load_inpaint_editor(folder, device="cpu")
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="reads 4 channels, wants 9"):
+    with pytest.raises(ValueError, match="reads 4 channels, requires 9"):
         InpaintEditor(small_model())
 
 
-def test_a_unet_for_more_latent_channels_wants_as_many_more(folder, tmp_path):
+def test_a_unet_for_more_latent_channels_requires_as_many_more(folder, tmp_path):
     """Embedded models have eight latent channels; an inpainting UNet for them reads seventeen."""
     config = json.loads((folder / "vae" / "config.json").read_text())
     for part in ("unet", "text_encoder", "tokenizer", "scheduler", "vae"):
@@ -172,7 +170,7 @@ def test_a_unet_for_more_latent_channels_wants_as_many_more(folder, tmp_path):
     (tmp_path / "vae").unlink()
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text(json.dumps({**config, "latent_channels": 8}))
-    with pytest.raises(ValueError, match="reads 9 channels, wants 17"):
+    with pytest.raises(ValueError, match="reads 9 channels, requires 17"):
         load_inpaint_editor(tmp_path, device="cpu")
 
 

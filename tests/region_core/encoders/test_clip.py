@@ -15,10 +15,10 @@ from transformers import CLIPImageProcessor
 
 from pinpoint.assets import EMBEDDED
 from pinpoint.region_core.encoders.clip import (
+    ClipEncoder,
     CompositeLoss,
     Crops,
     GuidanceWeights,
-    Guide,
     clip_loss,
     direction_loss,
     load_clip,
@@ -30,7 +30,7 @@ from pinpoint.tests.fixtures.tiny_encoders import tiny_clip, tiny_clip_model, ti
 
 
 @pytest.fixture(scope="module", name="guide")
-def _guide() -> Guide:
+def _guide() -> ClipEncoder:
     return tiny_clip()
 
 
@@ -69,11 +69,11 @@ def test_the_structure_loss_has_a_finite_gradient_where_nothing_has_changed() ->
     assert edited.grad is not None and bool(torch.isfinite(edited.grad).all())
 
 
-def test_the_direction_loss_compares_the_changes_of_picture_and_text() -> None:
+def test_the_direction_loss_compares_the_changes_of_image_and_text() -> None:
     source, roi = torch.tensor([[1.0, 1, 0]]), torch.tensor([[0.0, 0, 1]])
     prompt = torch.tensor([[0.0, 2, 1]])  # text direction (0, 2, 0)
     edited = torch.tensor([[1.0, 4, 0], [4, 1, 0], [1, 0.5, 0], [4, 5, 0], [1, 1, 0]])
-    # Picture directions (0, 3, 0), (3, 0, 0), (0, −0.5, 0), (3, 4, 0), and none at all.
+    # Image directions (0, 3, 0), (3, 0, 0), (0, −0.5, 0), (3, 4, 0), and none at all.
     found = direction_loss(edited, source, prompt, roi)
     torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 2.0, 0.2, 1.0]))
 
@@ -84,7 +84,7 @@ def test_the_direction_loss_has_a_finite_gradient_where_nothing_has_changed() ->
     assert edited.grad is not None and bool(torch.isfinite(edited.grad).all())
 
 
-def test_the_quality_is_twice_the_text_and_once_the_picture_similarity() -> None:
+def test_the_quality_is_twice_the_text_and_once_the_image_similarity() -> None:
     found = quality(torch.tensor([0.3, 0.1]), torch.tensor([0.8, 0.9]))
     torch.testing.assert_close(found, torch.tensor([1.4, 1.1]))
     torch.testing.assert_close(quality(torch.tensor([0.3]), torch.tensor([0.8]), 1, 3), torch.tensor([2.7]))
@@ -93,7 +93,7 @@ def test_the_quality_is_twice_the_text_and_once_the_picture_similarity() -> None
 # The whole loss
 
 
-def test_the_composite_loss_is_the_weighted_sum_of_the_three(guide: Guide) -> None:
+def test_the_composite_loss_is_the_weighted_sum_of_the_three(guide: ClipEncoder) -> None:
     source, edited = pictures(1, seed=1), pictures(3, seed=2)
     e_x, e_o = guide.encode_images(source), guide.encode_images(edited)
     e_t, e_roi = guide.encode_texts(["a red fox"]), guide.encode_texts(["a cat"])
@@ -112,7 +112,7 @@ def test_the_composite_loss_is_the_weighted_sum_of_the_three(guide: Guide) -> No
 
 
 @pytest.mark.parametrize("name", ["clip", "structure", "direction"])
-def test_a_loss_of_weight_zero_is_left_out(guide: Guide, name: str) -> None:
+def test_a_loss_of_weight_zero_is_left_out(guide: ClipEncoder, name: str) -> None:
     source, edited = pictures(1, seed=1), pictures(2, seed=2)
     everything = CompositeLoss(guide, source, "a red fox", "a cat").terms(edited)
     assert set(everything) == {"clip", "structure", "direction"}
@@ -122,7 +122,7 @@ def test_a_loss_of_weight_zero_is_left_out(guide: Guide, name: str) -> None:
     torch.testing.assert_close(loss(edited), everything[name])
 
 
-def test_the_loss_is_differentiable_in_the_edit(guide: Guide) -> None:
+def test_the_loss_is_differentiable_in_the_edit(guide: ClipEncoder) -> None:
     source = pictures(1, seed=1).double()
     edited = pictures(1, seed=2).requires_grad_(True)
     loss = CompositeLoss(guide, source.float(), "a red fox", "a cat")
@@ -135,7 +135,7 @@ def test_the_loss_is_differentiable_in_the_edit(guide: Guide) -> None:
     assert slope == pytest.approx(float(edited.grad.norm()), rel=0.05)
 
 
-def test_another_vit_may_judge_the_structure(guide: Guide) -> None:
+def test_another_vit_may_judge_the_structure(guide: ClipEncoder) -> None:
     vision = tiny_vit()
     source, edited = pictures(1, seed=1), pictures(2, seed=2)
     loss = CompositeLoss(guide.with_structure(vision), source, "a red fox", "a cat")
@@ -144,7 +144,7 @@ def test_another_vit_may_judge_the_structure(guide: Guide) -> None:
     assert guide.structure is None
 
 
-def test_crops_are_averaged_with_the_whole_picture_and_cut_source_and_edit_alike(guide: Guide) -> None:
+def test_crops_are_averaged_with_the_whole_image_and_cut_source_and_edit_alike(guide: ClipEncoder) -> None:
     source, edited = pictures(1, 40, 40, seed=1), pictures(2, 40, 40, seed=2)
     crops = Crops(count=2, smallest=0.5, seed=3)
     views = crops.views(torch.cat([source, edited]))
@@ -159,7 +159,7 @@ def test_crops_are_averaged_with_the_whole_picture_and_cut_source_and_edit_alike
     torch.testing.assert_close(terms["direction"], direction)
 
 
-def test_a_crop_is_a_part_of_the_picture_or_its_mirror() -> None:
+def test_a_crop_is_a_part_of_the_image_or_its_mirror() -> None:
     numbered = torch.arange(30 * 30.0).reshape(1, 1, 30, 30).expand(1, 3, 30, 30)
     mirrored = []
     for view in Crops(count=20, smallest=0.6).views(numbered)[1:]:
@@ -175,7 +175,7 @@ def test_a_crop_is_a_part_of_the_picture_or_its_mirror() -> None:
 # The encoders
 
 
-def test_pictures_are_prepared_as_clips_own_processor_does(guide: Guide) -> None:
+def test_images_are_prepared_as_clips_own_processor_does(guide: ClipEncoder) -> None:
     values = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     size = {"height": 32, "width": 32}
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size)
@@ -188,7 +188,7 @@ def test_pictures_are_prepared_as_clips_own_processor_does(guide: Guide) -> None
     torch.testing.assert_close(found.norm(dim=1), torch.ones(1))
 
 
-def test_texts_are_encoded_as_transformers_does(guide: Guide) -> None:
+def test_texts_are_encoded_as_transformers_does(guide: ClipEncoder) -> None:
     texts = ["a red fox", "two boats on the sea, at night"]
     tokens = guide.tokenizer(texts, padding=True, return_tensors="pt")
     output = guide.model.text_model(**tokens).pooler_output @ guide.model.text_projection.weight.T
@@ -196,7 +196,7 @@ def test_texts_are_encoded_as_transformers_does(guide: Guide) -> None:
     torch.testing.assert_close(guide.encode_texts(texts), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_looking_gives_embeddings_and_patches_in_one_pass(guide: Guide) -> None:
+def test_looking_gives_embeddings_and_patches_in_one_pass(guide: ClipEncoder) -> None:
     images = pictures(2)
     embeddings, patches = guide.look(images)
     assert patches.shape == (2, 16, 32)
@@ -204,14 +204,14 @@ def test_looking_gives_embeddings_and_patches_in_one_pass(guide: Guide) -> None:
     torch.testing.assert_close(patches, guide.patch_features(images))
 
 
-def test_a_picture_of_any_shape_is_seen_whole(guide: Guide) -> None:
+def test_an_image_of_any_shape_is_seen_whole(guide: ClipEncoder) -> None:
     wide = pictures(1, 40, 90)
     changed = wide.clone()
     changed[..., -8:] = 0
     assert float((guide.encode_images(wide) - guide.encode_images(changed)).norm()) > 1e-3
 
 
-def test_a_clip_folder_opens_with_what_it_says(tmp_path: Path, guide: Guide) -> None:
+def test_a_clip_folder_opens_with_what_it_says(tmp_path: Path, guide: ClipEncoder) -> None:
     opened = load_clip(write_tiny_clip(tmp_path / "clip"))
     plain = load_clip(write_tiny_clip(tmp_path / "plain", preprocessor=False))
     assert opened.mean == plain.mean == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-3)
@@ -224,7 +224,7 @@ def test_a_clip_folder_opens_with_what_it_says(tmp_path: Path, guide: Guide) -> 
 
 
 @pytest.mark.parametrize("name", ["prompt", "caption"])
-def test_a_text_that_clip_would_cut_is_refused_by_name(guide: Guide, name: str) -> None:
+def test_a_text_that_clip_would_cut_is_refused_by_name(guide: ClipEncoder, name: str) -> None:
     texts = {"prompt": "a fox", "caption": "a cat"}
     texts[name] = "cat " * 75
     CompositeLoss(guide, pictures(1), texts["prompt"], texts["caption"])
@@ -236,13 +236,13 @@ def test_a_text_that_clip_would_cut_is_refused_by_name(guide: Guide, name: str) 
         CompositeLoss(guide, pictures(1), texts["prompt"], texts["caption"])
 
 
-def test_a_caption_that_says_what_the_prompt_says_is_refused(guide: Guide) -> None:
+def test_a_caption_that_says_what_the_prompt_says_is_refused(guide: ClipEncoder) -> None:
     with pytest.raises(ValueError, match="caption: got 'A  cat'"):
         CompositeLoss(guide, pictures(1), "a cat", "A  cat")
     CompositeLoss(guide, pictures(1), "a cat", "a cat", GuidanceWeights(direction=0))
 
 
-def test_the_refusal_of_equal_texts_speaks_of_nothing_but_the_texts(guide: Guide) -> None:
+def test_the_refusal_of_equal_texts_speaks_of_nothing_but_the_texts(guide: ClipEncoder) -> None:
     with pytest.raises(ValueError, match="'a cat'") as refused:
         CompositeLoss(guide, pictures(1), "a cat", "A  cat")
     assert "weight" not in str(refused.value)  # no command and no node has one
@@ -254,9 +254,7 @@ def test_a_clip_folder_without_a_tokenizer_is_refused(left: tuple[str, ...], tmp
     tiny_clip_model().save_pretrained(folder)
     for file in left:
         shutil.copy(EMBEDDED / "clip" / file, folder)
-    with pytest.raises(
-        ValueError, match=r"the folder lacks a tokenizer, wants tokenizer\.json, or vocab\.json"
-    ):
+    with pytest.raises(ValueError, match=r"the folder lacks a tokenizer, wants tokenizer\.json, or vocab\.json"):
         load_clip(folder)
 
 
@@ -291,6 +289,6 @@ def test_weights_and_crops_out_of_bounds_are_refused() -> None:
             Crops(**crops)
 
 
-def test_tensors_that_are_no_pictures_are_refused(guide: Guide) -> None:
+def test_tensors_that_are_no_images_are_refused(guide: ClipEncoder) -> None:
     with pytest.raises(ValueError, match="images: got the shape"):
         guide.encode_images(torch.rand(3, 32, 32))

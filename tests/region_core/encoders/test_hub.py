@@ -58,16 +58,12 @@ def test_a_name_without_an_owner_that_is_no_folder_is_refused_before_any_request
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests, library = reach(monkeypatch, True), Library(cached=True)
-    with pytest.raises(
-        ValueError, match=f"vit: got {name!r}, a folder that does not exist; wants 'embedded'"
-    ):
+    with pytest.raises(ValueError, match=f"vit: got {name!r}, a folder that does not exist; requires 'embedded'"):
         open_network(library, name, "vit")
     assert requests == [] and library.asked == []
 
 
-def test_a_name_without_an_owner_is_taken_from_the_local_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_without_an_owner_is_taken_from_the_local_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The cache's layout as huggingface_hub documents it: refs name a commit, snapshots have its files.
     stored = tmp_path / "models--old-vit"
     (stored / "snapshots" / "abc").mkdir(parents=True)
@@ -95,9 +91,7 @@ def test_what_the_cache_lacks_is_fetched_from_a_hub_that_answers(monkeypatch: py
 
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     requests, library = reach(monkeypatch, False), Library(cached=False)
-    with pytest.raises(
-        ValueError, match=r"vit 'someone/vit': no folder of that name, and the Hugging Face hub's"
-    ):
+    with pytest.raises(ValueError, match=r"vit 'someone/vit': no folder of that name, and the Hugging Face hub's"):
         open_network(library, "someone/vit", "vit")
     assert len(requests) == 1 and all(library.asked)
 

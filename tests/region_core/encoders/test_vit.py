@@ -1,4 +1,4 @@
-"""The ViT's attention and features, for any picture size; opening ViTs by name."""
+"""The ViT's attention and features, for any image size; opening ViTs by name."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_side_that_is_no_multiple_is_continued_by_its_edge() -> None:
     torch.testing.assert_close(found.attention, expected.attention)
 
 
-def test_a_large_picture_is_looked_at_reduced_with_a_larger_patch() -> None:
+def test_a_large_image_is_looked_at_reduced_with_a_larger_patch() -> None:
     image = picture(512, 512)
     found = tiny_vit().look(image)
     assert 64 * 64 > MOST_PATCHES and found.patch == 16 and found.grid == (32, 32)
@@ -115,7 +115,7 @@ def test_dinov2_whose_patches_are_14_pixels_works_alike() -> None:
     assert found.grid == (4, 5) and found.features.shape == (32, 4, 5)
 
 
-def test_patch_features_are_differentiable_in_the_picture() -> None:
+def test_patch_features_are_differentiable_in_the_image() -> None:
     vision, image = tiny_vit(), picture(32, 32).requires_grad_(True)
     features = vision.patch_features(image)
     assert features.shape == (1, 16, 32)
@@ -124,8 +124,8 @@ def test_patch_features_are_differentiable_in_the_picture() -> None:
     assert image.grad is not None and bool((image.grad != 0).any())
 
 
-def test_a_picture_smaller_than_a_patch_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"image: got 40x7 pixels, wants at least a patch of 8"):
+def test_an_image_smaller_than_a_patch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"image: got 40x7 pixels, requires at least a patch of 8"):
         tiny_vit().look(picture(7, 40))
 
 
@@ -170,7 +170,7 @@ def test_folders_and_names_that_there_are_not_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_model_that_is_no_vit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="wants a ViT"):
+    with pytest.raises(ValueError, match="requires a ViT"):
         load_vit(write_tiny_clip(tmp_path / "clip"))
 
 
@@ -186,9 +186,7 @@ TINY_ON_16 = TINY | {"image_size": 64, "patch_size": 16}
         (SiglipVisionModel(SiglipVisionConfig(**TINY_ON_16)), r"it has no \[CLS\] token, on 24 patches"),
         # Its stages have ever fewer tokens, and attention stays in windows.
         (
-            SwinModel(
-                SwinConfig(image_size=64, embed_dim=12, depths=[1, 1], num_heads=[2, 2], window_size=4)
-            ),
+            SwinModel(SwinConfig(image_size=64, embed_dim=12, depths=[1, 1], num_heads=[2, 2], window_size=4)),
             "vit '.*swin.*'",
         ),
     ],
@@ -201,7 +199,7 @@ def test_a_vit_without_cls_or_that_does_not_see_every_patch_is_refused_as_it_is_
     model.save_pretrained(folder)  # type: ignore[operator]
     with pytest.raises(ValueError, match=message) as refused:
         load_vit(folder)
-    assert "wants a ViT whose first token is [CLS] and that sees every patch" in str(refused.value)
+    assert "requires a ViT whose first token is [CLS] and that sees every patch" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -219,9 +217,7 @@ def test_a_vit_without_cls_or_that_does_not_see_every_patch_is_refused_as_it_is_
     ],
     ids=["beit", "clip", "deit", "registers"],
 )
-def test_vits_with_other_tokens_between_cls_and_the_patches_are_opened(
-    model: torch.nn.Module, tmp_path: Path
-) -> None:
+def test_vits_with_other_tokens_between_cls_and_the_patches_are_opened(model: torch.nn.Module, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)  # type: ignore[operator]
     vision = load_vit(tmp_path)
     assert vision.look(picture(3 * vision.patch, 5 * vision.patch)).grid == (3, 5)
@@ -230,9 +226,7 @@ def test_vits_with_other_tokens_between_cls_and_the_patches_are_opened(
 def test_a_normalisation_that_is_no_numbers_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_vit(tmp_path / "vit")
     (folder / "preprocessor_config.json").write_text('{"image_mean": ["a", 0.5, 0.5]}')
-    with pytest.raises(
-        ValueError, match=r"preprocessor config: got \['a', 0.5, 0.5\], wants a number for each"
-    ):
+    with pytest.raises(ValueError, match=r"preprocessor config: got \['a', 0.5, 0.5\], requires a number for each"):
         load_vit(folder)
 
 

@@ -1,4 +1,4 @@
-"""Finding a word's place: on maps and pictures that we drew, so that the right box is known."""
+"""Finding a word's place: on maps and images that we drew, so that the right box is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from pinpoint.locinv_core.backbones.flops import count_flops
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.io import size_within
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.region_core.encoders.vit import PatchFeatures
@@ -22,7 +22,7 @@ from pinpoint.region_core.object_localization.attention_localizer import (
     phrase_of,
 )
 from pinpoint.region_core.object_localization.box_ranking import rank_places, sharpened, soft_iou, windows
-from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
 NOWHERE = torch.zeros(0, 7, 4)
 
@@ -53,17 +53,17 @@ def blob(box, size=(64, 64)):
     return 0.5 ** ((2 * torch.maximum(x.abs(), y.abs())) ** 6) + 0.2 * noise
 
 
-def drawn(*things, size=64):
-    """A grey picture (1, 3, size, size) with a filled box of a colour for each (colour, box)."""
+def drawn(*objects, size=64):
+    """A grey image (1, 3, size, size) with a filled box of a colour for each (colour, box)."""
     picture = Image.new("RGB", (size, size), (128, 128, 128))
     draw = ImageDraw.Draw(picture)
-    for colour, (x0, y0, x1, y1) in things:
+    for colour, (x0, y0, x1, y1) in objects:
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour)
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
 
 
 class ColourGuide:
-    """A CLIP that knows two things: red cats, and that other things are blue."""
+    """A CLIP that knows two objects: red cats, and that other objects are blue."""
 
     def __init__(self):
         self.asked = []
@@ -129,7 +129,7 @@ def test_the_best_window_is_where_the_map_is_strong(box):
     assert scores == sorted(scores, reverse=True) and len(places) == LocateSettings().shortlist
 
 
-def test_boxes_are_in_the_pixels_of_the_picture_however_coarse_the_map():
+def test_boxes_are_in_the_pixels_of_the_image_however_coarse_the_map():
     places = rank_places(blob((8, 8, 32, 32)), (128, 192), NOWHERE, None, LocateSettings())
     x0, y0, x1, y1 = places[0].box
     assert box_iou((x0 / 3, y0 / 2, x1 / 3, y1 / 2), (8, 8, 32, 32)) > 0.6
@@ -145,7 +145,7 @@ def test_a_higher_gamma_makes_smaller_boxes():
     assert areas[0] > 1.3 * areas[1]
 
 
-def test_a_long_thing_has_a_long_box_where_aspects_allow_it():
+def test_a_long_object_has_a_long_box_where_aspects_allow_it():
     box = (8, 24, 56, 40)
     square = rank_places(blob(box), (64, 64), NOWHERE, None, LocateSettings())
     wide = rank_places(blob(box), (64, 64), NOWHERE, None, LocateSettings(aspects=(0.5, 1.0, 2.0, 3.0)))
@@ -153,7 +153,7 @@ def test_a_long_thing_has_a_long_box_where_aspects_allow_it():
 
 
 def test_clip_decides_where_attention_cannot(model):
-    """Two things draw the same attention; only CLIP sees which of them is red."""
+    """Two objects draw the same attention; only CLIP sees which of them is red."""
     red, blue = (4, 4, 28, 28), (36, 36, 60, 60)
     image = drawn(((255, 0, 0), red), ((0, 0, 255), blue))
     both = blob(red) + blob(blue)
@@ -175,14 +175,14 @@ def test_a_box_around_an_anchor_is_judged_although_attention_is_elsewhere(model)
     anchors, squares = _around_anchors(FlatVision((6, 1)), image, settings)
     assert anchors.tolist() == [[12.0, 52.0]]
     judge = _CropJudge(ColourGuide(), image, "red cat", ["blue dog"], settings)
-    # Attention has a trace on the red thing, too little for any of the four windows.
+    # Attention has a trace on the red object, too little for any of the four windows.
     values = blob(elsewhere) + 0.3 * blob(red)
     without = rank_places(values, (64, 64), NOWHERE, judge, settings)
     with_anchor = rank_places(values, (64, 64), squares, judge, settings)
     assert box_iou(with_anchor[0].box, red) > 0.5 > box_iou(without[0].box, red)
 
 
-def test_a_square_that_ends_with_the_picture_is_judged_whatever_the_pictures_size():
+def test_a_square_that_ends_with_the_image_is_judged_whatever_the_images_size():
     settings = LocateSettings(least=0.9, most=0.9, shortlist=1)
     for height in range(130, 300):
         # Cells are no whole number of pixels high, and the square ends where the last of them does.
@@ -212,13 +212,13 @@ def test_clip_may_judge_on_a_device_that_has_no_double_precision():
     assert places[0].box[0] == max(place.box[0] for place in places)
 
 
-def test_clip_is_asked_for_the_phrase_and_for_the_prompts_other_things(model):
+def test_clip_is_asked_for_the_phrase_and_for_the_prompts_other_objects(model):
     guide = ColourGuide()
     prompt = prompt_of(model, "an orange fox and a striped red cat on the beach")
-    locate_word(model, None, guide, smooth_picture(), prompt, "fox", LocateSettings(levels=(0.5,)))
+    locate_word(model, None, guide, smooth_image(), prompt, "fox", LocateSettings(levels=(0.5,)))
     assert guide.asked == [["an orange fox", "a striped red cat", "a beach"]]
     templated = LocateSettings(levels=(0.5,), template="a photo of {}")
-    locate_word(model, None, guide, smooth_picture(), prompt, "cat", templated)
+    locate_word(model, None, guide, smooth_image(), prompt, "cat", templated)
     assert guide.asked[1][0] == "a photo of a striped red cat"
 
 
@@ -240,14 +240,14 @@ def test_what_reads_the_same_is_no_distractor(model):
 
 def test_the_maps_are_the_models_attention_averaged_over_noise_levels(model):
     """Against attention computed anew from each layer's own projections."""
-    image, prompt = smooth_picture(), prompt_of(model, "a red cat on the beach")
+    image, prompt = smooth_image(), prompt_of(model, "a red cat on the beach")
     settings = LocateSettings(levels=(0.25, 0.5), seed=4)
     maps = attention_maps(model, image, prompt, settings)
     assert maps.shape == (64, 64, 77)
 
     noises = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(4))
     context = model.encode_prompt(prompt.token_ids)
-    names = {site.name for site in model.read_sites}
+    names = {layer.name for layer in model.map_layers}
     kept = []
 
     def keep(module, args, kwargs):
@@ -270,27 +270,27 @@ def test_the_maps_are_the_models_attention_averaged_over_noise_levels(model):
     finally:
         for handle in handles:
             handle.remove()
-    rows = model.read_sites[0].grid(16, 16)
+    rows = model.map_layers[0].grid(16, 16)
     mean = torch.stack(kept).mean(dim=0).T.unflatten(1, rows)[None]
     wanted = torch.nn.functional.interpolate(mean, size=(64, 64), mode="bilinear")[0].permute(1, 2, 0)
     torch.testing.assert_close(maps, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_locating_costs_one_part_of_a_pass_a_level_for_all_words_together(model):
-    run, stages = Run(), []
-    run.progress = lambda stage, step, steps, preview: stages.append((stage, step, steps, preview.shape[-1]))
+    tracker, stages = CostTracker(), []
+    tracker.progress = lambda stage, step, steps, preview: stages.append((stage, step, steps, preview.shape[-1]))
     prompt = prompt_of(model, "a red cat and a blue dog")
     settings = LocateSettings(levels=(0.2, 0.4, 0.6))
-    found = locate_words(model, None, None, smooth_picture(), prompt, ["cat", "dog"], settings, run=run)
-    part = count_flops(model.unet, 16, 16, 77, model.read_sites[-1]) / count_flops(model.unet, 16, 16, 77)
+    found = locate_words(model, None, None, smooth_image(), prompt, ["cat", "dog"], settings, tracker=tracker)
+    part = count_flops(model.unet, 16, 16, 77, model.map_layers[-1]) / count_flops(model.unet, 16, 16, 77)
     assert part < 1
-    assert run.forward_equivalents == {"locate": pytest.approx(3 * part)}
+    assert tracker.forward_equivalents == {"locate": pytest.approx(3 * part)}
     assert stages == [("locate", step, 3, 16) for step in (1, 2, 3)]
     assert {word: found[word].phrase for word in found} == {"cat": "red cat", "dog": "blue dog"}
 
 
-def test_a_picture_of_any_size_has_its_boxes_inside(model):
-    image = smooth_picture(150, 70)
+def test_an_image_of_any_size_has_its_boxes_inside(model):
+    image = smooth_image(150, 70)
     prompt = prompt_of(model, "a red cat")
     found = locate_words(model, None, None, image, prompt, ["cat"], LocateSettings(levels=(0.5,)))
     located = found["cat"]
@@ -309,16 +309,14 @@ def test_a_picture_of_any_size_has_its_boxes_inside(model):
 def test_anchors_and_squares_are_as_many_as_a_small_grid_has_room_for(model):
     prompt = prompt_of(model, "a red cat")
     settings = LocateSettings(levels=(0.5,), k=500, m=500)
-    located = locate_word(model, FlatVision((0, 0)), ColourGuide(), smooth_picture(), prompt, "cat", settings)
+    located = locate_word(model, FlatVision((0, 0)), ColourGuide(), smooth_image(), prompt, "cat", settings)
     assert located.anchors.shape == (64, 2)
 
 
 def test_the_same_seed_finds_the_same_box(model):
     prompt = prompt_of(model, "a red cat")
     first, again, other = (
-        locate_word(
-            model, None, None, smooth_picture(), prompt, "cat", LocateSettings(levels=(0.8,), seed=seed)
-        )
+        locate_word(model, None, None, smooth_image(), prompt, "cat", LocateSettings(levels=(0.8,), seed=seed))
         for seed in (1, 1, 2)
     )
     assert first.candidates == again.candidates and torch.equal(first.attention, again.attention)
@@ -332,14 +330,14 @@ def test_a_cancel_passes_through_and_bad_words_cost_nothing(model):
     def progress(stage, step, steps, preview):
         raise Cancelled
 
-    prompt, run = prompt_of(model, "a red cat"), Run(progress)
+    prompt, tracker = prompt_of(model, "a red cat"), CostTracker(progress)
     with pytest.raises(Cancelled):
-        locate_word(model, None, None, smooth_picture(), prompt, "cat", run=run)
-    run = Run()
+        locate_word(model, None, None, smooth_image(), prompt, "cat", tracker=tracker)
+    tracker = CostTracker()
     for words, message in ((["horse"], "horse"), ([], "words: got none")):
         with pytest.raises(ValueError, match=message):
-            locate_words(model, None, None, smooth_picture(), prompt, words, run=run)
-    assert run.total == 0
+            locate_words(model, None, None, smooth_image(), prompt, words, tracker=tracker)
+    assert tracker.total == 0
 
 
 @pytest.mark.parametrize(

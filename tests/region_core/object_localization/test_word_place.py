@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.editors.blended_latent_diffusion import BlendedEditor
 from pinpoint.region_core.encoders.clip import load_clip
 from pinpoint.region_core.encoders.vit import load_vit
@@ -74,9 +74,7 @@ def test_the_word_that_is_named_is_the_one_of_its_name_that_the_prompt_changes(
         ("a blue balloon and a pink boat", "car#2", "^word: 'car#2' is not in the caption"),
     ],
 )
-def test_a_word_that_the_prompt_leaves_as_it_is_cannot_be_what_is_edited(
-    edited: str, word: str, message: str
-) -> None:
+def test_a_word_that_the_prompt_leaves_as_it_is_cannot_be_what_is_edited(edited: str, word: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         word_to_edit(prompt("a blue balloon and a pink car"), prompt(edited), word)
 
@@ -104,20 +102,20 @@ def test_a_word_that_the_prompt_leaves_as_it_is_cannot_be_what_is_edited(
         ("a yellow cat and a star", "a yellow cat and a striped star", "star", "a striped star"),
     ],
 )
-def test_the_editor_is_told_of_the_thing_without_those_beside_it(
+def test_the_editor_is_told_of_the_object_without_those_beside_it(
     caption: str, edited: str, word: str, alone: str
 ) -> None:
     assert without_company(prompt(caption), prompt(edited), word) == alone
 
 
-def test_the_changed_thing_is_found_in_a_scene_of_two() -> None:
+def test_the_changed_object_is_found_in_a_scene_of_two() -> None:
     model, vision, guide = load_edit_model("embedded"), load_vit("embedded"), load_clip("embedded")
     for number in (3, 8):
-        trial, run = held_out_trial(number, objects=2, kind="swap"), Run()
-        located = find_changed(model, vision, guide, trial.image, trial.source, trial.target, run=run)
+        trial, tracker = held_out_trial(number, objects=2, kind="swap"), CostTracker()
+        located = find_changed(model, vision, guide, trial.image, trial.source, trial.target, tracker=tracker)
         assert located is not None and located.word == trial.noun
         assert overlap(located.box, trial.boxes[trial.edit.index]) > 0.5
-        assert run.total < 6  # one early-stopped pass a noise level
+        assert tracker.total < 6  # one early-stopped pass a noise level
         other = trial.nouns[1 - trial.edit.index]
         told = find_changed(model, vision, guide, trial.image, trial.source, trial.target, word=other)
         assert told is not None
@@ -125,12 +123,12 @@ def test_the_changed_thing_is_found_in_a_scene_of_two() -> None:
 
 
 def test_nothing_is_looked_for_where_no_one_word_changes_or_the_model_would_cut_the_text() -> None:
-    model, run = small_model(), Run()
+    model, tracker = small_model(), CostTracker()
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert find_changed(model, None, None, picture, "a cat", "a cat", run=run) is None
+    assert find_changed(model, None, None, picture, "a cat", "a cat", tracker=tracker) is None
     long = "a cat " * 60
-    assert find_changed(model, None, None, picture, long, "a dog", run=run) is None
-    assert run.total == 0
+    assert find_changed(model, None, None, picture, long, "a dog", tracker=tracker) is None
+    assert tracker.total == 0
     with pytest.raises(ValueError, match="'dog' is not in the prompt"):
         find_changed(model, None, None, picture, "a cat", "a dog", word="dog")
     with pytest.raises(ValueError, match="tokens"):

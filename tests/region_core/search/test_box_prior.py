@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pinpoint.region_core.proposals import RegionProposals
-from pinpoint.region_core.search.box_prior import anchors_near, box_around, considered, outset, place_fits
+from pinpoint.region_core.search.box_prior import anchors_near, box_around, box_prior, considered, place_fits
 
 BOXES = [[(0, 0, 4, 4), (0, 0, 8, 8)], [(8, 8, 16, 16), (4, 4, 16, 16)], [(2, 0, 6, 4), (0, 0, 16, 16)]]
 
@@ -46,7 +46,7 @@ def test_boxes_nearly_as_near_as_the_best_are_considered_and_the_best_of_every_o
 
 
 def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
-    known = outset(proposals(), place(0, 0, 4, 4))
+    known = box_prior(proposals(), place(0, 0, 4, 4))
     torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 7], [1, 1], [9 / 13, 15 / 19]]))
     assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
     assert known.near == (True, False, False) and known.place == (0, 0, 4, 4)
@@ -59,18 +59,18 @@ def test_the_box_around_a_place_holds_what_is_at_least_half_as_much_in_it_and_an
     assert box_around(soft) == (17, 8, 47, 28)
 
 
-def test_the_box_around_a_place_does_not_leave_the_picture() -> None:
+def test_the_box_around_a_place_does_not_leave_the_image() -> None:
     assert box_around(torch.ones(40, 60)) == (0, 0, 60, 40)
 
 
 def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:
-    known = outset(proposals(), None)
+    known = box_prior(proposals(), None)
     assert bool(known.in_play.all()) and not bool(known.added.any())
     assert known.near is None and known.place is None
 
 
-def test_a_place_that_is_empty_or_of_another_picture_is_refused() -> None:
+def test_a_place_that_is_empty_or_of_another_image_is_refused() -> None:
     with pytest.raises(ValueError, match="place: got an empty mask"):
         place_fits(proposals(), torch.zeros(16, 16))
-    with pytest.raises(ValueError, match=r"place: got the shape \(8, 16\), wants \(16, 16\)"):
+    with pytest.raises(ValueError, match=r"place: got the shape \(8, 16\), requires \(16, 16\)"):
         place_fits(proposals(), torch.ones(8, 16))

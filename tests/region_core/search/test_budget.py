@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.proposals import RegionProposals, propose
 from pinpoint.region_core.search.budget import (
     PLANS,
+    BoxPrior,
     EditPlan,
-    Outset,
     Round,
     forecast,
     judge_boxes,
@@ -31,12 +31,12 @@ def eight_anchors(m: int = 7) -> RegionProposals:
 
 
 def red_area(images: Tensor) -> Tensor:
-    """The share of a picture that is painted."""
+    """The share of an image that is painted."""
     return (images[:, 0] == 1).float().mean(dim=(1, 2))
 
 
 def away_from(share: float):
-    """A loss that is least for a box that covers `share` of the picture."""
+    """A loss that is least for a box that covers `share` of the image."""
     return lambda images: (red_area(images) - share).abs()
 
 
@@ -51,28 +51,28 @@ def areas(proposals: RegionProposals) -> Tensor:
 
 
 def test_the_full_plan_edits_every_box_in_full_and_judges_it() -> None:
-    proposals, run = eight_anchors(), Run()
+    proposals, tracker = eight_anchors(), CostTracker()
     edits = BoxEdits(PaintingEditor(), IMAGE, "red")
-    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, run=run)
+    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, tracker=tracker)
     torch.testing.assert_close(judged.losses, areas(proposals))
     assert bool(judged.in_play.all())
-    assert edits.made() == {None: 56} and run.total == 56 * 74
+    assert edits.made() == {None: 56} and tracker.total == 56 * 74
 
 
 def test_boxes_that_are_the_same_are_edited_and_judged_once() -> None:
     proposals = propose(torch.tensor([(4, 4), (4, 4), (3, 3)]), (8, 8), 8, (64, 64), m=7)
     distinct = len({box for row in proposals.pixel_boxes() for box in row})
     assert distinct < 14
-    judged_pictures = 0
+    judged_images = 0
 
     def loss(images: Tensor) -> Tensor:
-        nonlocal judged_pictures
-        judged_pictures += len(images)
+        nonlocal judged_images
+        judged_images += len(images)
         return red_area(images)
 
     edits = BoxEdits(PaintingEditor(), IMAGE[..., :64, :64], "red")
     judged = judge_boxes(PLANS["full"], proposals, edits, loss)
-    assert edits.made() == {None: distinct} and judged_pictures == distinct
+    assert edits.made() == {None: distinct} and judged_images == distinct
     assert torch.equal(judged.losses[0], judged.losses[1])
 
 
@@ -104,7 +104,7 @@ def test_a_round_keeps_the_best_boxes_of_each_anchor_for_the_next() -> None:
 
 def test_a_later_round_has_the_last_word_on_what_it_judges() -> None:
     class Fading(PaintingEditor):
-        def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+        def edit(self, image, masks, prompt, seed, *, steps=None, tracker=None):
             return torch.full((len(masks), *image.shape[1:]), (steps or 50) / 100)
 
     proposals = propose(torch.tensor([(8, 8)]), (16, 16), 8, (128, 128), m=4)
@@ -116,7 +116,7 @@ def test_a_later_round_has_the_last_word_on_what_it_judges() -> None:
 
 
 def test_boxes_that_are_the_same_stay_or_go_together() -> None:
-    # Around the middle of an 8×8 grid the squares of 9 to 15 patches are the whole picture.
+    # Around the middle of an 8×8 grid the squares of 9 to 15 patches are the whole image.
     proposals = propose(torch.tensor([(4, 4)]), (8, 8), 8, (64, 64), m=7)
     plan = EditPlan("h", (Round(steps=2, keep=0.5),))
     small = BoxEdits(PaintingEditor(), IMAGE[..., :64, :64], "red")
@@ -154,10 +154,10 @@ def test_boxes_that_are_not_considered_cost_nothing() -> None:
     in_play[:, 2] = True
     in_play[0, 3] = True
     assert forecast(PLANS["preview"], proposals, cost, in_play=in_play) == 9 * 4 + 8 * 74
-    edits, run = BoxEdits(PaintingEditor(), IMAGE, "red"), Run()
-    outset = Outset(in_play, torch.full((8, 7), 0.5))
-    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, outset=outset, run=run)
-    assert run.total == 9 * 74 and torch.equal(judged.in_play, in_play)
+    edits, tracker = BoxEdits(PaintingEditor(), IMAGE, "red"), CostTracker()
+    box_prior = BoxPrior(in_play, torch.full((8, 7), 0.5))
+    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, box_prior=box_prior, tracker=tracker)
+    assert tracker.total == 9 * 74 and torch.equal(judged.in_play, in_play)
     torch.testing.assert_close(judged.losses[in_play], areas(proposals)[in_play] + 0.5)
     assert bool(judged.losses[~in_play].isnan().all())
 
@@ -170,6 +170,6 @@ def test_rounds_and_plans_out_of_bounds_are_refused() -> None:
         EditPlan("none", ())
     with pytest.raises(ValueError, match="finalists: got 0"):
         EditPlan("none", (Round(),), finalists=0)
-    with pytest.raises(ValueError, match="plan: got 'free', wants one of full, preview"):
+    with pytest.raises(ValueError, match="plan: got 'free', requires one of full, preview"):
         plan_named("free")
     assert plan_named("halving") is PLANS["halving"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.search.edit_cache import BoxEdits
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
 
@@ -24,13 +24,13 @@ def test_an_edit_is_the_editors_inside_its_box_and_the_source_outside() -> None:
 
 
 def test_a_box_is_edited_once_for_each_number_of_steps() -> None:
-    editor, run = PaintingEditor(), Run()
+    editor, tracker = PaintingEditor(), CostTracker()
     edits = BoxEdits(editor, IMAGE, "red", batch=2)
-    edits.edited([A, B, A, C, A], run=run)
-    assert len(editor.calls) == 3 and run.total == 3 * 2 * 37
-    edits.edited([C, A], run=run)
-    assert len(editor.calls) == 3 and run.total == 3 * 2 * 37
-    edits.edited([C], 4, run=run)
+    edits.edited([A, B, A, C, A], tracker=tracker)
+    assert len(editor.calls) == 3 and tracker.total == 3 * 2 * 37
+    edits.edited([C, A], tracker=tracker)
+    assert len(editor.calls) == 3 and tracker.total == 3 * 2 * 37
+    edits.edited([C], 4, tracker=tracker)
     assert [steps for _, steps in editor.calls] == [None, None, None, 4]
     assert edits.made() == {None: 3, 4: 1}
 
@@ -62,7 +62,7 @@ def test_one_unmasked_edit_stands_in_for_every_box() -> None:
 
 def test_the_best_edit_known_is_the_boxs_own_of_most_steps_then_the_stand_in() -> None:
     class Brightening(PaintingEditor):
-        def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+        def edit(self, image, masks, prompt, seed, *, steps=None, tracker=None):
             return torch.full((len(masks), *image.shape[1:]), (steps or 50) / 100)
 
     edits = BoxEdits(Brightening(), IMAGE, "red")
@@ -88,7 +88,7 @@ def test_a_cancel_loses_one_batch_and_the_next_run_goes_on() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        edits.edited([A, B, C], run=Run(progress))
+        edits.edited([A, B, C], tracker=CostTracker(progress))
     assert edits.made() == {None: 1}
     again = edits.edited([A, B, C])
     assert torch.equal(again, BoxEdits(PaintingEditor(), IMAGE, "red").edited([A, B, C]))
@@ -116,9 +116,9 @@ class Telling(PaintingEditor):
         super().__init__()
         self.told: list[str] = []
 
-    def edit(self, image, masks, prompt, seed, *, steps=None, run=None):
+    def edit(self, image, masks, prompt, seed, *, steps=None, tracker=None):
         self.told.append(prompt)
-        return super().edit(image, masks, "red", seed, steps=steps, run=run)
+        return super().edit(image, masks, "red", seed, steps=steps, tracker=tracker)
 
 
 def test_the_editor_is_told_its_own_prompt_where_there_is_one_and_a_copy_too() -> None:

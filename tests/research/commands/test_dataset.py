@@ -1,4 +1,4 @@
-"""`pinpoint dataset` writes a whole data set or nothing, and says how many pictures it has."""
+"""`pinpoint dataset` writes a whole data set or nothing, and says how many images it has."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def test_scenes_writes_a_data_set_and_its_counts(
     ]
 
 
-def test_coco_edit_writes_a_data_set_and_its_counts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_coco_edit_writes_a_data_set_and_its_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (100, 80), "white").save(tmp_path / "1.png")
     outline = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[10, 20, 50, 20, 50, 60, 10, 60]]}
     instances = {

@@ -50,7 +50,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_an_evaluation_leaves_results_pictures_tables_and_a_report_and_goes_on_when_asked_for_more(
+def test_an_evaluation_leaves_results_images_tables_and_a_report_and_goes_on_when_asked_for_more(
     pets: Path, model: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     out = tmp_path / "out"
@@ -92,18 +92,18 @@ def test_an_evaluation_leaves_results_pictures_tables_and_a_report_and_goes_on_w
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--methods", "ddim,magic"], "methods: got 'magic', wants some of locinv"),
-        (["--methods", "inpaint"], "inpaint: the method 'inpaint' wants an inpainting model"),
+        (["--methods", "ddim,magic"], "methods: got 'magic', requires some of locinv"),
+        (["--methods", "inpaint"], "inpaint: the method 'inpaint' requires an inpainting model"),
         (["--metrics", "beauty"], "metrics: got 'beauty'"),
         (["--metrics", "clip_score"], "metric clip_score: no clip given"),
         (["--metrics", "lpips"], "metric lpips: no lpips given"),
-        (["--metrics", ","], "metrics: got none, wants at least one"),
-        (["--methods", "learnable-regions"], "clip: 'learnable-regions' wants a CLIP, and none is named"),
+        (["--metrics", ","], "metrics: got none, requires at least one"),
+        (["--methods", "learnable-regions"], "clip: 'learnable-regions' requires a CLIP, and none is named"),
         (["--methods", "ddim,ledits++", "--steps", "990"], "steps: got 990"),
-        (["--limit", "0"], "limit: got 0, wants 1 or more"),
+        (["--limit", "0"], "limit: got 0, requires 1 or more"),
         (["--tasks", "pets,birds"], "tasks: got 'birds', and the data set has pets, others"),
-        (["--tasks", ","], "tasks: got none, wants at least one"),
-        (["--jobs", "0"], "jobs: got 0, wants 1 or more"),
+        (["--tasks", ","], "tasks: got none, requires at least one"),
+        (["--jobs", "0"], "jobs: got 0, requires 1 or more"),
         (["--steps", "5000"], "steps: got 5000"),
         (["--model", "nowhere"], "model: got 'nowhere'"),
         (["--clip", "no/such/folder"], "clip: got 'no/such/folder'"),
@@ -120,7 +120,7 @@ def test_bad_input_ends_with_status_2_one_line_and_no_folder(
 
 
 @pytest.mark.parametrize("tasks", ["others", "others: cat → fox"])
-def test_only_pictures_of_the_tasks_that_are_asked_for_are_edited(
+def test_only_images_of_the_tasks_that_are_asked_for_are_edited(
     tasks: str, pets: Path, model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -177,12 +177,10 @@ def test_a_data_set_that_is_not_there_is_refused(tmp_path: Path, capsys: Capture
     assert capsys.readouterr().err.startswith("pinpoint: error: dataset: there is no ")
 
 
-def test_a_run_in_which_everything_fails_says_so(
-    pets: Path, model: Path, tmp_path: Path, capsys: Captured
-) -> None:
-    # Without the mask of one of its things, no method can open the item.
+def test_a_run_in_which_everything_fails_says_so(pets: Path, model: Path, tmp_path: Path, capsys: Captured) -> None:
+    # Without the mask of one of its objects, no method can open the item.
     broken = drawn_dataset(tmp_path / "pets", 1)
-    (broken / "pets-0-dog.png").write_bytes(b"no picture")
+    (broken / "pets-0-dog.png").write_bytes(b"no image")
     out = tmp_path / "out"
     assert evaluate(broken, model, out) == 1
     assert [row["error"].partition(":")[0] for row in rows_of(out)] == ["ValueError", "ValueError"]
@@ -193,19 +191,19 @@ def test_a_run_in_which_everything_fails_says_so(
         "| direct | 0, 1 failed |",
     ]
     report = (out / "report.html").read_text(encoding="utf-8")
-    assert "1 pictures · 2 methods · 2 edits · 2 failed" in report and 'id="failures"' in report
+    assert "1 images · 2 methods · 2 edits · 2 failed" in report and 'id="failures"' in report
 
 
 def test_the_report_counts_the_failures_of_an_item_that_cannot_be_read_as_the_table_does(
     model: Path, tmp_path: Path
 ) -> None:
     pets = drawn_dataset(tmp_path / "pets", 2)
-    (pets / "pets-0.png").write_bytes(b"no picture")
+    (pets / "pets-0.png").write_bytes(b"no image")
     out = tmp_path / "out"
     assert evaluate(pets, model, out) == 0
     assert (out / "table.md").read_text(encoding="utf-8").count("| 1, 1 failed |") == 2
     report = (out / "report.html").read_text(encoding="utf-8")
-    assert "2 pictures · 2 methods · 4 edits · 2 failed" in report
+    assert "2 images · 2 methods · 4 edits · 2 failed" in report
     assert '<th scope="row">pets-0</th>' in report[report.index('id="failures"') :]
 
 
@@ -230,9 +228,7 @@ def test_the_ablation_of_locinv_leaves_tables_and_the_figure_of_the_prior(
     out = tmp_path / "out"
     small = ["--limit", "1", "--steps", "2", "--sweeps", "weights,methods", "--prior", "segment"]
     assert main(["ablate", "locinv", str(pets), "--model", str(model), "--out", str(out), *small]) == 0
-    assert {path.name for path in out.iterdir()} == {
-        *("results.jsonl", "table.md", "table.csv", "fig3_segment.png")
-    }
+    assert {path.name for path in out.iterdir()} == {*("results.jsonl", "table.md", "table.csv", "fig3_segment.png")}
     # Five pairs of weights, of which one is the published; and the untuned and DPL's maps beside it.
     assert len(rows_of(out)) == 7
     table = (out / "table.md").read_text(encoding="utf-8")
@@ -260,7 +256,7 @@ def test_an_ablation_of_no_epochs_is_refused_before_any_work(
     out = tmp_path / "out"
     command = ["ablate", "regions", str(pets), "--model", str(model), "--out", str(out)]
     assert main([*command, "--epochs", "0"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "pinpoint: error: epochs: got 0, wants 1 or more"
+    assert capsys.readouterr().err.splitlines()[-1] == "pinpoint: error: epochs: got 0, requires 1 or more"
     assert not out.exists()
 
 

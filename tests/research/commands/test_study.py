@@ -19,14 +19,12 @@ from pinpoint.research.evaluation.user_study.site import read_study
 from pinpoint.tests.research.evaluation.study_site import make_results, make_site
 
 
-def test_a_study_is_written_from_results_and_their_data_set(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_is_written_from_results_and_their_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_results(tmp_path / "run")
     site = tmp_path / "site"
     command = ["study", str(tmp_path / "run"), "--out", str(site), "--no-serve"]
     assert main([*command, "--methods", "locinv, pnp,", "--tasks", "3"]) == 0
-    assert "6 pictures, 2 methods" in capsys.readouterr().out
+    assert "6 images, 2 methods" in capsys.readouterr().out
     study = read_study(site)
     assert (study.methods, study.tasks) == (("locinv", "pnp"), 3)
     assert main(command) == 2
@@ -59,10 +57,7 @@ def test_the_rates_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["study", "--results", str(tmp_path / "site")]) == 0
     said = capsys.readouterr().out
     # Wilson's interval of 1 of 1 begins at 1 / (1 + 1.96²).
-    assert (
-        "| single-object | quality | 1 | 0.0 (0.0 to 79.3) | 0.0 (0.0 to 79.3) | **100.0** (20.7 to 100.0) |"
-        in said
-    )
+    assert "| single-object | quality | 1 | 0.0 (0.0 to 79.3) | 0.0 (0.0 to 79.3) | **100.0** (20.7 to 100.0) |" in said
     assert "1 participant;" in said
 
 
@@ -97,7 +92,7 @@ def test_a_port_that_there_is_not_is_refused_before_anything_is_written(
     make_results(tmp_path / "run")
     site = tmp_path / "site"
     assert main(["study", str(tmp_path / "run"), "--out", str(site), "--port", port]) == 2
-    assert f"port: got {port}, wants 0 to 65535" in capsys.readouterr().err
+    assert f"port: got {port}, requires 0 to 65535" in capsys.readouterr().err
     assert not site.exists()
 
 
@@ -108,7 +103,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFix
         assert main(["study", "--out", str(tmp_path / "site"), "--port", str(port)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"pinpoint: error: port: got {port} (") and said.endswith(
-        "wants a free one; 0 takes any\n"
+        "requires a free one; 0 takes any\n"
     )
 
 

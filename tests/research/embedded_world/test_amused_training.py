@@ -20,8 +20,8 @@ from pinpoint.research.embedded_world.networks.amused import (
     Captions,
     build_transformer,
     draw_masks,
+    object_masks,
     text_tower,
-    thing_masks,
     train_transformer,
 )
 from pinpoint.research.embedded_world.networks.clip import build_clip
@@ -44,7 +44,7 @@ def quiet(line: str) -> None:
     pass
 
 
-def noise_pictures(count: int = 3, side: int = 64) -> torch.Tensor:
+def noise_images(count: int = 3, side: int = 64) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
@@ -78,7 +78,7 @@ def test_every_mask_has_a_code_and_their_shares_follow_the_cosine() -> None:
     assert counts.float().mean().item() / 256 == pytest.approx(2 / math.pi + 0.5 / 256, abs=0.02)
 
 
-def test_masks_in_boxes_leave_the_rest_of_the_picture() -> None:
+def test_masks_in_boxes_leave_the_rest_of_the_image() -> None:
     masks = draw_masks(2000, 16, 1.0, torch.Generator().manual_seed(0))
     full = [mask for mask in masks if mask.float().mean() > 0.03]
     spans = []
@@ -86,14 +86,14 @@ def test_masks_in_boxes_leave_the_rest_of_the_picture() -> None:
         rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
         spans.append(float((rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)) / 256)
     assert max(spans) <= 1
-    # Sides are even in 3 to 16, so a box covers (9.5 / 16)^2 of the picture on average.
+    # Sides are even in 3 to 16, so a box covers (9.5 / 16)^2 of the image on average.
     assert sum(spans) / len(spans) == pytest.approx((9.5 / 16) ** 2, abs=0.06)
 
 
-def test_masks_of_things_cover_the_codes_that_a_thing_touches_and_a_few_around_it() -> None:
+def test_masks_of_objects_cover_the_codes_that_an_object_touches_and_a_few_around_it() -> None:
     # From pixel 40 to 70 and 16 to 48 of 128: columns 5 to 8 and rows 2 to 5 of 16; up to two more a side.
     boxes = torch.tensor([[40.0, 16.0, 70.0, 48.0]]).expand(2000, 4) / 128
-    masks = thing_masks(boxes, 16, torch.Generator().manual_seed(0))
+    masks = object_masks(boxes, 16, torch.Generator().manual_seed(0))
     most = torch.zeros(16, 16, dtype=torch.bool)
     most[0:8, 3:11] = True
     assert not bool((masks & ~most).any())
@@ -103,22 +103,22 @@ def test_masks_of_things_cover_the_codes_that_a_thing_touches_and_a_few_around_i
     # others 2/π in the mean.
     assert counts.float().mean().item() == pytest.approx(36 * (0.5 + 1 / math.pi), rel=0.03)
     whole = masks[:, 2:6, 5:9].flatten(1).all(1).float().mean()
-    # All 16 codes of the thing: the half, and of the others the mean of cos(u π/2)^16, by Wallis 15!!/16!!.
+    # All 16 codes of the object: the half, and of the others the mean of cos(u π/2)^16, by Wallis 15!!/16!!.
     assert whole.item() == pytest.approx(0.5 + 0.5 * 0.196, abs=0.03)
 
 
 def two_scenes() -> Captions:
-    """The first picture shows one thing, the second two: wordings 1x, what a thing is alone 2x, empty 0."""
+    """The first image shows one object, the second two: wordings 1x, what an object is alone 2x, empty 0."""
     return Captions(
         whole=torch.tensor([[[10], [11]], [[15], [16]]]),
         empty=torch.tensor([0]),
         alone=torch.tensor([[[20], [20]], [[25], [26]]]),
         boxes=torch.tensor([[[0.0] * 4, [0.0] * 4], [[0.5] * 4, [0.6] * 4]]),
-        things=torch.tensor([1, 2]),
+        objects=torch.tensor([1, 2]),
     )
 
 
-def test_a_thing_alone_has_its_own_caption_and_box() -> None:
+def test_an_object_alone_has_its_own_caption_and_box() -> None:
     rows = torch.tensor([0, 1]).repeat(200)
     alone = torch.tensor([True, True, False, False]).repeat(100)
     ids, boxes = two_scenes().draw(rows, alone, torch.Generator().manual_seed(0))
@@ -137,29 +137,29 @@ def test_a_thing_alone_has_its_own_caption_and_box() -> None:
     }
 
 
-def test_codes_and_their_pictures_are_those_of_diffusers_aMUSEd() -> None:
+def test_codes_and_their_images_are_those_of_diffusers_aMUSEd() -> None:
     torch.manual_seed(0)
     model = build_vq(SMOKE.vq).eval()
     model.quantize.embedding.weight.data.normal_(std=0.3)
-    pictures = noise_pictures()
-    # What the pipeline does to a picture before its VQ model sees it, and after.
+    images = noise_images()
+    # What the pipeline does to an image before its VQ model sees it, and after.
     pipeline: Any = AmusedImg2ImgPipeline(model, None, None, None, None)
-    given = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+    given = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     seen = pipeline.image_processor.preprocess(given)
     with torch.no_grad():
         _, _, (_, _, theirs) = model.quantize(model.encode(seen).latents)
         whole = pipeline.image_processor.postprocess(model(seen).sample.clip(0, 1), "pt")
 
-    codes = encode_codes(model, pictures)
+    codes = encode_codes(model, images)
 
     assert codes.shape == (3, 8, 8)
     assert codes.flatten().tolist() == theirs.flatten().tolist()
     torch.testing.assert_close(decode_codes(model, codes), whole, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(reconstructed(model, pictures), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(reconstructed(model, images), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_the_autoencoder_learns_to_give_back_pictures_of_0_to_1(tmp_path: Path) -> None:
-    # Free of its codebook, and so easy a picture that the smallest model learns it at once.
+def test_the_autoencoder_learns_to_give_back_images_of_0_to_1(tmp_path: Path) -> None:
+    # Free of its codebook, and so easy an image that the smallest model learns it at once.
     recipe = replace(SMOKE.vq, steps=60, free_steps=60, rate=2e-2, rate_of_ends=2e-2, average=0.9)
     bright = torch.full((3, 3, 64, 64), 200, dtype=torch.uint8)
     train_vq(bright, recipe, tmp_path / "vq.safetensors", tmp_path / "vqvae", seed=0, report=quiet)
@@ -174,24 +174,24 @@ def test_the_codebook_is_made_from_the_latents_and_none_of_it_is_lost(tmp_path: 
     recipe = replace(SMOKE.vq, steps=6, free_steps=2, renew_steps=2, rate=1e-6, probe=3)
     lines: list[str] = []
     checkpoint = tmp_path / "vq.safetensors"
-    train_vq(noise_pictures(), recipe, checkpoint, tmp_path / "vqvae", seed=0, report=lines.append)
+    train_vq(noise_images(), recipe, checkpoint, tmp_path / "vqvae", seed=0, report=lines.append)
     opened = VQModel.from_pretrained(tmp_path / "vqvae", local_files_only=True).float()
-    used = encode_codes(opened, noise_pictures()).unique()
+    used = encode_codes(opened, noise_images()).unique()
     assert len(used) == recipe.codes  # a codebook left as it was made would use one or two
     assert "codes in use 16" in lines[-2]
 
 
 def test_vq_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     recipe = replace(SMOKE.vq, steps=4, save_steps=2)
-    train_vq(noise_pictures(), recipe, tmp_path / "a.safetensors", tmp_path / "a", seed=3, report=quiet)
+    train_vq(noise_images(), recipe, tmp_path / "a.safetensors", tmp_path / "a", seed=3, report=quiet)
 
     class Stopped(Exception):
         pass
 
     class Breaking:
-        """The pictures, for two steps of training: a probe and a batch each but the first."""
+        """The images, for two steps of training: a probe and a batch each but the first."""
 
-        shape = noise_pictures().shape
+        shape = noise_images().shape
         asked = 0
 
         def __len__(self) -> int:
@@ -201,13 +201,13 @@ def test_vq_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pa
             self.asked += 1
             if self.asked > 3:
                 raise Stopped
-            return noise_pictures()[rows]
+            return noise_images()[rows]
 
     half = tmp_path / "b.safetensors"
     with pytest.raises(Stopped):
         train_vq(Breaking(), recipe, half, tmp_path / "b", seed=3, report=quiet)  # type: ignore[arg-type]
     assert half.exists()
-    train_vq(noise_pictures(), recipe, half, tmp_path / "b", seed=3, report=quiet)
+    train_vq(noise_images(), recipe, half, tmp_path / "b", seed=3, report=quiet)
     assert (tmp_path / "a.safetensors").read_bytes() == half.read_bytes()
 
 
@@ -222,7 +222,7 @@ def test_the_text_encoder_starts_as_the_dual_encoders() -> None:
     assert clip.text_projection.weight.abs().sum() > 0
 
 
-def test_every_place_of_a_picture_with_all_codes_masked_is_told_apart() -> None:
+def test_every_place_of_an_image_with_all_codes_masked_is_told_apart() -> None:
     # The transformer has no positions: without its convolutions, what is masked is the same everywhere.
     torch.manual_seed(0)
     recipe = RegionsRecipe().transformer
@@ -242,7 +242,7 @@ def test_every_place_of_a_picture_with_all_codes_masked_is_told_apart() -> None:
 
 
 def test_what_is_certain_is_predicted_with_certainty_as_the_pipelines_ask(tmp_path: Path) -> None:
-    # They draw codes from the chances as they are: a chance left to every code is noise in the picture.
+    # They draw codes from the chances as they are: a chance left to every code is noise in the image.
     torch.manual_seed(0)
     recipe = replace(SMOKE.transformer, steps=100, rate=5e-2, rate_of_ends=2e-2, average=0.9)
     ids = torch.tensor([632, 320, 539, *[633] * 37])
@@ -253,7 +253,7 @@ def test_what_is_certain_is_predicted_with_certainty_as_the_pipelines_ask(tmp_pa
             empty=torch.tensor([632, *[633] * 39]),
             alone=ids.expand(3, 1, -1),
             boxes=torch.tensor([0.2, 0.2, 0.8, 0.8]).expand(3, 1, -1),
-            things=torch.ones(3, dtype=torch.long),
+            objects=torch.ones(3, dtype=torch.long),
         ),
         build_clip(SMOKE.clip, vocabulary=634, length=40),
         recipe,

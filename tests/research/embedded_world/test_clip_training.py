@@ -24,11 +24,11 @@ from pinpoint.research.embedded_world.networks.exporting import copy_tokenizer, 
 from pinpoint.research.embedded_world.scenes.palette import COLOURS
 from pinpoint.research.embedded_world.scenes.spec import NOUNS, sample_scene
 from pinpoint.research.embedded_world.scenes.wording import (
+    object_window,
     overlap,
     poor_window,
-    thing_window,
+    true_of_object,
     true_of_scene,
-    true_of_thing,
     word_scene,
 )
 from pinpoint.research.embedded_world.training.regions_recipe import RegionsRecipe
@@ -68,11 +68,11 @@ def test_overlap_is_torchvisions() -> None:
             assert overlap(first, second) == pytest.approx(expected[k, n].item())
 
 
-def test_good_crops_show_the_thing_and_poor_ones_do_not() -> None:
+def test_good_crops_show_the_object_and_poor_ones_do_not() -> None:
     rng = np.random.default_rng(0)
     for box in ((2, 60, 48, 104), (40, 30, 100, 90), (80, 70, 126, 124)):
         for _ in range(60):
-            good, poor = thing_window(box, rng, size=128), poor_window(box, rng, size=128)
+            good, poor = object_window(box, rng, size=128), poor_window(box, rng, size=128)
             assert overlap(good, box) > 0.35
             assert overlap(poor, box) < 0.3
             for x0, y0, x1, y1 in (good, poor):
@@ -83,20 +83,20 @@ def test_right_texts_name_what_is_there_and_wrong_texts_something_that_is_not() 
     rng = np.random.default_rng(0)
     for seed in range(150):
         things = sample_scene(seed).objects
-        phrases = {thing.phrase for thing in things}
+        phrases = {obj.phrase for obj in things}
         example = word_scene(seed, rng)
-        assert all(thing.noun in example.caption for thing in things)
+        assert all(obj.noun in example.caption for obj in things)
         said = f" {example.altered} ".replace(",", " ")
-        others = set(NOUNS) - {thing.noun for thing in things}
+        others = set(NOUNS) - {obj.noun for obj in things}
         assert not all(f" {phrase} " in said for phrase in phrases) or any(f" {n} " in said for n in others)
-        thing = next(thing for thing in things if thing.phrase in example.thing)
-        assert example.name in (thing.phrase, thing.noun)
+        obj = next(obj for obj in things if obj.phrase in example.obj)
+        assert example.name in (obj.phrase, obj.noun)
         assert example.name in example.phrase
         assert example.altered_name not in {text for each in things for text in (each.phrase, each.noun)}
-        assert overlap(example.window, thing.box) > 0.35
+        assert overlap(example.window, obj.box) > 0.35
 
 
-def test_altered_captions_also_leave_a_thing_out_or_add_one() -> None:
+def test_altered_captions_also_leave_an_object_out_or_add_one() -> None:
     rng = np.random.default_rng(2)
     for count in (1, 2, 3):
         seed = next(seed for seed in range(100) if len(sample_scene(seed).objects) == count)
@@ -112,8 +112,7 @@ def test_a_traded_look_keeps_the_words_and_breaks_the_pairs() -> None:
     seed = next(
         seed
         for seed in range(100)
-        if len(sample_scene(seed).objects) == 2
-        and all(thing.material == "plain" for thing in sample_scene(seed).objects)
+        if len(sample_scene(seed).objects) == 2 and all(obj.material == "plain" for obj in sample_scene(seed).objects)
     )
     cat, fox = sample_scene(seed).objects
     altered = {word_scene(seed, rng).altered for _ in range(40)}
@@ -122,16 +121,16 @@ def test_a_traded_look_keeps_the_words_and_breaks_the_pairs() -> None:
     assert all(f"{cat.colour} {fox.noun}" in text for text in traded)
 
 
-def test_names_are_true_of_their_own_thing_and_of_every_scene_that_has_it() -> None:
+def test_names_are_true_of_their_own_object_and_of_every_scene_that_has_it() -> None:
     rng = np.random.default_rng(0)
     examples = [word_scene(seed, rng) for seed in range(6)]
     names = [f"{colour} {noun}" for colour in COLOURS for noun in NOUNS] + list(NOUNS)
-    of_thing, of_scene = true_of_thing(examples, names), true_of_scene(examples, names)
+    of_object, of_scene = true_of_object(examples, names), true_of_scene(examples, names)
     for seed in range(6):
         things = sample_scene(seed).objects
-        said = {thing.noun for thing in things} | {t.phrase for t in things if t.material == "plain"}
+        said = {obj.noun for obj in things} | {t.phrase for t in things if t.material == "plain"}
         assert {name for name, true in zip(names, of_scene[seed], strict=True) if true} == said
-        assert not (of_thing[seed] & ~of_scene[seed]).any()
+        assert not (of_object[seed] & ~of_scene[seed]).any()
 
 
 def test_a_text_that_would_be_cut_is_refused(tokenizer: CLIPTokenizer) -> None:
@@ -150,9 +149,7 @@ def test_padding_changes_no_text(tokenizer: CLIPTokenizer) -> None:
     torch.testing.assert_close(together.norm(dim=1), torch.ones(2))
 
 
-def test_transformers_opens_the_folder_and_gives_the_same_vectors(
-    tokenizer: CLIPTokenizer, tmp_path: Path
-) -> None:
+def test_transformers_opens_the_folder_and_gives_the_same_vectors(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_clip(TINY, vocabulary=len(tokenizer), length=40).eval()
     write_clip(model, TOKENIZER, tmp_path)

@@ -54,7 +54,7 @@ def test_a_compiled_module_computes_the_same_and_trains_the_same_parameters() ->
 
 
 class OfNoLength(torch.nn.Module):
-    """A module behind another, as ``torch.compile`` gives it: asked for its truth, it wants a length."""
+    """A module behind another, as ``torch.compile`` gives it: asked for its truth, it requires a length."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -67,11 +67,9 @@ class OfNoLength(torch.nn.Module):
         raise TypeError("no length")
 
 
-def test_a_training_calls_what_compiling_gave_it_at_every_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_calls_what_compiling_gave_it_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError):
-        bool(torch.compile(torch.nn.Linear(1, 1)))  # so it is with the real thing
+        bool(torch.compile(torch.nn.Linear(1, 1)))  # so it is with the real object
 
     def compiled_by_nothing(module: torch.nn.Module, *, steps: int) -> torch.nn.Module:
         calls.append(steps)

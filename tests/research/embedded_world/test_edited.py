@@ -11,7 +11,7 @@ from transformers import CLIPModel
 
 from pinpoint.locinv_core.backbones.loading import EMBEDDED_FOLDER
 from pinpoint.research.embedded_world.networks.clip import botched, train_clip
-from pinpoint.research.embedded_world.scenes.dataset import load_pictures, write_training_set
+from pinpoint.research.embedded_world.scenes.dataset import load_images, write_training_set
 from pinpoint.research.embedded_world.scenes.edited import load_edited, write_edited
 from pinpoint.research.embedded_world.scenes.edits import sample_edit
 from pinpoint.research.embedded_world.scenes.spec import NOUNS, render, sample_scene
@@ -19,15 +19,15 @@ from pinpoint.research.embedded_world.scenes.wording import botched_places, over
 from pinpoint.research.embedded_world.training.regions_recipe import RegionsRecipe
 
 
-def test_the_edited_scenes_are_drawn_once_and_differ_where_the_edited_thing_is(tmp_path: Path) -> None:
+def test_the_edited_scenes_are_drawn_once_and_differ_where_the_edited_object_is(tmp_path: Path) -> None:
     write_edited(tmp_path, 2)
-    pictures = load_edited(tmp_path)
-    assert pictures.shape == (2, 3, 128, 128) and pictures.dtype == torch.uint8
+    images = load_edited(tmp_path)
+    assert images.shape == (2, 3, 128, 128) and images.dtype == torch.uint8
     for seed in (0, 1):
         spec = sample_scene(seed)
         edit, _ = sample_edit(spec, 0)
         before = torch.from_numpy(render(spec)[0]).permute(2, 0, 1)
-        changed = (pictures[seed].int() - before.int()).abs().amax(dim=0) > 60
+        changed = (images[seed].int() - before.int()).abs().amax(dim=0) > 60
         rows, columns = torch.nonzero(changed, as_tuple=True)
         x0, y0, x1, y1 = spec.objects[edit.index].box
         middle = float(columns.float().mean()), float(rows.float().mean())
@@ -44,18 +44,18 @@ def test_its_texts_name_what_is_there_after_the_edit() -> None:
     for seed in range(60):
         edit, edited = sample_edit(sample_scene(seed), 0)
         example = word_edited(seed, rng)
-        assert example.content == {thing.phrase for thing in edited.objects}
+        assert example.content == {obj.phrase for obj in edited.objects}
         assert edit.target_phrase in example.content and edit.phrase not in example.content
-        assert all(thing.noun in example.caption for thing in edited.objects)
+        assert all(obj.noun in example.caption for obj in edited.objects)
         assert example.altered_content != example.content
         said = f" {example.altered} ".replace(",", " ")
         named = {noun for noun in NOUNS if f" {noun} " in said}
         assert named == {phrase.split()[-1] for phrase in example.altered_content}
-        thing = next(thing for thing in edited.objects if thing.phrase in example.thing)
-        assert overlap(example.window, thing.box) > 0.35
+        obj = next(obj for obj in edited.objects if obj.phrase in example.obj)
+        assert overlap(example.window, obj.box) > 0.35
 
 
-def test_an_edit_in_the_wrong_place_leaves_most_of_the_thing_as_it_was() -> None:
+def test_an_edit_in_the_wrong_place_leaves_most_of_the_object_as_it_was() -> None:
     rng = np.random.default_rng(0)
     same = 0
     for seed in range(80):
@@ -72,33 +72,33 @@ def test_an_edit_in_the_wrong_place_leaves_most_of_the_thing_as_it_was() -> None
         if place == window:
             same += 1
             assert share > 0.15
-        else:  # all of the edited thing, drawn a second time
+        else:  # all of the edited object, drawn a second time
             assert overlap(window, edited.objects[edit.index].box) > 0.35
     assert 20 < same < 60
 
 
-def test_a_botched_picture_is_the_edited_one_inside_the_place_and_the_scene_outside() -> None:
-    picture = torch.zeros(3, 128, 128, dtype=torch.uint8)
+def test_a_botched_image_is_the_edited_one_inside_the_place_and_the_scene_outside() -> None:
+    image = torch.zeros(3, 128, 128, dtype=torch.uint8)
     edited = torch.full((3, 128, 128), 255, dtype=torch.uint8)
     edited[:, 40:80, 40:80] = 51
-    same = botched(picture, edited, (30.0, 20.0, 60.0, 100.0), (30.0, 20.0, 60.0, 100.0))
+    same = botched(image, edited, (30.0, 20.0, 60.0, 100.0), (30.0, 20.0, 60.0, 100.0))
     assert same.shape == (3, 128, 128) and same.dtype == torch.uint8
-    assert picture.max() == 0  # left as it was
+    assert image.max() == 0  # left as it was
     assert same[:, :20].max() == 0 and same[:, :, 60:].max() == 0
     assert (same[:, 25:35, 32:58] == 255).all()
     assert (same[:, 45:75, 45:58] == 51).all()
     # All of the dark square, shrunk to a quarter of its side.
-    small = botched(picture, edited, (100.0, 100.0, 110.0, 110.0), (40.0, 40.0, 80.0, 80.0))
+    small = botched(image, edited, (100.0, 100.0, 110.0, 110.0), (40.0, 40.0, 80.0, 80.0))
     assert (small[:, 101:109, 101:109].int() - 51).abs().max() <= 2
     assert small[:, :100].max() == 0
 
 
-def test_an_encoder_of_smaller_pictures_than_the_scenes_trains_on_them_too(tmp_path: Path) -> None:
+def test_an_encoder_of_smaller_images_than_the_scenes_trains_on_them_too(tmp_path: Path) -> None:
     write_training_set(tmp_path / "scenes", 4)
     write_edited(tmp_path, 3)
     told: list[str] = []
     train_clip(
-        load_pictures(tmp_path / "scenes"),
+        load_images(tmp_path / "scenes"),
         load_edited(tmp_path),
         range(4),
         EMBEDDED_FOLDER / "tokenizer",

@@ -44,9 +44,7 @@ def _start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED_FOLDER / "tokenizer")
     tokenizer.save_pretrained(folder / "tokenizer")
     export_vae(build_vae(recipe.vae), folder / "vae", 0.5)
-    text = build_text_encoder(
-        recipe.diffusion, vocabulary=len(tokenizer), length=int(tokenizer.model_max_length)
-    )
+    text = build_text_encoder(recipe.diffusion, vocabulary=len(tokenizer), length=int(tokenizer.model_max_length))
     export_diffusion(build_unet(recipe.diffusion, (recipe.vae.latents, 16, 16)), text, folder)
     return folder
 
@@ -58,7 +56,7 @@ def command(*words: str) -> int:
     return int(args.run(args))
 
 
-def test_an_order_names_the_thing_before_and_after() -> None:
+def test_an_order_names_the_object_before_and_after() -> None:
     swap = Edit("swap", 0, "cat", "owl", "striped red cat", "striped red owl")
     assert instructions(swap) == [
         "turn the striped red cat into a striped red owl",
@@ -77,8 +75,8 @@ def test_a_pair_is_a_training_scene_and_its_true_edit(tmp_path: Path) -> None:
     for row, seed in enumerate((4, 5)):
         spec = sample_scene(seed)
         edit, edited = sample_edit(spec, 0)
-        for picture, scene in zip(pairs[row], (spec, edited), strict=True):
-            assert torch.equal(picture, torch.from_numpy(render(scene)[0]).permute(2, 0, 1))
+        for image, scene in zip(pairs[row], (spec, edited), strict=True):
+            assert torch.equal(image, torch.from_numpy(render(scene)[0]).permute(2, 0, 1))
         assert texts[row] == instructions(edit) == scene_pair(seed)[1]
     with pytest.raises(ValueError, match="holds none"):
         load_pairs(tmp_path / "nowhere")
@@ -93,30 +91,27 @@ def test_every_order_of_the_scenes_fits_the_shipped_tokenizer() -> None:
             assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text
 
 
-def test_the_widened_unet_begins_as_the_one_it_widens_whatever_the_picture() -> None:
+def test_the_widened_unet_begins_as_the_one_it_widens_whatever_the_image() -> None:
     torch.manual_seed(1)
     unet = build_unet(Recipe().smoke().diffusion, (8, 16, 16)).eval()
     wide = widened(unet).eval()
     assert (wide.config.in_channels, wide.config.out_channels) == (16, 8)
-    noisy, picture, context = torch.randn(2, 8, 16, 16), torch.randn(2, 8, 16, 16), torch.randn(2, 5, 16)
+    noisy, image, context = torch.randn(2, 8, 16, 16), torch.randn(2, 8, 16, 16), torch.randn(2, 5, 16)
     with torch.no_grad():
         before = unet(noisy, 500, encoder_hidden_states=context).sample
-        after = wide(torch.cat([noisy, picture], dim=1), 500, encoder_hidden_states=context).sample
+        after = wide(torch.cat([noisy, image], dim=1), 500, encoder_hidden_states=context).sample
     torch.testing.assert_close(after, before)
 
 
-def test_a_share_has_no_order_one_no_picture_and_one_neither() -> None:
+def test_a_share_has_no_order_one_no_image_and_one_neither() -> None:
     count = 20_000
     beside, ids = torch.ones(count, 1, 1, 1), torch.ones(count, 3, dtype=torch.long)
     empty = torch.zeros(3, dtype=torch.long)
-    picture, text = drop_conditions(beside, ids, empty, 0.05, torch.Generator().manual_seed(0))
-    no_picture, no_text = picture.flatten() == 0, text[:, 0] == 0
-    shares = [
-        float(kind.float().mean())
-        for kind in (no_text & ~no_picture, no_picture & ~no_text, no_text & no_picture)
-    ]
+    image, text = drop_conditions(beside, ids, empty, 0.05, torch.Generator().manual_seed(0))
+    no_image, no_text = image.flatten() == 0, text[:, 0] == 0
+    shares = [float(kind.float().mean()) for kind in (no_text & ~no_image, no_image & ~no_text, no_text & no_image)]
     assert shares == pytest.approx([0.05] * 3, abs=0.01)
-    assert set(picture.flatten().tolist()) == {0.0, 1.0}
+    assert set(image.flatten().tolist()) == {0.0, 1.0}
     assert set(map(tuple, text.tolist())) == {(0, 0, 0), (1, 1, 1)}
 
 

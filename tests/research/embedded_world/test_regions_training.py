@@ -46,9 +46,9 @@ def test_a_smoke_run_writes_a_folder_that_diffusers_draws_with(trained: Path) ->
     assert not list(trained.rglob("*.bin")) + list(trained.rglob("*.pt"))
     pipeline = AmusedPipeline.from_pretrained(folder, local_files_only=True).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a red cat", num_inference_steps=2, guidance_scale=2.0, output_type="pt").images
-    assert picture.shape == (1, 3, 128, 128)
-    assert bool(picture.isfinite().all())
+    image = pipeline("a red cat", num_inference_steps=2, guidance_scale=2.0, output_type="pt").images
+    assert image.shape == (1, 3, 128, 128)
+    assert bool(image.isfinite().all())
 
 
 def test_a_finished_stage_is_not_trained_again_and_more_steps_go_on(
@@ -113,25 +113,21 @@ def test_a_dual_encoder_is_trained_further_from_a_folder(trained: Path, tmp_path
         report=lambda line: None,
         start=trained / "out",
     )
-    begun, done = (
-        load_file(folder / "clip" / "model.safetensors") for folder in (trained / "out", tmp_path / "out")
-    )
+    begun, done = (load_file(folder / "clip" / "model.safetensors") for folder in (trained / "out", tmp_path / "out"))
     for name, value in begun.items():
         torch.testing.assert_close(done[name], value, rtol=0, atol=1e-3)
 
 
-def test_aMUSEds_edits_are_in_the_things_box_and_measured_by_the_edited_scene(trained: Path) -> None:
+def test_aMUSEds_edits_are_in_the_objects_box_and_measured_by_the_edited_scene(trained: Path) -> None:
     seeds = [10_000_000, 10_000_003]
     edited, wanted = edit_with_amused(trained / "out" / "amused", seeds)
     assert edited.shape == (2, 3, 128, 128)
-    for picture, after, seed in zip(edited, wanted, seeds, strict=True):
+    for image, after, seed in zip(edited, wanted, seeds, strict=True):
         spec = sample_scene(seed)
         edit, expected = sample_edit(spec, 0)
         assert after == expected != spec
         x0, y0, x1, y1 = spec.objects[edit.index].box
-        changed = (picture - torch.from_numpy(render(spec)[0]).permute(2, 0, 1) / 255).abs().amax(
-            dim=0
-        ) > 1e-6
+        changed = (image - torch.from_numpy(render(spec)[0]).permute(2, 0, 1) / 255).abs().amax(dim=0) > 1e-6
         assert bool(changed[y0:y1, x0:x1].any())
         changed[y0:y1, x0:x1] = False
         assert not bool(changed.any())
@@ -153,9 +149,7 @@ def test_no_more_scenes_are_taken_apart_than_there_are(tmp_path: Path) -> None:
         (["--stages", "clip,amused", "--steps-vq", "300"], "vq: got 300 steps, needs more than the 300"),
     ],
 )
-def test_what_a_stage_would_stumble_over_is_said_before_any(
-    words: list[str], message: str, tmp_path: Path
-) -> None:
+def test_what_a_stage_would_stumble_over_is_said_before_any(words: list[str], message: str, tmp_path: Path) -> None:
     folders = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     with pytest.raises(ValueError, match=message):
         command(train_embedded, "train-embedded", *words, *folders)
@@ -176,9 +170,7 @@ def test_the_models_are_measured_by_the_command(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judge = Judge()
-    state = TrainingState(
-        judge, [torch.optim.AdamW(judge.parameters())], Average(judge, 0.0), tmp_path / "judge"
-    )
+    state = TrainingState(judge, [torch.optim.AdamW(judge.parameters())], Average(judge, 0.0), tmp_path / "judge")
     state.path = tmp_path / "judge.safetensors"
     state.step = 1
     state.save()  # a judge that is "trained" already, so that none has to be
@@ -205,9 +197,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     recipe = RegionsRecipe().smoke()
     out, work = tmp_path / "out", tmp_path / "work"
     with pytest.raises(ValueError, match=r"amused needs .*clip; train the stage clip first"):
-        train_regions(
-            recipe, out, work, tokenizer=EMBEDDED_FOLDER / "tokenizer", stages=("amused",), report=print
-        )
+        train_regions(recipe, out, work, tokenizer=EMBEDDED_FOLDER / "tokenizer", stages=("amused",), report=print)
     with pytest.raises(ValueError, match=r"needs .*vocab\.json; train the stage tokenizer first"):
         train_regions(recipe, out, work, tokenizer=tmp_path, stages=("clip",), report=print)
     with pytest.raises(ValueError, match="stages: got gan, needs some of clip, vit, amused"):
@@ -230,7 +220,7 @@ def test_picks_are_counted_in_groups_and_both_ways() -> None:
         picks(images, texts, 3)
 
 
-def test_an_anchor_hits_when_things_cover_half_of_its_patch() -> None:
+def test_an_anchor_hits_when_objects_cover_half_of_its_patch() -> None:
     masks = torch.zeros(2, 16, 16, dtype=torch.bool)
     masks[0, 0:8, 0:4] = True  # half of the patch of row 0, column 0
     masks[1, 8:16, 8:16] = True  # all of the patch of row 1, column 1

@@ -39,9 +39,7 @@ HUES = {
 WORDS_FOR_PLACES = {"beach", "sea", "meadow", "night", "snow", "desert"}
 
 
-def one(
-    noun: str = "cat", colour: str | None = "red", material: str = "plain", place: str = "meadow"
-) -> SceneSpec:
+def one(noun: str = "cat", colour: str | None = "red", material: str = "plain", place: str = "meadow") -> SceneSpec:
     return SceneSpec((SceneObject(noun, colour, material, (36, 60, 92, 116)),), place, 7)
 
 
@@ -58,17 +56,17 @@ def test_the_world_is_as_rich_as_the_design_asks() -> None:
     assert MATERIALS == ("plain", "striped", "dotted", "wooden")
 
 
-def test_the_same_seed_gives_the_same_scene_and_picture() -> None:
+def test_the_same_seed_gives_the_same_scene_and_image() -> None:
     first, second = sample_scene(41), sample_scene(41)
     assert first == second
     np.testing.assert_array_equal(render(first)[0], render(second)[0])
     assert any(sample_scene(41) != sample_scene(seed) for seed in (42, 43))
 
 
-def test_a_picture_and_its_masks_have_the_size_that_was_asked_for() -> None:
+def test_an_image_and_its_masks_have_the_size_that_was_asked_for() -> None:
     for size in (64, 128, 256):
-        picture, masks = render(two(), size)
-        assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
+        image, masks = render(two(), size)
+        assert image.shape == (size, size, 3) and image.dtype == np.uint8
         assert [mask.shape for mask in masks] == [(size, size)] * 2 and masks[0].dtype == np.bool_
 
 
@@ -79,17 +77,17 @@ def test_a_size_that_the_models_cannot_take_is_refused(size: int) -> None:
 
 
 @pytest.mark.parametrize("noun", NOUNS)
-def test_a_mask_is_where_the_picture_changes_when_the_object_turns_another_colour_or_goes(noun: str) -> None:
-    pictures = [render(one(noun, colour))[0].astype(int) for colour in ("red", "blue", "white")]
+def test_a_mask_is_where_the_image_changes_when_the_object_turns_another_colour_or_goes(noun: str) -> None:
+    images = [render(one(noun, colour))[0].astype(int) for colour in ("red", "blue", "white")]
     mask = render(one(noun))[1][0]
     changed = np.zeros_like(mask)
-    for other in pictures[1:]:
-        changed |= np.abs(pictures[0] - other).sum(axis=2) > 0
+    for other in images[1:]:
+        changed |= np.abs(images[0] - other).sum(axis=2) > 0
     assert not changed[~mask].any()
     # The empty place: the object of another noun in the same box leaves the same shadow and background.
     for other_noun in {"heart", "star", "cup", "bird"} - {noun}:
         bare = ~render(one(other_noun))[1][0]
-        different = np.abs(pictures[0] - render(one(other_noun))[0].astype(int)).sum(axis=2) > 0
+        different = np.abs(images[0] - render(one(other_noun))[0].astype(int)).sum(axis=2) > 0
         assert not different[bare & ~mask].any()
         assert different[bare & mask].mean() > 0.97
 
@@ -105,11 +103,11 @@ def test_the_true_edit_differs_from_the_source_only_inside_the_two_silhouettes()
         assert different.sum() > 0.1 * union.sum()
 
 
-def test_objects_stay_inside_the_picture_and_apart_from_each_other() -> None:
+def test_objects_stay_inside_the_image_and_apart_from_each_other() -> None:
     for seed in range(300):
         things = sample_scene(seed).objects
-        for index, thing in enumerate(things):
-            x0, y0, x1, y1 = thing.box
+        for index, obj in enumerate(things):
+            x0, y0, x1, y1 = obj.box
             assert 0 < x0 < x1 < 128 and 0 < y0 < y1 < 128
             assert 38 <= x1 - x0 <= 62 and 38 <= y1 - y0 <= 62
             for other in things[:index]:
@@ -131,46 +129,44 @@ def test_every_noun_fills_its_box_alike() -> None:
 @pytest.mark.parametrize("noun", NOUNS)
 def test_most_of_an_object_has_the_hue_that_its_name_says(noun: str) -> None:
     for name, degrees in HUES.items():
-        picture, masks = render(one(noun, name, place="snow"))
-        hues = np.array([colorsys.rgb_to_hsv(*(pixel / 255)) for pixel in picture[masks[0]]])
+        image, masks = render(one(noun, name, place="snow"))
+        hues = np.array([colorsys.rgb_to_hsv(*(pixel / 255)) for pixel in image[masks[0]]])
         distance = np.abs((hues[:, 0] * 360 - degrees + 180) % 360 - 180)
         assert np.mean((distance < 20) & (hues[:, 1] > 0.15)) >= 0.65, name
 
 
-def test_white_things_are_pale_and_still_stand_out_on_snow() -> None:
+def test_white_objects_are_pale_and_still_stand_out_on_snow() -> None:
     for noun in NOUNS:
-        picture, masks = render(one(noun, "white", place="snow"))
-        pixels = picture[masks[0]] / 255
+        image, masks = render(one(noun, "white", place="snow"))
+        pixels = image[masks[0]] / 255
         assert np.mean((pixels.max(axis=1) > 0.6) & (np.ptp(pixels, axis=1) < 0.16)) >= 0.65
         moved = [np.roll(masks[0], step, axis) for step in (1, -1) for axis in (0, 1)]
         rim, around = masks[0] & ~np.all(moved, axis=0), ~masks[0] & np.any(moved, axis=0)
-        assert picture[rim].mean() < picture[around].mean() - 30
+        assert image[rim].mean() < image[around].mean() - 30
 
 
 def test_colours_are_as_frequent_as_one_another_and_counts_as_documented() -> None:
     scenes = [sample_scene(seed) for seed in range(2000)]
     counts = np.bincount([len(scene.objects) for scene in scenes], minlength=4)[1:] / len(scenes)
     np.testing.assert_allclose(counts, (0.45, 0.43, 0.12), atol=0.035)
-    colours = [thing.colour for scene in scenes for thing in scene.objects if thing.colour]
+    colours = [obj.colour for scene in scenes for obj in scene.objects if obj.colour]
     shares = [colours.count(colour) / len(colours) for colour in COLOURS]
     np.testing.assert_allclose(shares, 1 / 8, atol=0.03)
 
 
-def test_things_in_one_scene_have_different_nouns_and_adjectives_before_and_after_an_edit() -> None:
+def test_objects_in_one_scene_have_different_nouns_and_adjectives_before_and_after_an_edit() -> None:
     for seed in range(200):
         spec = sample_scene(seed, objects=2 + seed % 2)
         for scene in (spec, sample_edit(spec, seed)[1]):
-            assert len({thing.noun for thing in scene.objects}) == len(scene.objects)
-            assert len({thing.adjective for thing in scene.objects}) == len(scene.objects)
+            assert len({obj.noun for obj in scene.objects}) == len(scene.objects)
+            assert len({obj.adjective for obj in scene.objects}) == len(scene.objects)
 
 
 def test_captions_are_plain_english() -> None:
     assert caption(one(place="beach")) == "a red cat on the beach"
     assert caption(one(colour="orange", place="night")) == "an orange cat at night"
     assert caption(two()) == "a striped blue boat and a wooden house in a meadow"
-    assert (
-        caption(replace(two(), template=1)) == "a photo of a striped blue boat and a wooden house in a meadow"
-    )
+    assert caption(replace(two(), template=1)) == "a photo of a striped blue boat and a wooden house in a meadow"
     star = SceneObject("star", "red", "plain", (0, 0, 40, 40))
     three = SceneSpec((star, replace(star, noun="tree"), replace(star, noun="apple")), "sea", 0)
     assert caption(three) == "a red star, a red tree and a red apple on the sea"
@@ -180,7 +176,7 @@ def test_a_full_caption_names_every_object_and_the_place() -> None:
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + 200):
         spec = sample_scene(seed)
         text = caption(spec)
-        assert all(thing.phrase in text for thing in spec.objects)
+        assert all(obj.phrase in text for obj in spec.objects)
         assert text == text.lower() and not text.endswith(".") and "  " not in text
         assert WORDS_FOR_PLACES & set(text.replace(",", "").split())
 
@@ -189,12 +185,11 @@ def test_training_captions_sometimes_leave_out_adjectives_or_the_place() -> None
     specs = [sample_scene(seed) for seed in range(2000)]
     texts = [caption(spec, vary=True) for spec in specs]
     bare = [
-        all(thing.adjective not in text.split() for thing in spec.objects)
-        for spec, text in zip(specs, texts, strict=True)
+        all(obj.adjective not in text.split() for obj in spec.objects) for spec, text in zip(specs, texts, strict=True)
     ]
     placed = [bool(WORDS_FOR_PLACES & set(text.replace(",", "").split())) for text in texts]
     assert abs(np.mean(bare) - 0.12) < 0.03 and abs(1 - np.mean(placed) - 0.10) < 0.03
-    assert all(thing.noun in text for spec, text in zip(specs, texts, strict=True) for thing in spec.objects)
+    assert all(obj.noun in text for spec, text in zip(specs, texts, strict=True) for obj in spec.objects)
     assert texts == [caption(spec, vary=True) for spec in specs]
     assert not any(text.endswith((",", " ")) or text.startswith((",", " ")) for text in texts)
 
@@ -266,11 +261,11 @@ def test_backgrounds_hold_no_fine_noise() -> None:
     # least half of it differs from the mean of its neighbours by no more than a quarter of a grey level.
     for place in BACKGROUNDS:
         for seed in range(5):
-            picture = render(SceneSpec((), place, seed))[0]
-            halved = Image.fromarray(picture).resize((64, 64), Image.Resampling.BOX)
+            image = render(SceneSpec((), place, seed))[0]
+            halved = Image.fromarray(image).resize((64, 64), Image.Resampling.BOX)
             again = np.asarray(halved.resize((128, 128), Image.Resampling.BICUBIC))
-            error = np.mean((picture.astype(float) - again) ** 2)
+            error = np.mean((image.astype(float) - again) ** 2)
             assert 10 * np.log10(255**2 / error) > 31, (place, seed)
-            grey = picture.mean(axis=2)
+            grey = image.mean(axis=2)
             near = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
             assert np.median(np.abs(4 * grey[1:-1, 1:-1] - near)) <= 1, (place, seed)

@@ -32,19 +32,17 @@ def test_the_command_writes_what_the_index_lists(tmp_path: Path) -> None:
         source = np.asarray(Image.open(tmp_path / "new" / scene["image"]))
         target = np.asarray(Image.open(tmp_path / "new" / scene["target_image"]))
         assert source.shape == target.shape == (64, 64, 3) and (source != target).any()
-        assert [thing["edited"] for thing in scene["objects"]].count(True) == 1
-        edited = next(thing for thing in scene["objects"] if thing["edited"])
-        assert (
-            edited["phrase"] == scene["edit"]["phrase"] and scene["edit"]["from"] in edited["phrase"].split()
-        )
+        assert [obj["edited"] for obj in scene["objects"]].count(True) == 1
+        edited = next(obj for obj in scene["objects"] if obj["edited"])
+        assert edited["phrase"] == scene["edit"]["phrase"] and scene["edit"]["from"] in edited["phrase"].split()
         assert scene["edit"]["to"] in scene["target"].replace(",", "").split()
-        for thing in scene["objects"]:
-            assert set(thing) == {"noun", "adjective", "phrase", "mask", "box", "edited"}
-            assert thing["phrase"] in scene["source"]
-            assert thing["phrase"].split()[-2:] == [thing["adjective"], thing["noun"]]
-            mask = np.asarray(Image.open(tmp_path / "new" / thing["mask"]))
+        for obj in scene["objects"]:
+            assert set(obj) == {"noun", "adjective", "phrase", "mask", "box", "edited"}
+            assert obj["phrase"] in scene["source"]
+            assert obj["phrase"].split()[-2:] == [obj["adjective"], obj["noun"]]
+            mask = np.asarray(Image.open(tmp_path / "new" / obj["mask"]))
             assert mask.shape == (64, 64) and set(np.unique(mask)) == {0, 255}
-            x0, y0, x1, y1 = thing["box"]
+            x0, y0, x1, y1 = obj["box"]
             rows, columns = np.nonzero(mask)
             assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
     assert (tmp_path / "new" / "contact_sheet.png").exists()
@@ -55,9 +53,7 @@ def test_overlapping_runs_draw_the_same_scenes(tmp_path: Path) -> None:
     write_scenes(tmp_path / "a", count=3, seed=4)
     write_scenes(tmp_path / "b", count=1, seed=5)
     assert (tmp_path / "a" / "00005.png").read_bytes() == (tmp_path / "b" / "00005.png").read_bytes()
-    assert (tmp_path / "a" / "00005_target.png").read_bytes() == (
-        tmp_path / "b" / "00005_target.png"
-    ).read_bytes()
+    assert (tmp_path / "a" / "00005_target.png").read_bytes() == (tmp_path / "b" / "00005_target.png").read_bytes()
 
 
 def test_objects_and_kind_can_be_chosen(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def test_clip_picks_a_scenes_caption_among_32() -> None:
     assert text_picks(load_clip("embedded"), held_out_seeds(64))["caption"] >= 0.9
 
 
-def test_the_vits_attention_lies_on_things() -> None:
+def test_the_vits_attention_lies_on_objects() -> None:
     hits, chance, _ = attention_anchors(load_vit("embedded"), held_out_seeds(64))
     assert hits.any >= 0.9
     assert hits.share > 2 * chance.share
 
 
-def test_amuseds_codes_keep_the_picture() -> None:
+def test_amuseds_codes_keep_the_image() -> None:
     images = scene_images([sample_scene(seed) for seed in held_out_seeds(16)])
     _, values, used = codes_and_reconstructions(EMBEDDED / "amused" / "vqvae", images)
     assert sum(values) / len(values) > 24

@@ -35,7 +35,7 @@ from pinpoint.research.embedded_world.networks.vae import (
 from pinpoint.research.embedded_world.scenes.dataset import (
     caption_variants,
     held_out_seeds,
-    load_pictures,
+    load_images,
     training_seeds,
     write_training_set,
 )
@@ -59,7 +59,7 @@ def command(*words: str) -> int:
     return int(args.run(args))
 
 
-def noise_pictures(count: int = 3) -> torch.Tensor:
+def noise_images(count: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 3, 48, 48), generator=generator, dtype=torch.uint8)
 
@@ -77,7 +77,7 @@ def test_timesteps_and_their_factors_together_follow_the_weights() -> None:
     assert torch.equal(factors, torch.tensor([1.0, 2.0, 4.0])[timesteps])
 
 
-def test_pictures_of_several_things_are_drawn_more_often_by_a_power_of_their_number() -> None:
+def test_images_of_several_objects_are_drawn_more_often_by_a_power_of_their_number() -> None:
     things = torch.tensor([1, 2, 3])
     rows = draw_rows(things, 2.0, 50_000, torch.Generator().manual_seed(0))
     shares = torch.bincount(rows, minlength=3) / len(rows)
@@ -115,10 +115,10 @@ def test_the_autoencoders_loss_agrees_with_a_hand_calculation() -> None:
     assert loss.item() == pytest.approx(0.25 + 0.25 + 0.5 * (0.5 + 0.5) + 0.01 * 8)
 
 
-def test_standardised_latents_have_no_mean_and_one_deviation_and_decode_to_the_same_pictures() -> None:
+def test_standardised_latents_have_no_mean_and_one_deviation_and_decode_to_the_same_images() -> None:
     torch.manual_seed(0)
     vae = build_vae(TINY).eval()
-    pictures = noise_pictures()
+    pictures = noise_images()
     images = pictures.float() / 127.5 - 1
     with torch.no_grad():
         before = vae.encode(images).latent_dist
@@ -159,7 +159,7 @@ def test_a_decoder_trained_further_draws_better_from_the_same_latents(tmp_path: 
 
 
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    pictures = noise_pictures()
+    pictures = noise_images()
     whole = train_vae(pictures, TINY, tmp_path / "whole.safetensors", seed=3, report=quiet)
 
     class Stopped(Exception):
@@ -183,9 +183,9 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path)
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vae.safetensors"
-    train_vae(noise_pictures(), replace(TINY, steps=1), path, seed=0, report=quiet)
+    train_vae(noise_images(), replace(TINY, steps=1), path, seed=0, report=quiet)
     with pytest.raises(ValueError, match="another model"):
-        train_vae(noise_pictures(), replace(TINY, channels=(8, 16, 16)), path, seed=0, report=quiet)
+        train_vae(noise_images(), replace(TINY, channels=(8, 16, 16)), path, seed=0, report=quiet)
 
 
 def test_held_out_seeds_are_never_trained_on() -> None:
@@ -196,17 +196,17 @@ def test_held_out_seeds_are_never_trained_on() -> None:
 
 def test_the_training_set_holds_the_drawn_scenes(tmp_path: Path) -> None:
     write_training_set(tmp_path, 3, seed=5)
-    pictures = load_pictures(tmp_path)
+    pictures = load_images(tmp_path)
     for row, seed in enumerate((5, 6, 7)):
         drawn = torch.from_numpy(render(sample_scene(seed))[0]).permute(2, 0, 1)
         assert torch.equal(pictures[row], drawn)
     captions = json.loads((tmp_path / "captions.json").read_text())["captions"]
-    assert all(thing.noun in captions[0] for thing in sample_scene(5).objects)
+    assert all(obj.noun in captions[0] for obj in sample_scene(5).objects)
 
 
-def test_other_wordings_of_a_caption_name_the_same_things() -> None:
+def test_other_wordings_of_a_caption_name_the_same_objects() -> None:
     seed = next(seed for seed in range(100) if len(sample_scene(seed).objects) == 3)
-    nouns = [thing.noun for thing in sample_scene(seed).objects]
+    nouns = [obj.noun for obj in sample_scene(seed).objects]
     texts = caption_variants(seed, 6)
     assert len(set(texts)) > 2
     for text in texts:
@@ -223,9 +223,9 @@ def test_a_smoke_run_writes_a_folder_that_diffusers_opens_and_draws_with(
     assert not list(out.rglob("*.bin")) + list(work.rglob("*.pt"))
     pipeline = StableDiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a red cat", num_inference_steps=2, guidance_scale=2.0, output_type="np").images
-    assert picture.shape == (1, 128, 128, 3)
-    assert math.isfinite(float(picture.mean()))
+    image = pipeline("a red cat", num_inference_steps=2, guidance_scale=2.0, output_type="np").images
+    assert image.shape == (1, 128, 128, 3)
+    assert math.isfinite(float(image.mean()))
 
     before = (out / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     assert command(*words, "--stages", "diffusion", "--steps-unet", "4") == 0  # goes on from step 3
@@ -281,7 +281,7 @@ def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
     shared = build_vae(recipe.vae)
     alone.load_state_dict(load_file(tmp_path / "1/out/vae/diffusion_pytorch_model.safetensors"))
     shared.load_state_dict(load_file(tmp_path / "2/out/vae/diffusion_pytorch_model.safetensors"))
-    pictures = load_pictures(tmp_path / "1/scenes")
+    pictures = load_images(tmp_path / "1/scenes")
     # Not bit for bit: sums are taken in another order, and in bfloat16.
     torch.testing.assert_close(encode_set(alone, pictures), encode_set(shared, pictures), rtol=0.1, atol=0.1)
 
@@ -319,7 +319,7 @@ def test_bad_numbers_and_unknown_stages_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_noise_schedule_leaves_next_to_nothing_of_the_picture() -> None:
+def test_the_noise_schedule_leaves_next_to_nothing_of_the_image() -> None:
     scheduler = build_scheduler()
     scheduler.set_timesteps(50)
     assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
@@ -327,7 +327,7 @@ def test_the_noise_schedule_leaves_next_to_nothing_of_the_picture() -> None:
     roots = [math.sqrt(0.0015) + (math.sqrt(0.0195) - math.sqrt(0.0015)) * k / 999 for k in range(1000)]
     product = math.prod(1 - root**2 for root in roots)
     assert scheduler.alphas_cumprod[-1].item() == pytest.approx(product, rel=1e-4)
-    # A mean over 32 x 32 cells is known to 1/32 of the noise; what is left of the picture's is less.
+    # A mean over 32 x 32 cells is known to 1/32 of the noise; what is left of the image's is less.
     assert math.sqrt(product) < 1 / 32
 
 
@@ -339,7 +339,7 @@ def test_latents_are_noised_as_diffusers_scheduler_does_it() -> None:
     torch.testing.assert_close(noised(clean, noise, scheduler.alphas_cumprod[timesteps]), expected)
 
 
-def test_the_loss_of_the_noise_weighs_each_picture() -> None:
+def test_the_loss_of_the_noise_weighs_each_image() -> None:
     noise, predicted = torch.zeros(2, 1, 1, 2), torch.tensor([1.0, 3.0, 2.0, 0.0]).view(2, 1, 1, 2)
-    # Mean squares 5 and 2, times 1 and 4, over two pictures.
+    # Mean squares 5 and 2, times 1 and 4, over two images.
     assert noise_loss(predicted, noise, torch.tensor([1.0, 4.0])).item() == pytest.approx(6.5)

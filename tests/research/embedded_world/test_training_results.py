@@ -11,7 +11,7 @@ from pinpoint.research.embedded_world.checks.judge import LOOKS, PATTERNS, Findi
 from pinpoint.research.embedded_world.checks.sd_evaluation import (
     attention_statistics,
     draw_captions,
-    judge_pictures,
+    judge_images,
     reconstructions,
     scene_images,
 )
@@ -47,7 +47,7 @@ def scene(*things: tuple[str, str | None, str]) -> SceneSpec:
     return SceneSpec(tuple(SceneObject(noun, colour, kind, box) for noun, colour, kind in things), "beach", 0)
 
 
-def test_the_verdict_wants_every_thing_in_its_colour_and_pattern() -> None:
+def test_the_verdict_requires_every_object_in_its_colour_and_pattern() -> None:
     cat_and_cup = scene(("cat", "red", "plain"), ("cup", None, "wooden"))
     striped = scene(("fox", "blue", "striped"))
     right_cat, right_cup = Finding("cat", "red", "plain", 9), Finding("cup", "wooden", "plain", 9)
@@ -60,7 +60,7 @@ def test_the_verdict_wants_every_thing_in_its_colour_and_pattern() -> None:
             Finding("star", "pink", "plain", 5),
         ],  # wrong pattern, and a star
     )
-    shares, verdicts = judge_pictures(
+    shares, verdicts = judge_images(
         judge, torch.zeros(4, 3, 128, 128), [cat_and_cup, cat_and_cup, cat_and_cup, striped]
     )
     assert verdicts == [True, False, False, False]
@@ -85,7 +85,7 @@ def test_the_judge_names_the_noun_that_covers_enough_cells_and_its_commonest_loo
     assert judge.findings(torch.zeros(1, 3, 128, 128)) == [[Finding("boat", "green", "dotted", 9)]]
 
 
-def test_the_judges_cells_are_where_the_things_are() -> None:
+def test_the_judges_cells_are_where_the_objects_are() -> None:
     seed = 500_000
     spec = sample_scene(seed)
     masks = render(spec)[1]
@@ -93,11 +93,11 @@ def test_the_judges_cells_are_where_the_things_are() -> None:
     for row in range(16):
         for column in range(16):
             cells = [mask[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].mean() for mask in masks]
-            for thing, share in zip(spec.objects, cells, strict=True):
+            for obj, share in zip(spec.objects, cells, strict=True):
                 if share >= 0.5:
-                    assert labels[0, row, column] == 1 + NOUNS.index(thing.noun)
-                    if thing.colour is not None:
-                        assert labels[1, row, column] == COLOURS.index(thing.colour)
+                    assert labels[0, row, column] == 1 + NOUNS.index(obj.noun)
+                    if obj.colour is not None:
+                        assert labels[1, row, column] == COLOURS.index(obj.colour)
             if sum(cells) < 0.2:
                 assert labels[0, row, column] == 0
 
@@ -110,7 +110,7 @@ def test_the_autoencoder_gives_held_out_scenes_back(model: EditModel) -> None:
 
 
 @pytest.mark.slow
-def test_a_nouns_untuned_attention_finds_its_thing_and_leaks_to_the_other(model: EditModel) -> None:
+def test_a_nouns_untuned_attention_finds_its_object_and_leaks_to_the_other(model: EditModel) -> None:
     statistics = attention_statistics(model, held_out_seeds(6), steps=10)
     assert statistics["iou"] > statistics["iou_chance"]
     assert statistics["inside"] > statistics["area"]
@@ -118,7 +118,7 @@ def test_a_nouns_untuned_attention_finds_its_thing_and_leaks_to_the_other(model:
 
 
 @pytest.mark.slow
-def test_pictures_from_captions_depend_on_their_seed_and_place_alone(model: EditModel) -> None:
+def test_images_from_captions_depend_on_their_seed_and_place_alone(model: EditModel) -> None:
     texts = ["a red cat on the beach", "a blue star at night", "a green cup in a meadow"]
     together = draw_captions(model, texts, steps=2, seed=4, batch=3)
     apart = draw_captions(model, texts, steps=2, seed=4, batch=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pinpoint.research.embedded_world.checks.trials import held_out_trial
 
 
-def test_the_wish_is_the_new_thing_in_the_scenes_place_and_nothing_else() -> None:
+def test_the_wish_is_the_new_object_in_the_scenes_place_and_nothing_else() -> None:
     for number in range(40, 52):
         trial = held_out_trial(number, objects=2)
         others = [noun for k, noun in enumerate(trial.nouns) if k != trial.edit.index]

@@ -30,19 +30,17 @@ def quiet(line: str) -> None:
 
 def noise_parts(count: int = 3) -> SceneParts:
     generator = torch.Generator().manual_seed(0)
-    pictures, grounds = torch.randint(
-        0, 256, (2, count, 3, 128, 128), generator=generator, dtype=torch.uint8
-    ).unbind()
+    images, grounds = torch.randint(0, 256, (2, count, 3, 128, 128), generator=generator, dtype=torch.uint8).unbind()
     masks = torch.zeros(count, 128, 128, dtype=torch.bool)
     masks[:, 40:80, 30:70] = True
-    return SceneParts(pictures, grounds, masks)
+    return SceneParts(images, grounds, masks)
 
 
-def test_the_loss_asks_of_other_views_which_picture_the_teacher_saw() -> None:
+def test_the_loss_asks_of_other_views_which_image_the_teacher_saw() -> None:
     x, y = [1.0, 0.0], [0.0, 1.0]
     teacher = [torch.tensor([x, y]), torch.tensor([x, y])]
     student = [torch.tensor([x, y]), torch.tensor([y, x]), torch.tensor([x, x])]
-    # At temperature 1/2 an agreeing row has logits 2 and 0, one that mixes the pictures up 0 and 2.
+    # At temperature 1/2 an agreeing row has logits 2 and 0, one that mixes the images up 0 and 2.
     good, bad = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     # Teacher 0 with students 1 and 2, teacher 1 with students 0 and 2.
     pairs = [bad, (good + bad) / 2, good, (good + bad) / 2]
@@ -85,7 +83,7 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path)
     parts, recipe = noise_parts(), replace(TINY, steps=4, save_steps=2)
     train_vit(parts, recipe, tmp_path / "whole.safetensors", tmp_path / "a", seed=3, report=quiet)
     half = tmp_path / "half.safetensors"
-    breaking = Breaking(parts.pictures, parts.grounds, parts.masks)
+    breaking = Breaking(parts.images, parts.grounds, parts.masks)
     with pytest.raises(Stopped):
         train_vit(breaking, recipe, half, tmp_path / "b", seed=3, report=quiet)
     with safe_open(half, "pt") as stopped:
@@ -112,7 +110,7 @@ def test_what_is_written_is_the_average_of_the_student(tmp_path: Path) -> None:
     assert attention.shape[-1] == 1 + 16 * 16
 
 
-def test_transformers_prepares_pictures_as_the_training_did(tmp_path: Path) -> None:
+def test_transformers_prepares_images_as_the_training_did(tmp_path: Path) -> None:
     write_vit(build_vit(TINY), tmp_path)
     processor = ViTImageProcessor.from_pretrained(tmp_path, local_files_only=True)
     image = torch.zeros(3, 128, 128, dtype=torch.uint8)

@@ -17,7 +17,7 @@ from pinpoint.research.evaluation.execution.work_items import Outcome, Task, Var
 
 
 def items(folder: Path, count: int) -> list[Item]:
-    """Items of one red square, their pictures in `folder`."""
+    """Items of one red square, their images in `folder`."""
     found = []
     for number in range(count):
         image = folder / f"{number}.png"
@@ -89,7 +89,7 @@ class FakePerformer:
             time.sleep(600)
         if name in self.recipe.nan:
             return Outcome({"length": float("nan")}, {"square": {"iou_curve": [0.5, 0.25]}})
-        return Outcome({"length": float(len(name))}, {}, 12.0, 8.0, 2.0, 1.0, b"picture of " + name.encode())
+        return Outcome({"length": float(len(name))}, {}, 12.0, 8.0, 2.0, 1.0, b"image of " + name.encode())
 
 
 class ThreadsRecipe:

@@ -1,4 +1,4 @@
-"""A small evaluation to report on: drawn pictures whose numbers and colours are known."""
+"""A small evaluation to report on: drawn images whose numbers and colours are known."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ METHODS = ("plain", "careful")
 COLOURS = {"source": (200, 40, 40), "true": (40, 200, 40), "plain": (40, 40, 200), "careful": (200, 200, 40)}
 
 
-def write_picture(path: Path, colour: tuple[int, int, int]) -> Path:
+def write_image(path: Path, colour: tuple[int, int, int]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (SIDE, SIDE), colour).save(path)
     return path
 
 
 def small_dataset(folder: Path, count: int) -> Dataset:
-    """Items p00, p01 …, the thing in rows 8 to 24 and columns 16 to 48, of two groups in turn."""
+    """Items p00, p01 …, the object in rows 8 to 24 and columns 16 to 48, of two groups in turn."""
     mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
     mask[8:24, 16:48] = 255
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(folder / "mask.png")
-    source = write_picture(folder / "source.png", COLOURS["source"])
-    true = write_picture(folder / "true.png", COLOURS["true"])
+    source = write_image(folder / "source.png", COLOURS["source"])
+    true = write_image(folder / "true.png", COLOURS["true"])
     items = tuple(
         Item(
             id=f"p{k:02d}",
@@ -47,10 +47,10 @@ def small_dataset(folder: Path, count: int) -> Dataset:
 
 
 def small_rows(dataset: Dataset, folder: Path, psnr: dict[str, list[float | None]]) -> list[dict[str, Any]]:
-    """A row and a picture for each method and item; a PSNR of None is an edit that failed."""
+    """A row and an image for each method and item; a PSNR of None is an edit that failed."""
     rows = []
     for method, values in psnr.items():
-        picture = write_picture(folder / "pictures" / f"{method}.png", COLOURS[method])
+        picture = write_image(folder / "pictures" / f"{method}.png", COLOURS[method])
         for item, value in zip(dataset.items, values, strict=True):
             rows.append(
                 {

@@ -1,4 +1,4 @@
-"""A small study for tests: plain pictures, a colour a method, so that a test can tell them apart."""
+"""A small study for tests: plain images, a colour a method, so that a test can tell them apart."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def row(item: str, method: str, **changes: Any) -> dict[str, Any]:
     fields |= {
         "seconds": 1.0,
         "seconds_spent": 1.0,
-        "picture": f"pictures/{method}/{item}.png",
+        "picture": f"images/{method}/{item}.png",
         "error": None,
     }
     return fields | changes
 
 
 def make_results(folder: Path, single: int = 3, multi: int = 3) -> Dataset:
-    """A data set in `folder`, and the pictures and results of three methods on it."""
+    """A data set in `folder`, and the images and results of three methods on it."""
     items = []
     for number in range(single + multi):
         group = "single-object" if number < single else "multi-object"

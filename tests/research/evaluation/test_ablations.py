@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.io import load_image
 from pinpoint.locinv_core.localization.losses import DETECTION, SEGMENT, LossPreset
 from pinpoint.methods.registry import edit_by_method
@@ -45,7 +45,7 @@ from pinpoint.research.evaluation.execution.work_items import Outcome, Task, Var
 from pinpoint.research.evaluation.metrics.suite import MetricSuite
 from pinpoint.research.evaluation.results import ROW_FIELDS
 from pinpoint.research.evaluation.variants import named_variants
-from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image
 from pinpoint.tests.fixtures.tiny_encoders import tiny_clip, tiny_vit
 from pinpoint.tests.research.evaluation.tiny_items import BOXES, SIZE, drawn_item
 
@@ -65,7 +65,7 @@ def by_name(sweeps: tuple[Sweep, ...]) -> dict[str, Sweep]:
 # What is varied
 
 
-def test_each_sweep_varies_one_thing_around_what_the_paper_chooses() -> None:
+def test_each_sweep_varies_one_object_around_what_the_paper_chooses() -> None:
     sweeps = by_name(locinv_sweeps(LOCINV_SWEEPS, ["segment", "detection"]))
     terms = ("α_sim", "β_sim", "α_ovl", "β_ovl", "λ", "methods")
     assert list(sweeps) == [f"{prior} {term}" for prior in ("segment", "detection") for term in terms]
@@ -110,9 +110,7 @@ def test_points_with_the_same_settings_are_run_once() -> None:
 
 def test_the_region_sweeps_are_the_papers_tables() -> None:
     sweeps = by_name(region_sweeps(REGION_SWEEPS, SHARED))
-    published = {
-        name: [tuple((p.published or {}).values()) for p in sweep.points] for name, sweep in sweeps.items()
-    }
+    published = {name: [tuple((p.published or {}).values()) for p in sweep.points] for name, sweep in sweeps.items()}
     assert published["losses"] == [(0.301, 0.801), (0.294, 0.806), (0.301, 0.805)]
     assert [p.variant.settings["losses"] for p in sweeps["losses"].points] == [
         [1, 0, 0],
@@ -133,8 +131,8 @@ def test_the_region_sweeps_are_the_papers_tables() -> None:
 @pytest.mark.parametrize(
     ("sweeps", "priors", "message"),
     [
-        (["gamma"], ["segment"], "sweeps: got 'gamma', wants some of similarity, overlap, weights, methods"),
-        (["weights"], ["box"], "prior: got 'box', wants some of segment, detection"),
+        (["gamma"], ["segment"], "sweeps: got 'gamma', requires some of similarity, overlap, weights, methods"),
+        (["weights"], ["box"], "prior: got 'box', requires some of segment, detection"),
         ([], ["segment"], "sweeps: got none"),
     ],
 )
@@ -159,13 +157,9 @@ def _maps(item: Item) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize(("point", "method"), [("segment", "locinv"), ("detection", "locinv-box")])
-def test_the_published_point_has_the_maps_of_locinv(
-    point: str, method: str, maps: dict[str, Outcome]
-) -> None:
+def test_the_published_point_has_the_maps_of_locinv(point: str, method: str, maps: dict[str, Outcome]) -> None:
     for word in BOXES:
-        assert maps[point].words[word]["iou_curve"] == pytest.approx(
-            maps[method].words[word]["iou_curve"], abs=1e-5
-        )
+        assert maps[point].words[word]["iou_curve"] == pytest.approx(maps[method].words[word]["iou_curve"], abs=1e-5)
 
 
 def test_other_weights_make_other_maps_and_no_tuning_leaves_them(maps: dict[str, Outcome]) -> None:
@@ -204,26 +198,26 @@ class CountingEditor:
         seed: int,
         *,
         steps: int | None = None,
-        run: Run | None = None,
+        tracker: CostTracker | None = None,
     ) -> torch.Tensor:
         self.calls.append(len(masks))
-        if run is not None:
-            run.count_forward(len(masks) * (steps or 10))
+        if tracker is not None:
+            tracker.count_forward(len(masks) * (steps or 10))
         return torch.where(masks > 0, torch.tensor(0.1 * len(prompt) + 0.01 * (steps or 10)), image)
 
 
 def test_a_box_is_edited_once_and_its_cost_is_remembered() -> None:
     inner = CountingEditor()
-    editor, image, run = RememberingEditor(inner), smooth_picture(), Run()
+    editor, image, tracker = RememberingEditor(inner), smooth_image(), CostTracker()
     masks = box_masks((0, 0, 8, 8), (8, 8, 16, 16), (0, 0, 32, 32))
-    first = editor.edit(image, masks[:2], "fox", 0, run=run)
-    assert (inner.calls, run.total, editor.remembered) == ([2], 20, 0)
-    again = editor.edit(image, masks, "fox", 0, run=run)
-    assert (inner.calls, run.total, editor.remembered) == ([2, 1], 30, 20)
+    first = editor.edit(image, masks[:2], "fox", 0, tracker=tracker)
+    assert (inner.calls, tracker.total, editor.remembered) == ([2], 20, 0)
+    again = editor.edit(image, masks, "fox", 0, tracker=tracker)
+    assert (inner.calls, tracker.total, editor.remembered) == ([2, 1], 30, 20)
     assert torch.equal(again[:2], first)
     assert torch.equal(again, CountingEditor().edit(image, masks, "fox", 0))
     for changes in ({"steps": 4}, {"prompt": "cats"}, {"seed": 1}):
-        arguments: dict[str, Any] = {"prompt": "fox", "seed": 0, "run": run, **changes}
+        arguments: dict[str, Any] = {"prompt": "fox", "seed": 0, "run": tracker, **changes}
         editor.edit(image, masks[:1], **arguments)
     assert inner.calls == [2, 1, 1, 1, 1]
 
@@ -334,7 +328,7 @@ def test_a_table_has_the_means_beside_what_was_published_and_a_mark_on_the_paper
     assert (table["7", "s_i2i"]["chosen"], table["3", "s_i2i"]["chosen"]) == ("1", "0")
 
 
-def test_each_figure_of_the_paper_is_a_picture_with_something_on_it(tmp_path: Path) -> None:
+def test_each_figure_of_the_paper_is_an_image_with_something_on_it(tmp_path: Path) -> None:
     sweeps = locinv_sweeps(LOCINV_SWEEPS, ["segment", "detection"])
     rows = []
     for n, variant in enumerate(variants_of(sweeps)):

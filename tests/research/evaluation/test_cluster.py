@@ -36,9 +36,7 @@ def test_without_ray_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(builtins, "__import__", without_ray)
     log = tmp_path / "log"
     with pytest.raises(ValueError, match=r'pip install "comfyui-pinpoint\[cluster\]"'):
-        run_work(
-            FakeRecipe(log), items(tmp_path, 1), variants("a"), tmp_path, workforce=Workforce(cluster=LOCAL)
-        )
+        run_work(FakeRecipe(log), items(tmp_path, 1), variants("a"), tmp_path, workforce=Workforce(cluster=LOCAL))
     assert begun(log) == []
 
 
@@ -99,7 +97,7 @@ def test_a_cluster_does_everything_once_and_this_process_writes_it(cluster: str,
     assert [f"{row['item']} {row['method']}" for row in rows] == expected
     assert sorted(begun(log)) == expected
     assert os.getpid() not in process_ids(log)
-    assert (tmp_path / "pictures/b/item-3.png").read_bytes() == b"picture of item-3 b"
+    assert (tmp_path / "pictures/b/item-3.png").read_bytes() == b"image of item-3 b"
 
 
 @pytest.mark.slow
@@ -142,9 +140,9 @@ def test_leaving_early_ends_the_workers(cluster: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("localhost:1", "no Ray cluster answers at 'localhost:1' .*wants host:port"),
+        ("localhost:1", "no Ray cluster answers at 'localhost:1' .*requires host:port"),
         ("ray://localhost:1", "no Ray cluster answers at 'ray://localhost:1'"),
-        ("somewhere", "got 'somewhere', wants host:port"),
+        ("somewhere", "got 'somewhere', requires host:port"),
     ],
 )
 def test_an_address_where_no_cluster_is_is_refused(address: str, message: str, tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ WIDTH, HEIGHT = 80, 64
 Entry = dict[str, Any]
 
 
-def picture(
-    path: Path, colour: tuple[int, int, int] = (10, 20, 30), size: tuple[int, int] = (WIDTH, HEIGHT)
-) -> Path:
+def picture(path: Path, colour: tuple[int, int, int] = (10, 20, 30), size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
@@ -83,20 +81,16 @@ def test_the_listing_names_its_files_relative_to_its_folder(folder: Path) -> Non
     assert item["places"][1]["mask"] is None
 
 
-def test_a_folder_with_a_data_set_can_be_moved(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_folder_with_a_data_set_can_be_moved(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     there = folder.rename(tmp_path_factory.mktemp("moved") / "there")
     assert read_dataset(there).items == (cat_and_dog(there),)
 
 
-def test_an_open_item_has_its_pictures_and_masks_at_their_size(folder: Path) -> None:
+def test_an_open_item_has_its_images_and_masks_at_their_size(folder: Path) -> None:
     opened = read_dataset(folder).items[0].open()
     assert opened.image.shape == (1, 3, HEIGHT, WIDTH)
     assert opened.image[0, :, 0, 0].mul(255).round().tolist() == [10, 20, 30]
-    assert opened.target_image is not None and opened.target_image[0, 0, 0, 0].item() == pytest.approx(
-        200 / 255
-    )
+    assert opened.target_image is not None and opened.target_image[0, 0, 0, 0].item() == pytest.approx(200 / 255)
     expected = np.zeros((HEIGHT, WIDTH), dtype=np.float32)
     expected[4:12, 8:24] = 1
     assert np.array_equal(opened.masks["cat"].numpy(), expected)
@@ -126,7 +120,7 @@ def test_the_edit_may_show_in_the_border_without_being_there(tmp_path: Path) -> 
     assert opened.masks["cat"].sum().item() == 16 * 8, "the words' places are left alone"
 
 
-def test_a_box_that_leaves_its_picture_is_named_with_its_item_and_word(tmp_path: Path) -> None:
+def test_a_box_that_leaves_its_image_is_named_with_its_item_and_word(tmp_path: Path) -> None:
     item = cat_and_dog(tmp_path, places=(Place("cat", None, (8.0, 4.0, WIDTH + 1.0, 12.0)),))
     with pytest.raises(ValueError, match=r"item 'cat-1': .*'cat'"):
         item.open()
@@ -144,22 +138,22 @@ def test_runs_take_the_place_of_mask_files(tmp_path: Path) -> None:
     assert opened.change[0].sum().item() == WIDTH and opened.change[1:].sum().item() == 0
 
 
-def test_a_picture_of_another_size_than_its_mask_is_refused(tmp_path: Path) -> None:
+def test_an_image_of_another_size_than_its_mask_is_refused(tmp_path: Path) -> None:
     small = mask(tmp_path / "small.png", (0, 0, 9, 9), (64, 64))
     with pytest.raises(ValueError, match=r"'cat-1'.*64×64.*80×64"):
         cat_and_dog(tmp_path, change=small).open()
-    with pytest.raises(ValueError, match="true edited picture"):
+    with pytest.raises(ValueError, match="true edited image"):
         cat_and_dog(tmp_path, target_image=picture(tmp_path / "t.png", size=(64, 64))).open()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"id": "../1"}, "its id wants letters"),
-        ({"id": ""}, "its id wants letters"),
-        ({"id": ".hidden"}, "its id wants letters"),
+        ({"id": "../1"}, "its id requires letters"),
+        ({"id": ""}, "its id requires letters"),
+        ({"id": ".hidden"}, "its id requires letters"),
         ({"edited": ("fox",)}, "'fox' has no place"),
-        ({"edited": ()}, "wants edited words or a change mask"),
+        ({"edited": ()}, "requires edited words or a change mask"),
         ({"source": "a red cat"}, "word 'dog' is not in the prompt"),
         ({"bindings": (("blue", "cat"),)}, "word 'blue' is not in the prompt"),
         ({"places": (Place("cat", None, (0, 0, 1, 1)),) * 2}, "every word once"),
@@ -167,9 +161,7 @@ def test_a_picture_of_another_size_than_its_mask_is_refused(tmp_path: Path) -> N
         ({"places": tuple(Place(word, None, (0, 0, 1, 1)) for word in ("cat", "cat#1"))}, "every word once"),
     ],
 )
-def test_an_item_that_contradicts_itself_is_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_an_item_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cat_and_dog(tmp_path, **changes)
 
@@ -185,25 +177,25 @@ def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.update(format="other"), "wants 'pinpoint-dataset' version 1"),
+        (lambda content: content.update(format="other"), "requires 'pinpoint-dataset' version 1"),
         (lambda content: content.update(version=2), "version 2"),
-        (lambda content: content.update(items={}), "items: got {}, wants a list"),
-        (lambda content: content["items"].append(3), "item 1: got 3, wants an object"),
-        (lambda content: content["items"][0].pop("source"), "'cat-1': source: got None, wants a text"),
-        (lambda content: content["items"][0].update(edited="cat"), "edited: got 'cat', wants a list"),
-        (lambda content: content["items"][0]["places"][0].update(box=[1, 2, 3]), "wants four numbers"),
+        (lambda content: content.update(items={}), "items: got {}, requires a list"),
+        (lambda content: content["items"].append(3), "item 1: got 3, requires an object"),
+        (lambda content: content["items"][0].pop("source"), "'cat-1': source: got None, requires a text"),
+        (lambda content: content["items"][0].update(edited="cat"), "edited: got 'cat', requires a list"),
+        (lambda content: content["items"][0]["places"][0].update(box=[1, 2, 3]), "requires four numbers"),
         (lambda content: content["items"][0]["places"][0].update(box=[5, 0, 5, 9]), "x0 < x1"),
-        (lambda content: content["items"][0]["places"][0].update(box=[0, 0, True, 9]), "wants four numbers"),
-        (lambda content: content["items"][0].update(bindings=[["red"]]), "wants two texts"),
+        (lambda content: content["items"][0]["places"][0].update(box=[0, 0, True, 9]), "requires four numbers"),
+        (lambda content: content["items"][0].update(bindings=[["red"]]), "requires two texts"),
         (lambda content: content["items"][0].update(change_runs=[1]), "a start and a length"),
         (
             lambda content: content["items"][0].update(change_border="yes"),
-            "item 'cat-1': change_border: got 'yes', wants true or false",
+            "item 'cat-1': change_border: got 'yes', requires true or false",
         ),
         (lambda content: content["items"][0].update(change_runs=[0, 2**63]), "a start and a length"),
         (lambda content: content["items"][0]["places"][0].update(box=[0, 0, 10**400, 9]), "four numbers"),
         # Half of a letter, which neither results nor a report could hold.
-        (lambda content: content["items"][0].update(task="cat \ud83d"), "task: got .* wants a text"),
+        (lambda content: content["items"][0].update(task="cat \ud83d"), "task: got .* requires a text"),
     ],
 )
 def test_a_listing_with_something_wrong_says_what(
@@ -244,7 +236,7 @@ def name_file(folder: Path, key: str, name: str) -> None:
 
 @pytest.fixture
 def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A good picture that lies outside the data set."""
+    """A good image that lies outside the data set."""
     return picture(tmp_path_factory.mktemp("elsewhere") / "secret.png")
 
 
@@ -264,7 +256,7 @@ def test_a_data_set_cannot_name_files_outside_its_folder(folder: Path, secret: P
         "images/1.png\0",
     ):
         name_file(folder, key, name)
-        with pytest.raises(ValueError, match="wants a name relative to the data set's folder"):
+        with pytest.raises(ValueError, match="requires a name relative to the data set's folder"):
             read_dataset(folder)
 
 
@@ -284,9 +276,7 @@ def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     assert read_dataset(folder).items[0].image == folder / "again.png"
 
 
-def test_a_folder_reached_by_a_link_may_be_read(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_folder_reached_by_a_link_may_be_read(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     link = tmp_path_factory.mktemp("link") / "here"
     link.symlink_to(folder, target_is_directory=True)
     assert len(read_dataset(link).items) == 1
@@ -322,7 +312,7 @@ def test_runs_may_overlap_and_the_last_may_be_too_long() -> None:
 
 
 def test_runs_that_start_outside_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave the picture of 3×2"):
+    with pytest.raises(ValueError, match="leave the image of 3×2"):
         decode_runs((6, 1), (2, 3))
-    with pytest.raises(ValueError, match="wants pairs"):
+    with pytest.raises(ValueError, match="requires pairs"):
         decode_runs((6,), (2, 3))

@@ -69,13 +69,13 @@ class Coco:
         }
         self.captions: list[dict[str, Any]] = []
 
-    def add(self, id: int, captions: Sequence[str], *things: tuple[Any, ...], **fields: Any) -> None:
-        """A picture with its captions and (category, segmentation), crowds as (category, segmentation, 1)."""
+    def add(self, id: int, captions: Sequence[str], *objects: tuple[Any, ...], **fields: Any) -> None:
+        """An image with its captions and (category, segmentation), crowds as (category, segmentation, 1)."""
         name = f"{id:012d}.png"
         Image.new("RGB", (WIDTH, HEIGHT), (id % 256, 80, 120)).save(self.folder / "pictures" / name)
         entry = {"id": id, "file_name": name, "width": WIDTH, "height": HEIGHT}
         self.instances["images"].append(entry | fields)
-        for category, segmentation, crowd in (thing if len(thing) == 3 else (*thing, 0) for thing in things):
+        for category, segmentation, crowd in (obj if len(obj) == 3 else (*obj, 0) for obj in objects):
             self.instances["annotations"].append(
                 {
                     "id": len(self.instances["annotations"]),
@@ -124,7 +124,7 @@ def mask_of(item: Item, word: str) -> np.ndarray:
     return mask > 0
 
 
-def test_a_picture_of_one_thing_is_found_by_its_caption_and_category(coco: Coco) -> None:
+def test_an_image_of_one_object_is_found_by_its_caption_and_category(coco: Coco) -> None:
     coco.add(7, ["Something else.", " A cat  on a mat. "], ("cat", polygon(CAT)))
     built = coco.build()
     (item,) = read_dataset(coco.folder / "out").items
@@ -171,15 +171,15 @@ def test_run_lengths_and_crowds_are_outlines_too(coco: Coco) -> None:
         ("a teddy bear", [("teddy bear", CAT), ("bear", CAT)]),
     ],
 )
-def test_a_picture_of_other_or_more_things_does_not_fit(
-    coco: Coco, caption: str, things: list[tuple[str, Box]]
+def test_an_image_of_other_or_more_objects_does_not_fit(
+    coco: Coco, caption: str, objects: list[tuple[str, Box]]
 ) -> None:
-    coco.add(1, [caption], *((name, polygon(box)) for name, box in things))
+    coco.add(1, [caption], *((name, polygon(box)) for name, box in objects))
     coco.add(2, ["a bear"], ("bear", polygon(CAT)))
     assert items(coco.build()) == ["single-bear-000000000002"]
 
 
-def test_a_crowd_cannot_be_the_edited_thing(coco: Coco) -> None:
+def test_a_crowd_cannot_be_the_edited_object(coco: Coco) -> None:
     coco.add(1, ["a cat"], ("cat", run_lengths(drawn(CAT)), 1))
     coco.add(2, ["a cat"], ("cat", polygon(CAT)))
     assert items(coco.build()) == ["single-cat-000000000002"]
@@ -243,21 +243,21 @@ def test_the_order_of_the_annotations_changes_nothing(coco: Coco) -> None:
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
-def test_small_things_and_broken_outlines_are_left_out_and_named(coco: Coco) -> None:
+def test_small_objects_and_broken_outlines_are_left_out_and_named(coco: Coco) -> None:
     coco.add(1, ["a cat"], ("cat", polygon((0, 0, 9, 8))))  # 72 of 8000 pixels
     coco.add(2, ["a cat"], ("cat", [[1, 2, 3, 4]]))
     coco.add(3, ["a cat"], ("cat", {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}))
     coco.add(4, ["a cat"], ("cat", polygon((0, 0, 10, 8))))  # 80
     built = coco.build(count=1)
     assert items(built) == ["single-cat-000000000004"]
-    assert [line.split(":")[0] for line in built.left_out] == [f"picture {id} (cat)" for id in (1, 2, 3)]
+    assert [line.split(":")[0] for line in built.left_out] == [f"image {id} (cat)" for id in (1, 2, 3)]
     assert "0.90%" in built.left_out[0] and "empty" in built.left_out[2]
 
 
-def test_pictures_stay_in_their_folder(coco: Coco, tmp_path: Path) -> None:
+def test_images_stay_in_their_folder(coco: Coco, tmp_path: Path) -> None:
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "secret.png")
     coco.add(1, ["a cat"], ("cat", polygon(CAT)), file_name="../../secret.png")
-    with pytest.raises(ValueError, match="wants a name relative"):
+    with pytest.raises(ValueError, match="requires a name relative"):
         coco.build()
     (coco.folder / "pictures" / "link.png").symlink_to(tmp_path / "secret.png")
     coco.instances["images"][0]["file_name"] = "link.png"
@@ -265,10 +265,10 @@ def test_pictures_stay_in_their_folder(coco: Coco, tmp_path: Path) -> None:
         coco.build("again")
 
 
-def test_a_picture_of_another_size_or_none_is_refused(coco: Coco) -> None:
+def test_an_image_of_another_size_or_none_is_refused(coco: Coco) -> None:
     coco.add(1, ["a cat"], ("cat", polygon(CAT)))
     Image.new("RGB", (WIDTH, HEIGHT + 1)).save(coco.folder / "pictures" / "000000000001.png")
-    with pytest.raises(ValueError, match=r"picture 1 is \(81, 100\) and its annotation \(80, 100\)"):
+    with pytest.raises(ValueError, match=r"image 1 is \(81, 100\) and its annotation \(80, 100\)"):
         coco.build()
     (coco.folder / "pictures" / "000000000001.png").unlink()
     with pytest.raises(ValueError, match="there is no file"):
@@ -277,7 +277,7 @@ def test_a_picture_of_another_size_or_none_is_refused(coco: Coco) -> None:
 
 def test_foreign_files_and_empty_searches_are_refused(coco: Coco) -> None:
     coco.add(1, ["a chair"], ("cat", polygon(CAT)))
-    with pytest.raises(ValueError, match="no picture fits"):
+    with pytest.raises(ValueError, match="no image fits"):
         coco.build()
     with pytest.raises(ValueError, match="count: got 0"):
         coco.build("zero", count=0)
@@ -286,7 +286,7 @@ def test_foreign_files_and_empty_searches_are_refused(coco: Coco) -> None:
         coco.build("again")
     coco.instances["annotations"][0]["category_id"] = 10
     del coco.instances["images"]
-    with pytest.raises(ValueError, match="images: got None, wants a list"):
+    with pytest.raises(ValueError, match="images: got None, requires a list"):
         coco.build("more")
 
 

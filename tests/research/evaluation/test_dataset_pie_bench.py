@@ -75,9 +75,7 @@ def test_the_mask_is_the_place_and_with_the_border_the_change(tmp_path: Path) ->
         ({"mask": []}, []),
     ],
 )
-def test_the_edited_word_is_one_of_the_source(
-    tmp_path: Path, changes: dict[str, Any], words: list[str]
-) -> None:
+def test_the_edited_word_is_one_of_the_source(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
     (item,) = read_dataset(benchmark(tmp_path, n1=entry(**changes))).items
     assert [place.word for place in item.places] == words
     assert list(item.edited) == words
@@ -95,24 +93,22 @@ def test_brackets_around_several_words_and_none_leave_plain_prompts(tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_path": "../mapping_file.json"}, "wants a name relative"),
+        ({"image_path": "../mapping_file.json"}, "requires a name relative"),
         ({"image_path": "1_change_object_80/no.jpg"}, "there is no file"),
-        ({"mask": [1, 2, 3]}, "wants pairs"),
-        ({"mask": [SIDE * SIDE, 1]}, "leave the picture"),
-        ({"mask": [-1, 4]}, "wants pairs"),
+        ({"mask": [1, 2, 3]}, "requires pairs"),
+        ({"mask": [SIDE * SIDE, 1]}, "leave the image"),
+        ({"mask": [-1, 4]}, "requires pairs"),
         ({"mask": None}, "mask: got None"),
-        ({"editing_type_id": "10"}, "editing_type_id: got '10', wants 0 to 9"),
+        ({"editing_type_id": "10"}, "editing_type_id: got '10', requires 0 to 9"),
         ({"original_prompt": ""}, "original_prompt: got ''"),
     ],
 )
-def test_an_entry_with_something_wrong_says_what(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_an_entry_with_something_wrong_says_what(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"entry '1'.*{message}"):
         read_dataset(benchmark(tmp_path, n1=entry(**changes)))
 
 
-def test_a_mapping_file_without_its_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_mapping_file_without_its_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mapping_file.json").write_text(json.dumps({"1": entry()}), encoding="utf-8")
     with pytest.raises(ValueError, match="annotation_images"):
         read_dataset(tmp_path)
@@ -121,10 +117,10 @@ def test_a_mapping_file_without_its_pictures_is_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     folder = benchmark(tmp_path, n1=entry())
-    (folder / "annotation_images" / str(entry()["image_path"])).write_text("no picture")
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    (folder / "annotation_images" / str(entry()["image_path"])).write_text("no image")
+    with pytest.raises(ValueError, match="cannot be read as an image"):
         read_dataset(folder)
 
 

@@ -1,4 +1,4 @@
-"""Scene-Edit: the paper's rows and numbers, exact masks, and true edited pictures that are true."""
+"""Scene-Edit: the paper's rows and numbers, exact masks, and true edited images that are true."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def test_every_search_prompt_has_its_items_and_the_first_are_of_every_kind(datas
     assert [item.task for item in dataset.items[: len(SCENE_EDIT)]] == [p.task for p in SCENE_EDIT]
 
 
-def test_by_default_there_are_as_many_as_in_the_paper(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_default_there_are_as_many_as_in_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene_edit, "_write", undrawn)
     monkeypatch.setattr(scene_edit, "_cast", lambda prompt, seed: None)
     dataset, counts = build_scene_edit(tmp_path)
@@ -72,7 +70,7 @@ def test_by_default_there_are_as_many_as_in_the_paper(
     assert Counter(item.task for item in dataset.items) == {p.task: n for p, n in counts.items()}
 
 
-def test_outside_the_change_the_true_edited_picture_is_the_picture(dataset: Dataset) -> None:
+def test_outside_the_change_the_true_edited_image_is_the_image(dataset: Dataset) -> None:
     for item in dataset.items:
         change = pixels(item.change) > 0
         before, after = pixels(item.image), pixels(item.target_image)
@@ -80,7 +78,7 @@ def test_outside_the_change_the_true_edited_picture_is_the_picture(dataset: Data
         assert not np.array_equal(before, after)
 
 
-def test_the_change_holds_the_edited_thing_and_none_of_the_others(dataset: Dataset) -> None:
+def test_the_change_holds_the_edited_object_and_none_of_the_others(dataset: Dataset) -> None:
     for item in dataset.items:
         change = pixels(item.change) > 0
         for place in item.places:
@@ -91,7 +89,7 @@ def test_the_change_holds_the_edited_thing_and_none_of_the_others(dataset: Datas
             assert place.word not in item.edited or change[mask > 0].all()
 
 
-def test_a_prompt_names_its_things_once_and_the_edit_changes_one_word(dataset: Dataset) -> None:
+def test_a_prompt_names_its_objects_once_and_the_edit_changes_one_word(dataset: Dataset) -> None:
     prompts = {prompt.task: prompt for prompt in SCENE_EDIT}
     for item in dataset.items:
         prompt = prompts[item.task]
@@ -118,9 +116,7 @@ def test_instructions_are_english() -> None:
     assert SCENE_EDIT[13].instruction == "make the car blue"
 
 
-def test_the_same_seed_gives_the_same_files_and_another_other_scenes(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_files_and_another_other_scenes(dataset: Dataset, tmp_path: Path) -> None:
     again, other = build(tmp_path / "again", count=1), build(tmp_path / "other", count=1, seed=1)
     files = sorted(path.relative_to(again.folder) for path in again.folder.rglob("*.png"))
     assert len(files) > len(again.items)

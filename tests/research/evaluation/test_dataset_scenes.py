@@ -28,8 +28,8 @@ def test_every_scene_is_an_item_with_its_truth(folder: Path) -> None:
     assert [item.id for item in items] == [f"{number:05d}" for number in range(3, 3 + COUNT)]
     for item, entry in zip(items, entries, strict=True):
         assert (item.source, item.target) == (entry["source"], entry["target"])
-        assert [place.word for place in item.places] == [thing["noun"] for thing in entry["objects"]]
-        assert item.edited == tuple(thing["noun"] for thing in entry["objects"] if thing["edited"])
+        assert [place.word for place in item.places] == [obj["noun"] for obj in entry["objects"]]
+        assert item.edited == tuple(obj["noun"] for obj in entry["objects"] if obj["edited"])
         assert item.target_image == folder / entry["target_image"]
 
 
@@ -48,9 +48,7 @@ def test_boxes_are_those_of_the_masks(folder: Path) -> None:
         for place in item.places:
             assert place.mask is not None
             assert Image.fromarray(np.asarray(Image.open(place.mask))).getbbox() == place.box
-            assert opened.masks[place.word].sum().item() == np.count_nonzero(
-                np.asarray(Image.open(place.mask))
-            )
+            assert opened.masks[place.word].sum().item() == np.count_nonzero(np.asarray(Image.open(place.mask)))
 
 
 def test_a_scene_that_lacks_something_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a task's outcome says: what the method costs by itself, and figures of the picture that is saved."""
+"""What a task's outcome says: what the method costs by itself, and figures of the image that is saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.null_text import NullTextSettings
 from pinpoint.locinv_core.localization.priors import from_mask_files
 from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
@@ -71,7 +71,7 @@ def _together(model: EditModel, item: Item) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_among_others_makes_the_same_picture_at_the_same_cost_as_alone(
+def test_a_method_among_others_makes_the_same_image_at_the_same_cost_as_alone(
     name: str, together: dict[str, Outcome], model: EditModel, item: Item
 ) -> None:
     (alone,) = outcomes(model, item, [name])
@@ -84,11 +84,11 @@ def test_a_method_among_others_makes_the_same_picture_at_the_same_cost_as_alone(
 def test_the_cost_is_that_of_the_whole_edit_by_itself(
     together: dict[str, Outcome], model: EditModel, item: Item
 ) -> None:
-    run = Run()
+    tracker = CostTracker()
     opened = item.open()
     request = EditRequest(opened.image, item.source, item.target, method=METHODS["direct"], steps=STEPS)
-    localized_edit(model, request, run=run)
-    assert together["direct"].fe == pytest.approx(run.total)
+    localized_edit(model, request, tracker=tracker)
+    assert together["direct"].fe == pytest.approx(tracker.total)
 
 
 def test_one_inversion_is_spent_for_all_methods_that_invert_alike(together: dict[str, Outcome]) -> None:
@@ -170,7 +170,7 @@ def recipe(*names: str, metrics: tuple[str, ...] = METRICS, **weights: str | Non
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["locinv", "magic"], r"methods: got 'magic', wants some of locinv, .*all"),
+        (["locinv", "magic"], r"methods: got 'magic', requires some of locinv, .*all"),
         (["locinv", "ddim", "locinv"], "methods: 'locinv' comes twice"),
         (["frozen", "ddim"], "methods: 'ddim' comes twice"),
         ([], "methods: got none"),
@@ -186,7 +186,7 @@ def test_metrics_and_weights_that_there_are_not_are_refused() -> None:
         recipe("ddim", metrics=("beauty",)).open()
     with pytest.raises(ValueError, match="metric clip_score: no clip given"):
         recipe("ddim", metrics=("clip_score",), judge_clip=None).open()
-    with pytest.raises(ValueError, match="inpaint: the method 'inpaint' wants an inpainting model"):
+    with pytest.raises(ValueError, match="inpaint: the method 'inpaint' requires an inpainting model"):
         recipe("inpaint").open()
     with pytest.raises(ValueError, match="steps: got 1001"):
         EvaluationRecipe(named_variants(["ddim"], steps=1001), METRICS).open()
@@ -267,14 +267,14 @@ def test_a_group_stands_for_the_methods_that_there_are_models_for() -> None:
     assert everything == set(ALL_METHODS)
 
 
-def test_regions_by_another_editor_want_and_tell_its_weights() -> None:
+def test_regions_by_another_editor_require_and_tell_its_weights() -> None:
     weights = {"clip": "a", "vit": "b", "amused": "c"}
     near, by_amused = named_variants(["learnable-regions-near", "learnable-regions-amused"], weights=weights)
     assert near.settings["weights"] == {"clip": "a", "vit": "b"}
     assert by_amused.settings["weights"] == weights
     assert by_amused.settings["method"]["editor"] == "amused"
     assert {v.settings["method"]["word"] for v in (near, by_amused)} == {"auto"}
-    with pytest.raises(ValueError, match="inpaint: 'learnable-regions-inpaint' wants such a model"):
+    with pytest.raises(ValueError, match="inpaint: 'learnable-regions-inpaint' requires such a model"):
         named_variants(["learnable-regions-inpaint"], weights=weights)
 
 
@@ -282,8 +282,8 @@ def test_regions_by_another_editor_want_and_tell_its_weights() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"clip": None, "vit": "b"}, "clip: '{}' wants a CLIP, and none is named"),
-        ({"clip": "a", "vit": None}, "dino: '{}' wants a ViT, and none is named"),
+        ({"clip": None, "vit": "b"}, "clip: '{}' requires a CLIP, and none is named"),
+        ({"clip": "a", "vit": None}, "dino: '{}' requires a ViT, and none is named"),
     ],
 )
 def test_regions_are_not_learned_by_networks_that_nobody_named(
@@ -303,8 +303,8 @@ def test_the_square_that_clip_reads_is_the_places_and_the_background_is_outside_
     given: dict[str, Any] = {}
 
     class Noting(MetricSuite):
-        def __call__(self, *pictures: Any, **more: Any) -> dict[str, float | None]:
-            given.update(change=pictures[2], place=more["place"])
+        def __call__(self, *images: Any, **more: Any) -> dict[str, float | None]:
+            given.update(change=images[2], place=more["place"])
             return {}
 
     (variant,) = named_variants(["direct"], steps=STEPS)

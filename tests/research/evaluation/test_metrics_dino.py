@@ -52,9 +52,7 @@ def vit_by_hand(image: Tensor) -> tuple[Tensor, Tensor]:
             if k.startswith((f"layers.{layer}.", f"encoder.layer.{layer}."))
         }
         h = F.layer_norm(tokens, (32,), own["layernorm_before.weight"], own["layernorm_before.bias"], 1e-12)
-        q, keys, v = (
-            h @ own[f"attention.{n}_proj.weight"].T + own[f"attention.{n}_proj.bias"] for n in "qkv"
-        )
+        q, keys, v = (h @ own[f"attention.{n}_proj.weight"].T + own[f"attention.{n}_proj.bias"] for n in "qkv")
         heads = []
         for head in range(4):
             part = slice(8 * head, 8 * head + 8)
@@ -89,7 +87,7 @@ def test_similarity_is_the_cosine_of_cls() -> None:
     assert similarity(see(vit, picture(1)), see(vit, picture(2))) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_picture_is_like_itself() -> None:
+def test_an_image_is_like_itself() -> None:
     seen = see(tiny_vit(), picture(3))
     assert similarity(seen, seen) == pytest.approx(1)
     assert structure_distance(seen, seen) == 0

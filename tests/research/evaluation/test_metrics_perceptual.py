@@ -34,9 +34,7 @@ def backbone(net: str) -> Any:
         made = torch.nn.Module()
         made.features = make_layers(cfgs["D"])
     else:
-        made = {"squeeze": torchvision.models.squeezenet1_1, "alex": torchvision.models.alexnet}[net](
-            weights=None
-        )
+        made = {"squeeze": torchvision.models.squeezenet1_1, "alex": torchvision.models.alexnet}[net](weights=None)
     return made.eval().requires_grad_(False)
 
 
@@ -89,11 +87,11 @@ def test_lpips_reads_vgg_the_same_way(tmp_path: Path) -> None:
     assert distance(picture(1), picture(2)) == pytest.approx(expected, rel=1e-3)
 
 
-def test_equal_pictures_have_no_distance(folders: dict[str, Path]) -> None:
+def test_equal_images_have_no_distance(folders: dict[str, Path]) -> None:
     assert load_lpips(folders["squeeze"])(picture(3), picture(3)) == 0
 
 
-def test_outside_the_mask_both_pictures_are_blackened_first(folders: dict[str, Path]) -> None:
+def test_outside_the_mask_both_images_are_blackened_first(folders: dict[str, Path]) -> None:
     mask = torch.zeros(64, 72)
     mask[:30, 40:] = 1
     keep = (1 - mask)[None, None]
@@ -113,14 +111,14 @@ def test_a_pickle_is_refused_with_how_to_convert_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_backbone_says_which_files_would_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no backbone, wants .*squeezenet1_1-b8a52dc0.safetensors"):
+    with pytest.raises(ValueError, match=r"no backbone, requires .*squeezenet1_1-b8a52dc0.safetensors"):
         load_lpips(tmp_path)
 
 
-def test_a_folder_with_two_backbones_wants_one_of_them(tmp_path: Path) -> None:
+def test_a_folder_with_two_backbones_requires_one_of_them(tmp_path: Path) -> None:
     for net in ("squeeze", "alex"):
         save_file({"x": torch.zeros(1)}, tmp_path / f"{BACKBONES[net][0]}.safetensors")
-    with pytest.raises(ValueError, match=r"alexnet.*squeezenet.*wants one of them"):
+    with pytest.raises(ValueError, match=r"alexnet.*squeezenet.*requires one of them"):
         load_lpips(tmp_path)
 
 
@@ -136,7 +134,7 @@ def test_another_network_and_one_that_lacks_layers_are_refused(tmp_path: Path) -
     with pytest.raises(ValueError, match="no network that LPIPS knows"):
         load_lpips(tmp_path / "other.safetensors")
     save_file({BACKBONES["squeeze"][1]: torch.zeros(1)}, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match=r"features\..* is .*, wants \("):
+    with pytest.raises(ValueError, match=r"features\..* is .*, requires \("):
         load_lpips(tmp_path / "part.safetensors")
 
 
@@ -145,7 +143,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         load_lpips(tmp_path / "squeezenet1_1-b8a52dc0.safetensors")
 
 
-def test_pictures_too_small_for_the_backbone_are_refused(folders: dict[str, Path]) -> None:
+def test_images_too_small_for_the_backbone_are_refused(folders: dict[str, Path]) -> None:
     small = torch.zeros(1, 3, 16, 64)
     with pytest.raises(ValueError, match="got 64x16 pixels, LPIPS"):
         load_lpips(folders["squeeze"])(small, small)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pinpoint.region_core.encoders.clip import Guide
+from pinpoint.region_core.encoders.clip import ClipEncoder
 from pinpoint.research.evaluation.metrics.registry import METRICS, PSNR_LIMIT, metrics_for
 from pinpoint.research.evaluation.metrics.suite import MetricSuite, cut_to
 from pinpoint.tests.fixtures.tiny_encoders import CLIP_SIDE, tiny_clip, tiny_vit
@@ -63,7 +63,7 @@ def masked_in_numpy(image: Tensor, mask: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_error_outside_the_mask_is_averaged_over_the_whole_frame_of_blackened_pictures(mask: Tensor) -> None:
+def test_error_outside_the_mask_is_averaged_over_the_whole_frame_of_blackened_images(mask: Tensor) -> None:
     edited, source = picture(1), picture(2)
     one, other = masked_in_numpy(edited, mask), masked_in_numpy(source, mask)
     expected = float(((one - other) ** 2).mean())
@@ -75,7 +75,7 @@ def test_error_outside_the_mask_is_averaged_over_the_whole_frame_of_blackened_pi
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-def test_pixel_metrics_are_those_of_torchmetrics_classes_on_blackened_pictures(mask: Tensor) -> None:
+def test_pixel_metrics_are_those_of_torchmetrics_classes_on_blackened_images(mask: Tensor) -> None:
     from torchmetrics import MeanSquaredError
     from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
@@ -130,7 +130,7 @@ def test_under_an_empty_mask_there_is_no_change_to_measure_and_the_background_is
         assert found[name] == found[f"{name}_background"]
 
 
-def test_distance_to_the_true_edit_looks_at_that_picture_and_at_no_other() -> None:
+def test_distance_to_the_true_edit_looks_at_that_image_and_at_no_other() -> None:
     edited, mask = torch.full((1, 3, SIDE, SIDE), 0.5), box_mask(0, 12, 0, SIDE)
     target = edited.clone()
     target[..., :12, :] += 0.1
@@ -152,9 +152,7 @@ def test_an_edit_succeeds_where_its_inside_is_past_half_way_from_the_source_to_t
     # Outside the mask the edit is the truth, which does not count.
     edited = torch.where(mask > 0, inside, 1.0).expand_as(source)
 
-    found = MetricSuite(["success_target"])(
-        edited, source, mask, **TEXTS, target_image=torch.ones_like(source)
-    )
+    found = MetricSuite(["success_target"])(edited, source, mask, **TEXTS, target_image=torch.ones_like(source))
 
     assert found["success_target"] == succeeds
 
@@ -194,13 +192,13 @@ def test_clip_reads_the_square_around_the_place_where_the_change_mask_has_the_bo
     names = ["success_clip", "mse_background"]
     suite = MetricSuite(names, clip=guide)
     read: list[Tensor] = []
-    encode = Guide.encode_images
+    encode = ClipEncoder.encode_images
 
-    def noting(self: Guide, image: Tensor) -> Tensor:
+    def noting(self: ClipEncoder, image: Tensor) -> Tensor:
         read.append(image)
         return encode(self, image)
 
-    monkeypatch.setattr(Guide, "encode_images", noting)
+    monkeypatch.setattr(ClipEncoder, "encode_images", noting)
     found = suite(edited, picture(16), bordered, **TEXTS, place=place)
 
     assert [torch.equal(one, edited[..., 4:16, 6:18]) for one in read] == [True]
@@ -216,9 +214,7 @@ def test_clip_scores_are_those_of_torchmetrics() -> None:
 
     guide, mask = tiny_clip(), box_mask(4, 20, 0, 16, CLIP_SIDE)
     side = {"height": CLIP_SIDE, "width": CLIP_SIDE}
-    processor = CLIPProcessor(
-        CLIPImageProcessor(size={"shortest_edge": CLIP_SIDE}, crop_size=side), guide.tokenizer
-    )
+    processor = CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": CLIP_SIDE}, crop_size=side), guide.tokenizer)
     # In 8-bit values, because that is what the library takes.
     edited, source = ((picture(seed, CLIP_SIDE) * 255).round() / 255 for seed in (13, 14))
 
@@ -243,7 +239,7 @@ def test_clip_scores_are_those_of_torchmetrics() -> None:
     ("name", "part"), [("clip_score", "clip"), ("structure_distance", "dino"), ("lpips_background", "lpips")]
 )
 def test_a_metric_without_its_weights_is_refused_with_what_to_give(name: str, part: str) -> None:
-    with pytest.raises(ValueError, match=rf"metric {name}: no {part} given, wants a"):
+    with pytest.raises(ValueError, match=rf"metric {name}: no {part} given, requires a"):
         MetricSuite(["psnr", name])
 
 
@@ -253,7 +249,7 @@ def test_weights_that_no_metric_needs_are_not_opened() -> None:
 
 
 @pytest.mark.parametrize("names", [["psnr", "beauty"], ["psnr", "psnr"], ["fe"]])
-def test_names_that_are_no_metrics_of_a_picture_are_refused(names: list[str]) -> None:
+def test_names_that_are_no_metrics_of_an_image_are_refused(names: list[str]) -> None:
     with pytest.raises(ValueError, match="metrics: got"):
         MetricSuite(names)
 
@@ -271,7 +267,7 @@ def test_names_that_are_no_metrics_of_a_picture_are_refused(names: list[str]) ->
         ({"target_image": torch.zeros(1, 3, 8, 8)}, "target image: got the shape"),
     ],
 )
-def test_pictures_and_masks_that_do_not_fit_are_refused(changed: dict[str, Any], said: str) -> None:
+def test_images_and_masks_that_do_not_fit_are_refused(changed: dict[str, Any], said: str) -> None:
     given = {"edited": picture(1), "source": picture(2), "change_mask": MASKS["empty"], **TEXTS, **changed}
     with pytest.raises(ValueError, match=said):
         MetricSuite(["psnr"])(**given)

@@ -17,12 +17,12 @@ def row(item: str, method: str, *curves: list[float], error: str | None = None) 
     return {"item": item, "method": method, "words": words, "metrics": {"psnr": 20.0}, "error": error}
 
 
-def test_a_curve_is_the_mean_over_a_pictures_words_and_then_over_pictures() -> None:
+def test_a_curve_is_the_mean_over_an_images_words_and_then_over_images() -> None:
     rows = [row("0", "a", [0.2, 0.4], [0.4, 0.8]), row("1", "a", [0.9, 0.0]), row("2", "a", error="it broke")]
     found = iou_curves(rows)["a"]
     assert found.count == 2
     assert found.mean == pytest.approx((0.6, 0.3))
-    # Of two pictures, a quarter of the draws is one of them twice: the interval's ends are the two pictures.
+    # Of two images, a quarter of the draws is one of them twice: the interval's ends are the two images.
     assert found.low == pytest.approx((0.3, 0.0)) and found.high == pytest.approx((0.9, 0.6))
 
 
@@ -57,13 +57,11 @@ def test_a_plot_takes_the_pages_colour_and_fetches_nothing() -> None:
 
 def test_intervals_name_what_they_show() -> None:
     rows = [row("0", "a"), row("1", "a"), row("0", "other"), row("1", "other")]
-    assert {"a", "other", "PSNR", "(dB)"} <= set(
-        text_of(intervals_svg(summarise(rows, ["psnr", "ssim"]))).split()
-    )
+    assert {"a", "other", "PSNR", "(dB)"} <= set(text_of(intervals_svg(summarise(rows, ["psnr", "ssim"]))).split())
 
 
 def test_nothing_to_plot_is_refused() -> None:
     with pytest.raises(ValueError, match="got none"):
         iou_curves_svg({}, (0.5,))
-    with pytest.raises(ValueError, match="got 1 values, wants 2"):
+    with pytest.raises(ValueError, match="got 1 values, requires 2"):
         iou_curves_svg({"a": Curve((0.1,), (0.1,), (0.1,), 1)}, (0.2, 0.4))

@@ -24,7 +24,7 @@ from pinpoint.tests.research.evaluation.report_fixture import (
     SIDE,
     small_dataset,
     small_rows,
-    write_picture,
+    write_image,
 )
 
 
@@ -60,13 +60,13 @@ def report(folder: Path, **changes: Any) -> tuple[str, Page]:
 
 
 def colour_of(uri: str) -> tuple[int, ...]:
-    """The mean colour of a picture in a data URI."""
+    """The mean colour of an image in a data URI."""
     assert uri.startswith("data:image/webp;base64,")
     with Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))) as picture:
         return tuple(np.asarray(picture.convert("RGB")).reshape(-1, 3).mean(axis=0).round().astype(int))
 
 
-def test_every_picture_is_inside_the_file(tmp_path: Path) -> None:
+def test_every_image_is_inside_the_file(tmp_path: Path) -> None:
     _, page = report(tmp_path)
     for k in range(3):
         own = json.loads(page.scripts[f"item-{k}"])
@@ -139,7 +139,7 @@ def test_text_from_outside_cannot_become_part_of_the_page(tmp_path: Path) -> Non
     assert "".join(text for text, _ in json.loads(page.scripts["index"])["items"][0]["source"]) == sly
 
 
-def test_a_picture_that_is_missing_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
+def test_an_image_that_is_missing_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data", 1)
     rows = small_rows(dataset, tmp_path, {"plain": [20.0], "careful": [30.0]})
     (tmp_path / rows[0]["picture"]).unlink()
@@ -148,17 +148,17 @@ def test_a_picture_that_is_missing_leaves_the_rest_of_the_report(tmp_path: Path)
     assert own["plain"] is None and own["careful"] is not None
 
 
-def test_an_item_that_cannot_be_read_keeps_its_rows_in_the_report_and_says_why_it_has_no_pictures(
+def test_an_item_that_cannot_be_read_keeps_its_rows_in_the_report_and_says_why_it_has_no_images(
     tmp_path: Path,
 ) -> None:
     dataset = small_dataset(tmp_path / "data", 2)
     broken = tmp_path / "data" / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     dataset = replace(dataset, items=(replace(dataset.items[0], image=broken), dataset.items[1]))
     rows = small_rows(dataset, tmp_path, {"plain": [None, 20.0], "careful": [None, 30.0]})
     text = write_report(rows, dataset, tmp_path).read_text(encoding="utf-8")
     page = Page(text)
-    assert "2 pictures · 2 methods · 4 edits · 2 failed" in text
+    assert "2 images · 2 methods · 4 edits · 2 failed" in text
     assert '<th scope="row">p00</th>' in text[text.index('id="failures"') :]
     index = json.loads(page.scripts["index"])["items"]
     assert [set(entry["errors"]) for entry in index] == [{"plain", "careful"}, set()]
@@ -167,7 +167,7 @@ def test_an_item_that_cannot_be_read_keeps_its_rows_in_the_report_and_says_why_i
     assert own["source"] is not None and set(own["pictures"]) == {"plain", "careful"}
 
 
-def test_a_picture_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
+def test_an_image_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data", 1)
     rows = small_rows(dataset, tmp_path, {"plain": [20.0], "careful": [30.0]})
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -180,15 +180,15 @@ def test_a_picture_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) 
     assert own["plain"] is None and own["careful"] is not None
 
 
-def test_a_picture_outside_the_folder_is_not_taken_into_the_report(tmp_path: Path) -> None:
+def test_an_image_outside_the_folder_is_not_taken_into_the_report(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data", 1)
-    secret = write_picture(tmp_path / "secret.png", (1, 2, 3))
-    run = tmp_path / "run"
-    rows = small_rows(dataset, run, {"plain": [20.0], "careful": [30.0]})
-    (run / "link.png").symlink_to(secret)
+    secret = write_image(tmp_path / "secret.png", (1, 2, 3))
+    tracker = tmp_path / "run"
+    rows = small_rows(dataset, tracker, {"plain": [20.0], "careful": [30.0]})
+    (tracker / "link.png").symlink_to(secret)
     for name in ("../secret.png", str(secret), "link.png"):
         rows[0]["picture"] = name
-        page = Page(write_report(rows, dataset, run).read_text(encoding="utf-8"))
+        page = Page(write_report(rows, dataset, tracker).read_text(encoding="utf-8"))
         own = json.loads(page.scripts["item-0"])["pictures"]
         assert own["plain"] is None and own["careful"] is not None
 
@@ -212,7 +212,7 @@ def test_what_differs_between_two_texts_is_marked_word_by_word() -> None:
     assert target == [("a red", False), (" fox", True), (" on a", False), (" big", True), (" mat", False)]
 
 
-def test_large_pictures_are_reduced_and_small_ones_left() -> None:
+def test_large_images_are_reduced_and_small_ones_left() -> None:
     for size, expected in (((800, 400), (384, 192)), ((64, 48), (64, 48))):
         uri = data_uri(Image.new("RGB", size, (10, 200, 30)))
         with Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))) as picture:
@@ -235,9 +235,7 @@ def filled(path: str, shape: tuple[int, int]) -> torch.Tensor:
             crossings = 0
             for loop in loops:
                 for (x0, y0), (x1, y1) in zip(loop, loop[1:] + loop[:1], strict=True):
-                    if (y0 > y + 0.5) != (y1 > y + 0.5) and x + 0.5 < x0 + (y + 0.5 - y0) * (x1 - x0) / (
-                        y1 - y0
-                    ):
+                    if (y0 > y + 0.5) != (y1 > y + 0.5) and x + 0.5 < x0 + (y + 0.5 - y0) * (x1 - x0) / (y1 - y0):
                         crossings += 1
             inside[y, x] = crossings % 2 == 1
     return inside

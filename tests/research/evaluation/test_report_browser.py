@@ -60,9 +60,7 @@ def opened_page(browser: Any, report: Path) -> Iterator[Any]:
     opened.set_default_timeout(SLOW)
     troubles: list[str] = []
     asked: list[str] = []
-    opened.on(
-        "console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None
-    )
+    opened.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: troubles.append(str(error)))
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(report.as_uri(), wait_until="load", timeout=SLOW)
@@ -105,7 +103,7 @@ def test_the_gallery_sorts_by_a_metric_of_a_method_the_worst_first(page: Any) ->
     assert shown(page) == ids(3, *(k for k in reversed(range(COUNT)) if k != 3))
 
 
-def test_pictures_are_filled_in_only_near_the_window(page: Any) -> None:
+def test_images_are_filled_in_only_near_the_window(page: Any) -> None:
     page.select_option("#method", "plain")
     page.locator(".card").first.scroll_into_view_if_needed()
     page.wait_for_selector(".card img")
@@ -124,7 +122,7 @@ def test_a_card_shows_its_values_and_what_failed(page: Any) -> None:
     assert page.locator(".card .sorted td").all_inner_texts() == ["13.00", "–"]
     assert [marked.strip() for marked in page.locator(".card mark").all_inner_texts()] == ["cat", "fox"]
     assert page.locator(".card .given .over").get_attribute("d").startswith("M16 8L48 8L48 24L16 24")
-    assert page.locator("#count").inner_text() == f"1 of {COUNT} pictures"
+    assert page.locator("#count").inner_text() == f"1 of {COUNT} images"
 
 
 def test_groups_and_words_narrow_the_gallery(page: Any) -> None:
@@ -146,7 +144,7 @@ def test_the_keyboard_reaches_everything(page: Any) -> None:
     page.keyboard.press("k")
     assert page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "p00"
     page.wait_for_selector(".card button.frame")
-    for _ in range(2):  # the card's table, then its first picture
+    for _ in range(2):  # the card's table, then its first image
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector("#large[open]")
@@ -182,7 +180,7 @@ def test_it_follows_light_and_dark(page: Any) -> None:
 def test_an_item_that_cannot_be_read_has_a_card_that_says_so(browser: Any, tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data", 1)
     rows = small_rows(dataset, tmp_path, {"plain": [None], "careful": [None]})
-    (tmp_path / "data" / "source.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "source.png").write_bytes(b"no image")
     with opened_page(browser, write_report(rows, dataset, tmp_path)) as page:
         page.locator(".card").first.scroll_into_view_if_needed()
         page.wait_for_selector(".card .error")
@@ -198,4 +196,4 @@ def test_where_every_edit_failed_the_report_says_so(browser: Any, tmp_path: Path
         page.locator(".card").first.scroll_into_view_if_needed()
         page.wait_for_selector(".card .error")
         assert shown(page) == ids(0, 1)
-        assert page.locator(".facts").first.inner_text() == "2 pictures · 1 method · 2 edits · 2 failed"
+        assert page.locator(".facts").first.inner_text() == "2 images · 1 method · 2 edits · 2 failed"

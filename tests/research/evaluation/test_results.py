@@ -153,9 +153,7 @@ def test_a_row_that_the_disk_has_no_room_for_leaves_the_file_as_it_was(
     assert [r["item"] for r in read_results(tmp_path)] == ["a", "c"]
 
 
-def test_a_row_that_is_written_in_several_pieces_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_is_written_in_several_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ResultsFile(tmp_path) as results, monkeypatch.context() as slow:
         slow.setattr(os, "write", FullDisk(100_000))
         results.append(row("a", "ddim"))

@@ -23,7 +23,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-def test_every_variant_runs_on_every_item_item_by_item_with_a_picture_each(tmp_path: Path, log: Path) -> None:
+def test_every_variant_runs_on_every_item_item_by_item_with_an_image_each(tmp_path: Path, log: Path) -> None:
     out = tmp_path / "out"
     rows = run_work(FakeRecipe(log), items(tmp_path, 2), variants("ddim", "locinv"), out, seed=5)
     names = ["item-0 ddim", "item-0 locinv", "item-1 ddim", "item-1 locinv"]
@@ -31,7 +31,7 @@ def test_every_variant_runs_on_every_item_item_by_item_with_a_picture_each(tmp_p
     assert [f"{row['item']} {row['method']}" for row in rows] == names
     assert rows == read_results(out)
     for row, name in zip(rows, names, strict=True):
-        assert (out / row["picture"]).read_bytes() == b"picture of " + name.encode()
+        assert (out / row["picture"]).read_bytes() == b"image of " + name.encode()
         assert row["metrics"] == {"length": len(name)}
     expected = {
         "task": "drawn: square → circle",
@@ -79,22 +79,18 @@ run_work(recipe, items(folder, 2), variants("ddim", "locinv"), folder / "out")
     assert [row["error"] for row in rows] == [None] * 4
 
 
-def test_what_fails_is_written_down_with_its_error_and_does_not_stop_the_run(
-    tmp_path: Path, log: Path
-) -> None:
+def test_what_fails_is_written_down_with_its_error_and_does_not_stop_the_run(tmp_path: Path, log: Path) -> None:
     recipe = FakeRecipe(log, failing=["item-0 locinv"])
     rows = run_work(recipe, items(tmp_path, 2), variants("ddim", "locinv"), tmp_path)
     assert [row["error"] for row in rows] == [None, "RuntimeError: no item-0 locinv today", None, None]
     assert (rows[1]["picture"], rows[1]["metrics"]) == (None, {})
 
 
-def test_a_figure_that_is_no_number_fails_its_picture_and_does_not_stop_the_run(
-    tmp_path: Path, log: Path
-) -> None:
+def test_a_figure_that_is_no_number_fails_its_image_and_does_not_stop_the_run(tmp_path: Path, log: Path) -> None:
     recipe = FakeRecipe(log, nan=["item-0 ddim"])
     rows = run_work(recipe, items(tmp_path, 2), variants("ddim"), tmp_path)
     assert [row["error"] for row in rows] == [
-        "ValueError: metric length: it is nan, wants a finite number",
+        "ValueError: metric length: it is nan, requires a finite number",
         None,
     ]
     assert (rows[0]["metrics"], rows[0]["words"], rows[0]["picture"]) == ({}, {}, None)
@@ -122,9 +118,7 @@ def test_other_settings_seed_or_model_are_refused_before_any_work(tmp_path: Path
     assert begun(log) == []
 
 
-def test_what_failed_may_be_tried_again_on_a_mended_picture_and_with_other_settings(
-    tmp_path: Path, log: Path
-) -> None:
+def test_what_failed_may_be_tried_again_on_a_mended_image_and_with_other_settings(tmp_path: Path, log: Path) -> None:
     all_items = items(tmp_path, 2)
     run_work(FakeRecipe(log, failing=["item-0 ddim"]), all_items[:1], variants("ddim"), tmp_path)
     all_items[0].image.write_bytes(all_items[0].image.read_bytes() + b"mended")
@@ -149,7 +143,7 @@ def test_rows_of_other_metrics_are_refused_before_any_work(tmp_path: Path, log: 
     assert begun(log) == ["item-0 npi", "item-1 npi"]
 
 
-def test_a_picture_that_has_changed_since_is_refused(tmp_path: Path, log: Path) -> None:
+def test_an_image_that_has_changed_since_is_refused(tmp_path: Path, log: Path) -> None:
     (item,) = items(tmp_path, 1)
     run_work(FakeRecipe(log), [item], variants("ddim"), tmp_path)
     before = digest(item)
@@ -167,19 +161,15 @@ def test_other_settings_under_another_name_are_rows_beside_the_first(tmp_path: P
     assert [(row["method"], row["settings"]["steps"]) for row in rows] == [("ddim", 4), ("ddim-9", 9)]
 
 
-def test_a_recipe_that_cannot_be_opened_stops_the_run_before_anything_is_written(
-    tmp_path: Path, log: Path
-) -> None:
+def test_a_recipe_that_cannot_be_opened_stops_the_run_before_anything_is_written(tmp_path: Path, log: Path) -> None:
     with pytest.raises(ValueError, match="no weights"):
-        run_work(
-            FakeRecipe(log, refuses="no weights"), items(tmp_path, 1), variants("ddim"), tmp_path / "out"
-        )
+        run_work(FakeRecipe(log, refuses="no weights"), items(tmp_path, 1), variants("ddim"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("names", [(), ("ddim", "ddim"), ("a b", "a:b")])
-def test_methods_want_names_of_their_own(names: tuple[str, ...], tmp_path: Path, log: Path) -> None:
-    with pytest.raises(ValueError, match="wants at least one, each once"):
+def test_methods_require_names_of_their_own(names: tuple[str, ...], tmp_path: Path, log: Path) -> None:
+    with pytest.raises(ValueError, match="requires at least one, each once"):
         run_work(FakeRecipe(log), items(tmp_path, 1), variants(*names), tmp_path)
 
 
@@ -204,5 +194,5 @@ def test_progress_counts_what_was_done_before(tmp_path: Path, log: Path) -> None
 
 @pytest.mark.parametrize("jobs", [0, -1])
 def test_fewer_than_one_process_is_refused(jobs: int) -> None:
-    with pytest.raises(ValueError, match=f"jobs: got {jobs}, wants 1 or more"):
+    with pytest.raises(ValueError, match=f"jobs: got {jobs}, requires 1 or more"):
         Workforce(jobs)

@@ -44,7 +44,7 @@ def drawn_study(**groups: int) -> Study:
 # The folder
 
 
-def test_a_site_holds_the_page_and_every_picture_unchanged(tmp_path: Path) -> None:
+def test_a_site_holds_the_page_and_every_image_unchanged(tmp_path: Path) -> None:
     study = make_site(tmp_path)
     site = tmp_path / "site"
     assert sorted(path.name for path in site.iterdir()) == [
@@ -59,12 +59,12 @@ def test_a_site_holds_the_page_and_every_picture_unchanged(tmp_path: Path) -> No
             assert (shown == COLOURS[method]).all()
 
 
-def test_neither_a_pictures_name_nor_its_file_tells_the_method(tmp_path: Path) -> None:
+def test_neither_an_images_name_nor_its_file_tells_the_method(tmp_path: Path) -> None:
     make_site(tmp_path)
     for path in (tmp_path / "site" / "pictures").iterdir():
         assert not any(method in path.name for method in METHODS)
-        with Image.open(path) as picture:
-            assert picture.info == {}
+        with Image.open(path) as image:
+            assert image.info == {}
 
 
 def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_study(tmp_path / "site").fingerprint == study.fingerprint
 
 
-def test_an_item_without_a_picture_by_every_method_is_left_out(tmp_path: Path) -> None:
+def test_an_item_without_an_image_by_every_method_is_left_out(tmp_path: Path) -> None:
     dataset = make_results(tmp_path, single=4, multi=0)
     rows = [row(f"item-{k}", method) for k in range(4) for method in METHODS]
     rows[0] |= {"error": "out of memory", "picture": None}
@@ -94,7 +94,7 @@ def test_the_methods_can_be_chosen(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"methods": ["locinv", "imagic"]}, "no 'imagic', but locinv, nti, pnp"),
-        ({"methods": ["locinv"]}, "got 1 .* wants 2 to 9"),
+        ({"methods": ["locinv"]}, "got 1 .* requires 2 to 9"),
         ({"tasks": 0}, "tasks: got 0"),
     ],
 )
@@ -105,14 +105,14 @@ def test_a_study_that_cannot_be_is_refused(tmp_path: Path, arguments: dict, mess
     assert not (tmp_path / "site").exists()
 
 
-def test_results_cannot_name_pictures_outside_their_folder(tmp_path: Path) -> None:
+def test_results_cannot_name_images_outside_their_folder(tmp_path: Path) -> None:
     dataset = make_results(tmp_path / "run")
     secret = tmp_path / "secret.png"
     Image.new("RGB", (64, 64)).save(secret)
     for name in ("../secret.png", str(secret)):
-        rows = [row(item.id, method, picture=name) for item in dataset.items for method in METHODS]
+        rows = [row(item.id, method, image=name) for item in dataset.items for method in METHODS]
         write_rows(tmp_path / "run", rows)
-        with pytest.raises(ValueError, match="wants a name relative"):
+        with pytest.raises(ValueError, match="requires a name relative"):
             build_site(tmp_path / "run", dataset, tmp_path / "site")
 
 
@@ -127,9 +127,7 @@ def test_a_study_that_was_begun_is_taken_up_and_another_is_refused(tmp_path: Pat
 
 
 @pytest.mark.parametrize("changed", ["images/2.png", "pictures/nti/item-2.png"])
-def test_the_same_items_and_methods_with_other_pictures_are_another_study(
-    tmp_path: Path, changed: str
-) -> None:
+def test_the_same_items_and_methods_with_other_images_are_another_study(tmp_path: Path, changed: str) -> None:
     study, site = make_site(tmp_path), tmp_path / "site"
     Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "run" / changed)
     dataset = read_dataset(tmp_path / "run")
@@ -145,9 +143,7 @@ def test_a_folder_with_another_page_is_refused_and_left_as_it_is(tmp_path: Path)
     (site / "index.html").write_text("mine", encoding="utf-8")
     with pytest.raises(ValueError, match=r"holds another index\.html"):
         make_site(tmp_path)
-    assert [(path.name, path.read_text(encoding="utf-8")) for path in site.iterdir()] == [
-        ("index.html", "mine")
-    ]
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in site.iterdir()] == [("index.html", "mine")]
 
 
 def test_a_study_whose_writing_was_interrupted_is_written_anew(tmp_path: Path) -> None:
@@ -161,17 +157,17 @@ def test_a_study_with_foreign_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "site" / "study.json"
     good = json.loads(path.read_text(encoding="utf-8"))
     for change, message in (
-        ({"format": "other"}, "wants 'pinpoint-study'"),
+        ({"format": "other"}, "requires 'pinpoint-study'"),
         ({"trials": [{"item": "x"}]}, "is no study"),
         ({"methods": None}, "is no study"),
-        ({"methods": "abc"}, "methods: got 'abc', wants a list"),
+        ({"methods": "abc"}, "methods: got 'abc', requires a list"),
         (
             {"methods": ["locinv", "nti", "imagic"]},
-            "has edits by locinv, nti, pnp, wants locinv, nti, imagic",
+            "has edits by locinv, nti, pnp, requires locinv, nti, imagic",
         ),
-        ({"trials": [good["trials"][0] | {"edits": []}]}, r"edits: got \[\], wants an object"),
-        ({"trials": [good["trials"][0] | {"source": 3}]}, "'item-0': got 3, wants a text"),
-        ({"trials": [good["trials"][0] | {"picture": "../study.json"}]}, "wants a name relative"),
+        ({"trials": [good["trials"][0] | {"edits": []}]}, r"edits: got \[\], requires an object"),
+        ({"trials": [good["trials"][0] | {"source": 3}]}, "'item-0': got 3, requires a text"),
+        ({"trials": [good["trials"][0] | {"picture": "../study.json"}]}, "requires a name relative"),
     ):
         path.write_text(json.dumps(good | change), encoding="utf-8")
         with pytest.raises(ValueError, match=message):
@@ -346,15 +342,10 @@ def test_rates_are_the_shares_of_the_answers_that_count() -> None:
 
 def test_the_table_has_the_form_of_the_papers() -> None:
     study = drawn_study(single=1)
-    given = [
-        answer(f"p{k}", "single-0", "quality", "locinv" if k < 8 else "pnp", study.fingerprint)
-        for k in range(20)
-    ]
+    given = [answer(f"p{k}", "single-0", "quality", "locinv" if k < 8 else "pnp", study.fingerprint) for k in range(20)]
     lines = rates_table(study, given).splitlines()
     assert lines[0] == "| group | question | answers | locinv | nti | pnp |"
     # Wilson's intervals of 8, 0 and 12 of 20, from scipy.
-    assert lines[2] == (
-        "| single | quality | 20 | 40.0 (21.9 to 61.3) | 0.0 (0.0 to 16.1) | **60.0** (38.7 to 78.1) |"
-    )
+    assert lines[2] == ("| single | quality | 20 | 40.0 (21.9 to 61.3) | 0.0 (0.0 to 16.1) | **60.0** (38.7 to 78.1) |")
     assert lines[3] == "| single | background | 0 | - | - | - |"
     assert lines[-1].startswith("20 participants;")

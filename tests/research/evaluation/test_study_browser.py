@@ -18,10 +18,10 @@ from pinpoint.tests.research.evaluation.study_site import COLOURS, METHODS, make
 
 pytestmark = pytest.mark.slow
 
-COLOURS_ON_PAGE = """() => [...document.querySelectorAll('#edits img')].map((picture) => {
+COLOURS_ON_PAGE = """() => [...document.querySelectorAll('#edits img')].map((image) => {
   const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 });
   const paper = canvas.getContext('2d');
-  paper.drawImage(picture, 0, 0, 1, 1);
+  paper.drawImage(image, 0, 0, 1, 1);
   return [...paper.getImageData(0, 0, 1, 1).data].slice(0, 3);
 })"""
 LOADED = "() => [...document.querySelectorAll('#edits img')].every((one) => one.complete && one.naturalWidth)"
@@ -75,14 +75,14 @@ def page() -> Iterator[Any]:
 
 
 def question(page: Any) -> str:
-    """Which of the two is asked, once its pictures are there."""
+    """Which of the two is asked, once its images are there."""
     page.wait_for_selector("#trial:not([hidden])")
     page.wait_for_function(LOADED)
     return "background" if "everything else" in page.inner_text("#question") else "quality"
 
 
 def press_method(page: Any, method: str) -> None:
-    """Press the digit of the picture that has the method's colour, and wait until it is saved."""
+    """Press the digit of the image that has the method's colour, and wait until it is saved."""
     place = page.evaluate(COLOURS_ON_PAGE).index(list(COLOURS[method]))
     page.keyboard.press(str(place + 1))
     page.wait_for_function("() => document.getElementById('status').textContent === 'Saved'")
@@ -100,7 +100,7 @@ def test_a_study_is_answered_with_the_keyboard_alone(page: Any, site: Path, serv
         assert page.inner_text("#target mark") == "fox"
         assert len(read_answers(site / "answers.jsonl")) == number
         page.keyboard.press("Enter")  # before a choice it leads nowhere
-        assert page.inner_text("#where") == f"Picture {number // 2 + 1} of 4"
+        assert page.inner_text("#where") == f"Image {number // 2 + 1} of 4"
         press_method(page, wanted[asked])
         assert len(read_answers(site / "answers.jsonl")) == number + 1
         page.keyboard.press("Enter")
@@ -145,7 +145,7 @@ def test_the_page_goes_on_where_it_was_left(page: Any, serve: Any) -> None:
     press_method(page, "nti")
     page.reload()
     assert question(page) == "background"
-    assert page.inner_text("#where") == "Picture 1 of 4"
+    assert page.inner_text("#where") == "Image 1 of 4"
     page.click("#back")
     assert question(page) == "quality"
     assert page.evaluate(COLOURS_ON_PAGE)[

@@ -73,14 +73,12 @@ def served(site: Path) -> Iterator[Served]:
         running.answers.unlink(missing_ok=True)
 
 
-def good(
-    served: Served, participant: str = "anna", question: str = "quality", choice: int = 1
-) -> dict[str, Any]:
+def good(served: Served, participant: str = "anna", question: str = "quality", choice: int = 1) -> dict[str, Any]:
     item = session(served.server.study, participant)[0].trial.item
     return {"participant": participant, "item": item, "question": question, "choice": choice}
 
 
-def test_the_page_and_its_pictures_are_served(served: Served) -> None:
+def test_the_page_and_its_images_are_served(served: Served) -> None:
     for path, start, kind in (
         ("/", b"<!doctype html>", "text/html"),
         ("/study.css", b":root", "text/css"),
@@ -92,7 +90,7 @@ def test_the_page_and_its_pictures_are_served(served: Served) -> None:
         assert "default-src 'self'" in (reply.getheader("Content-Security-Policy") or "")
         assert reply.getheader("X-Content-Type-Options") == "nosniff"
     for trial in served.server.study.trials:
-        reply, body = served.ask("GET", f"/pictures/{trial.picture}")
+        reply, body = served.ask("GET", f"/images/{trial.picture}")
         assert reply.status == 200 and body.startswith(b"\x89PNG")
 
 
@@ -103,7 +101,7 @@ def test_it_listens_on_this_machine_only(served: Served) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/study.json", "/answers.jsonl", "/pictures/", "/pictures", "/../study.json", "/pictures/../study.json",
-     "/pictures/%2e%2e/study.json", "//study.json", "/etc/passwd", "/answer", "/%2e%2e/run/results.jsonl"],
+     "/images/%2e%2e/study.json", "//study.json", "/etc/passwd", "/answer", "/%2e%2e/run/results.jsonl"],
 )  # fmt: skip
 def test_nothing_else_in_the_folder_or_out_of_it_is_served(served: Served, path: str) -> None:
     assert served.post(good(served)) == 200
@@ -134,9 +132,7 @@ def test_a_participant_goes_on_where_they_were_also_on_a_new_server(served: Serv
     again.server.server_close()
 
 
-@pytest.mark.parametrize(
-    "origin", [None, "null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1"]
-)
+@pytest.mark.parametrize("origin", [None, "null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1"])
 def test_another_pages_answers_are_refused(served: Served, origin: str | None) -> None:
     assert served.post(good(served), Origin=origin) == 403
     assert not served.answers.exists()
@@ -196,9 +192,7 @@ def test_an_item_that_this_participant_was_not_shown_is_refused(served: Served) 
     assert served.post(good(served) | {"item": unseen}) == 400
 
 
-def test_an_answer_that_cannot_be_kept_is_not_acknowledged(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_cannot_be_kept_is_not_acknowledged(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers_module, "LARGEST_FILE", 10)
     assert served.post(good(served)) == 507
     assert read_answers(served.answers) == []
@@ -214,8 +208,7 @@ def test_answers_at_the_same_time_are_all_kept_whole(served: Served) -> None:
     people = [f"participant-{number}" for number in range(16)]
     statuses: list[int] = []
     threads = [
-        threading.Thread(target=lambda one=one: statuses.append(served.post(good(served, one))))
-        for one in people
+        threading.Thread(target=lambda one=one: statuses.append(served.post(good(served, one)))) for one in people
     ]
     for thread in threads:
         thread.start()
@@ -230,14 +223,14 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
         StudyServer(tmp_path)
 
 
-def test_a_picture_that_was_deleted_is_not_found(tmp_path: Path) -> None:
+def test_an_image_that_was_deleted_is_not_found(tmp_path: Path) -> None:
     study = make_site(tmp_path)
     running = Served(tmp_path / "site")
     try:
         name = study.trials[0].picture
-        assert running.ask("GET", f"/pictures/{name}")[0].status == 200
+        assert running.ask("GET", f"/images/{name}")[0].status == 200
         (tmp_path / "site" / "pictures" / name).unlink()
-        assert running.ask("GET", f"/pictures/{name}")[0].status == 404
+        assert running.ask("GET", f"/images/{name}")[0].status == 404
         assert running.ask("GET", "/")[0].status == 200
     finally:
         running.server.shutdown()

@@ -28,7 +28,7 @@ def row(item: str, method: str, **fields: Any) -> dict[str, Any]:
 
 
 def rows_of(**methods: Sequence[float | None]) -> list[dict[str, Any]]:
-    """Rows with a PSNR for each method and item "0", "1" …; None is a picture that failed."""
+    """Rows with a PSNR for each method and item "0", "1" …; None is an image that failed."""
     return [
         row(str(k), method, psnr=value) if value is not None else row(str(k), method, error="it broke")
         for method, values in methods.items()
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
 
 
 def test_methods_are_compared_on_the_same_draws() -> None:
-    """One dB behind on every picture is one dB behind in every draw, however much pictures differ."""
+    """One dB behind on every image is one dB behind in every draw, however much images differ."""
     values = [10.0, 20.0, 30.0, 40.0, 50.0]
     best, behind = summarise(rows_of(a=values, b=[v - 1 for v in values]), ["psnr"]).methods
     found = behind.estimates["psnr"]
@@ -145,7 +145,7 @@ def test_words_and_costs_are_columns_too() -> None:
 def test_markdown_marks_the_best_bold_and_the_second_underlined() -> None:
     text = markdown_table(summarise(rows_of(a=[20.0], b=[30.0], c=[10.0, None]), ["psnr"]))
     lines = text.splitlines()
-    assert lines[0] == "| Method | PSNR (dB) ↑ | Pictures |"
+    assert lines[0] == "| Method | PSNR (dB) ↑ | Images |"
     assert lines[2:] == [
         "| a | <u>20.00</u> | 1 |",
         "| b | **30.00** | 1 |",
@@ -185,7 +185,7 @@ def test_tables_are_written_for_all_and_for_each_group(tmp_path: Path) -> None:
     rows = [row("0", "a", psnr=10.0, task="x: 1"), row("1", "a", psnr=30.0, task="y: 2")]
     write_tables(summarise(rows, ["psnr"]), tmp_path, summarise_groups(rows, ["psnr"]))
     text = (tmp_path / "table.md").read_text()
-    assert "## All pictures (2)" in text and "## x (1)" in text and "## y (1)" in text
+    assert "## All images (2)" in text and "## x (1)" in text and "## y (1)" in text
     assert "- **PSNR**: Peak signal-to-noise ratio" in text
     read = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [(r["group"], r["mean"]) for r in read] == [("all", "20.0"), ("x", "10.0"), ("y", "30.0")]

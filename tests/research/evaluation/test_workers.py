@@ -81,7 +81,7 @@ def test_every_task_is_done_once_by_the_processes_and_written_by_this_one(tmp_pa
     assert 1 <= len(set(process_ids(log))) <= 2
     for name in expected:
         item, _, method = name.partition(" ")
-        assert (tmp_path / f"pictures/{method}/{item}.png").read_bytes() == b"picture of " + name.encode()
+        assert (tmp_path / f"images/{method}/{item}.png").read_bytes() == b"image of " + name.encode()
     assert not any(alive(process) for process in set(process_ids(log)))
 
 
@@ -93,9 +93,7 @@ def test_a_worker_that_dies_is_replaced_and_its_task_begun_once_more(tmp_path: P
     assert len(begun(log)) == 7
 
 
-def test_a_task_that_kills_every_worker_is_written_down_and_the_others_are_done(
-    tmp_path: Path, log: Path
-) -> None:
+def test_a_task_that_kills_every_worker_is_written_down_and_the_others_are_done(tmp_path: Path, log: Path) -> None:
     recipe = FakeRecipe(log, deadly=["item-1 a"], failing=["item-2 b"])
     rows = run_work(recipe, items(tmp_path, 3), variants("a", "b"), tmp_path, workforce=Workforce(2))
     errors = {(row["item"], row["method"]): row["error"] for row in rows if row["error"]}
@@ -127,9 +125,7 @@ def test_a_loop_that_is_left_early_leaves_no_process_behind(tmp_path: Path, log:
 
 
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_ctrl_c_and_a_kill_end_the_workers_too(
-    kill: signal.Signals, code: int, tmp_path: Path, log: Path
-) -> None:
+def test_ctrl_c_and_a_kill_end_the_workers_too(kill: signal.Signals, code: int, tmp_path: Path, log: Path) -> None:
     script = f"""
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""A small drawn item for tiny models: two squares, their masks, and the true edited picture."""
+"""A small drawn item for tiny models: two squares, their masks, and the true edited image."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def drawn_item(folder: Path, name: str = "pets-0", task: str = "pets: cat → fo
         mask[y0 : y0 + 4, x0 : x0 + 4] = 0  # a box is not the mask
         Image.fromarray(mask).save(folder / f"{name}-{word}.png")
         pixels[mask > 0] = 40 if word == "cat" else 230
-        places.append(
-            Place(word, folder / f"{name}-{word}.png", (float(x0), float(y0), float(x1), float(y1)))
-        )
+        places.append(Place(word, folder / f"{name}-{word}.png", (float(x0), float(y0), float(x1), float(y1))))
     Image.fromarray(pixels).save(folder / f"{name}.png")
     pixels[BOXES["cat"][1] : BOXES["cat"][3], BOXES["cat"][0] : BOXES["cat"][2]] = (250, 120, 10)
     Image.fromarray(pixels).save(folder / f"{name}-true.png")
@@ -47,8 +45,6 @@ def drawn_item(folder: Path, name: str = "pets-0", task: str = "pets: cat → fo
 
 def drawn_dataset(folder: Path, count: int) -> Path:
     """`count` such items as a data set in `folder`, of two tasks in turn."""
-    items = [
-        drawn_item(folder, f"pets-{n}", ("pets: cat → fox", "others: cat → fox")[n % 2]) for n in range(count)
-    ]
+    items = [drawn_item(folder, f"pets-{n}", ("pets: cat → fox", "others: cat → fox")[n % 2]) for n in range(count)]
     write_dataset(Dataset("pets", tuple(items), folder), folder)
     return folder

@@ -36,7 +36,7 @@ def test_a_folder_may_be_named_by_a_string(folder: Path) -> None:
     assert load_edit_model(str(folder), device="cpu").name == "tiny-sd"
 
 
-def test_nothing_that_is_opened_wants_a_gradient_or_is_in_training_mode(folder: Path) -> None:
+def test_nothing_that_is_opened_requires_a_gradient_or_is_in_training_mode(folder: Path) -> None:
     model = load_edit_model(folder, device="cpu")
     for part in (model.unet, model.vae, model.text_encoder):
         assert not part.training
@@ -105,9 +105,7 @@ def test_files_of_the_fp16_variant_are_found_and_opened_in_any_dtype(tmp_path: P
 def test_the_same_weights_have_one_fingerprint_in_a_folder_a_file_and_any_precision(
     folder: Path, tmp_path: Path, configs: Path
 ) -> None:
-    single = load_single_file(
-        write_tiny_file(tmp_path / "m.safetensors"), CPU, torch.float32, config_folder=configs
-    )
+    single = load_single_file(write_tiny_file(tmp_path / "m.safetensors"), CPU, torch.float32, config_folder=configs)
     # SD 1.5's folder comes with PNDM's config, which describes the same schedule.
     pndm = {
         "_class_name": "PNDMScheduler",
@@ -157,9 +155,7 @@ def test_a_folder_whose_weights_are_missing_is_refused(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "pickled"), [("unet", "diffusion_pytorch_model.bin"), ("text_encoder", "pytorch_model.bin")]
 )
-def test_a_folder_with_pickled_weights_alone_is_refused_with_the_reason(
-    copied: Path, part: str, pickled: str
-) -> None:
+def test_a_folder_with_pickled_weights_alone_is_refused_with_the_reason(copied: Path, part: str, pickled: str) -> None:
     for file in (copied / part).glob("*.safetensors"):
         file.rename(copied / part / pickled)
     with pytest.raises(ValueError, match=rf"{part}.*{pickled}.*run code"):
@@ -195,8 +191,8 @@ def test_weights_of_another_width_are_refused(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"in_channels": 9}, "9 channels.*inpainting.*wants 4"),
-        ({"in_channels": 5}, "5 channels.*depth.*wants 4"),
+        ({"in_channels": 9}, "9 channels.*inpainting.*requires 4"),
+        ({"in_channels": 5}, "5 channels.*depth.*requires 4"),
         ({"addition_embed_type": "text_time"}, "SDXL"),
         ({"class_embed_type": "projection"}, "a class beside the prompt"),
         ({"num_class_embeds": 1000}, "a class beside the prompt"),
@@ -240,7 +236,7 @@ def test_a_unet_without_cross_attention_on_the_way_down_and_up_is_refused(tmp_pa
 def test_a_text_encoder_of_another_width_than_the_unet_reads_is_refused(copied: Path) -> None:
     shutil.rmtree(copied / "text_encoder")
     tiny_text_encoder(hidden_size=48).save_pretrained(copied / "text_encoder")
-    with pytest.raises(ValueError, match="gives 48 channels, and the UNet wants 32"):
+    with pytest.raises(ValueError, match="gives 48 channels, and the UNet requires 32"):
         load_edit_model(copied, device="cpu")
 
 

@@ -13,9 +13,7 @@ from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.tests.locinv_core.backbones.loading.comparing import CPU
 
 
-@pytest.mark.parametrize(
-    "name", ["no-such-model", "stabilityai/stable-diffusion-2-1", "gone.safetensors", ""]
-)
+@pytest.mark.parametrize("name", ["no-such-model", "stabilityai/stable-diffusion-2-1", "gone.safetensors", ""])
 def test_an_unknown_name_is_refused_with_the_possibilities(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,7 +27,7 @@ def test_an_unknown_name_is_refused_with_the_possibilities(
 def test_a_file_that_is_no_model_is_refused_with_the_possibilities(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("hello")
-    with pytest.raises(ValueError, match=r"notes\.txt.*wants 'embedded'"):
+    with pytest.raises(ValueError, match=r"notes\.txt.*requires 'embedded'"):
         load_edit_model(path, device="cpu")
 
 
@@ -49,9 +47,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(device:
 
 
 def test_an_unknown_dtype_or_prediction_is_refused_before_anything_is_opened() -> None:
-    with pytest.raises(ValueError, match=r"dtype: got 'int8', wants one of auto, float32"):
+    with pytest.raises(ValueError, match=r"dtype: got 'int8', requires one of auto, float32"):
         load_edit_model("no-such-model", device="cpu", dtype="int8")
-    with pytest.raises(ValueError, match=r"prediction: got 'sample', wants"):
+    with pytest.raises(ValueError, match=r"prediction: got 'sample', requires"):
         load_edit_model("no-such-model", device="cpu", prediction="sample")  # type: ignore[arg-type]
 
 

@@ -30,17 +30,13 @@ def test_a_single_file_gives_the_weights_that_were_written_under_ldm_names(
     assert model.name == f"my {family} model"
 
 
-def test_a_single_file_in_half_precision_opens_in_the_dtype_that_was_asked_for(
-    tmp_path: Path, configs: Path
-) -> None:
+def test_a_single_file_in_half_precision_opens_in_the_dtype_that_was_asked_for(tmp_path: Path, configs: Path) -> None:
     path = write_tiny_file(tmp_path / "half.safetensors", dtype=torch.float16)
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         model = load_single_file(path, CPU, dtype, config_folder=configs)
         for part in (model.unet, model.vae, model.text_encoder):
             assert {weight.dtype for weight in part.parameters()} == {dtype}
-    assert_same_weights(
-        load_single_file(path, CPU, torch.float32, config_folder=configs).unet, tiny_unet().half()
-    )
+    assert_same_weights(load_single_file(path, CPU, torch.float32, config_folder=configs).unet, tiny_unet().half())
 
 
 def test_sd1_pads_with_the_end_token_and_sd2_with_the_exclamation_mark(
@@ -139,9 +135,7 @@ def header_only(
         ([], r"something else \(0 tensors\)"),
     ],
 )
-def test_a_foreign_file_is_refused_with_what_it_seems_to_be(
-    tmp_path: Path, names: list[str], seems: str
-) -> None:
+def test_a_foreign_file_is_refused_with_what_it_seems_to_be(tmp_path: Path, names: list[str], seems: str) -> None:
     path = tmp_path / "foreign.safetensors"
     save_file({name: torch.zeros(2, 4, 3, 3) for name in names}, path)
     with pytest.raises(ValueError, match=rf"foreign\.safetensors: it seems to be {seems}"):

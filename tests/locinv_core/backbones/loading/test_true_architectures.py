@@ -100,4 +100,4 @@ def test_a_checkpoint_of_the_true_architecture_opens_and_runs_offline(
     assert noise.shape == latents.shape == (1, 4, 8, 8)
     assert torch.isfinite(noise).all()
     assert torch.isfinite(model.decode(latents)).all()
-    assert len(model.read_sites) == 5
+    assert len(model.map_layers) == 5

@@ -1,5 +1,5 @@
-"""Runs the nodes that edit from a picture in ComfyUI's own process, on tiny random models:
-`python -m pinpoint.tests.comfyui.inside_picture_edits HOLDER imagic|edits`, as `inside_comfyui`."""
+"""Runs the nodes that edit from an image in ComfyUI's own process, on tiny random models:
+`python -m pinpoint.tests.comfyui.inside_image_edits HOLDER imagic|edits`, as `inside_comfyui`."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
 from __future__ import annotations
@@ -19,10 +19,10 @@ from diffusers import UNet2DConditionModel
 
 from pinpoint.nodes.bridge import progress
 from pinpoint.nodes.bridge.managed_model import ManagedModel, manage
+from pinpoint.nodes.image_edits import ImagicEdit, LeditsEdit
 from pinpoint.nodes.instructed_edit import InstructPix2PixEdit
-from pinpoint.nodes.picture_edits import ImagicEdit, LeditsEdit
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
-from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
 SOURCE, TARGET = "a yellow cat and a red star", "a yellow fox and a red star"
 IMAGIC: dict[str, Any] = {
@@ -89,7 +89,7 @@ def imagic() -> dict[str, Any]:
 
 
 def left_by_imagic(model: ManagedModel) -> dict[str, Any]:
-    image = smooth_picture().permute(0, 2, 3, 1)
+    image = smooth_image().permute(0, 2, 3, 1)
     unet = model.model.unet
     parts = (unet, model.model.vae, model.model.text_encoder)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
@@ -108,7 +108,7 @@ def left_by_imagic(model: ManagedModel) -> dict[str, Any]:
     end()
     told["asked for"] = asked[0]
     told["weights counted"] = sum(weight.numel() for weight in unet.parameters())
-    told["changed the picture"] = float((edited - image).abs().mean())
+    told["changed the image"] = float((edited - image).abs().mean())
     told["same after a cancel"] = bool(torch.equal(ImagicEdit.execute(model, image, **IMAGIC)[0], edited))
     same = all(
         torch.equal(weight, was[name])
@@ -144,9 +144,9 @@ def stopped_in_tuning(model: ManagedModel, image: torch.Tensor) -> str:
 
 
 def edits() -> dict[str, Any]:
-    """The three nodes on a picture of any size; and what is refused before ComfyUI loads a model."""
+    """The three nodes on an image of any size; and what is refused before ComfyUI loads a model."""
     told: dict[str, Any] = {}
-    picture = smooth_picture(66, 90).permute(0, 2, 3, 1)
+    picture = smooth_image(66, 90).permute(0, 2, 3, 1)
     with torch.inference_mode():
         nodes: dict[str, tuple[Any, ManagedModel, dict[str, Any], dict[str, str]]] = {
             "imagic": (ImagicEdit, small(), IMAGIC, {"target": " "}),
@@ -156,8 +156,7 @@ def edits() -> dict[str, Any]:
         loaded: list[int] = []
         end = loads(loaded)
         told["refused"] = [
-            refused(kind, model, picture, {**given, **changes})
-            for kind, model, given, changes in nodes.values()
+            refused(kind, model, picture, {**given, **changes}) for kind, model, given, changes in nodes.values()
         ]
         told["loaded for bad input"] = len(loaded)
         end()

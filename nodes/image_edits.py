@@ -1,4 +1,4 @@
-"""Imagic and LEDITS++, a node each: methods that start from the picture itself, and not from an inversion."""
+"""Imagic and LEDITS++, a node each: methods that start from the image itself, and not from an inversion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .bridge.inputs import (
     steps_input,
     target_input,
 )
-from .bridge.tensors import image_of, mask_of, one_picture
+from .bridge.tensors import image_of, mask_of, one_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,17 +37,17 @@ TUNING_BYTES = 16
 
 
 def source_input() -> io.Input:
-    """What the picture shows."""
+    """What the image shows."""
     return io.String.Input(
         "source",
         multiline=True,
         default="a yellow cat and a red star in a meadow",
-        tooltip="What the picture shows.",
+        tooltip="What the image shows.",
     )
 
 
 class ImagicEdit(io.ComfyNode):
-    """Imagic: tunes a copy of the model to the picture, then goes towards the target."""
+    """Imagic: tunes a copy of the model to the image, then goes towards the target."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -55,13 +55,13 @@ class ImagicEdit(io.ComfyNode):
             node_id="PinpointImagicEdit",
             display_name="Imagic Edit",
             category=CATEGORY,
-            description="Tunes the target's embedding and a copy of the UNet until they draw the picture, and"
-            " draws what lies between it and the target: for another pose or shape of the same thing."
+            description="Tunes the target's embedding and a copy of the UNet until they draw the image, and"
+            " draws what lies between it and the target: for another pose or shape of the same object."
             " Takes long; the model itself stays as it is.",
             inputs=[
                 model_input(FROM),
                 image_input(),
-                target_input("What the picture should show. What it shows now is not asked for."),
+                target_input("What the image should show. What it shows now is not asked for."),
                 steps_input("DDIM steps of the drawing at the end.", 1),
                 guidance_input(),
                 io.Float.Input(
@@ -70,14 +70,14 @@ class ImagicEdit(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="0 draws the picture itself, 1 the target. 0.6 to 0.8 are usual.",
+                    tooltip="0 draws the image itself, 1 the target. 0.6 to 0.8 are usual.",
                 ),
                 io.Int.Input(
                     "embedding_steps",
                     default=1000,
                     min=0,
                     max=100000,
-                    tooltip="Adam's steps on the target's embedding, until it stands for the picture. Each"
+                    tooltip="Adam's steps on the target's embedding, until it stands for the image. Each"
                     " costs three UNet passes.",
                 ),
                 _rate_input("embedding_rate", 2e-3, 1e-4, "Adam's learning rate on the embedding."),
@@ -86,7 +86,7 @@ class ImagicEdit(io.ComfyNode):
                     default=1500,
                     min=0,
                     max=100000,
-                    tooltip="Adam's steps on the copy of the UNet, until it draws the picture from that"
+                    tooltip="Adam's steps on the copy of the UNet, until it draws the image from that"
                     " embedding. Each costs three UNet passes.",
                 ),
                 _rate_input("tuning_rate", 5e-7, 1e-8, "Adam's learning rate on the copy of the UNet."),
@@ -110,11 +110,11 @@ class ImagicEdit(io.ComfyNode):
         tuning_rate: float,
         seed: int,
     ) -> io.NodeOutput:
+        from ..methods.image_methods import edit_imagic, imagic_target
         from ..methods.imagic import EMBEDDING_STAGE, TUNING_STAGE, ImagicSettings
-        from ..methods.picture_methods import edit_imagic, imagic_target
         from ..methods.types import EditTask, MethodModels
 
-        task = EditTask(one_picture(image), source="", target=target)
+        task = EditTask(one_image(image), source="", target=target)
         settings = ImagicSettings(
             steps=steps,
             guidance=guidance,
@@ -144,7 +144,7 @@ class LeditsEdit(io.ComfyNode):
             node_id="PinpointLeditsEdit",
             display_name="LEDITS++ Edit",
             category=CATEGORY,
-            description="Takes away the things that the source alone names and adds those that the target"
+            description="Takes away the objects that the source alone names and adds those that the target"
             " alone names, each where the model finds it, on an inversion that is exact.",
             inputs=[
                 model_input(FROM),
@@ -154,13 +154,12 @@ class LeditsEdit(io.ComfyNode):
                 sockets.Prior.Input(
                     "prior",
                     optional=True,
-                    tooltip="Where the source's things are: the edit stays in the place of those that it"
-                    " changes.",
+                    tooltip="Where the source's objects are: the edit stays in the place of those that it changes.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White where the picture may change, of its size; goes before the prior. The"
+                    tooltip="White where the image may change, of its size; goes before the prior. The"
                     " masks of a batch are joined.",
                 ),
                 steps_input("Steps, there and back. 50 is usual; fewer are faster.", 1),
@@ -168,22 +167,19 @@ class LeditsEdit(io.ComfyNode):
                     "skip",
                     0.15,
                     "How many more steps the schedule has, as a share of the steps: the noisiest, which are"
-                    " left out. More keeps more of the picture.",
+                    " left out. More keeps more of the image.",
                 ),
-                scale_input("guidance", 5.0, "How strongly things are taken away and added."),
+                scale_input("guidance", 5.0, "How strongly objects are taken away and added."),
                 share_input(
                     "threshold",
                     0.9,
-                    "A thing acts on the part of the picture above this quantile. More keeps it to a smaller"
-                    " place.",
+                    "An object acts on the part of the image above this quantile. More keeps it to a smaller place.",
                 ),
                 seed_input("The noises of the inversion."),
             ],
             outputs=[
                 image_output(),
-                io.Image.Output(
-                    display_name="reconstruction", tooltip="The picture through the model's VAE."
-                ),
+                io.Image.Output(display_name="reconstruction", tooltip="The image through the model's VAE."),
                 io.Mask.Output(
                     display_name="mask",
                     tooltip="Where the edit acted, as the share of the steps in which it did.",
@@ -207,12 +203,12 @@ class LeditsEdit(io.ComfyNode):
         prior: LocalizationPrior | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
+        from ..methods.image_methods import edit_ledits, ledits_plan
         from ..methods.ledits_pp import LeditsSettings
-        from ..methods.picture_methods import edit_ledits, ledits_plan
         from ..methods.types import EditTask, MethodModels
 
         inside = None if mask is None else (mask_of(mask) >= 0.5).float()
-        task = EditTask(one_picture(image), source, target, prior, inside)
+        task = EditTask(one_image(image), source, target, prior, inside)
         within_mask = prior is not None or mask is not None
         settings = LeditsSettings(steps, skip, guidance, threshold, within_mask)
         ledits_plan(model.model, task, settings)
@@ -234,7 +230,7 @@ def edited_from(
     stages: Mapping[str, int],
     memory: int = 0,
 ) -> MethodOutcome:
-    """What `work` makes of a picture (1, 3, H, W) while ComfyUI has the model ready; its cost is shown.
+    """What `work` makes of an image (1, 3, H, W) while ComfyUI has the model ready; its cost is shown.
 
     stages: the steps of each stage that the bar goes through. memory: as `ManagedModel.ready` takes it.
     """
@@ -242,9 +238,9 @@ def edited_from(
     from .bridge.progress import node_run
 
     with model.ready(memory) as ready:
-        run = node_run(*stages, preview=latent_preview(ready, picture), steps=stages)
-        outcome = work(run)
-    run.show_cost()
+        tracker = node_run(*stages, preview=latent_preview(ready, picture), steps=stages)
+        outcome = work(tracker)
+    tracker.show_cost()
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""Imagic, InstructPix2Pix and LEDITS++ from a picture: what they read of a task, and what they leave."""
+"""Imagic, InstructPix2Pix and LEDITS++ from an image: what they read of a task, and what they leave."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.localization.priors import from_boxes
-from pinpoint.methods.imagic import ImagicSettings
-from pinpoint.methods.instruct_pix2pix import InstructPix2PixSettings
-from pinpoint.methods.ledits_pp import LeditsSettings
-from pinpoint.methods.picture_methods import (
+from pinpoint.methods.image_methods import (
     edit_imagic,
     edit_instructed,
     edit_ledits,
@@ -24,8 +21,11 @@ from pinpoint.methods.picture_methods import (
     instruction_of,
     ledits_plan,
 )
+from pinpoint.methods.imagic import ImagicSettings
+from pinpoint.methods.instruct_pix2pix import InstructPix2PixSettings
+from pinpoint.methods.ledits_pp import LeditsSettings
 from pinpoint.methods.types import EditTask, MethodModels
-from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_picture
+from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
 SHORT = ImagicSettings(steps=2, embedding_steps=1, tuning_steps=2, tuning_rate=1e-3)
 
@@ -37,7 +37,7 @@ def _models():
 
 @pytest.fixture(name="task")
 def _task():
-    return EditTask(smooth_picture(50, 70), "a red cat and a dog", "a red fox and a dog")
+    return EditTask(smooth_image(50, 70), "a red cat and a dog", "a red fox and a dog")
 
 
 def test_the_latents_given_decode_to_the_edit(models, task):
@@ -47,7 +47,7 @@ def test_the_latents_given_decode_to_the_edit(models, task):
         (models.instruct, partial(edit_instructed, models, task, InstructPix2PixSettings(steps=2))),
     )
     for model, edit in runs:
-        outcome = edit(0, Run())
+        outcome = edit(0, CostTracker())
         # Sides are padded to multiples of 8 pixels, and a cell of the latents is 4 wide.
         assert outcome.latents.shape == (1, 4, 14, 18)
         assert torch.equal(model.decode(outcome.latents)[..., :50, :70], outcome.edited)
@@ -60,7 +60,7 @@ def test_imagic_leaves_the_model_as_it_was_and_its_copy_is_gone_without_a_collec
     gc.disable()
     try:
         there = living_unets()
-        outcome = edit_imagic(models, task, SHORT, 0, Run())
+        outcome = edit_imagic(models, task, SHORT, 0, CostTracker())
         assert living_unets() == there
     finally:
         gc.enable()
@@ -75,7 +75,7 @@ def living_unets() -> set[int]:
 
 def test_imagic_reads_the_target_alone(models, task):
     edits = [
-        edit_imagic(models, dataclasses.replace(task, source=source), SHORT, 0, Run()).edited
+        edit_imagic(models, dataclasses.replace(task, source=source), SHORT, 0, CostTracker()).edited
         for source in ("", "a red cat and a dog")
     ]
     assert torch.equal(*edits)
@@ -92,9 +92,7 @@ def test_an_instruction_goes_before_the_two_texts(models, task):
 def test_concepts_stay_in_the_cells_that_the_mask_half_covers(models, task):
     mask = torch.zeros(50, 70)
     mask[8:14, 20:41] = 1
-    concepts, place = ledits_plan(
-        models.model, dataclasses.replace(task, mask=mask), LeditsSettings(within_mask=True)
-    )
+    concepts, place = ledits_plan(models.model, dataclasses.replace(task, mask=mask), LeditsSettings(within_mask=True))
     assert [(concept.prompt.text, concept.removed) for concept in concepts] == [
         ("red cat", True),
         ("red fox", False),
@@ -123,13 +121,13 @@ BAD = {
         edit_ledits,
         {"mask": torch.ones(64, 64)},
         LeditsSettings(within_mask=True),
-        r"mask: got the shape \(64, 64\), wants the picture's \(50, 70\)",
+        r"mask: got the shape \(64, 64\), requires the image's \(50, 70\)",
     ),
     "a prior of another size": (
         edit_ledits,
         {"prior": from_boxes({"cat": (8, 8, 40, 36)}, (64, 64))},
         LeditsSettings(within_mask=True),
-        "prior: its masks have 64x64 pixels, wants the picture's 70x50",
+        "prior: its masks have 64x64 pixels, requires the image's 70x50",
     ),
     "a prior of another word": (
         edit_ledits,
@@ -141,19 +139,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_said_before_the_picture_is_encoded(models, task, case, monkeypatch):
+def test_what_is_wrong_is_said_before_the_image_is_encoded(models, task, case, monkeypatch):
     edit, changes, settings, message = BAD[case]
 
     def encode(self: object, images: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("the picture was encoded")
+        raise AssertionError("the image was encoded")
 
     monkeypatch.setattr(type(models.model), "encode", encode)
     with pytest.raises(ValueError, match=message):
-        edit(models, dataclasses.replace(task, **changes), settings, 0, Run())
+        edit(models, dataclasses.replace(task, **changes), settings, 0, CostTracker())
 
 
-def test_a_unet_that_reads_no_picture_is_refused_before_it_is_given_one(models, task, monkeypatch):
+def test_a_unet_that_reads_no_image_is_refused_before_it_is_given_one(models, task, monkeypatch):
     monkeypatch.setattr(type(models.model), "encode", None)
     plain = MethodModels(instruct=models.model)
-    with pytest.raises(ValueError, match=r"model 'small': its UNet reads 4 channels, wants 8"):
-        edit_instructed(plain, task, InstructPix2PixSettings(), 0, Run())
+    with pytest.raises(ValueError, match=r"model 'small': its UNet reads 4 channels, requires 8"):
+        edit_instructed(plain, task, InstructPix2PixSettings(), 0, CostTracker())

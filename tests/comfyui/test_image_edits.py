@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
-from pinpoint.locinv_core.cost import Run
+from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.io import load_image, to_uint8
 from pinpoint.methods.instruct_pix2pix import load_instruct_model
 from pinpoint.methods.registry import EditTask, MethodModels, edit_by_method
@@ -50,7 +50,7 @@ BOX = "cat=8,32,56,72"
 """Of whole cells of the embedded model's latents, which are eight pixels wide."""
 
 
-def picture_edits(kinds: Sequence[str] = KINDS, *, folder: str = "eight", **changes: Any) -> dict[str, Node]:
+def image_edits(kinds: Sequence[str] = KINDS, *, folder: str = "eight", **changes: Any) -> dict[str, Node]:
     """The sample, edited by each of the nodes, which are named by their kinds."""
     prompt = {
         "model": node("PinpointLoadEditModel", model="embedded", dtype="auto", prediction="auto"),
@@ -69,7 +69,7 @@ def picture_edits(kinds: Sequence[str] = KINDS, *, folder: str = "eight", **chan
 
 
 def shown(comfyui: ComfyUI, outcome: Outcome, name: str) -> np.ndarray:
-    return comfyui.picture(outcome.outputs[name]["images"][0]).astype(int)
+    return comfyui.image(outcome.outputs[name]["images"][0]).astype(int)
 
 
 def succeeded(comfyui: ComfyUI, prompt: dict[str, Node]) -> Outcome:
@@ -80,7 +80,7 @@ def succeeded(comfyui: ComfyUI, prompt: dict[str, Node]) -> Outcome:
 
 @pytest.fixture(name="folders", scope="module")
 def _folders(comfyui: ComfyUI) -> None:
-    """A tiny InstructPix2Pix, and a tiny model that reads no picture."""
+    """A tiny InstructPix2Pix, and a tiny model that reads no image."""
     for name in ("eight", "four"):
         write_tiny_folder(write_tiny_configs(comfyui.base / "models" / "diffusers" / name))
     tiny_unet(4, in_channels=8, out_channels=4).save_pretrained(
@@ -90,33 +90,31 @@ def _folders(comfyui: ComfyUI) -> None:
 
 @pytest.fixture(name="outcome", scope="module")
 def _outcome(comfyui: ComfyUI, folders: None) -> Outcome:
-    return succeeded(comfyui, picture_edits())
+    return succeeded(comfyui, image_edits())
 
 
 @pytest.fixture(name="in_the_core", scope="module")
 def _in_the_core(comfyui: ComfyUI, folders: None) -> dict[str, np.ndarray]:
-    """The edited pictures (H, W, 3), computed without ComfyUI."""
+    """The edited images (H, W, 3), computed without ComfyUI."""
     models = MethodModels(
         model=load_edit_model("embedded", device="cpu", dtype="float32"),
-        instruct=load_instruct_model(
-            comfyui.base / "models" / "diffusers" / "eight", device="cpu", dtype="float32"
-        ),
+        instruct=load_instruct_model(comfyui.base / "models" / "diffusers" / "eight", device="cpu", dtype="float32"),
     )
     image = load_image(ROOT / "locinv_core" / "embedded" / "samples" / "02352.png")
     task = EditTask(image, SOURCE, TARGET, instruction=ORDER)
     found = {}
     for kind, name in NAMES.items():
-        run = Run()
-        edited = edit_by_method(name, models, task, settings=SETTINGS[kind], seed=SEED, run=run).edited
-        assert run.total == COSTS[kind]
+        tracker = CostTracker()
+        edited = edit_by_method(name, models, task, settings=SETTINGS[kind], seed=SEED, tracker=tracker).edited
+        assert tracker.total == COSTS[kind]
         found[kind] = to_uint8(edited)[0].permute(1, 2, 0).numpy().astype(int)
     return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_node_gives_the_picture_and_the_cost_that_the_core_gives(comfyui, outcome, in_the_core, kind):
+def test_a_node_gives_the_image_and_the_cost_that_the_core_gives(comfyui, outcome, in_the_core, kind):
     assert np.abs(shown(comfyui, outcome, f"{kind} shown") - in_the_core[kind]).max() <= 2
-    assert outcome.texts[kind].startswith(f"{COSTS[kind]} forward equivalents, ")
+    assert outcome.texts[kind].startswith(f"{COSTS[kind]} NFE, ")
     others = [pixels for other, pixels in in_the_core.items() if other != kind]
     assert all(np.abs(pixels - in_the_core[kind]).max() > 2 for pixels in others)
 
@@ -130,8 +128,8 @@ def test_the_bar_goes_through_all_stages_to_the_end_and_previews_are_shown(outco
     assert outcome.previews >= len(KINDS)
 
 
-def test_ledits_gives_back_the_picture_where_the_prompts_name_the_same(comfyui, outcome):
-    same = succeeded(comfyui, picture_edits([LEDITS], target=SOURCE))
+def test_ledits_gives_back_the_image_where_the_prompts_name_the_same(comfyui, outcome):
+    same = succeeded(comfyui, image_edits([LEDITS], target=SOURCE))
     edited, rebuilt = (shown(comfyui, same, f"{LEDITS} {what}") for what in ("shown", "rebuilt"))
     assert np.abs(edited - rebuilt).max() <= 1
     assert not shown(comfyui, same, f"{LEDITS} mask").any()
@@ -140,9 +138,9 @@ def test_ledits_gives_back_the_picture_where_the_prompts_name_the_same(comfyui, 
 
 def test_ledits_keeps_to_a_prior_and_a_mask_goes_before_it(comfyui, outcome):
     """With the threshold at 0 the concepts act wherever they may."""
-    anywhere = succeeded(comfyui, picture_edits([LEDITS], threshold=0.0))
+    anywhere = succeeded(comfyui, image_edits([LEDITS], threshold=0.0))
     assert (shown(comfyui, anywhere, f"{LEDITS} mask") == 255).all()
-    prompt = picture_edits([LEDITS], threshold=0.0, prior=["prior", 0])
+    prompt = image_edits([LEDITS], threshold=0.0, prior=["prior", 0])
     prompt["prior"] = node("PinpointPriorFromBoxes", image=["sample", 0], boxes=BOX)
     held = succeeded(comfyui, prompt)
     inside = np.zeros((128, 128), dtype=bool)
@@ -157,13 +155,13 @@ def test_ledits_keeps_to_a_prior_and_a_mask_goes_before_it(comfyui, outcome):
 
 def test_changing_only_a_text_runs_only_its_edit_again(comfyui, outcome):
     for kind, text in ((LEDITS, "target"), (IMAGIC, "target"), (INSTRUCT, "instruction")):
-        succeeded(comfyui, picture_edits([kind]))
-        again = succeeded(comfyui, picture_edits([kind], **{text: "a blue cat and a red star"}))
+        succeeded(comfyui, image_edits([kind]))
+        again = succeeded(comfyui, image_edits([kind], **{text: "a blue cat and a red star"}))
         assert {name for name in again.ran if " " not in name} == {kind}
 
 
 def test_an_order_is_made_of_the_source_and_the_target_where_there_is_none(comfyui, outcome):
-    prompt = picture_edits([INSTRUCT], instruction="", source=SOURCE, target=TARGET)
+    prompt = image_edits([INSTRUCT], instruction="", source=SOURCE, target=TARGET)
     prompt["order"] = node("PreviewAny", source=[INSTRUCT, 2])
     made = succeeded(comfyui, prompt)
     assert ORDER in str(made.outputs["order"])
@@ -184,13 +182,13 @@ def test_an_order_is_made_of_the_source_and_the_target_where_there_is_none(comfy
             INSTRUCT,
             {"instruction": " ", "source": SOURCE},
             INSTRUCT,
-            "instruction: it is empty, wants an order",
+            "instruction: it is empty, requires an order",
         ),
-        (INSTRUCT, {"folder": "four"}, "instruct", "reads 4 channels, wants 8 (an InstructPix2Pix model)"),
+        (INSTRUCT, {"folder": "four"}, "instruct", "reads 4 channels, requires 8 (an InstructPix2Pix model)"),
     ],
 )
 def test_bad_input_is_said_in_one_line_on_its_node(comfyui, folders, kind, changes, at, said):
-    prompt = picture_edits([kind], **changes)
+    prompt = image_edits([kind], **changes)
     prompt["other size"] = node("SolidMask", value=1.0, width=64, height=64)
     prompt["other word"] = node("PinpointPriorFromBoxes", image=["sample", 0], boxes="owl=8,32,56,72")
     failed = comfyui.run(prompt)
@@ -200,7 +198,7 @@ def test_bad_input_is_said_in_one_line_on_its_node(comfyui, folders, kind, chang
     assert said in message and "\n" not in message
 
 
-def test_a_cancel_in_the_tuning_stops_and_the_next_run_gives_the_same_picture(comfyui, outcome):
+def test_a_cancel_in_the_tuning_stops_and_the_next_run_gives_the_same_image(comfyui, outcome):
     reached: list[float] = []
 
     def cancel(event: str, data: dict[str, Any]) -> None:
@@ -208,19 +206,19 @@ def test_a_cancel_in_the_tuning_stops_and_the_next_run_gives_the_same_picture(co
             reached.append(data["value"])
             comfyui.interrupt()
 
-    stopped = comfyui.run(picture_edits([IMAGIC], tuning_steps=200), cancel)
+    stopped = comfyui.run(image_edits([IMAGIC], tuning_steps=200), cancel)
     assert stopped.status == "interrupted"
     assert [value for name, value, _ in stopped.progress if name == IMAGIC][-1] < 2 + 200
-    again = succeeded(comfyui, picture_edits([IMAGIC]))
+    again = succeeded(comfyui, image_edits([IMAGIC]))
     name = f"{IMAGIC} shown"
     assert np.array_equal(shown(comfyui, again, name), shown(comfyui, outcome, name))
 
 
 def test_imagic_gives_the_model_back_unchanged_and_the_memory_of_its_copy(tmp_path):
-    found = measured("inside_picture_edits", "imagic", tmp_path)
+    found = measured("inside_image_edits", "imagic", tmp_path)
     for kind in ("ours", "the artist's"):
         told = found[kind]
-        assert told["changed the picture"] > 0.01
+        assert told["changed the image"] > 0.01
         assert told["weights"] == "as they were" and told["gradients"] == 0
         # Room for a copy, a gradient and two moments of each weight, in float32.
         assert told["asked for"] == 16 * told["weights counted"]
@@ -229,8 +227,8 @@ def test_imagic_gives_the_model_back_unchanged_and_the_memory_of_its_copy(tmp_pa
         assert told["same after a cancel"] is True
 
 
-def test_what_is_wrong_is_said_before_comfyui_loads_a_model_and_pictures_of_any_size_come_back(tmp_path):
-    found = measured("inside_picture_edits", "edits", tmp_path)
+def test_what_is_wrong_is_said_before_comfyui_loads_a_model_and_images_of_any_size_come_back(tmp_path):
+    found = measured("inside_image_edits", "edits", tmp_path)
     assert found["loaded for bad input"] == 0
     wrong = ("prompt is empty", "prompt is empty", "instruction: it is empty")
     assert all(said.startswith(what) for said, what in zip(found["refused"], wrong, strict=True))
@@ -239,4 +237,4 @@ def test_what_is_wrong_is_said_before_comfyui_loads_a_model_and_pictures_of_any_
         # ComfyUI's VAE has latents without the factor that the UNet's are scaled by.
         assert found[name]["latent decodes to the edit"] < 1e-5
     assert found["ledits"]["mask"] == [1, 66, 90]
-    assert found["batch"].startswith("image: got a batch of 2 pictures, wants one")
+    assert found["batch"].startswith("image: got a batch of 2 images, requires one")

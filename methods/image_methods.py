@@ -1,4 +1,4 @@
-"""The methods that edit a picture with no DDIM inversion of it: Imagic, InstructPix2Pix and LEDITS++.
+"""The methods that edit an image with no DDIM inversion of it: Imagic, InstructPix2Pix and LEDITS++.
 
 What each reads of its task is a function of its own, so that what is wrong is said before any work.
 """
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import Run
-from ..locinv_core.imaging.io import Framing
-from ..locinv_core.imaging.padding import mask_on_picture
+from ..locinv_core.cost import CostTracker
+from ..locinv_core.imaging.io import Padding
+from ..locinv_core.imaging.padding import mask_on_image
 from ..locinv_core.text.prompt import Prompt, parse_prompt
 from ..region_core.editors.base import cells_of
 from . import imagic, instruct_pix2pix
@@ -32,21 +32,21 @@ def imagic_target(model: EditModel, task: EditTask, settings: ImagicSettings) ->
 
 
 def edit_imagic(
-    models: MethodModels, task: EditTask, settings: ImagicSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: ImagicSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """Imagic towards the target prompt."""
     assert models.model is not None
     model = models.model
     target = imagic_target(model, task, settings)
-    framing, latents = _encoded(model, task, run)
-    made = imagic.edit(model, latents, target, settings, seed=seed, run=run)
-    return MethodOutcome(_decoded(model, made.latents, framing, run), latents=on_cpu(made.latents))
+    framing, latents = _encoded(model, task, tracker)
+    made = imagic.edit(model, latents, target, settings, seed=seed, tracker=tracker)
+    return MethodOutcome(_decoded(model, made.latents, framing, tracker), latents=on_cpu(made.latents))
 
 
 def instruction_of(model: EditModel, task: EditTask, settings: InstructPix2PixSettings) -> Prompt:
     """The task's instruction, or, without one, the order that turns its source into its target.
 
-    Raises ValueError for a UNet that does not read a picture, and as `imagic_target`.
+    Raises ValueError for a UNet that does not read an image, and as `imagic_target`.
     """
     instruct_pix2pix.refuse_other_unet(
         model.unet.config.in_channels, model.vae.config.latent_channels, f"model {model.name!r}"
@@ -59,16 +59,16 @@ def instruction_of(model: EditModel, task: EditTask, settings: InstructPix2PixSe
 
 
 def edit_instructed(
-    models: MethodModels, task: EditTask, settings: InstructPix2PixSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: InstructPix2PixSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """InstructPix2Pix by the task's instruction, or by one that turns its source into its target."""
     assert models.instruct is not None
     model = models.instruct
     instruction = instruction_of(model, task, settings)
-    framing, latents = _encoded(model, task, run)
-    edited = instruct_pix2pix.edit(model, latents, instruction, settings, seed=seed, run=run)
+    framing, latents = _encoded(model, task, tracker)
+    edited = instruct_pix2pix.edit(model, latents, instruction, settings, seed=seed, tracker=tracker)
     return MethodOutcome(
-        _decoded(model, edited, framing, run),
+        _decoded(model, edited, framing, tracker),
         latents=on_cpu(edited),
         details={"instruction": instruction.text},
     )
@@ -91,36 +91,36 @@ def ledits_plan(
 
 
 def edit_ledits(
-    models: MethodModels, task: EditTask, settings: LeditsSettings, seed: int, run: Run
+    models: MethodModels, task: EditTask, settings: LeditsSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
-    """LEDITS++ with the things that the source loses and the target gains as concepts."""
+    """LEDITS++ with the objects that the source loses and the target gains as concepts."""
     assert models.model is not None
     model = models.model
     concepts, place = ledits_plan(model, task, settings)
-    framing, latents = _encoded(model, task, run)
-    inversion = ledits.invert(model, latents, settings, seed=seed, run=run)
-    made = ledits.edit(model, inversion, concepts, settings, place=place, run=run)
+    framing, latents = _encoded(model, task, tracker)
+    inversion = ledits.invert(model, latents, settings, seed=seed, tracker=tracker)
+    made = ledits.edit(model, inversion, concepts, settings, place=place, tracker=tracker)
     acted = made.masks.amax(dim=0).cpu() if len(concepts) else torch.zeros(latents.shape[-2:])
     return MethodOutcome(
-        _decoded(model, made.latents, framing, run),
-        # Its inversion is exact: without a concept the picture's own latents come back.
-        _decoded(model, latents, framing, run),
-        mask=mask_on_picture(acted, framing),
+        _decoded(model, made.latents, framing, tracker),
+        # Its inversion is exact: without a concept the image's own latents come back.
+        _decoded(model, latents, framing, tracker),
+        mask=mask_on_image(acted, framing),
         latents=on_cpu(made.latents),
         details={"concepts": [("-" if c.removed else "+") + c.prompt.text for c in concepts]},
     )
 
 
-def _framing(model: EditModel, task: EditTask) -> Framing:
-    return Framing.of(task.image.shape[-2], task.image.shape[-1], model.size_multiple)
+def _framing(model: EditModel, task: EditTask) -> Padding:
+    return Padding.of(task.image.shape[-2], task.image.shape[-1], model.size_multiple)
 
 
-def _encoded(model: EditModel, task: EditTask, run: Run) -> tuple[Framing, Tensor]:
+def _encoded(model: EditModel, task: EditTask, tracker: CostTracker) -> tuple[Padding, Tensor]:
     framing = _framing(model, task)
-    with run.stage("encode"):
+    with tracker.stage("encode"):
         return framing, model.encode(framing.pad_image(task.image))
 
 
-def _decoded(model: EditModel, latents: Tensor, framing: Framing, run: Run) -> Tensor:
-    with run.stage("decode"):
+def _decoded(model: EditModel, latents: Tensor, framing: Padding, tracker: CostTracker) -> Tensor:
+    with tracker.stage("decode"):
         return on_cpu(framing.crop(model.decode(latents)))

@@ -49,7 +49,7 @@ def plan_attention(
     """The plan of `settings` for these targets.
 
     Self-attention follows the source at `finest_level` and at coarser ones; finer ones stay the target's.
-    Raises ValueError for a word of `word_ranges` or `reweight` that is in none of the targets.
+    Raises ValueError for a word of `word_ranges` or `equalizer` that is in none of the targets.
     """
     for name, words in (("word_ranges", settings.word_ranges), ("equalizer", settings.equalizer)):
         for word in words:

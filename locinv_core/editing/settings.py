@@ -91,7 +91,7 @@ class EditSettings:
             if bounds[0] > bounds[1]:
                 raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, requires a start before the end")
         for word, factor in self.equalizer.items():
-            check_between(f"reweight[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
+            check_between(f"equalizer[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
 
 
 def step_of(share: float, steps: int) -> int:

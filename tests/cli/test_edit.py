@@ -131,8 +131,8 @@ BAD = {
     "guidance out of bounds": (["--guidance", "-2"], "guidance"),
     "too large a seed": (["--seed", str(2**64)], "seed: got 18446744073709551616"),
     "a negative seed": (["--seed", "-1"], "seed: got -1, requires a whole number from 0 on"),
-    "a factor without its word": (["--set", "reweight=2"], "reweight: got 2, requires"),
-    "a factor of no word": (["--set", 'reweight={"cow": 2}'], "reweight: the word 'cow'"),
+    "a factor without its word": (["--set", "equalizer=2"], "equalizer: got 2, requires"),
+    "a factor of no word": (["--set", 'equalizer={"cow": 2}'], "equalizer: the word 'cow'"),
     "a blend without a place": (["--blend", "prior"], "blend: 'prior' requires a prior"),
     "a model that is none": (["--model", "nothing"], "nothing"),
     "a missing inversion": (["--inversion", "nothing.safetensors"], "nothing.safetensors"),
@@ -224,7 +224,7 @@ def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(image, mod
 
 def test_a_composite_keeps_what_a_weighed_word_does(image, model, tmp_path):
     places = ("--prior", "cat=10,10,30,40", "--prior", "dog=50,10,80,60")
-    more = ("--method", "direct", "--composite", "--set", 'reweight={"dog": 3}')
+    more = ("--method", "direct", "--composite", "--set", 'equalizer={"dog": 3}')
     assert pinpoint_edit(image, model, tmp_path, *places, *more) == 0
     source, edited = (np.asarray(Image.open(path)) for path in (image, tmp_path / "edited.png"))
     changed = (source != edited).any(axis=-1)

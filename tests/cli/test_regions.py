@@ -290,7 +290,7 @@ def test_an_interrupt_leaves_nothing_half_written(image, models, tmp_path, monke
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pinpoint.region_core.visualize.candidates_picture", interrupt)
+    monkeypatch.setattr("pinpoint.region_core.visualize.candidates_image", interrupt)
     assert pinpoint_regions(image, models, tmp_path / "out") == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -78,7 +78,7 @@ REFUSED = {
     "a factor of a word that the target lacks": (
         "direct",
         EditSettings(blend="off", equalizer={"dog": 2.0}),
-        "reweight: the word 'dog' is in no target prompt",
+        "equalizer: the word 'dog' is in no target prompt",
     ),
     "a range of a word that the target lacks": (
         "direct",

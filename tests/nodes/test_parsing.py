@@ -49,7 +49,7 @@ def test_factors_and_ranges_are_read_by_word():
 
 @pytest.mark.parametrize("text", ["fox", "fox=much"])
 def test_a_factor_that_is_no_number_is_quoted(text):
-    with pytest.raises(ValueError, match=f"reweight: got '{text}'"):
+    with pytest.raises(ValueError, match=f"equalizer: got '{text}'"):
         factors_from_text(text)
 
 

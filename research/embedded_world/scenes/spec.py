@@ -46,7 +46,7 @@ _MATERIAL_SHARES = (0.58, 0.14, 0.14, 0.14)
 _TEMPLATES = (
     "{objects} {place}",
     "a photo of {objects} {place}",
-    "an image of {objects} {place}",
+    "a picture of {objects} {place}",
     "{place}, {objects}",
 )
 _TEMPLATE_SHARES = (0.5, 0.2, 0.2, 0.1)
@@ -172,5 +172,5 @@ def caption(spec: SceneSpec, *, vary: bool = False) -> str:
         chance = np.random.default_rng((spec.seed, _CAPTION_STREAM)).random(2)
         adjectives, place = bool(chance[0] >= _NO_ADJECTIVES), bool(chance[1] >= _NO_PLACE)
     things = _listed([obj.phrase if adjectives else obj.noun for obj in spec.objects])
-    text = _TEMPLATES[spec.template].format(things=things, place=place_phrase(spec.background) if place else "")
+    text = _TEMPLATES[spec.template].format(objects=things, place=place_phrase(spec.background) if place else "")
     return text.strip(" ,")

@@ -33,7 +33,7 @@ __all__ = [
     "word_scene",
 ]
 
-_FORMS = ("{}", "{}", "a photo of {}", "an image of {}")
+_FORMS = ("{}", "{}", "a photo of {}", "a picture of {}")
 _BARE, _NOUN_ONLY = 0.25, 0.25
 _TRADED, _MISCOUNTED = 0.2, 0.4
 _POOR = 0.3

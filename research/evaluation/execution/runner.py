@@ -61,7 +61,7 @@ def run_work(
     """Run every variant on every item and append a row for each to results.jsonl in `folder`.
 
     Rows that are there already are not made again, failed ones only if `retry_failed`. Images go to
-    `folder`/images/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
+    `folder`/pictures/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
     metrics: the names that rows have; None where every performer has its own.
     Raises ValueError, before any work, for a recipe that cannot be opened, for a folder whose rows were made
     with other settings, seed, model, input or metrics, and for variants of one name. What is to be tried

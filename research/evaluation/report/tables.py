@@ -145,7 +145,7 @@ def summarise_groups(
 
 def markdown_table(summary: Summary) -> str:
     """The table in Markdown: the best bold, the second underlined, intervals small beside the means."""
-    head = ["Method", *(column.heading for column in summary.columns), "Pictures"]
+    head = ["Method", *(column.heading for column in summary.columns), "Images"]
     lines = [markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]
     for line in summary.methods:
         cells = [markdown_cell(column, line.estimates[column.name]) for column in summary.columns]

@@ -76,7 +76,7 @@ def test_the_vocabulary_is_read_without_importing_open_clip() -> None:
     import subprocess
 
     code = (
-        "import sys; from pinpoint.locinv_core.vocabulary import _from_open_clip; "
+        "import sys; from pinpoint.locinv_core.backbones.clip_tokenizer import _from_open_clip; "
         "assert len(_from_open_clip()[0]) == 49408; assert 'open_clip' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -237,7 +237,7 @@ def test_a_cell_belongs_to_the_mask_that_covers_half_of_it():
 BAD = {
     "two images": (lambda i, m: (i.repeat(2, 1, 1, 1), m), "one image"),
     "masks of another size": (lambda i, m: (i, m[..., 8:]), r"requires \(B, 1, 64, 64\)"),
-    "no mask": (lambda i, m: (i, m[:0]), "wants"),
+    "no mask": (lambda i, m: (i, m[:0]), "requires"),
     "an empty mask": (lambda i, m: (i, torch.cat([m, m * 0])), "number 2 of 2 is empty"),
     "a soft mask": (lambda i, m: (i, m / 2), "other than 0 and 1"),
 }

@@ -24,7 +24,7 @@ def row(item: str, method: str, **changes: Any) -> dict[str, Any]:
     fields |= {
         "seconds": 1.0,
         "seconds_spent": 1.0,
-        "picture": f"images/{method}/{item}.png",
+        "picture": f"pictures/{method}/{item}.png",
         "error": None,
     }
     return fields | changes

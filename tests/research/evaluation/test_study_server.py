@@ -90,7 +90,7 @@ def test_the_page_and_its_images_are_served(served: Served) -> None:
         assert "default-src 'self'" in (reply.getheader("Content-Security-Policy") or "")
         assert reply.getheader("X-Content-Type-Options") == "nosniff"
     for trial in served.server.study.trials:
-        reply, body = served.ask("GET", f"/images/{trial.picture}")
+        reply, body = served.ask("GET", f"/pictures/{trial.picture}")
         assert reply.status == 200 and body.startswith(b"\x89PNG")
 
 
@@ -101,7 +101,7 @@ def test_it_listens_on_this_machine_only(served: Served) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/study.json", "/answers.jsonl", "/pictures/", "/pictures", "/../study.json", "/pictures/../study.json",
-     "/images/%2e%2e/study.json", "//study.json", "/etc/passwd", "/answer", "/%2e%2e/run/results.jsonl"],
+     "/pictures/%2e%2e/study.json", "//study.json", "/etc/passwd", "/answer", "/%2e%2e/run/results.jsonl"],
 )  # fmt: skip
 def test_nothing_else_in_the_folder_or_out_of_it_is_served(served: Served, path: str) -> None:
     assert served.post(good(served)) == 200
@@ -228,9 +228,9 @@ def test_an_image_that_was_deleted_is_not_found(tmp_path: Path) -> None:
     running = Served(tmp_path / "site")
     try:
         name = study.trials[0].picture
-        assert running.ask("GET", f"/images/{name}")[0].status == 200
+        assert running.ask("GET", f"/pictures/{name}")[0].status == 200
         (tmp_path / "site" / "pictures" / name).unlink()
-        assert running.ask("GET", f"/images/{name}")[0].status == 404
+        assert running.ask("GET", f"/pictures/{name}")[0].status == 404
         assert running.ask("GET", "/")[0].status == 200
     finally:
         running.server.shutdown()

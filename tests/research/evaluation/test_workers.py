@@ -81,7 +81,7 @@ def test_every_task_is_done_once_by_the_processes_and_written_by_this_one(tmp_pa
     assert 1 <= len(set(process_ids(log))) <= 2
     for name in expected:
         item, _, method = name.partition(" ")
-        assert (tmp_path / f"images/{method}/{item}.png").read_bytes() == b"image of " + name.encode()
+        assert (tmp_path / f"pictures/{method}/{item}.png").read_bytes() == b"image of " + name.encode()
     assert not any(alive(process) for process in set(process_ids(log)))
 
 

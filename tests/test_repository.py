@@ -346,6 +346,7 @@ DATA = (
     "assets/embedded/",
     "assets/samples/",
     "locinv_core/backbones/configs/",
+    "research/embedded_world/scenes/drawings.json",
     "research/evaluation/report/page/",
     "research/evaluation/user_study/page/",
 )

@@ -207,9 +207,7 @@ class RegionsRecipe:
                 renew_steps=1,
                 probe=2,
             ),
-            transformer=replace(
-                self.transformer, width=16, layers=1, inner=16, channels=16, steps=3, batch=4
-            ),
+            transformer=replace(self.transformer, width=16, layers=1, inner=16, channels=16, steps=3, batch=4),
         )
 
     def with_steps(

@@ -15,18 +15,18 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from ....locinv_core.backbones.diffusers_folder import quiet_loading
-from . import workers as workers
-from ..scenes.dataset import caption_variants, load_images, training_seeds, write_training_set
-from .fitting import Report
-from ..scenes.spec import SIDE, TRAINING_SEEDS, caption, sample_scene
-from .sd_training import encode_texts
 from ..networks.amused import Captions, train_transformer
 from ..networks.clip import train_clip
-from ..scenes.edited import load_edited, write_edited
-from ..scenes.grounds import load_parts, write_parts
-from .regions_recipe import RegionsRecipe
 from ..networks.vit import train_vit
 from ..networks.vq import encode_codes, train_vq
+from ..scenes.dataset import caption_variants, load_images, training_seeds, write_training_set
+from ..scenes.edited import load_edited, write_edited
+from ..scenes.grounds import load_parts, write_parts
+from ..scenes.spec import SIDE, TRAINING_SEEDS, caption, sample_scene
+from . import workers as workers
+from .fitting import Report
+from .regions_recipe import RegionsRecipe
+from .sd_training import encode_texts
 
 __all__ = ["CHECKPOINTS", "STAGES", "check_recipe", "train_regions"]
 

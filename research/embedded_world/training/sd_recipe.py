@@ -123,7 +123,5 @@ class Recipe:
             scenes=12,
             vae=replace(self.vae, channels=(8, 8, 16, 16), groups=4, steps=3, batch=2, crop=32),
             decoder=replace(self.decoder, steps=3, batch=2),
-            diffusion=replace(
-                self.diffusion, channels=(8, 16), groups=4, width=16, depth=1, steps=3, batch=4
-            ),
+            diffusion=replace(self.diffusion, channels=(8, 16), groups=4, width=16, depth=1, steps=3, batch=4),
         )

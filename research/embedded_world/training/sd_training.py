@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from . import workers as workers
-from ..scenes.dataset import caption_variants, load_captions, load_images, training_seeds, write_training_set
 from ..networks.diffusion import export_diffusion, train_diffusion
-from .sd_recipe import Recipe
-from ..scenes.spec import sample_scene
 from ..networks.tokenizer import export_tokenizer, train_merges
 from ..networks.vae import encode_set, export_vae, standardise_latents, train_decoder, train_vae
+from ..scenes.dataset import caption_variants, load_captions, load_images, training_seeds, write_training_set
+from ..scenes.spec import sample_scene
+from . import workers as workers
+from .sd_recipe import Recipe
 
 __all__ = ["CHECKPOINTS", "STAGES", "encode_captions", "train", "with_steps"]
 

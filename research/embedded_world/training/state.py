@@ -19,9 +19,7 @@ from torch import Tensor, nn
 __all__ = ["Average", "TrainingState", "one_cycle", "save_tensors", "step_rng"]
 
 
-def save_tensors(
-    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
-) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file so that ``path`` is always absent, the old file, or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

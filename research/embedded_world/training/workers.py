@@ -55,9 +55,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     torch._foreach_copy_(gradients, [part.view_as(own) for part, own in zip(parts, gradients, strict=True)])
 
 
-def _worker(
-    number: int, count: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]
-) -> None:
+def _worker(number: int, count: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=number, world_size=count)
     try:

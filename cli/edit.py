@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..locinv_core.editing.settings import LOCAL_BLENDS, TARGET_EMBEDDINGS
 from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
@@ -35,8 +36,6 @@ METHOD_NAMES = (
 OTHER_METHOD_NAMES = (*("ledits++", "blended", "inpaint", "imagic", "instruct-pix2pix", "learnable-regions"),)
 TOKEN_NAMES = ("off", "exact", "fast")
 NULL_NAMES = ("none", "null-text", "negative-prompt", "proximal", "direct")
-CARRY_NAMES = ("tuned", "original", "keys")
-BLEND_NAMES = ("auto", "off", "prior", "prior+map", "map")
 AUTO = "auto"
 """In place of a mask or a box: the place is found."""
 
@@ -93,8 +92,18 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--tokens", choices=TOKEN_NAMES, help="how words are tuned (default: the method's)")
     parser.add_argument("--null", choices=NULL_NAMES, help="how the image is reconstructed (default: the method's)")
-    parser.add_argument("--carry", choices=CARRY_NAMES, help="what the target prompt takes of the tuned words")
-    parser.add_argument("--blend", choices=BLEND_NAMES, help="where the edit may show (default: the method's)")
+    parser.add_argument(
+        "--target-embeddings",
+        "--carry",
+        choices=TARGET_EMBEDDINGS,
+        help="what the target prompt takes of the tuned words",
+    )
+    parser.add_argument(
+        "--local-blend",
+        "--blend",
+        choices=LOCAL_BLENDS,
+        help="where the edit may show (default: the method's)",
+    )
     parser.add_argument(
         "--bind",
         action="append",
@@ -324,10 +333,9 @@ def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditR
     method = method_named(_preset_name(args))
     method = method.with_choices(args.tokens, args.null)
     settings: dict[str, Any] = {} if args.guidance is None else {"guidance": args.guidance}
-    if args.carry is not None:
-        settings["carry"] = args.carry
-    if args.blend is not None:
-        settings["blend"] = args.blend
+    for name in ("target_embeddings", "local_blend"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
     if any(field.name == "seed" for field in fields(method.settings_type)):
         settings["seed"] = args.seed
     return EditRequest(

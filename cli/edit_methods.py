@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from ..locinv_core.cost import CostTracker
     from ..methods.types import EditTask, MethodModels, MethodOutcome
 
-PRESETS_ALONE = ("tokens", "null", "carry", "blend", "bind", "composite_grow", "save_inversion", "inversion")
+PRESETS_ALONE = (
+    "tokens",
+    "null",
+    "target_embeddings",
+    "local_blend",
+    "bind",
+    "composite_grow",
+    "save_inversion",
+    "inversion",
+)
 INSTRUCTED = "instruct-pix2pix"
 OWN_FOLDER = {"inpaint": "inpaint", INSTRUCTED: "instruct"}
 """Methods whose --model is not a text-to-image model, and what `open_models` calls it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..locinv_core.cost import CostTracker
+from ..locinv_core.editing.settings import EditSettings, with_current_names
 from ..locinv_core.inversion.null_text import NullTextSettings
 from ..locinv_core.localization.token_optimizer import TuningSettings
 from ..locinv_core.pipeline import EditRequest, localized_edit
@@ -42,6 +43,8 @@ def preset_settings(method: Method) -> Callable[..., PresetSettings]:
     """
 
     def made(**choices: Any) -> PresetSettings:
+        if method.settings_type is EditSettings:
+            choices = with_current_names(choices)
         own = {field.name for field in fields(method.settings_type)}
         for name in choices:
             if name not in own and name not in REQUEST_SETTINGS:

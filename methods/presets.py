@@ -10,7 +10,7 @@ from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing import prompt_to_prompt
 from ..locinv_core.editing.prompt_to_prompt import Edit
-from ..locinv_core.editing.settings import Blend, EditSettings
+from ..locinv_core.editing.settings import EditSettings, LocalBlendMode, with_current_names
 from ..locinv_core.inversion.ddim_inversion import NULL_METHODS, Inversion, NullMethod
 from ..locinv_core.localization.priors import LocalizationPrior
 from ..locinv_core.localization.token_optimizer import SOLVERS
@@ -71,7 +71,7 @@ class Method:
     tokens: Tokens
     null: NullMethod
     objective: Objective = "locinv"
-    blend: Blend = "off"
+    blend: LocalBlendMode = "off"
     edit: EditFunction = prompt_to_prompt.edit
     settings_type: type[MethodSettings] = EditSettings
     check_choices: CheckFunction | None = prompt_to_prompt.check_choices
@@ -81,14 +81,16 @@ class Method:
 
         Raises ValueError for one that the method does not have, or that is out of bounds.
         """
+        if self.settings_type is EditSettings:
+            choices = with_current_names(choices)
         has = [field.name for field in fields(self.settings_type)]
         for name in choices:
             if name not in has:
                 raise ValueError(f"{name}: the method {self.name!r} has no such setting, only {', '.join(has)}")
         if self.settings_type is EditSettings:
             # DPL knows no places, even where the words that it tunes are told by a prior.
-            in_place = "tuned" if self.objective == "dpl" else "original"
-            choices = {"blend": self.blend, "in_place": in_place, **choices}
+            attention = "tuned" if self.objective == "dpl" else "original"
+            choices = {"local_blend": self.blend, "attribute_attention": attention, **choices}
         return self.settings_type(**choices)
 
     def check_settings(self, settings: MethodSettings) -> None:

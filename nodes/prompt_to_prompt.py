@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from comfy_api.latest import io
 
-from ..locinv_core.editing.settings import BLENDS, CARRIES, Blend, Carry, EditSettings
+from ..locinv_core.editing.settings import (
+    ALL_WORDS,
+    LOCAL_BLENDS,
+    TARGET_EMBEDDINGS,
+    EditSettings,
+    LocalBlendMode,
+    TargetEmbeddings,
+)
 from .bridge import types as sockets
 from .bridge.edited_image import CATEGORY, edit_outputs, edited_by
 from .bridge.inputs import guidance_input, share_input, target_input
@@ -54,16 +61,16 @@ class PromptToPromptEdit(io.ComfyNode):
                     " shape change more.",
                 ),
                 io.Combo.Input(
-                    "blend",
-                    options=list(BLENDS),
+                    "local_blend",
+                    options=list(LOCAL_BLENDS),
                     default="auto",
                     tooltip="Where the edit may show: in the prior's place, there and where the new word"
                     " looks, where the words look, or anywhere (off). 'auto' takes the prior if everything"
                     " that changes has one.",
                 ),
                 io.Combo.Input(
-                    "carry",
-                    options=list(CARRIES),
+                    "target_embeddings",
+                    options=list(TARGET_EMBEDDINGS),
                     default="original",
                     tooltip="What the words that both prompts share keep of their tuning: nothing (best"
                     " images), all, or attention's keys alone.",
@@ -130,8 +137,8 @@ class PromptToPromptEdit(io.ComfyNode):
         guidance: float,
         cross_replace_steps: float,
         self_replace_steps: float,
-        blend: Blend,
-        carry: Carry,
+        local_blend: LocalBlendMode,
+        target_embeddings: TargetEmbeddings,
         composite: bool,
         feather: float,
         blend_start: float,
@@ -149,15 +156,14 @@ class PromptToPromptEdit(io.ComfyNode):
 
         settings = EditSettings(
             guidance=guidance,
-            cross_replace_steps=cross_replace_steps,
+            cross_replace_steps={ALL_WORDS: cross_replace_steps, **ranges_from_text(word_ranges)},
             self_replace_steps=self_replace_steps,
-            blend=blend,
-            carry=carry,
+            local_blend=local_blend,
+            target_embeddings=target_embeddings,
             blend_start=blend_start,
             blend_threshold=blend_threshold,
             blend_grow=blend_grow,
             equalizer=factors_from_text(equalizer),
-            word_ranges=ranges_from_text(word_ranges),
         )
         place = None
         if composite:

@@ -15,7 +15,7 @@ from ..backbones.attention import AttentionControl, AttentionLayer
 from ..text.prompt import Prompt
 from ..text.word_alignment import Alignment
 from .attribute_preservation import KeptPlaces
-from .settings import EditSettings, step_of
+from .settings import ALL_WORDS, EditSettings, step_of
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,20 @@ def plan_attention(
     """The plan of `settings` for these targets.
 
     Self-attention follows the source at `finest_level` and at coarser ones; finer ones stay the target's.
-    Raises ValueError for a word of `word_ranges` or `equalizer` that is in none of the targets.
+    Raises ValueError for a word of `cross_replace_steps` or `equalizer` that is in none of the targets.
     """
-    for name, words in (("word_ranges", settings.word_ranges), ("equalizer", settings.equalizer)):
+    ranges = settings.cross_replace_ranges
+    for name, words in (("cross_replace_steps", ranges), ("equalizer", settings.equalizer)):
         for word in words:
-            _check_somewhere(name, word, targets)
+            if word != ALL_WORDS:
+                _check_somewhere(name, word, targets)
     weights = torch.zeros(steps, len(targets), len(targets[0].token_ids))
     factors = torch.ones(weights.shape[1:])
     for k, target in enumerate(targets):
-        weights[: step_of(settings.cross_replace_steps, steps), k] = 1.0
-        for word, (start, end) in settings.word_ranges.items():
-            for position in _positions(target, word):
-                weights[:, k, position] = 0.0
-                weights[step_of(start, steps) : step_of(end, steps), k, position] = 1.0
+        for word, (start, end) in ranges.items():
+            positions = slice(None) if word == ALL_WORDS else _positions(target, word)
+            weights[:, k, positions] = 0.0
+            weights[step_of(start, steps) : step_of(end, steps), k, positions] = 1.0
         for word, factor in settings.equalizer.items():
             factors[k, _positions(target, word)] = factor
     return AttentionPlan(

@@ -63,8 +63,8 @@ def kept_places(
     if (
         prior is None
         or inversion.token_vectors is None
-        or settings.in_place != "original"
-        or settings.carry != "original"
+        or settings.attribute_attention != "original"
+        or settings.target_embeddings != "original"
     ):
         return None
     source = inversion.prompt

@@ -17,7 +17,7 @@ from ..imaging.composite import grow
 from ..localization.priors import LocalizationPrior
 from ..text.prompt import Prompt, Word
 from ..text.word_alignment import Alignment, align
-from .settings import Blend
+from .settings import LocalBlendMode
 
 AUTO: Literal["prior", "prior+map"] = "prior"
 """What `auto` blends by where the objects edited have priors."""
@@ -73,7 +73,7 @@ def plan_blend(
     source: Prompt,
     target: Prompt,
     alignment: Alignment,
-    blend: Blend,
+    blend: LocalBlendMode,
     *,
     prior: LocalizationPrior | None,
     emphasised: Iterable[int] = (),
@@ -97,13 +97,13 @@ def plan_blend(
             return None
         blend = AUTO
     if not objects.source and not objects.target:
-        raise ValueError(f"blend: got {blend!r}, but {target.text!r} edits nothing of {source.text!r}")
+        raise ValueError(f"local_blend: got {blend!r}, but {target.text!r} edits nothing of {source.text!r}")
     place = None
     if blend != "map":
         if prior is None or objects.unplaced:
             has = "there is no prior" if prior is None else f"the prior has {', '.join(prior.words)}"
             wants = objects.unplaced or tuple(source.words[i].text for i in objects.source)
-            raise ValueError(f"blend: {blend!r} requires a prior for {', '.join(wants)}, but {has}")
+            raise ValueError(f"local_blend: {blend!r} requires a prior for {', '.join(wants)}, but {has}")
         place = grown_place(prior, objects.placed, latent_size, grow * cell)
     return BlendPlan(
         place=place,

@@ -61,7 +61,7 @@ def edit(
     A step costs 1 + 2n passes with Direct Inversion, null-text and both kinds of negative prompt, 2 + 2n
     without any; at guidance 1 (proximal aside) 1 + n. Null text is used with any guidance, though it
     reconstructs at the one that it was fitted for; the source branch replays what it was then.
-    prior: places of source words at the image's size, for the local blend and `EditSettings.in_place`.
+    prior: places of source words at the image's size, for the local blend and `EditSettings.attribute_attention`.
     Raises ValueError for an inversion of another model, no targets or ones of another tokenizer, words of the
     settings that no target has, a prior of another size than the image, and a blend without its prior.
     """
@@ -160,8 +160,8 @@ class _Contexts:
         self._inversion = inversion
         self._targets = targets
         self._plain = [model.encode_prompt(target.token_ids) for target in targets]
-        self._keys_only = settings.carry == "keys"
-        carried = settings.carry != "original" and inversion.token_vectors is not None
+        self._keys_only = settings.target_embeddings == "keys"
+        carried = settings.target_embeddings != "original" and inversion.token_vectors is not None
         self._carried = [
             carried_positions(inversion, target, alignment) if carried else ()
             for target, alignment in zip(targets, alignments, strict=True)
@@ -270,7 +270,7 @@ def _blend_plans(
             source,
             target,
             alignment,
-            settings.blend,
+            settings.local_blend,
             prior=prior,
             emphasised=words_in(target, settings.equalizer),
             threshold=settings.blend_threshold,

@@ -5,22 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-Blend = Literal["auto", "off", "prior", "prior+map", "map"]
+LocalBlendMode = Literal["auto", "off", "prior", "prior+map", "map"]
 """Where a target may differ from the source (see `local_blend`)."""
 
-Carry = Literal["original", "tuned", "keys"]
+TargetEmbeddings = Literal["original", "tuned", "keys"]
 """What a target prompt takes of the tuned vectors of the words that it shares with the source."""
 
-InPlace = Literal["original", "tuned"]
+AttributeAttention = Literal["original", "tuned"]
 """How the word of an object that changes its look alone attends in its own place."""
 
-BLENDS: tuple[str, ...] = get_args(Blend)
-CARRIES: tuple[str, ...] = get_args(Carry)
-IN_PLACE: tuple[str, ...] = get_args(InPlace)
+LOCAL_BLENDS: tuple[str, ...] = get_args(LocalBlendMode)
+TARGET_EMBEDDINGS: tuple[str, ...] = get_args(TargetEmbeddings)
+ATTRIBUTE_ATTENTION: tuple[str, ...] = get_args(AttributeAttention)
 HIGHEST_GUIDANCE = 100.0
 HIGHEST_FACTOR = 100.0
+
+Shares = float | tuple[float, float]
+"""A share s of the steps stands for (0, s); a pair for (start, end)."""
+
+ALL_WORDS = "default_"
+"""In `cross_replace_steps` by word, the name that stands for every word that is not named (P2P's own)."""
+
+DEFAULT_CROSS_REPLACE = 0.8
+
+OLD_NAMES: Mapping[str, str] = {
+    "blend": "local_blend",
+    "carry": "target_embeddings",
+    "in_place": "attribute_attention",
+    "cross_replace": "cross_replace_steps",
+    "self_replace": "self_replace_steps",
+    "reweight": "equalizer",
+    "word_ranges": "cross_replace_steps",
+}
+"""What settings were called before they had Prompt-to-Prompt's names; `with_current_names` reads the old."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +52,16 @@ class EditSettings:
 
     guidance: float = 7.5
     """Scale of classifier-free guidance of the targets, 0 to 100. At 1 nothing runs unconditionally."""
-    cross_replace_steps: float = 0.8
-    """Share of the steps in which the targets' cross-attention follows the source's."""
-    word_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Target word → (start, end): the shares between which it follows, in place of (0, cross_replace)."""
+    cross_replace_steps: Shares | Mapping[str, Shares] = DEFAULT_CROSS_REPLACE
+    """Shares in which the targets' cross-attention follows the source's; by target word, if it is a mapping.
+
+    There "default_" stands for all other words; without it they follow for 0.8 of the steps.
+    """
     self_replace_steps: float = 0.4
     """Share of the steps in which self-attention is the source's, on grids no finer than the word maps'."""
     equalizer: Mapping[str, float] = field(default_factory=dict)
     """Target word → factor of its attention in every step, −100 to 100 (P2P Reweight)."""
-    blend: Blend = "auto"
+    local_blend: LocalBlendMode = "auto"
     """`auto` blends by the prior if all objects that the edit touches have one, and else not at all."""
     blend_start: float = 0.2
     """Share of the steps that pass before blending."""
@@ -49,9 +69,9 @@ class EditSettings:
     """A cell belongs to a word where the word's map exceeds this part of its maximum, 0 to 1."""
     blend_grow: int = 1
     """By how many cells of the word maps' grid a blended place grows on every side."""
-    carry: Carry = "original"
+    target_embeddings: TargetEmbeddings = "original"
     """`original`: none, `tuned`: as they are, `keys`: for attention's keys, with the original's values."""
-    in_place: InPlace = "original"
+    attribute_attention: AttributeAttention = "original"
     """`original`: the tuned word of an object that the target keeps but for its look attends in its place as
     before it was tuned, and elsewhere as tuned; `tuned`: as tuned everywhere. That is so, too, for words
     without a place in the prior and where the target carries tuned vectors."""
@@ -66,7 +86,7 @@ class EditSettings:
 
     def __post_init__(self) -> None:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        for name in ("cross_replace_steps", "self_replace_steps", "blend_start", "blend_threshold"):
+        for name in ("self_replace_steps", "blend_start", "blend_threshold"):
             check_between(name, getattr(self, name), 0, 1)
         for name in ("proximal_quantile", "proximal_pull", "proximal_until"):
             check_between(name, getattr(self, name), 0, 1)
@@ -74,24 +94,53 @@ class EditSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name}: got {value!r}, requires a whole number of cells, 0 or more")
-        if self.blend not in BLENDS:
-            raise ValueError(f"blend: got {self.blend!r}, requires one of {', '.join(BLENDS)}")
-        if self.carry not in CARRIES:
-            raise ValueError(f"carry: got {self.carry!r}, requires one of {', '.join(CARRIES)}")
-        if self.in_place not in IN_PLACE:
-            raise ValueError(f"in_place: got {self.in_place!r}, requires one of {', '.join(IN_PLACE)}")
-        for name in ("word_ranges", "equalizer"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, requires a value for each of some words")
-        for word, bounds in self.word_ranges.items():
-            if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, requires two shares (start, end)")
-            for bound in bounds:
-                check_between(f"word_ranges[{word!r}]", bound, 0, 1)
-            if bounds[0] > bounds[1]:
-                raise ValueError(f"word_ranges[{word!r}]: got {bounds!r}, requires a start before the end")
+        options = {
+            "local_blend": LOCAL_BLENDS,
+            "target_embeddings": TARGET_EMBEDDINGS,
+            "attribute_attention": ATTRIBUTE_ATTENTION,
+        }
+        for name, known in options.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, requires one of {', '.join(known)}")
+        if not isinstance(self.equalizer, Mapping):
+            raise ValueError(f"equalizer: got {self.equalizer!r}, requires a factor for each of some words")
+        if isinstance(self.cross_replace_steps, Mapping):
+            for word, shares in self.cross_replace_steps.items():
+                _check_shares(f"cross_replace_steps[{word!r}]", shares)
+        else:
+            _check_shares("cross_replace_steps", self.cross_replace_steps)
         for word, factor in self.equalizer.items():
             check_between(f"equalizer[{word!r}]", factor, -HIGHEST_FACTOR, HIGHEST_FACTOR)
+
+    @property
+    def cross_replace_ranges(self) -> dict[str, tuple[float, float]]:
+        """`cross_replace_steps` as (start, end) by word; `ALL_WORDS` is always among them, and first."""
+        given = self.cross_replace_steps
+        by_word = {ALL_WORDS: DEFAULT_CROSS_REPLACE, **given} if isinstance(given, Mapping) else {ALL_WORDS: given}
+        return {word: (s[0], s[1]) if isinstance(s, (tuple, list)) else (0.0, s) for word, s in by_word.items()}
+
+
+def with_current_names(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `EditSettings` from choices in which they may have their old names.
+
+    `word_ranges`, (start, end) by target word, joins `cross_replace_steps`. Raises ValueError for a setting
+    that is given under both of its names.
+    """
+    current: dict[str, Any] = {}
+    for name, value in choices.items():
+        new = OLD_NAMES.get(name, name)
+        if name != "word_ranges":
+            if new in current:
+                raise ValueError(f"{name}: got {value!r}, but {new!r}, which is the same setting, is given, too")
+            current[new] = value
+    ranges = choices.get("word_ranges", {})
+    if not isinstance(ranges, Mapping):
+        raise ValueError(f"word_ranges: got {ranges!r}, requires two shares (start, end) for each of some words")
+    if ranges:
+        common = current.get("cross_replace_steps", DEFAULT_CROSS_REPLACE)
+        common = common if isinstance(common, Mapping) else {ALL_WORDS: common}
+        current["cross_replace_steps"] = {**common, **ranges}
+    return current
 
 
 def step_of(share: float, steps: int) -> int:
@@ -104,3 +153,12 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
         raise ValueError(f"{name}: got {value!r}, requires a number from {low:g} to {high:g}")
+
+
+def _check_shares(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a share, or a (start, end) of shares."""
+    shares: Any = value if isinstance(value, (tuple, list)) and len(value) == 2 else (0.0, value)
+    for share in shares:
+        check_between(name, share, 0, 1)
+    if shares[0] > shares[1]:
+        raise ValueError(f"{name}: got {value!r}, requires a start before the end")

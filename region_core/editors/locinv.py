@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
-from ...locinv_core.editing.settings import EditSettings
+from ...locinv_core.editing.settings import DEFAULT_CROSS_REPLACE, EditSettings
 from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from ...locinv_core.inversion.null_text import check_guidance
@@ -41,11 +41,11 @@ class Take:
 
     def settings(self, guidance: float) -> EditSettings:
         """The settings of an edit at this guidance scale."""
-        own = EditSettings(guidance=guidance, blend=_METHOD.blend)
+        own = EditSettings(guidance=guidance, local_blend=_METHOD.blend)
         return replace(
             own,
             guidance=guidance if guidance < 1 else 1 + self.pull * (guidance - 1),
-            cross_replace_steps=self.follow * own.cross_replace_steps,
+            cross_replace_steps=self.follow * DEFAULT_CROSS_REPLACE,
             self_replace_steps=self.follow * own.self_replace_steps,
         )
 

@@ -25,7 +25,7 @@ class NamedVariant:
     bindings: Literal["item", "none"] = "item"
 
 
-_LOCINV_AS_PUBLISHED = {"tokens": "exact", "null": "null-text", "blend": "off", "carry": "tuned"}
+_LOCINV_AS_PUBLISHED = {"tokens": "exact", "null": "null-text", "local_blend": "off", "target_embeddings": "tuned"}
 
 VARIANTS: Mapping[str, NamedVariant] = {
     **{name: NamedVariant(name) for name in ALL_METHODS},

@@ -59,11 +59,11 @@ TUNINGS: dict[str, TuningSettings] = {
     "16 x 20, not annealed": replace(FAST, anneal=False),
 }
 EDITS: dict[str, EditSettings] = {
-    f"{carry}, {blend}": EditSettings(carry=carry, blend=blend)
+    f"{carry}, {blend}": EditSettings(target_embeddings=carry, local_blend=blend)
     for blend in ("off", "prior", "prior+map")
     for carry in ("tuned", "keys", "original")
 } | {
-    f"original, tuned in place, {blend}": EditSettings(in_place="tuned", blend=blend)
+    f"original, tuned in place, {blend}": EditSettings(attribute_attention="tuned", local_blend=blend)
     for blend in ("off", "prior", "prior+map")
 }
 
@@ -133,7 +133,7 @@ def compare_tunings(
         rows[name] |= {"FE": tracker.total, "s": seconds, "IoU untuned": before, "IoU": after}
         if edits:
             rows[name] |= figures_of_edit(model, trial, done, EditSettings())
-            rows[f"{name}, no blend"] |= figures_of_edit(model, trial, done, EditSettings(blend="off"))
+            rows[f"{name}, no blend"] |= figures_of_edit(model, trial, done, EditSettings(local_blend="off"))
     return dict(rows)
 
 
@@ -141,7 +141,7 @@ def compare_carries(model: EditModel, trial: Trial, inversion: Inversion) -> Row
     """Every carry and blend on the default tuning, and the blends without tuning."""
     rows: Rows = {}
     for blend in ("off", "prior", "prior+map"):
-        rows[f"untuned, {blend}"] = figures_of_edit(model, trial, inversion, EditSettings(blend=blend))
+        rows[f"untuned, {blend}"] = figures_of_edit(model, trial, inversion, EditSettings(local_blend=blend))
     done = tuned(model, trial, inversion, FAST, CostTracker())
     for name, settings in EDITS.items():
         rows[name] = figures_of_edit(model, trial, done, settings)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from pinpoint.__main__ import main
 from pinpoint.cli import edit as edit_command
-from pinpoint.locinv_core.editing.settings import BLENDS, CARRIES
 from pinpoint.locinv_core.inversion.ddim_inversion import NULL_METHODS
 from pinpoint.locinv_core.localization.token_optimizer import SOLVERS
 from pinpoint.methods.presets import METHODS
@@ -133,7 +132,7 @@ BAD = {
     "a negative seed": (["--seed", "-1"], "seed: got -1, requires a whole number from 0 on"),
     "a factor without its word": (["--set", "equalizer=2"], "equalizer: got 2, requires"),
     "a factor of no word": (["--set", 'equalizer={"cow": 2}'], "equalizer: the word 'cow'"),
-    "a blend without a place": (["--blend", "prior"], "blend: 'prior' requires a prior"),
+    "a blend without a place": (["--blend", "prior"], "local_blend: 'prior' requires a prior"),
     "a model that is none": (["--model", "nothing"], "nothing"),
     "a missing inversion": (["--inversion", "nothing.safetensors"], "nothing.safetensors"),
     "an inversion to be kept as a folder": (["--save-inversion", "."], "save-inversion: .* requires a file"),
@@ -211,8 +210,6 @@ def test_the_names_that_the_help_shows_are_those_of_the_core():
     assert set(edit_command.METHOD_NAMES) == set(METHODS)
     assert set(edit_command.TOKEN_NAMES) == {"off", *SOLVERS}
     assert set(edit_command.NULL_NAMES) == set(NULL_METHODS)
-    assert set(edit_command.CARRY_NAMES) == set(CARRIES)
-    assert set(edit_command.BLEND_NAMES) == set(BLENDS)
 
 
 def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(image, model, tmp_path, capsys):

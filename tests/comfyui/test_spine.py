@@ -201,7 +201,7 @@ def test_maps_with_a_prior_of_another_image_are_refused(comfyui):
 
 
 def test_a_composite_that_cannot_be_is_refused_before_the_edit_is_made(comfyui):
-    prompt = word_swap(composite=True, blend="off")
+    prompt = word_swap(composite=True, local_blend="off")
     prompt["dog"] = node("PinpointPriorFromBoxes", image=["sample", 0], boxes="dog=11,30,57,73")
     prompt["edit"]["inputs"]["prior"] = ["dog", 0]
     outcome = comfyui.run(prompt)

@@ -115,7 +115,7 @@ def test_an_object_gets_the_colour_or_the_material_that_was_asked_for_in_its_own
         done = localized_edit(model, request)
         assert done.bindings == ((trial.edit.source_word, trial.noun),)
         assert trial.succeeds(done.edited)
-        as_tuned = replace(request, settings=METHODS["locinv"].settings(in_place="tuned"))
+        as_tuned = replace(request, settings=METHODS["locinv"].settings(attribute_attention="tuned"))
         other = localized_edit(model, as_tuned, inversion=done.inversion)
         for name, edited in (("original", done.edited), ("tuned", other.edited)):
             in_place[name].append(psnr(edited, trial.truth, trial.changed))

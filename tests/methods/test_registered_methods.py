@@ -77,18 +77,18 @@ def test_what_is_not_one_image_is_refused_before_any_pass(tiny_model, shape):
 REFUSED = {
     "a factor of a word that the target lacks": (
         "direct",
-        EditSettings(blend="off", equalizer={"dog": 2.0}),
+        EditSettings(local_blend="off", equalizer={"dog": 2.0}),
         "equalizer: the word 'dog' is in no target prompt",
     ),
     "a range of a word that the target lacks": (
         "direct",
-        EditSettings(blend="off", word_ranges={"dog": (0.0, 0.5)}),
-        "word_ranges: the word 'dog' is in no target prompt",
+        EditSettings(local_blend="off", cross_replace_steps={"dog": (0.0, 0.5)}),
+        "cross_replace_steps: the word 'dog' is in no target prompt",
     ),
     "a blend by a prior that is not there": (
         "nti",
-        EditSettings(blend="prior"),
-        "blend: 'prior' requires a prior for cat, but there is no prior",
+        EditSettings(local_blend="prior"),
+        "local_blend: 'prior' requires a prior for cat, but there is no prior",
     ),
     "a layer to start from that the UNet lacks": (
         "masactrl",
@@ -139,8 +139,8 @@ def test_dpl_without_a_noun_and_a_seam_of_less_than_nothing_are_refused_before_a
 
 
 def test_prompt_to_prompt_takes_no_settings_of_theirs_and_keeps_its_own():
-    assert method_named("locinv").settings(guidance=2.0) == EditSettings(guidance=2.0, blend="auto")
-    assert method_named("direct").settings() == EditSettings(blend="off")
+    assert method_named("locinv").settings(guidance=2.0) == EditSettings(guidance=2.0, local_blend="auto")
+    assert method_named("direct").settings() == EditSettings(local_blend="off")
     with pytest.raises(ValueError, match="noises: the method 'direct' has no such setting"):
         method_named("direct").settings(noises=3)
 
@@ -157,5 +157,5 @@ def test_the_command_line_runs_them_and_refuses_what_they_lack(tmp_path, capsys)
     assert (report["method"], report["null"], report["blend"]) == ("masactrl", "direct", None)
     assert report["forward_equivalents"]["edit"] == 6
     assert main([*command, "--blend", "map", "--out", str(tmp_path / "other")]) == 2
-    assert "blend: the method 'masactrl' has no such setting" in capsys.readouterr().err
+    assert "local_blend: the method 'masactrl' has no such setting" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

@@ -124,7 +124,7 @@ def test_a_preset_gives_what_localized_edit_gives(models, task):
     settings = {
         "steps": 2,
         "guidance": 3.0,
-        "carry": "tuned",
+        "target_embeddings": "tuned",
         "tuning": {"inner_steps": 2},
         "composite": True,
     }
@@ -138,7 +138,7 @@ def test_a_preset_gives_what_localized_edit_gives(models, task):
         task.target,
         task.prior,
         steps=2,
-        settings=method.settings(guidance=3.0, carry="tuned"),
+        settings=method.settings(guidance=3.0, target_embeddings="tuned"),
         tuning=TuningSettings("fast", inner_steps=2),
         composite_pixels=True,
     )

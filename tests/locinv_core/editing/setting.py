@@ -11,7 +11,7 @@ from pinpoint.locinv_core.text.prompt import Prompt
 STEPS = 5
 SIDE = 16
 L = 77
-FREE = EditSettings(cross_replace_steps=0.0, self_replace_steps=0.0, blend="off")
+FREE = EditSettings(cross_replace_steps=0.0, self_replace_steps=0.0, local_blend="off")
 
 Parse = Callable[[str], Prompt]
 Invert = Callable[..., Inversion]

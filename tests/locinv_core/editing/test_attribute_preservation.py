@@ -21,7 +21,7 @@ from pinpoint.tests.locinv_core.editing.setting import FREE, SIDE
 from pinpoint.tests.locinv_core.editing.test_target_embeddings import tuned
 
 TEXT = "a cat and a dog"  # tokens: 2 cat, 5 dog
-FOLLOWING = EditSettings(cross_replace_steps=1.0, self_replace_steps=0.0, blend="off")
+FOLLOWING = EditSettings(cross_replace_steps=1.0, self_replace_steps=0.0, local_blend="off")
 
 
 @pytest.fixture(name="parse")
@@ -54,7 +54,9 @@ def _places(tiny_model, parse, inverted, prior):
         prompts = [parse(target) for target in targets]
         alignments = [align(inversion.prompt, prompt) for prompt in prompts]
         given = settings.pop("prior", prior)
-        return kept_places(tiny_model, inversion, prompts, alignments, EditSettings(blend="off", **settings), given)
+        return kept_places(
+            tiny_model, inversion, prompts, alignments, EditSettings(local_blend="off", **settings), given
+        )
 
     return make
 
@@ -164,9 +166,9 @@ def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
         (["a fox and a bird"], {}),
         (["a fox and a dog"], {}),
         (["a red cat and a dog"], {"prior": None}),
-        (["a red cat and a dog"], {"in_place": "tuned"}),
-        (["a red cat and a dog"], {"carry": "tuned"}),
-        (["a red cat and a dog"], {"carry": "keys"}),
+        (["a red cat and a dog"], {"attribute_attention": "tuned"}),
+        (["a red cat and a dog"], {"target_embeddings": "tuned"}),
+        (["a red cat and a dog"], {"target_embeddings": "keys"}),
     ],
 )
 def test_there_is_nothing_to_keep(places, targets, settings):
@@ -191,7 +193,7 @@ def test_with_places_everywhere_targets_attend_as_the_untuned_word_does(tiny_mod
     target = [parse("a red cat and a dog")]
     wanted = edit(tiny_model, plain, target, FOLLOWING, prior=everywhere)
     ends = {
-        name: edit(tiny_model, moved, target, replace(FOLLOWING, in_place=name), prior=everywhere)
+        name: edit(tiny_model, moved, target, replace(FOLLOWING, attribute_attention=name), prior=everywhere)
         for name in ("original", "tuned")
     }
     tuned_ends = edit(tiny_model, moved, target, FOLLOWING)
@@ -206,7 +208,7 @@ def test_a_swap_of_every_word_that_was_tuned_is_as_it_was(tiny_model, parse, inv
     moved = tuned(inverted(text=TEXT), (2,))
     target = [parse("a fox and a dog")]
     ends = [
-        edit(tiny_model, moved, target, replace(FOLLOWING, in_place=name), prior=prior).latents
+        edit(tiny_model, moved, target, replace(FOLLOWING, attribute_attention=name), prior=prior).latents
         for name in ("original", "tuned")
     ]
     assert torch.equal(*ends)
@@ -216,12 +218,12 @@ def test_targets_that_do_not_follow_are_as_they_were(tiny_model, parse, inverted
     moved = tuned(inverted(text=TEXT), (2, 5))
     target = [parse("a red cat and a dog")]
     ends = [
-        edit(tiny_model, moved, target, replace(FREE, in_place=name), prior=prior).latents
+        edit(tiny_model, moved, target, replace(FREE, attribute_attention=name), prior=prior).latents
         for name in ("original", "tuned")
     ]
     assert torch.equal(*ends)
 
 
 def test_dpl_knows_no_places():
-    assert METHODS["dpl"].settings().in_place == "tuned"
-    assert METHODS["locinv"].settings().in_place == "original"
+    assert METHODS["dpl"].settings().attribute_attention == "tuned"
+    assert METHODS["locinv"].settings().attribute_attention == "original"

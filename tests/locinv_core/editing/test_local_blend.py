@@ -253,7 +253,7 @@ def place_by_hand(grow: int) -> torch.Tensor:
 @pytest.mark.parametrize("blend", ["auto", "prior"])
 def test_outside_the_grown_prior_the_edit_is_the_source_to_the_bit(tiny_model, parse, inversion, blend, grow):
     target = parse("a red fox and a dog", "fox dog")
-    settings = EditSettings(blend=blend, blend_grow=grow)
+    settings = EditSettings(local_blend=blend, blend_grow=grow)
     result = edit(tiny_model, inversion, [target], settings, prior=PRIOR)
     place = place_by_hand(grow)
     assert result.blend_masks is not None
@@ -277,7 +277,7 @@ def test_blending_waits_for_its_start(tiny_model, parse, inversion):
 def test_a_start_at_the_end_never_blends(tiny_model, parse, inversion):
     target = parse("a red fox and a dog", "fox dog")
     never = edit(tiny_model, inversion, [target], EditSettings(blend_start=1.0), prior=PRIOR)
-    off = edit(tiny_model, inversion, [target], EditSettings(blend="off"), prior=PRIOR)
+    off = edit(tiny_model, inversion, [target], EditSettings(local_blend="off"), prior=PRIOR)
     assert never.blend_masks is None and off.blend_masks is None
     assert torch.equal(never.latents, off.latents)
 
@@ -294,13 +294,13 @@ def test_every_target_has_the_place_of_its_own_edit(tiny_model, parse, inversion
     corner = torch.zeros(16, 16)
     corner[12:, 12:] = 1
     assert torch.equal(result.blend_masks, torch.stack([place_by_hand(0), corner, torch.ones(16, 16)]))
-    free = edit(tiny_model, inversion, targets, EditSettings(blend="off"), prior=prior)
+    free = edit(tiny_model, inversion, targets, EditSettings(local_blend="off"), prior=prior)
     torch.testing.assert_close(result.latents[2], free.latents[2])
 
 
 def test_a_blend_by_maps_keeps_the_source_where_both_words_are_weak(tiny_model, parse, inversion):
     target = parse("a red fox and a dog", "fox dog")
-    settings = EditSettings(blend="map", blend_threshold=0.9, blend_grow=0)
+    settings = EditSettings(local_blend="map", blend_threshold=0.9, blend_grow=0)
     result = edit(tiny_model, inversion, [target], settings)
     # At the last step the running means are those that the edit reports.
     upsample = torch.nn.Upsample(size=(16, 16), mode="bilinear")
@@ -317,7 +317,7 @@ def test_a_blend_without_its_prior_is_refused_before_any_pass(tiny_model, parse,
     tracker = CostTracker()
     target = parse("a red cat and a cow", "cat cow")
     with pytest.raises(ValueError, match="prior for dog"):
-        edit(tiny_model, inversion, [target], EditSettings(blend="prior"), prior=PRIOR, tracker=tracker)
+        edit(tiny_model, inversion, [target], EditSettings(local_blend="prior"), prior=PRIOR, tracker=tracker)
     assert tracker.total == 0
 
 

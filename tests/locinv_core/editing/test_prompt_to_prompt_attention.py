@@ -50,7 +50,7 @@ def test_a_share_is_the_nearest_step(share, steps, expected):
 def test_a_words_range_replaces_the_common_one_for_its_tokens_alone(parse):
     # tokens: 1 a, 2 fox, 3 and, 4 a, 5 dog
     plan = planned(
-        parse, "a cat and a dog", ["a fox and a dog"], cross_replace_steps=0.5, word_ranges={"fox": (0.2, 0.8)}
+        parse, "a cat and a dog", ["a fox and a dog"], cross_replace_steps={"default_": 0.5, "fox": (0.2, 0.8)}
     )
     common = [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
     fox = [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
@@ -65,8 +65,7 @@ def test_a_range_covers_every_token_of_its_word_and_the_occurrence_that_was_name
         parse,
         "a cat and a dog",
         ["a mountain lion and a lion"],
-        cross_replace_steps=0.0,
-        word_ranges={"mountain lion": (0, 0.1), "lion#2": (0.9, 1)},
+        cross_replace_steps={"default_": 0.0, "mountain lion": 0.1, "lion#2": (0.9, 1)},
     )
     assert plan.weights[0, 0].nonzero().flatten().tolist() == [2, 3]
     assert plan.weights[9, 0].nonzero().flatten().tolist() == [6]
@@ -74,7 +73,7 @@ def test_a_range_covers_every_token_of_its_word_and_the_occurrence_that_was_name
 
 def test_an_inserted_word_keeps_its_own_map_in_every_step(parse):
     # tokens: 1 a, 2 red, 3 cat
-    plan = planned(parse, "a cat", ["a red cat"], cross_replace_steps=1.0, word_ranges={"red": (0, 1)})
+    plan = planned(parse, "a cat", ["a red cat"], cross_replace_steps={"default_": 1.0, "red": (0, 1)})
     assert plan.weights[:, 0, 2].tolist() == [0.0] * 10
     assert bool((plan.weights[:, 0, [0, 1, 3, 4]] == 1).all())
 

@@ -48,7 +48,7 @@ def test_carry_says_which_vectors_make_keys_and_values(tiny_model, parse, invert
     inversion = tuned(inverted("negative-prompt", "a cat and a dog"), (2, 5))
     target = parse("a mountain lion and a dog")
     spy.keys.clear(), spy.values.clear()
-    edit(tiny_model, inversion, [target], EditSettings(carry=carry))
+    edit(tiny_model, inversion, [target], EditSettings(target_embeddings=carry))
     original = tiny_model.encode_prompt(target.token_ids)
     vectors = inversion.token_vectors
     assert vectors is not None
@@ -67,14 +67,17 @@ def test_carry_says_which_vectors_make_keys_and_values(tiny_model, parse, invert
 def test_keys_alone_give_the_tuned_places_and_another_edit(tiny_model, parse, inverted):
     inversion = tuned(inverted(text="a cat and a dog"), (2, 5))
     target = [parse("a fox and a dog")]
-    ends = {c: edit(tiny_model, inversion, target, replace(FREE, carry=c)) for c in ("original", "tuned", "keys")}
+    ends = {
+        c: edit(tiny_model, inversion, target, replace(FREE, target_embeddings=c))
+        for c in ("original", "tuned", "keys")
+    }
     for one, other in (("original", "tuned"), ("original", "keys"), ("tuned", "keys")):
         assert float((ends[one].latents - ends[other].latents).abs().max()) > 1e-2
 
 
 def test_without_tuned_vectors_every_carry_is_the_same(tiny_model, parse, inverted):
     ends = [
-        edit(tiny_model, inverted(), [parse("a fox")], EditSettings(carry=carry)).latents
+        edit(tiny_model, inverted(), [parse("a fox")], EditSettings(target_embeddings=carry)).latents
         for carry in ("original", "tuned", "keys")
     ]
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])

@@ -240,7 +240,7 @@ def test_what_a_variant_changes_is_in_its_settings() -> None:
     assert (exact["tokens"], exact["null"], exact["tuning"]["inner_steps"]) == ("exact", "null-text", 31)
     assert exact["null_text"]["inner_steps"] == 10
     published = found["locinv-published"]["method"]
-    assert (published["blend"], published["carry"]) == ("off", "tuned")
+    assert (published["local_blend"], published["target_embeddings"]) == ("off", "tuned")
     assert found["locinv-unbound"]["bindings"] == "none"
     assert "tuning" not in found["ddim"]["method"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..methods.dpl import dpl_groups, plan_dpl
 from ..methods.presets import METHODS, Method, MethodSettings
 from .backbones.stable_diffusion import EditModel
 from .cost import REPORT_STAGE, CostTracker
@@ -28,8 +29,6 @@ from .localization.plan import (
     Binding,
     TuningPlan,
     bindings_of_edit,
-    dpl_groups,
-    plan_dpl,
     plan_tuning,
     word_name,
 )

@@ -29,6 +29,9 @@ from ..locinv_core.localization.losses import (
     combine,
     word_maps,
 )
+from ..locinv_core.localization.plan import TuningPlan
+from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.text.prompt import Prompt
 
 BACKGROUND_PASSES = 8
 SHARPNESS = 100.0
@@ -195,6 +198,37 @@ def collect_background(
             tracker.report(done, passes, latents)
     nouns = word_maps(torch.stack(cross_maps).mean(dim=0), noun_groups)
     return background_mask(torch.stack(self_maps).mean(dim=0), nouns)
+
+
+def plan_dpl(
+    model: EditModel,
+    inversion: Inversion,
+    prior: LocalizationPrior | None = None,
+    *,
+    tracker: CostTracker | None = None,
+) -> TuningPlan:
+    """DPL's plan: the prompt's nouns, and the background found by a few early-stopped passes.
+
+    Of a prior only the words count, in place of the nouns that the parser finds: DPL uses no masks. Raises
+    ValueError where there is neither.
+    """
+    source = inversion.prompt
+    groups = dpl_groups(source, prior)
+    grid = model.map_layers[0].grid(*inversion.latents.shape[-2:])
+    background = collect_background(model, inversion, groups, tracker=tracker)
+    return TuningPlan.of(groups, DPLObjective(groups, grid, background))
+
+
+def dpl_groups(source: Prompt, prior: LocalizationPrior | None = None) -> list[TokenGroup]:
+    """The tokens of each word that DPL tunes: of the prior's words, or else of the nouns.
+
+    Raises ValueError where there is neither.
+    """
+    if prior is not None:
+        return [word.tokens for word in prior.check_against(source).values()]
+    if not source.nouns:
+        raise ValueError(f"source: DPL tunes nouns, and none was found in {source.text!r}")
+    return [source.words[index].tokens for index in source.nouns]
 
 
 class _TwoReaders(AttentionControl):

@@ -120,8 +120,9 @@ class OptimizeTokens(io.ComfyNode):
     ) -> io.NodeOutput:
         from dataclasses import replace
 
-        from ..locinv_core.localization.plan import placed_bindings, plan_dpl, plan_tuning
+        from ..locinv_core.localization.plan import placed_bindings, plan_tuning
         from ..locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+        from ..methods.dpl import plan_dpl
         from .bridge.progress import node_run
 
         settings = TuningSettings.for_solver(solver)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ...methods.dpl import DPLObjective, collect_background
-from ..backbones.stable_diffusion import EditModel
-from ..cost import CostTracker
-from ..inversion.ddim_inversion import Inversion
 from ..text.prompt import Prompt
 from ..text.word_alignment import Alignment
 from .losses import AttentionObjective, LocInvObjective, TokenGroup, preset_for
@@ -26,6 +22,11 @@ class TuningPlan:
 
     positions: tuple[int, ...]
     objective: AttentionObjective
+
+    @classmethod
+    def of(cls, groups: Iterable[TokenGroup], objective: AttentionObjective) -> TuningPlan:
+        """The plan that optimizes every token of these groups."""
+        return cls(tuple(sorted({position for group in groups for position in group})), objective)
 
 
 def bindings_of_edit(source: Prompt, alignment: Alignment, prior: LocalizationPrior | None) -> tuple[Binding, ...]:
@@ -72,42 +73,7 @@ def plan_tuning(
         preset.with_binding() if pairs else preset,
         tuple(pairs),
     )
-    return TuningPlan(_positions([*groups, *(adjective for _, adjective in pairs)]), objective)
-
-
-def plan_dpl(
-    model: EditModel,
-    inversion: Inversion,
-    prior: LocalizationPrior | None = None,
-    *,
-    tracker: CostTracker | None = None,
-) -> TuningPlan:
-    """DPL's plan: the prompt's nouns, and the background found by a few early-stopped passes.
-
-    Of a prior only the words count, in place of the nouns that grammar finds: DPL knows no places. Raises
-    ValueError where there is neither.
-    """
-    source = inversion.prompt
-    groups = dpl_groups(source, prior)
-    grid = model.map_layers[0].grid(*inversion.latents.shape[-2:])
-    background = collect_background(model, inversion, groups, tracker=tracker)
-    return TuningPlan(_positions(groups), DPLObjective(groups, grid, background))
-
-
-def dpl_groups(source: Prompt, prior: LocalizationPrior | None = None) -> list[TokenGroup]:
-    """The tokens of each word that DPL tunes: of the prior's words, or else of the nouns.
-
-    Raises ValueError where there is neither.
-    """
-    if prior is not None:
-        return [word.tokens for word in prior.check_against(source).values()]
-    if not source.nouns:
-        raise ValueError(f"source: DPL tunes nouns, and none was found in {source.text!r}")
-    return [source.words[index].tokens for index in source.nouns]
-
-
-def _positions(groups: Sequence[TokenGroup]) -> tuple[int, ...]:
-    return tuple(sorted({position for group in groups for position in group}))
+    return TuningPlan.of([*groups, *(adjective for _, adjective in pairs)], objective)
 
 
 def word_name(prompt: Prompt, index: int) -> str:

@@ -22,10 +22,11 @@ from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.inversion.storage import open_inversion, save_inversion
 from pinpoint.locinv_core.localization.algorithm1 import locinv
 from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
-from pinpoint.locinv_core.localization.plan import plan_dpl, plan_tuning
+from pinpoint.locinv_core.localization.plan import plan_tuning
 from pinpoint.locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
 from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.methods.dpl import plan_dpl
 from pinpoint.methods.presets import METHODS
 from pinpoint.region_core.encoders.clip import load_clip
 from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial

@@ -19,9 +19,10 @@ from ....locinv_core.imaging.io import to_uint8
 from ....locinv_core.imaging.padding import padded_prior
 from ....locinv_core.inversion.ddim_inversion import Inversion
 from ....locinv_core.localization.losses import LocInvObjective, LossPreset, LossTerm
-from ....locinv_core.localization.plan import TuningPlan, plan_dpl, plan_tuning
+from ....locinv_core.localization.plan import TuningPlan, plan_tuning
 from ....locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
 from ....locinv_core.text.prompt import parse_prompt
+from ....methods.dpl import plan_dpl
 from ....methods.instruct_pix2pix import with_article
 from ....methods.types import changed_objects
 from ....region_core.editors.base import Editor

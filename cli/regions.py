@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..region_core.editors.registry import editor_named, editor_names
 from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 # Written out, so that --help needs no torch; a test keeps them in step with region_core.
-EDITOR_NAMES = ("inpaint", "blended", "amused", "locinv")
 ANCHOR_NAMES = ("dino", "random")
 SIZE_NAMES = ("learned", "random")
 ESTIMATOR_NAMES = ("expected", "straight-through")
@@ -66,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--editor",
-        choices=EDITOR_NAMES,
+        choices=editor_names(),
         default="blended",
         help="what edits inside a box (default blended, which works with any text-to-image model; so does"
         " locinv, which changes the object in the shape that it has)",
@@ -173,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
     from ..locinv_core.backbones.loading import resolve_device
     from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_image
-    from ..region_core.editors.loading import load_editor
+    from ..region_core.editors.registry import load_editor
     from ..region_core.encoders.clip import load_clip
     from ..region_core.encoders.vit import load_vit
     from ..region_core.pipeline import RegionNetworks, edit_region
@@ -194,8 +194,6 @@ def run(args: argparse.Namespace) -> int:
                 args.model,
                 device=args.device,
                 dtype=args.dtype,
-                guidance=args.guidance,
-                steps=args.steps,
                 **_settings_of(args),
             )
             networks = RegionNetworks(editor, _reader(args, editor, looks=request.looks), vision, guide)
@@ -209,10 +207,10 @@ def run(args: argparse.Namespace) -> int:
 
 def window_of(args: argparse.Namespace) -> float | None:
     """How large the window of an edit is. Raises ValueError for one below 1, and for editors without one."""
-    from ..region_core.editors.blended_latent_diffusion import REGION_WINDOW
+    from ..region_core.editors.blended import REGION_WINDOW
     from ..region_core.editors.crop import check_window
 
-    if args.editor != "blended":
+    if "window" not in editor_named(args.editor).settings:
         if args.window is not None:
             raise ValueError(f"window: the editor {args.editor!r} sees the mask itself; only blended has one")
         return None
@@ -226,9 +224,8 @@ def window_of(args: argparse.Namespace) -> float | None:
 def _reader(args: argparse.Namespace, editor: Editor, *, looks: bool) -> EditModel | None:
     """The text-to-image model that looks for the word, if there is one."""
     from ..locinv_core.backbones.loading import load_edit_model
-    from ..region_core.object_localization.word_place import reading_model
 
-    own = reading_model(editor)
+    own = editor.reader
     if args.reader is None and (own is not None or args.model != "embedded" or not looks):
         return own
     return load_edit_model(args.reader or "embedded", device=args.device, dtype=args.dtype)
@@ -262,17 +259,23 @@ def _request(args: argparse.Namespace) -> RegionRequest:
 
 
 def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that not every editor has."""
-    if args.editor == "locinv":
-        return {"source": args.caption, "word": None if args.word in ("auto", "none") else args.word}
-    return {"strength": args.strength, "window": window_of(args)}
+    """The settings that this editor has."""
+    choices = {
+        "source": args.caption,
+        "word": None if args.word in ("auto", "none") else args.word,
+        "guidance": args.guidance,
+        "steps": args.steps,
+        "strength": args.strength,
+        "window": window_of(args),
+    }
+    return {name: choices[name] for name in choices if name in editor_named(args.editor).settings}
 
 
 def _check_options(args: argparse.Namespace) -> None:
     """Raise ValueError for options that are wrong, and for those that the editor does not have."""
     check_seed(args.seed)
     window_of(args)
-    if args.editor == "locinv" and args.strength is not None:
-        raise ValueError(
-            f"strength: got {args.strength}, but the editor 'locinv' inverts the image; the others have one"
-        )
+    for name in ("strength", "guidance", "steps"):
+        value = getattr(args, name)
+        if value is not None and name not in editor_named(args.editor).settings:
+            raise ValueError(f"{name}: got {value}, but the editor {args.editor!r} has none")

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..region_core.editors.base import Editor, check_strength
-from ..region_core.editors.blended_latent_diffusion import REGION_WINDOW, BlendedEditor
+from ..region_core.editors.blended import REGION_WINDOW, BlendedEditor
 from ..region_core.editors.crop import check_window
-from ..region_core.editors.locinv import LocInvEditor
-from ..region_core.editors.sd_inpainting import InpaintEditor
+from ..region_core.editors.inpaint import InpaintEditor
+from ..region_core.editors.registry import editor_named
 from ..region_core.estimators import Estimator
 from ..region_core.pipeline import AUTO, NONE, RegionNetworks, RegionRequest, edit_region
 from ..region_core.proposals import box_masks, pixel_box
 from ..region_core.search.budget import plan_named
 from .instruct_pix2pix import with_article
 from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_objects, edit_mask, on_cpu, prompts_of
-
-REGION_EDITORS = ("blended", "inpaint", "amused", "locinv")
 
 
 @dataclass(frozen=True)
@@ -85,12 +82,11 @@ class RegionSettings:
 
     def __post_init__(self) -> None:
         check_window(self.window)
-        if self.editor not in REGION_EDITORS:
-            raise ValueError(f"editor: got {self.editor!r}, requires one of {', '.join(REGION_EDITORS)}")
+        editor = editor_named(self.editor)
         self.request("", "", 0)
         if self.strength is not None:
-            if self.editor == "locinv":
-                raise ValueError(f"strength: got {self.strength}, but the editor 'locinv' has none")
+            if "strength" not in editor.settings:
+                raise ValueError(f"strength: got {self.strength}, but the editor {self.editor!r} has none")
             check_strength(self.strength)
         if self.guidance is not None:
             check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
@@ -138,7 +134,7 @@ def edit_regions(
     """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
     assert models.clip is not None and models.vit is not None and models.model is not None
     source, target = prompts_of(models.model, task)
-    whole = settings.editor == "locinv" or settings.word != NONE
+    whole = editor_named(settings.editor).kind.prompt_mode == "image" or settings.word != NONE
     before, after = ((), ()) if whole else changed_objects(source, target)
     caption = settings.caption or _named(before) or task.source
     prompt = settings.prompt or _named(after) or task.target
@@ -172,28 +168,16 @@ def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, tr
 
 
 def _region_editor(models: MethodModels, settings: RegionSettings, caption: str) -> Editor:
-    names = ("steps", "strength", "guidance")
-    choices = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    if settings.editor == "amused":
-        if models.amused is None:
-            raise ValueError("amused: the editor 'amused' requires an aMUSEd model, and there is none")
-        return _with(models.amused, choices)
-    if settings.editor == "inpaint":
-        if models.inpaint is None:
-            raise ValueError(f"inpaint: the editor 'inpaint' requires {WANTS['inpaint']}, and there is none")
-        return InpaintEditor(models.inpaint, **choices)
-    assert models.model is not None
-    if settings.editor == "locinv":
-        word = None if settings.word in (AUTO, NONE) else settings.word
-        return LocInvEditor(models.model, caption, word, **choices)
-    return BlendedEditor(models.model, window=settings.window, **choices)
-
-
-def _with(editor: Any, choices: dict[str, Any]) -> Editor:
-    """The editor with other settings."""
-    kept = {field.name: getattr(editor, field.name) for field in fields(editor) if field.init}
-    made: Editor = type(editor)(**{**kept, **choices})
-    return made
+    editor = editor_named(settings.editor)
+    model = getattr(models, editor.needs)
+    if model is None:
+        raise ValueError(
+            f"{editor.needs}: the editor {editor.name!r} requires {WANTS[editor.needs]}, and there is none"
+        )
+    word = None if settings.word in (AUTO, NONE) else settings.word
+    names = ("steps", "strength", "guidance", "window")
+    choices = {"source": caption, "word": word, **{name: getattr(settings, name) for name in names}}
+    return editor.using(model, **{name: choices[name] for name in choices if name in editor.settings})
 
 
 def _named(objects: tuple[str, ...]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..locinv_core.backbones.loading import EMBEDDED, load_edit_model, resolve_device
-from ..region_core.editors.amused import load_amused_editor
-from ..region_core.editors.sd_inpainting import load_inpaint_editor
+from ..region_core.editors.amused import load_amused_model
+from ..region_core.editors.inpaint import load_inpaint_model
 from ..region_core.encoders.clip import load_clip
 from ..region_core.encoders.hub import weights_place
 from ..region_core.encoders.vit import load_vit
@@ -55,9 +55,9 @@ def open_models(
     takes_amused = amused is not None and regions
     return MethodModels(
         # The folders that may turn out to be of another kind come first: their configs are read at once.
-        inpaint=load_inpaint_editor(inpaint or "", **places).model if takes_inpaint else None,
+        inpaint=load_inpaint_model(inpaint or "", **places) if takes_inpaint else None,
         instruct=load_instruct_model(instruct or "", **places) if "instruct" in needs else None,
-        amused=load_amused_editor(amused or "", **places) if takes_amused else None,
+        amused=load_amused_model(amused or "", **places) if takes_amused else None,
         model=load_edit_model(model, **places) if "model" in needs else None,
         clip=load_clip(clip, chosen) if "clip" in needs else None,
         vit=load_vit(vit, chosen) if "vit" in needs else None,

@@ -20,11 +20,11 @@ from ..locinv_core.localization.priors import LocalizationPrior
 from ..locinv_core.pipeline import EditRequest, LocalizedEdit
 from ..locinv_core.text.prompt import Prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
-from ..region_core.editors.base import Editor
+from ..region_core.editors.amused import AmusedModel
 from ..region_core.encoders.clip import ClipEncoder
 from ..region_core.encoders.vit import VisionFeatures
 
-Need = Literal["model", "inpaint", "instruct", "clip", "vit", "prior", "mask"]
+Need = Literal["model", "inpaint", "instruct", "amused", "clip", "vit", "prior", "mask"]
 """What a method cannot do without: one of the models, or something of the task."""
 
 Kind = Literal["frozen", "masked", "tuned", "instructed"]
@@ -35,6 +35,7 @@ WANTS: Mapping[Need, str] = {
     "model": "a text-to-image model",
     "inpaint": "an inpainting model (a diffusers folder whose UNet reads a mask: 9 channels)",
     "instruct": "an InstructPix2Pix model (a diffusers folder whose UNet reads an image: 8 channels)",
+    "amused": "an aMUSEd model",
     "clip": "a CLIP",
     "vit": "a ViT",
     "prior": "a mask or a box for a word",
@@ -70,7 +71,7 @@ class MethodModels:
     instruct: EditModel | None = None
     clip: ClipEncoder | None = None
     vit: VisionFeatures | None = None
-    amused: Editor | None = None
+    amused: AmusedModel | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,7 @@ class EditorBlended(io.ComfyNode):
         negative: str = "",
         window: float = 1.5,
     ) -> io.NodeOutput:
-        from ..region_core.editors.blended_latent_diffusion import BlendedEditor
+        from ..region_core.editors.blended import BlendedEditor
 
         editor = BlendedEditor(model.model, strength, guidance, steps, negative, batch=batch, window=window or None)
         return io.NodeOutput(_diffusion(editor, model.patcher))
@@ -193,14 +193,14 @@ class EditorInpaint(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, dtype: str, **editing: Any) -> io.NodeOutput:
-        from ..region_core.editors.sd_inpainting import load_inpaint_editor
+        from ..region_core.editors.registry import load_editor
         from .bridge.managed_model import manage
 
         if model == NO_FOLDER:
             raise ValueError(
                 "model: there is none in models/diffusers; requires an inpainting model there, in diffusers' layout"
             )
-        editor = load_inpaint_editor(path_of(model), **placed(dtype), **editing)
+        editor: Any = load_editor("inpaint", path_of(model), **placed(dtype), **editing)
         return io.NodeOutput(_diffusion(editor, manage(editor.model).patcher))
 
 
@@ -230,18 +230,14 @@ class EditorAmused(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, dtype: str, **editing: Any) -> io.NodeOutput:
-        from ..region_core.editors.amused import load_amused_editor
+        from ..region_core.editors.registry import load_editor
         from .bridge.managed_networks import ManagedEditor, patcher_of
 
-        editor = load_amused_editor(path_of(model), **placed(dtype), **editing)
-
-        def cost(steps: int | None) -> float:
-            return float((editor.steps if steps is None else steps) * _branches(editor.guidance))
-
+        editor: Any = load_editor("amused", path_of(model), **placed(dtype), **editing)
         parts = editor.model
         patcher = patcher_of(parts.vqvae, parts.transformer, parts.text_encoder)
         # Tokens are no latents that a preview could show.
-        return io.NodeOutput(ManagedEditor(editor, (patcher,), cost, lambda image: None))
+        return io.NodeOutput(ManagedEditor(editor, (patcher,), editor.cost, lambda image: None))
 
 
 class EditorComfyUISampler(io.ComfyNode):
@@ -304,17 +300,9 @@ class EditorComfyUISampler(io.ComfyNode):
         return io.NodeOutput(ManagedEditor(editor, (), editor.cost, editor.preview))
 
 
-def _branches(guidance: float) -> int:
-    return 1 if guidance == 1 else 2
-
-
 def _diffusion(editor: Any, patcher: Any) -> ManagedEditor:
     """A diffusion editor whose model ComfyUI has a handle on."""
-    from ..region_core.editors.base import kept_steps
     from .bridge.managed_networks import ManagedEditor
     from .bridge.previews import latent_preview
 
-    def cost(steps: int | None) -> float:
-        return float(kept_steps(editor.steps if steps is None else steps, editor.strength) * _branches(editor.guidance))
-
-    return ManagedEditor(editor, (patcher,), cost, lambda image: latent_preview(editor.model, image))
+    return ManagedEditor(editor, (patcher,), editor.cost, lambda image: latent_preview(editor.model, image))

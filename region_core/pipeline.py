@@ -10,8 +10,7 @@ from torch import Tensor
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.text.prompt import parse_prompt
-from .editors.base import Editor, check_prompt
-from .editors.locinv import LocInvEditor
+from .editors.base import Editor
 from .encoders.clip import ClipEncoder
 from .encoders.vit import PatchFeatures, VisionFeatures
 from .estimators import Estimator
@@ -118,11 +117,8 @@ def edit_region(
     """
     tracker = tracker if tracker is not None else CostTracker()
     editor, reader = networks.editor, networks.reader
-    whole = isinstance(editor, LocInvEditor)  # it edits the whole caption into the whole prompt
     told = request.edit_prompt or request.prompt
-    check_prompt(editor, told, "prompt" if request.edit_prompt is None else "edit prompt")
-    if isinstance(editor, LocInvEditor):
-        editor.word_of(told)
+    editor.check_prompt(told, "prompt" if request.edit_prompt is None else "edit prompt")
     word = _word(networks, request)
     with tracker.stage("features"):
         features = networks.vision.look(image)
@@ -131,7 +127,7 @@ def edit_region(
     if located is not None:
         with tracker.stage("features"):
             proposals, spacing = _proposed(features, request, placed=True)
-        if reader is not None and request.edit_prompt is None and not whole:
+        if reader is not None and request.edit_prompt is None and editor.prompt_mode == "region":
             told = edit_prompt_for(reader, request.caption, request.prompt, located.word)
     scores = learn_regions(
         image,

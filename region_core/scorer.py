@@ -176,7 +176,7 @@ def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
 def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) -> dict[int, _Take]:
     """For each anchor that has a take elsewhere in place of its own edit, which one: the near boxes' further
     takes by turns, and when an editor has no more of them, those in the box around the place."""
-    near, takes = scores.near, scores.edits.editor.takes
+    near, takes = scores.near, scores.edits.editor.variants
     if near is None or any(not near[i] for i in final):
         return {}
     first = list({boxes[i]: i for i in reversed(final)}.values())[::-1]  # one anchor of each box

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import comfy.patcher_extension
 import comfy.sample
 import torch
 
+from ...region_core.editors.base import Editor, cells_of, check_request, check_strength
 from .tensors import image_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _CELLS = 2
 
 
 @dataclass(frozen=True)
-class ComfyUISampler:
+class ComfyUISampler(Editor):
     """Edits inside a mask as a KSampler with a noise mask does.
 
     What the edit shows is said by `positive`; the text that an edit is asked for is not read here. Masks are
@@ -43,13 +44,9 @@ class ComfyUISampler:
     steps: int = 20
     cfg: float = 7.0
     denoise: float = 0.8
-    name: str = field(default="ComfyUI sampler", init=False)
-    boxes_only: bool = field(default=False, init=False)
-    takes: None = field(default=None, init=False)
+    name = "ComfyUI sampler"
 
     def __post_init__(self) -> None:
-        from ...region_core.editors.base import check_strength
-
         _check_steps(self.steps)
         check_strength(self.denoise)
 
@@ -66,7 +63,6 @@ class ComfyUISampler:
     ) -> Tensor:
         """Edit `image` inside each of the masks, as `Editor.edit` says."""
         from ...locinv_core.cost import CostTracker
-        from ...region_core.editors.base import cells_of, check_request
 
         check_request(image, masks)
         steps = self.steps if steps is None else steps
@@ -106,7 +102,7 @@ class ComfyUISampler:
         with torch.inference_mode(False):
             return torch.cat([picture.clone() for picture in images])
 
-    def cost(self, steps: int | None) -> float:
+    def cost(self, steps: int | None = None) -> float:
         """About what an edit costs: samplers of higher order make more passes a step."""
         return float((self.steps if steps is None else steps) * (1 if self.cfg == 1 else 2))
 

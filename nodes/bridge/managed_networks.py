@@ -11,6 +11,7 @@ import comfy.model_management
 import torch
 from torch import nn
 
+from ...region_core.editors.base import WrappedEditor
 from .managed_model import WholeModelPatcher
 
 if TYPE_CHECKING:
@@ -45,29 +46,15 @@ class ManagedEditor(Managed["Editor"]):
     preview: Callable[[Tensor], LatentPreview | None]
 
 
-class EditorAmong:
+class EditorAmong(WrappedEditor):
     """An editor that works in turns with other networks: after each edit these are on the device again.
 
     ComfyUI may have put them away to make room for the editor's model.
     """
 
     def __init__(self, editor: Editor, patchers: Sequence[Any]) -> None:
-        self._editor, self._patchers = editor, patchers
-
-    @property
-    def name(self) -> str:
-        """The editor's."""
-        return self._editor.name
-
-    @property
-    def boxes_only(self) -> bool:
-        """The editor's."""
-        return self._editor.boxes_only
-
-    @property
-    def takes(self) -> int | None:
-        """The editor's."""
-        return self._editor.takes
+        super().__init__(editor)
+        self._patchers = patchers
 
     def edit(
         self,
@@ -80,7 +67,7 @@ class EditorAmong:
         tracker: CostTracker | None = None,
     ) -> Tensor:
         """What the editor makes of it."""
-        edited = self._editor.edit(image, masks, prompt, seed, steps=steps, tracker=tracker)
+        edited = self.editor.edit(image, masks, prompt, seed, steps=steps, tracker=tracker)
         load(self._patchers)
         return edited
 

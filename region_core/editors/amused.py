@@ -6,7 +6,7 @@ and the prompt, the surest first. Tokens outside the box are never masked, so th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.text.prompt import empty_prompt, parse_prompt
 from ..encoders.hub import EMBEDDED, open_network, weights_place
-from .base import cells_of, check_batch, check_request, check_strength, keep_outside
+from .base import ModelEditor, cells_of, check_batch, check_request, check_strength, keep_outside
+from .registry import RegionEditor
 
 TEMPERATURE = (2.0, 0.0)
 """Of the noise on the order in which tokens are settled, from the first step to the last (aMUSEd's own)."""
@@ -106,7 +107,7 @@ class AmusedModel:
 
 
 @dataclass(frozen=True)
-class AmusedEditor:
+class AmusedEditor(ModelEditor):
     """Predicts the tokens inside a box again; a step costs two passes a mask, one at guidance 1.
 
     strength: the share of the box's tokens that is masked at the start; the rest stay the image's own.
@@ -122,15 +123,17 @@ class AmusedEditor:
     composite: bool = False
     feather: float = 2.0
     batch: int = 8
-    name: str = field(default="amused", init=False)
-    boxes_only: bool = field(default=True, init=False)
-    takes: None = field(default=None, init=False)
+    name = "amused"
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
         check_guidance(self.guidance)
         check_batch(self.batch)
         _check_steps(self.steps)
+
+    def cost(self, steps: int | None = None) -> float:
+        """NFE of one edit: two passes a step, one at guidance 1; at any strength all steps are made."""
+        return float((self.steps if steps is None else steps) * (1 if self.guidance == 1 else 2))
 
     @torch.no_grad()
     def edit(
@@ -220,12 +223,10 @@ def masked_first(cells: Tensor, strength: float, seed: int) -> Tensor:
     return chosen
 
 
-def load_amused_editor(
-    name: str | Path = EMBEDDED, *, device: str = "auto", dtype: str = "auto", **settings: Any
-) -> AmusedEditor:
-    """The editor of an aMUSEd: "embedded", a folder in diffusers' layout, or a hub name (amused/amused-256).
+def load_amused_model(name: str | Path = EMBEDDED, *, device: str = "auto", dtype: str = "auto") -> AmusedModel:
+    """An aMUSEd: "embedded", a folder in diffusers' layout, or a hub name (amused/amused-256).
 
-    settings: fields of `AmusedEditor`. Only safetensors are read; MaskGIT, which the paper used, is published
+    Only safetensors are read; MaskGIT, which the paper used, is published
     as JAX checkpoints alone and so is not opened. Raises ValueError for what cannot be had or is no aMUSEd.
     """
     place = weights_place(name, "amused")
@@ -254,7 +255,7 @@ def load_amused_editor(
             f"amused {str(name)!r}: its mask token is {mask_token}, requires an id after the codebook's"
             f" {vqvae.config.num_vq_embeddings} and below the transformer's {vocabulary}"
         )
-    model = AmusedModel(
+    return AmusedModel(
         vqvae.to(chosen_device),
         transformer.to(chosen_device),
         text_encoder.to(chosen_device),
@@ -262,7 +263,6 @@ def load_amused_editor(
         mask_token,
         str(name) if str(name) == EMBEDDED else Path(place).name,
     )
-    return AmusedEditor(model, **settings)
 
 
 def _open_small(kind: Any, name: str | Path, place: str, part: str) -> Any:
@@ -276,3 +276,6 @@ def _open_small(kind: Any, name: str | Path, place: str, part: str) -> Any:
 def _check_steps(steps: int) -> None:
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: got {steps!r}, requires a whole number of at least 1")
+
+
+EDITOR = RegionEditor("amused", "aMUSEd", "amused", load_amused_model, AmusedEditor)

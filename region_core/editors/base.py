@@ -1,4 +1,4 @@
-"""What an editor is, and what all of them share: checks, masks on a grid of cells, seeded noise, composites.
+"""What a region editor is, and what all of them share: checks, masks on a grid of cells, noise, composites.
 
 An editor changes what lies inside a mask, as a prompt says, and nothing else.
 """
@@ -6,7 +6,8 @@ An editor changes what lies inside a mask, as a prompt says, and nothing else.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,36 +17,37 @@ from ...locinv_core.cost import CostTracker
 from ...locinv_core.imaging.composite import composite
 from ...locinv_core.text.prompt import parse_prompt
 
+if TYPE_CHECKING:
+    from ...locinv_core.backbones.stable_diffusion import EditModel
+
+PromptMode = Literal["region", "image"]
+
 COVERED = 0.5
 """A cell of an editor's grid may change if the mask covers this share of it."""
 
 
-class Editor(Protocol):
-    """An image editor that takes masks; where they come from is not its business.
+class Editor(ABC):
+    """An image editor that takes masks, wherever they come from.
 
-    An editor reports its steps and counts its passes under the stage that is under way: who calls it names
-    what the edits are for.
+    An editor reports its steps and counts its passes under the stage that is under way: the caller names what
+    the edits are for.
+
+    Attributes:
+        name: what reports call it.
+        steps: its own number of steps; None if it has none.
+        prompt_mode: what its prompt says: what to draw inside the mask ("region"), or what the whole image
+            shows after the edit ("image").
+        variants: how many edits of a mask there are to choose from; None where every seed gives another.
+            With a number nothing is drawn at random: seeds 0 to variants − 1 are edits with different
+            settings, the editor's own at 0, and then they repeat.
     """
 
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        ...
+    name: str
+    steps: int | None = None
+    prompt_mode: PromptMode = "region"
+    variants: int | None = None
 
-    @property
-    def boxes_only(self) -> bool:
-        """True where the model's cells are so coarse that a mask is no better than the box around it."""
-        ...
-
-    @property
-    def takes(self) -> int | None:
-        """How many edits of a box there are to choose from: None where every seed gives another.
-
-        With a number nothing is drawn at random: seeds 0 to takes − 1 are edits with different settings, the
-        editor's own at 0, and then they come round again.
-        """
-        ...
-
+    @abstractmethod
     def edit(
         self,
         image: Tensor,
@@ -62,7 +64,70 @@ class Editor(Protocol):
         steps: None takes the editor's own. The same seed gives the same edits, one by one or in a batch.
         Returns (B, 3, H, W) float32 in [0, 1] on the CPU. Raises ValueError for bad input, before any work.
         """
-        ...
+
+    def check_prompt(self, prompt: str, name: str = "prompt") -> None:
+        """Raise ValueError, calling the text `name`, for a prompt that this editor cannot follow whole."""
+        if not prompt.strip():
+            raise ValueError(f"{name} is empty: got {prompt!r}, requires at least one word")
+
+    def cost(self, steps: int | None = None) -> float:
+        """NFE of one edit of this many steps; None takes the editor's own."""
+        return float(steps or self.steps or 0)
+
+    @property
+    def reader(self) -> EditModel | None:
+        """The text-to-image model it edits with, whose cross-attention can localize a word; None without one."""
+        return None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings by name, those that are numbers, texts or None."""
+        values = {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {})}
+        return {name: value for name, value in values.items() if isinstance(value, (int, float, str, type(None)))}
+
+
+class WrappedEditor(Editor):
+    """An editor that does something around another one's edits."""
+
+    def __init__(self, editor: Editor) -> None:
+        self.editor, self.name, self.steps = editor, editor.name, editor.steps
+        self.prompt_mode, self.variants = editor.prompt_mode, editor.variants
+
+    def check_prompt(self, prompt: str, name: str = "prompt") -> None:
+        """As the editor does."""
+        self.editor.check_prompt(prompt, name)
+
+    def cost(self, steps: int | None = None) -> float:
+        """The editor's."""
+        return self.editor.cost(steps)
+
+    @property
+    def reader(self) -> EditModel | None:
+        """The editor's."""
+        return self.editor.reader
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The editor's."""
+        return self.editor.settings
+
+
+class ModelEditor(Editor):
+    """What the editors with a model of their own and classifier-free guidance share."""
+
+    model: Any
+    steps: int
+    strength: float
+    guidance: float
+
+    def check_prompt(self, prompt: str, name: str = "prompt") -> None:
+        """Raise ValueError for a prompt that is empty, or that the model's text encoder would cut."""
+        parse_prompt(prompt, self.model.tokenizer, name=name)
+
+    def cost(self, steps: int | None = None) -> float:
+        """NFE of one edit: two passes a step, one at guidance 1."""
+        count = kept_steps(self.steps if steps is None else steps, self.strength)
+        return float(count * (1 if self.guidance == 1 else 2))
 
 
 def check_request(image: Tensor, masks: Tensor) -> None:
@@ -77,14 +142,6 @@ def check_request(image: Tensor, masks: Tensor) -> None:
     empty = [k for k, filled in enumerate(masks.flatten(1).any(dim=1).tolist()) if not filled]
     if empty:
         raise ValueError(f"masks: number {empty[0] + 1} of {len(masks)} is empty, requires at least one pixel")
-
-
-def check_prompt(editor: Editor, prompt: str, name: str = "prompt") -> None:
-    """Raise ValueError, calling the text `name`, for one that the editor's text encoder would cut or cannot
-    read. An editor that shows no tokenizer is not asked."""
-    tokenizer = getattr(getattr(editor, "model", None), "tokenizer", None)
-    if tokenizer is not None:
-        parse_prompt(prompt, tokenizer, name=name)
 
 
 def check_strength(strength: float) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ...locinv_core.backbones.loading import load_edit_model
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.settings import DEFAULT_CROSS_REPLACE, EditSettings
@@ -23,14 +24,15 @@ from ...locinv_core.pipeline import EditRequest, localized_edit
 from ...locinv_core.text.prompt import parse_prompt
 from ...methods.presets import METHODS
 from ..object_localization.word_place import changed_noun, word_to_edit
-from .base import check_request, keep_outside
+from .base import Editor, check_request, keep_outside
+from .registry import RegionEditor
 
 _METHOD = METHODS["locinv"]
 
 
 @dataclass(frozen=True)
-class Take:
-    """How a take differs from the editor's own settings.
+class Variant:
+    """How a variant of an edit differs from the editor's own settings.
 
     The guidance scale w becomes 1 + pull·(w − 1), and the shares of the steps in which attention follows the
     source's are `follow` times as large.
@@ -50,7 +52,7 @@ class Take:
         )
 
 
-TAKES = (Take(), Take(pull=0.5), Take(pull=0.2), Take(pull=0.3, follow=0.5))
+VARIANTS = (Variant(), Variant(pull=0.5), Variant(pull=0.2), Variant(pull=0.3, follow=0.5))
 """The editor's own settings; nearer and still nearer to the source; and freer in shape, but near it."""
 
 
@@ -83,12 +85,12 @@ class _Within(CostTracker):
 
 
 @dataclass(frozen=True)
-class LocInvEditor:
+class LocInvEditor(Editor):
     """LocInv, with a mask as the place of one word of `source`, which says what the image shows.
 
     word: None takes the one noun that the prompt changes. An image is inverted once for each number of
-    steps; a mask then costs 3 passes a step and a query pass, and another take in it 3 passes a step. Nothing
-    is drawn at random: seeds 0 to 3 are takes with the settings of `TAKES`, and then they come round again.
+    steps; a mask then costs 3 passes a step and a query pass, and another variant in it 3 passes a step. Nothing
+    is drawn at random: seeds 0 to 3 are variants with the settings of `VARIANTS`, and then they repeat.
     The seam is softened over `feather` pixels inside the mask. More steps than 20 cost more and have gained
     nothing on the embedded world.
     """
@@ -99,9 +101,9 @@ class LocInvEditor:
     guidance: float = 7.5
     steps: int = 20
     feather: float = 2.0
-    name: str = field(default="locinv", init=False)
-    boxes_only: bool = field(default=False, init=False)
-    takes: int = field(default=len(TAKES), init=False)
+    name = "locinv"
+    prompt_mode = "image"
+    variants = len(VARIANTS)
     _inverted: dict[int, tuple[Tensor, _Inverted]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +112,16 @@ class LocInvEditor:
         source = parse_prompt(self.source, self.model.tokenizer)
         if self.word is not None:
             source.find(self.word)
+
+    @property
+    def reader(self) -> EditModel:
+        """The model, which is a text-to-image model."""
+        return self.model
+
+    def check_prompt(self, prompt: str, name: str = "prompt") -> None:
+        """Raise ValueError for a prompt that the model would cut, and as `word_of` does."""
+        parse_prompt(prompt, self.model.tokenizer, name=name)
+        self.word_of(prompt)
 
     def word_of(self, prompt: str) -> str:
         """The word of the source whose place a mask is, in an edit to `prompt`.
@@ -148,7 +160,7 @@ class LocInvEditor:
         tracker, steps = tracker or CostTracker(), self.steps if steps is None else steps
         word = prior_word(self.word_of(prompt))
         known = self._inversion(image, steps, tracker)
-        settings = TAKES[seed % self.takes].settings(self.guidance)
+        settings = VARIANTS[seed % self.variants].settings(self.guidance)
         edited = []
         for number, mask in enumerate(masks[:, 0].cpu().float()):
             key = mask.bool().numpy().tobytes(), word, prompt
@@ -179,3 +191,6 @@ class LocInvEditor:
         inverted = _Inverted(ddim_invert(self.model, latents, source, steps, tracker=tracker))
         self._inverted[steps] = picture, inverted
         return inverted
+
+
+EDITOR = RegionEditor("locinv", "LocInv", "model", load_edit_model, LocInvEditor)

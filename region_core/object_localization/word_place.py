@@ -14,7 +14,6 @@ from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.text.prompt import Prompt, parse_prompt, same_word
 from ...locinv_core.text.word_alignment import align
-from ..editors.base import Editor
 from ..encoders.clip import ClipEncoder
 from ..encoders.vit import VisionFeatures
 from .attention_localizer import Located, locate_word
@@ -103,18 +102,6 @@ def without_company(caption: Prompt, prompt: Prompt, word: str) -> str:
             first = one
     own = slice(*spans[noun])
     return prompt.text[: spans[first][0]] + prompt.text[own] + prompt.text[spans[last][1] :]
-
-
-def reading_model(editor: Editor) -> EditModel | None:
-    """The text-to-image model that an editor draws with, if it has one: its attention tells where words are.
-
-    An inpainting UNet is none: it reads a mask, which is what is asked for.
-    """
-    model = getattr(editor, "model", None)
-    if not isinstance(model, EditModel):
-        return None
-    channels = int(model.vae.config.latent_channels)
-    return model if int(model.unet.config.in_channels) == channels else None
 
 
 def find_changed(

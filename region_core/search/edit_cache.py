@@ -67,14 +67,14 @@ class BoxEdits:
 
         A preview of as many `steps` as the editor's own number, or more, is the edit in full.
         """
-        own = getattr(self.editor, "steps", None)
+        own = self.editor.steps
         if steps is not None and own is not None and steps >= own:
             steps = None
         missing = [box for box in dict.fromkeys(boxes) if (box, steps, take) not in self._edits]
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
             masks = box_masks(part, self.size).to(self.image)
-            seed = take if self.editor.takes is not None else (self.seed + take) % 2**64
+            seed = take if self.editor.variants is not None else (self.seed + take) % 2**64
             with torch.no_grad():
                 images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, tracker=tracker)
             if tuple(images.shape) != (len(part), *self.image.shape[1:]):

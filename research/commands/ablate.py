@@ -6,7 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ...cli.arguments import check_seed
-from ...cli.regions import EDITOR_NAMES, PLAN_NAMES, add_networks, add_window, window_of
+from ...cli.regions import PLAN_NAMES, add_networks, add_window, window_of
+from ...region_core.editors.registry import editor_names
 from .run_options import (
     add_run_options,
     add_traceback,
@@ -74,7 +75,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     regions.add_argument(
         "--editor",
-        choices=[name for name in EDITOR_NAMES if name != "locinv"],  # it is of one image's caption
+        choices=[name for name in editor_names() if name != "locinv"],  # it is of one image's caption
         default="blended",
         help="what edits inside a box (default blended)",
     )

@@ -29,9 +29,9 @@ from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.methods.presets import METHODS
 from pinpoint.region_core.editors.base import Editor
-from pinpoint.region_core.editors.blended_latent_diffusion import REGION_WINDOW
-from pinpoint.region_core.editors.loading import load_editor
+from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.editors.locinv import LocInvEditor
+from pinpoint.region_core.editors.registry import load_editor
 from pinpoint.region_core.encoders.clip import ClipEncoder, load_clip
 from pinpoint.region_core.encoders.vit import VisionFeatures, load_vit
 from pinpoint.region_core.object_localization.attention_localizer import detection_prior, locate_words

@@ -14,8 +14,7 @@ from pinpoint.cli import regions as regions_command
 from pinpoint.locinv_core.imaging.io import save_png
 from pinpoint.methods.masked_methods import RegionSettings
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
-from pinpoint.region_core.editors.blended_latent_diffusion import REGION_WINDOW
-from pinpoint.region_core.editors.loading import EDITORS
+from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.encoders.vit import PatchFeatures
 from pinpoint.region_core.proposals import SIZES
 from pinpoint.region_core.proposing import ANCHORS, anchoring
@@ -296,7 +295,6 @@ def test_an_interrupt_leaves_nothing_half_written(image, models, tmp_path, monke
 
 
 def test_the_names_that_the_help_shows_are_those_of_the_core():
-    assert set(regions_command.EDITOR_NAMES) == set(EDITORS)
     assert set(regions_command.ANCHOR_NAMES) == set(ANCHORS)
     assert set(regions_command.SIZE_NAMES) == set(SIZES)
     assert set(regions_command.ESTIMATOR_NAMES) == set(ESTIMATORS)

@@ -151,11 +151,11 @@ def test_an_editor_of_few_takes_is_expected_to_edit_boxes_near_the_place_alone_a
     scores = judged(case).scores
     placed = replace(scores, near=(True, True, True, False))
     assert expected_cost(placed, lambda steps: 10.0) == 40.0  # it has another take for the anchor that is far
-    object.__setattr__(case.editor, "takes", 1)
+    object.__setattr__(case.editor, "variants", 1)
     assert expected_cost(placed, lambda steps: 10.0) == 30.0
-    object.__setattr__(case.editor, "takes", 2)
+    object.__setattr__(case.editor, "variants", 2)
     assert expected_cost(replace(placed, near=(True, False, False, False)), lambda steps: 10.0) == 20.0
-    object.__setattr__(case.editor, "takes", 3)
+    object.__setattr__(case.editor, "variants", 3)
     assert expected_cost(replace(placed, near=(True, False, False, False)), lambda steps: 10.0) == 30.0
     assert expected_cost(replace(placed, plan=PLANS["preview"].with_finalists(2)), lambda steps: 10.0) == 20.0
     assert expected_cost(replace(placed, near=None), lambda steps: 10.0) == 40.0

@@ -294,7 +294,7 @@ CORNERS = ((12, 12), (0, 0), (0, 15), (15, 0))
 
 
 def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_box_of_the_place() -> None:
-    editor = NoisyEditor(takes=2)
+    editor = NoisyEditor(variants=2)
     case = Planted(anchors=(*CORNERS, (15, 15)), anchor=0, editor=editor)
     scores = learned(case, PLANS["preview"], place=square_place(*PLACE), seed=11)
     assert scores.near == (True, False, False, False, False) and scores.place == AROUND
@@ -322,7 +322,7 @@ def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_
 
 
 def test_an_editor_with_a_single_take_edits_in_the_box_of_the_place_too() -> None:
-    case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), CostTracker()
+    case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(variants=1)), CostTracker()
     scores = learned(case, PLANS["preview"], place=square_place(*PLACE), tracker=tracker)
     found = choose(scores, case.guide, tracker=tracker)
     assert tracker.forward_equivalents["final edits"] == 2 * 74
@@ -334,7 +334,7 @@ def test_an_editor_with_a_single_take_edits_in_the_box_of_the_place_too() -> Non
 
 
 def test_a_place_whose_box_an_anchor_has_chosen_is_not_edited_twice() -> None:
-    case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(takes=1)), CostTracker()
+    case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(variants=1)), CostTracker()
     scores = learned(case, PLANS["preview"], place=square_place(*PLACE), tracker=tracker)
     chosen = pixel_box(scores.boxes[0], scores.proposals.size)
     found = choose(dataclasses.replace(scores, place=chosen), case.guide, tracker=tracker)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ....locinv_core.backbones.diffusers_folder import quiet_loading
 from ....locinv_core.imaging.metrics import psnr
 from ....region_core.anchors import dino_anchors, random_anchors
-from ....region_core.editors.amused import load_amused_editor
+from ....region_core.editors.amused import EDITOR
 from ....region_core.encoders.clip import ClipEncoder, quality
 from ....region_core.encoders.vit import VisionFeatures
 from ....region_core.proposals import box_masks
@@ -235,7 +235,7 @@ def edit_with_amused(
 
     The editor is told of the new object alone, as ``regions`` tells it where it has found the object.
     """
-    editor = load_amused_editor(folder, device="cpu", dtype="float32", composite=True)
+    editor = EDITOR.load(folder, device="cpu", dtype="float32", composite=True)
     specs = [sample_scene(one) for one in seeds]
     edits = [sample_edit(spec, 0) for spec in specs]
     images, pictures = scene_images(specs), []

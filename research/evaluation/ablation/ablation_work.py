@@ -25,8 +25,8 @@ from ....locinv_core.text.prompt import parse_prompt
 from ....methods.dpl import plan_dpl
 from ....methods.instruct_pix2pix import with_article
 from ....methods.types import changed_objects
-from ....region_core.editors.base import Editor
-from ....region_core.editors.loading import load_editor
+from ....region_core.editors.base import Editor, WrappedEditor
+from ....region_core.editors.registry import load_editor
 from ....region_core.encoders.clip import ClipEncoder, GuidanceWeights, load_clip
 from ....region_core.encoders.vit import PatchFeatures, VisionFeatures, load_vit
 from ....region_core.proposing import propose_regions
@@ -216,7 +216,7 @@ class RegionsPerformer:
         return before or item.source, after or item.target
 
 
-class RememberingEditor:
+class RememberingEditor(WrappedEditor):
     """An editor of one image that makes the same edit once.
 
     remembered, remembered_seconds: what the edits cost that were asked for and made before; whoever asks sets
@@ -224,25 +224,10 @@ class RememberingEditor:
     """
 
     def __init__(self, editor: Editor) -> None:
-        self.editor = editor
+        super().__init__(editor)
         self.remembered = 0.0
         self.remembered_seconds = 0.0
         self._made: dict[tuple[Any, ...], tuple[Tensor, float, float]] = {}
-
-    @property
-    def name(self) -> str:
-        """The editor's."""
-        return self.editor.name
-
-    @property
-    def boxes_only(self) -> bool:
-        """The editor's."""
-        return self.editor.boxes_only
-
-    @property
-    def takes(self) -> int | None:
-        """The editor's."""
-        return self.editor.takes
 
     def edit(
         self,

@@ -10,7 +10,7 @@ import torch
 from diffusers import AmusedInpaintPipeline, AmusedScheduler
 
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.region_core.editors.amused import AmusedEditor, load_amused_editor, masked_first
+from pinpoint.region_core.editors.amused import EDITOR, AmusedEditor, load_amused_model, masked_first
 from pinpoint.tests.fixtures.tiny_editors import (
     CODES,
     MASK_TOKEN,
@@ -31,7 +31,7 @@ def _folder(tmp_path_factory):
 
 @pytest.fixture(name="model", scope="module")
 def _model(folder):
-    return load_amused_editor(folder, device="cpu").model
+    return load_amused_model(folder, device="cpu")
 
 
 @pytest.fixture(name="image", scope="module")
@@ -208,16 +208,15 @@ def test_a_prompt_that_cannot_be_read_whole_is_refused(model, image, prompt, mes
 
 
 def test_settings_are_passed_on_to_the_editor_that_is_opened(folder):
-    editor = load_amused_editor(folder, device="cpu", strength=0.5, guidance=3.0, steps=4)
+    editor = EDITOR.load(folder, device="cpu", strength=0.5, guidance=3.0, steps=4)
     assert (editor.strength, editor.guidance, editor.steps) == (0.5, 3.0, 4)
-    assert editor.boxes_only
 
 
 def test_a_folder_without_a_part_is_refused_by_its_name(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "vqvae")
     with pytest.raises(ValueError, match="lacks vqvae"):
-        load_amused_editor(tmp_path / "model", device="cpu")
+        load_amused_model(tmp_path / "model", device="cpu")
 
 
 def test_pickled_weights_are_refused(folder, tmp_path):
@@ -225,7 +224,7 @@ def test_pickled_weights_are_refused(folder, tmp_path):
     weights = tmp_path / "model" / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(ValueError, match="cannot be opened"):
-        load_amused_editor(tmp_path / "model", device="cpu")
+        load_amused_model(tmp_path / "model", device="cpu")
 
 
 def test_a_mask_token_that_is_also_a_code_is_refused(folder, tmp_path):
@@ -233,9 +232,9 @@ def test_a_mask_token_that_is_also_a_code_is_refused(folder, tmp_path):
     path = tmp_path / "model" / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "mask_token_id": 5}))
     with pytest.raises(ValueError, match="mask token is 5"):
-        load_amused_editor(tmp_path / "model", device="cpu")
+        load_amused_model(tmp_path / "model", device="cpu")
 
 
 def test_a_model_that_is_nowhere_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
-        load_amused_editor(tmp_path / "nothing", device="cpu")
+        load_amused_model(tmp_path / "nothing", device="cpu")

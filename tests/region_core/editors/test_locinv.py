@@ -10,7 +10,7 @@ from pinpoint.locinv_core.imaging.composite import composite
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.methods.presets import METHODS
-from pinpoint.region_core.editors.locinv import TAKES, LocInvEditor
+from pinpoint.region_core.editors.locinv import VARIANTS, LocInvEditor
 from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image
 
 SOURCE, TARGET = "a red fox in the snow", "a red cat in the snow"
@@ -65,8 +65,8 @@ def test_the_image_is_inverted_once_for_each_number_of_steps(model, image):
 
 def test_seeds_are_takes_with_other_settings_and_come_round_again(model, image):
     editor, masks = LocInvEditor(model, SOURCE, guidance=6, steps=5), box_masks(BOXES[0])
-    takes = [editor.edit(image, masks, TARGET, seed) for seed in range(editor.takes)]
-    assert torch.equal(editor.edit(image, masks, TARGET, editor.takes), takes[0])
+    takes = [editor.edit(image, masks, TARGET, seed) for seed in range(editor.variants)]
+    assert torch.equal(editor.edit(image, masks, TARGET, editor.variants), takes[0])
     by_hand = [
         {"guidance": 6.0, "cross_replace_steps": 0.8, "self_replace_steps": 0.4},
         {"guidance": 3.5, "cross_replace_steps": 0.8, "self_replace_steps": 0.4},
@@ -82,8 +82,8 @@ def test_seeds_are_takes_with_other_settings_and_come_round_again(model, image):
 
 
 def test_no_guidance_is_no_guidance_in_every_take(model, image):
-    assert [take.settings(1.0).guidance for take in TAKES] == [1.0] * 4
-    assert [take.settings(0.0).guidance for take in TAKES] == [0.0] * 4
+    assert [take.settings(1.0).guidance for take in VARIANTS] == [1.0] * 4
+    assert [take.settings(0.0).guidance for take in VARIANTS] == [0.0] * 4
 
 
 def test_a_word_may_be_named_where_the_texts_do_not_tell(model, image):

@@ -7,7 +7,6 @@ import torch
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.region_core.editors.blended_latent_diffusion import BlendedEditor
 from pinpoint.region_core.encoders.clip import load_clip
 from pinpoint.region_core.encoders.vit import load_vit
 from pinpoint.region_core.object_localization.attention_localizer import Located
@@ -16,7 +15,6 @@ from pinpoint.region_core.object_localization.word_place import (
     changed_noun,
     find_changed,
     place_of,
-    reading_model,
     without_company,
     word_to_edit,
 )
@@ -24,7 +22,6 @@ from pinpoint.research.embedded_world.checks.trials import held_out_trial
 from pinpoint.research.embedded_world.scenes.wording import overlap
 from pinpoint.tests.fixtures.clip_text import prompt
 from pinpoint.tests.fixtures.tiny_editors import small_model
-from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
 
 
 @pytest.mark.parametrize(
@@ -141,11 +138,3 @@ def test_a_found_place_is_its_box() -> None:
     )
     mask = place_of(located, (4, 6))
     assert mask.tolist() == [[0] * 6, [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0] * 6]
-
-
-def test_only_a_text_to_image_model_is_read() -> None:
-    model = small_model()
-    assert reading_model(BlendedEditor(model, steps=2)) is model
-    assert reading_model(PaintingEditor()) is None
-    reads_masks = BlendedEditor(small_model(unet_channels=9), steps=2)
-    assert reading_model(reads_masks) is None

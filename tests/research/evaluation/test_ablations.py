@@ -20,7 +20,8 @@ from pinpoint.locinv_core.imaging.io import load_image
 from pinpoint.locinv_core.localization.losses import DETECTION, SEGMENT, LossPreset
 from pinpoint.methods.registry import edit_by_method
 from pinpoint.methods.types import EditTask, MethodModels
-from pinpoint.region_core.editors.blended_latent_diffusion import BlendedEditor
+from pinpoint.region_core.editors.base import Editor
+from pinpoint.region_core.editors.blended import BlendedEditor
 from pinpoint.research.evaluation.ablation.ablation_tables import (
     MAPS_METRICS,
     REGIONS_METRICS,
@@ -179,12 +180,10 @@ def test_maps_cost_the_inversion_and_the_tuning(maps: dict[str, Outcome]) -> Non
     )
 
 
-class CountingEditor:
+class CountingEditor(Editor):
     """Fills masks with a shade of the seed and notes how many it was given at a time."""
 
     name = "counting"
-    boxes_only = True
-    takes = None
     model: Any = None
 
     def __init__(self) -> None:

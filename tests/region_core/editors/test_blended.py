@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.editors.base import cells_of, kept_steps, seeded_noise
-from pinpoint.region_core.editors.blended_latent_diffusion import BlendedEditor
+from pinpoint.region_core.editors.blended import BlendedEditor
 from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image
 
 PROMPT = "a red fox in the snow"

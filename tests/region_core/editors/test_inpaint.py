@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.editors.base import seeded_noise
-from pinpoint.region_core.editors.sd_inpainting import InpaintEditor, load_inpaint_editor
+from pinpoint.region_core.editors.inpaint import EDITOR, InpaintEditor, load_inpaint_model
 from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image, write_inpaint_folder
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 
@@ -145,7 +145,7 @@ def test_every_setting_has_an_effect(model, image, changed):
 
 
 def test_a_folder_opens_as_what_was_saved_with_the_settings_passed_on(folder, image):
-    editor = load_inpaint_editor(folder, device="cpu", strength=0.5, guidance=3.0, steps=4, negative="dull")
+    editor = EDITOR.load(folder, device="cpu", strength=0.5, guidance=3.0, steps=4, negative="dull")
     assert (editor.strength, editor.guidance, editor.steps, editor.negative) == (0.5, 3.0, 4, "dull")
     assert editor.model.unet.config.in_channels == 9
     masks = box_masks(BOXES[0])
@@ -156,7 +156,7 @@ def test_another_unet_is_refused_by_one_line_before_its_weights_are_read(tmp_pat
     folder = write_tiny_folder(tmp_path / "plain")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"reads 4 channels, requires 9 \(an inpainting model\)") as caught:
-        load_inpaint_editor(folder, device="cpu")
+        load_inpaint_model(folder, device="cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="reads 4 channels, requires 9"):
         InpaintEditor(small_model())
@@ -171,7 +171,7 @@ def test_a_unet_for_more_latent_channels_requires_as_many_more(folder, tmp_path)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text(json.dumps({**config, "latent_channels": 8}))
     with pytest.raises(ValueError, match="reads 9 channels, requires 17"):
-        load_inpaint_editor(tmp_path, device="cpu")
+        load_inpaint_model(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_unet_for_more_latent_channels_requires_as_many_more(folder, tmp_path)
 )
 def test_what_is_no_inpainting_folder_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
-        load_inpaint_editor(name, device="cpu")
+        load_inpaint_model(name, device="cpu")
 
 
 def test_pickled_weights_are_refused(folder, tmp_path):
@@ -190,4 +190,4 @@ def test_pickled_weights_are_refused(folder, tmp_path):
     (tmp_path / "unet" / "config.json").write_text((folder / "unet" / "config.json").read_text())
     (tmp_path / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ValueError, match="can run code"):
-        load_inpaint_editor(tmp_path, device="cpu")
+        load_inpaint_model(tmp_path, device="cpu")

@@ -5,9 +5,8 @@ With 4 latent channels it has 9 input channels: latents, mask, latents of the im
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +17,19 @@ from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.null_text import check_guidance
-from .base import cells_of, check_batch, check_request, check_strength, keep_outside
-from .blended_latent_diffusion import decode_framed, prompt_contexts, sample_blended
+from .base import ModelEditor, cells_of, check_batch, check_request, check_strength, keep_outside
+from .blended import decode_framed, prompt_contexts, sample_blended
+from .registry import RegionEditor
 
 HOLE = 0.5
 """The grey that the masked part is painted with before it is encoded: 0 in the VAE's range of −1 to 1."""
 
 
 @dataclass(frozen=True)
-class InpaintEditor:
+class InpaintEditor(ModelEditor):
     """SD inpainting; a step costs two passes a mask, one at guidance 1.
 
-    model: an EditModel whose UNet reads 2·C + 1 channels, C being those of its latents; `load_inpaint_editor`
+    model: an EditModel whose UNet reads 2·C + 1 channels, C being those of its latents; `load_inpaint_model`
     opens one. strength, composite, feather, batch: as in `BlendedEditor`.
     blend: put the source's latents back outside the mask after every step, which the UNet alone only learned
     to imitate; without it this is diffusers' own inpainting.
@@ -45,9 +45,7 @@ class InpaintEditor:
     composite: bool = False
     feather: float = 2.0
     batch: int = 8
-    name: str = field(default="inpaint", init=False)
-    boxes_only: bool = field(default=False, init=False)
-    takes: None = field(default=None, init=False)
+    name = "inpaint"
 
     def __post_init__(self) -> None:
         unet, vae = self.model.unet.config, self.model.vae.config
@@ -113,13 +111,11 @@ class InpaintEditor:
         return torch.cat(encoded)
 
 
-def load_inpaint_editor(
-    folder: str | Path, *, device: str = "auto", dtype: str = "auto", **settings: Any
-) -> InpaintEditor:
-    """The editor of an inpainting model in diffusers' folder layout, safetensors only.
+def load_inpaint_model(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> EditModel:
+    """An inpainting model in diffusers' folder layout, safetensors only.
 
-    settings: fields of `InpaintEditor`. Raises ValueError for what is no such folder, and, before any weights
-    are read, for a UNet that does not read a mask.
+    Raises ValueError for what is no such folder, and, before any weights are read, for a UNet that does not
+    read a mask.
     """
     path = Path(folder).expanduser()
     where = f"editor inpaint, model {str(folder)!r}"
@@ -135,8 +131,7 @@ def load_inpaint_editor(
     configs = parts.read_configs(path)
     refuse_other_unet(configs["unet"].get("in_channels", 4), configs["vae"].get("latent_channels", 4), where)
     with torch.inference_mode(False):
-        model = parts.open_parts(path, configs, chosen_device, chosen_dtype, where=where)
-    return InpaintEditor(model, **settings)
+        return parts.open_parts(path, configs, chosen_device, chosen_dtype, where=where)
 
 
 def refuse_other_unet(channels: int, latent_channels: int, where: str) -> None:
@@ -144,3 +139,6 @@ def refuse_other_unet(channels: int, latent_channels: int, where: str) -> None:
     wanted = 2 * latent_channels + 1
     if channels != wanted:
         raise ValueError(f"{where}: its UNet reads {channels} channels, requires {wanted} (an inpainting model)")
+
+
+EDITOR = RegionEditor("inpaint", "Stable Diffusion inpainting", "inpaint", load_inpaint_model, InpaintEditor)

@@ -7,11 +7,12 @@ source again, noised to that step's level.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ...locinv_core.backbones.loading import load_edit_model
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.ddim import step_pairs
@@ -19,8 +20,18 @@ from ...locinv_core.guidance import guided_noise
 from ...locinv_core.imaging.io import Padding
 from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.text.prompt import empty_prompt, parse_prompt
-from .base import cells_of, check_batch, check_request, check_strength, keep_outside, kept_steps, seeded_noise
+from .base import (
+    ModelEditor,
+    cells_of,
+    check_batch,
+    check_request,
+    check_strength,
+    keep_outside,
+    kept_steps,
+    seeded_noise,
+)
 from .crop import check_window, seen_through, windows_around
+from .registry import RegionEditor
 
 REGION_WINDOW = 1.5
 """Of edits in boxes: a box takes two thirds of its window's side."""
@@ -30,7 +41,7 @@ Predict = Callable[[Tensor, int, Tensor, slice], Tensor]
 
 
 @dataclass(frozen=True)
-class BlendedEditor:
+class BlendedEditor(ModelEditor):
     """Blended latent diffusion on any EditModel; a step costs two passes a mask, one at guidance 1.
 
     strength: the share of the schedule that is run; at 1 the edit starts from noise alone.
@@ -51,9 +62,7 @@ class BlendedEditor:
     feather: float = 2.0
     batch: int = 8
     window: float | None = None
-    name: str = field(default="blended", init=False)
-    boxes_only: bool = field(default=False, init=False)
-    takes: None = field(default=None, init=False)
+    name = "blended"
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -61,6 +70,11 @@ class BlendedEditor:
         check_batch(self.batch)
         check_window(self.window)
         self.model.schedule.timesteps(self.steps)
+
+    @property
+    def reader(self) -> EditModel:
+        """The model, which is a text-to-image model."""
+        return self.model
 
     @torch.no_grad()
     def edit(
@@ -187,3 +201,6 @@ def sample_blended(
 def decode_framed(model: EditModel, latents: Tensor, framing: Padding, batch: int) -> Tensor:
     """Latents (B, C, h, w) to images (B, 3, H, W) of the framed image's own size, on the CPU."""
     return torch.cat([framing.crop(model.decode(part)).cpu() for part in latents.split(batch)])
+
+
+EDITOR = RegionEditor("blended", "Blended Latent Diffusion", "model", load_edit_model, BlendedEditor)

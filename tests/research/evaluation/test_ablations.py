@@ -216,7 +216,7 @@ def test_a_box_is_edited_once_and_its_cost_is_remembered() -> None:
     assert torch.equal(again[:2], first)
     assert torch.equal(again, CountingEditor().edit(image, masks, "fox", 0))
     for changes in ({"steps": 4}, {"prompt": "cats"}, {"seed": 1}):
-        arguments: dict[str, Any] = {"prompt": "fox", "seed": 0, "run": tracker, **changes}
+        arguments: dict[str, Any] = {"prompt": "fox", "seed": 0, "tracker": tracker, **changes}
         editor.edit(image, masks[:1], **arguments)
     assert inner.calls == [2, 1, 1, 1, 1]
 

@@ -156,7 +156,7 @@ def test_run_lengths_and_crowds_are_outlines_too(coco: Coco) -> None:
 
 
 @pytest.mark.parametrize(
-    ("caption", "things"),
+    ("caption", "objects"),
     [
         ("a cat on a mat", []),  # said, not annotated
         ("an animal on a mat", [("cat", CAT)]),  # annotated, not said

@@ -64,8 +64,8 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, log: Path) -
     all_items, out = items(tmp_path, 2), tmp_path / "out"
     code = f"""
 from pathlib import Path
-from pinpoint.evaluation.runner import run_work
-from pinpoint.tests.evaluation.fake_work import FakeRecipe, items, variants
+from pinpoint.research.evaluation.execution.runner import run_work
+from pinpoint.tests.research.evaluation.fake_work import FakeRecipe, items, variants
 folder = Path({str(tmp_path)!r})
 recipe = FakeRecipe(folder / "log", slow=["item-1 ddim"])
 run_work(recipe, items(folder, 2), variants("ddim", "locinv"), folder / "out")

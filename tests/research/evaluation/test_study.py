@@ -110,7 +110,7 @@ def test_results_cannot_name_images_outside_their_folder(tmp_path: Path) -> None
     secret = tmp_path / "secret.png"
     Image.new("RGB", (64, 64)).save(secret)
     for name in ("../secret.png", str(secret)):
-        rows = [row(item.id, method, image=name) for item in dataset.items for method in METHODS]
+        rows = [row(item.id, method, picture=name) for item in dataset.items for method in METHODS]
         write_rows(tmp_path / "run", rows)
         with pytest.raises(ValueError, match="requires a name relative"):
             build_site(tmp_path / "run", dataset, tmp_path / "site")

@@ -130,8 +130,8 @@ def test_ctrl_c_and_a_kill_end_the_workers_too(kill: signal.Signals, code: int, 
 import signal
 import sys
 from pathlib import Path
-from pinpoint.evaluation.runner import Workforce, run_work
-from pinpoint.tests.evaluation.fake_work import FakeRecipe, items, variants
+from pinpoint.research.evaluation.execution.runner import Workforce, run_work
+from pinpoint.tests.research.evaluation.fake_work import FakeRecipe, items, variants
 # Tests that a shell has put into the background ignore Ctrl-C, and so would this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})

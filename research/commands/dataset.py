@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _build_scenes(args: argparse.Namespace, folder: Path) -> str:
     from ...locinv_core.imaging.io import save_png
-    from ..evaluation.datasets.dataset import write_dataset
+    from ..evaluation.datasets.contact_sheet import task_sheet
+    from ..evaluation.datasets.reader import write_dataset
     from ..evaluation.datasets.scene_edit import SCENE_EDIT, build_scene_edit
     from ..evaluation.datasets.search_prompts import counts_table
-    from ..evaluation.datasets.sheet import task_sheet
 
     dataset, counts = build_scene_edit(folder, count=args.count, seed=args.seed, size=args.size)
     save_png(task_sheet(dataset), folder / "contact_sheet.png")
@@ -79,9 +79,9 @@ def _build_scenes(args: argparse.Namespace, folder: Path) -> str:
 def _build_coco(args: argparse.Namespace, folder: Path) -> str:
     from ...locinv_core.imaging.io import save_png
     from ..evaluation.datasets.coco_edit import build_coco_edit
-    from ..evaluation.datasets.dataset import write_dataset
+    from ..evaluation.datasets.contact_sheet import task_sheet
+    from ..evaluation.datasets.reader import write_dataset
     from ..evaluation.datasets.search_prompts import COCO_EDIT, counts_table
-    from ..evaluation.datasets.sheet import task_sheet
 
     built = build_coco_edit(
         folder, instances=args.instances, captions=args.captions, images=args.images, count=args.count

@@ -22,7 +22,7 @@ from .run_options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.datasets.dataset import Dataset
+    from ..evaluation.datasets.types import Dataset
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -80,7 +80,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what is not done yet and write the tables; ValueError for bad input, before any work."""
-    from ..evaluation.datasets.dataset import NOTE_NAME, note_dataset
+    from ..evaluation.datasets.reader import NOTE_NAME, note_dataset
 
     check_run_folder(args.out, ("table.md", "table.csv", "report.html", NOTE_NAME))
     check_seed(args.seed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...cli.output_folder import check_output_folder
 
 if TYPE_CHECKING:
-    from ..evaluation.datasets.dataset import Dataset
+    from ..evaluation.datasets.types import Dataset
     from ..evaluation.execution.runner import Workforce
     from ..evaluation.execution.work_items import Variant
 
@@ -120,7 +120,7 @@ def limited_dataset(args: argparse.Namespace) -> Dataset:
     """
     from dataclasses import replace
 
-    from ..evaluation.datasets.dataset import read_dataset
+    from ..evaluation.datasets.reader import read_dataset
     from ..evaluation.execution.work_items import of_tasks, spread
 
     dataset = read_dataset(args.dataset.absolute())

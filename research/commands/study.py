@@ -71,7 +71,7 @@ def _print_rates(site: Path) -> int:
 
 
 def _study(args: argparse.Namespace) -> Study:
-    from ..evaluation.datasets.dataset import noted_dataset, read_dataset
+    from ..evaluation.datasets.reader import noted_dataset, read_dataset
     from ..evaluation.user_study.site import build_site, read_study
 
     if args.results is None:

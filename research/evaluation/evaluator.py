@@ -25,7 +25,7 @@ from ...methods.ledits_pp import LeditsSettings, check_steps
 from ...methods.models import open_models
 from ...methods.presets import METHODS
 from ...methods.registry import EditTask, MethodModels, any_method_named, edit_by_method
-from .datasets.dataset import Item, OpenItem
+from .datasets.types import Item, OpenItem
 from .execution.work_items import Outcome, Task, Variant
 from .metrics.suite import MetricSuite
 
@@ -107,7 +107,7 @@ class Evaluator:
                 task.item.source,
                 task.item.target,
                 opened.prior(settings["prior"]),
-                mask=opened.files.place,
+                mask=opened.files.edit_mask,
                 instruction=task.item.instruction,
                 bindings=() if settings["bindings"] == "none" else task.item.bindings or None,
                 inversion=None if shared is None else shared.inversion,
@@ -122,7 +122,7 @@ class Evaluator:
             saved.float() / 255,
             opened.files.image,
             opened.files.change,
-            place=opened.files.place,
+            place=opened.files.edit_mask,
             source_text=task.item.source,
             target_text=task.item.target,
             target_image=opened.files.target_image,
@@ -177,18 +177,18 @@ class OpenedItem:
     @property
     def words(self) -> tuple[str, ...]:
         """The words that have a place."""
-        return tuple(place.word for place in self.item.places)
+        return tuple(obj.word for obj in self.item.objects)
 
     def prior(self, kind: PriorKind) -> LocalizationPrior | None:
         """The words' places: masks where there are any (segment), or boxes alone (detection)."""
-        if not self.item.places:
+        if not self.item.objects:
             return None
         parts = []
-        for place in self.item.places:
-            if kind == "segment" and (place.mask is not None or place.runs is not None):
-                parts.append(from_masks({place.word: self.files.masks[place.word]}, size=self.size))
+        for obj in self.item.objects:
+            if kind == "segment" and (obj.mask is not None or obj.runs is not None):
+                parts.append(from_masks({obj.word: self.files.masks[obj.word]}, size=self.size))
             else:
-                parts.append(from_boxes({place.word: place.box}, self.size))
+                parts.append(from_boxes({obj.word: obj.box}, self.size))
         return merge(*parts)
 
     def inversion(self, model: EditModel, steps: int) -> SharedInversion:

@@ -33,7 +33,7 @@ from ....region_core.proposing import propose_regions
 from ....region_core.scorer import choose
 from ....region_core.search.budget import plan_named
 from ....region_core.trainer import learn_regions
-from ..datasets.dataset import Item
+from ..datasets.types import Item
 from ..evaluator import OpenedItem, png
 from ..execution.work_items import Outcome, Task, Variant
 from ..metrics.pixels import limited_psnr
@@ -184,7 +184,7 @@ class RegionsPerformer:
             "s_t2i": chosen.s_t2i,
             "s_i2i": chosen.s_i2i,
             "region_score": chosen.score,
-            "box_iou": _box_iou(chosen.box, opened.files.place),
+            "box_iou": _box_iou(chosen.box, opened.files.edit_mask),
         }
         if opened.files.target_image is not None:
             saved = to_uint8(chosen.image).float() / 255

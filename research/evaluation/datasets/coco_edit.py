@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ....locinv_core.imaging.io import load_image, save_png
 from ....locinv_core.localization.prior_from_coco import coco_mask
 from ....locinv_core.text.prompt import word_spans
-from ...embedded_world.scenes.render import tight_box
 from .coco_search import Match, category_of, read_coco, search
-from .dataset import Dataset, Item, Place
 from .fields import file_inside
-from .search_prompts import COCO_EDIT, SearchPrompt
+from .masks import box_of_mask
+from .search_prompts import COCO_EDIT, SearchPrompt, in_rounds
+from .types import AnnotatedObject, Dataset, Item
 
 Mask = NDArray[np.uint8]
 
@@ -52,33 +52,32 @@ def build_coco_edit(
     annotated one, and when nothing is found.
     """
     if count is not None and count < 1:
-        raise ValueError(f"count: got {count}, needs 1 or more")
+        raise ValueError(f"count: got {count}, requires 1 or more")
     if not images.is_dir():
         raise ValueError(f"images: there is no folder {str(images)!r}")
-    pictures, categories = read_coco(instances, captions)
-    found = search(pictures, COCO_EDIT, categories)
+    annotated, categories = read_coco(instances, captions)
+    found = search(annotated, COCO_EDIT, categories)
     for name in ("images", "masks"):
         (folder / name).mkdir()
-    items: list[Item] = []
-    kept: dict[SearchPrompt, int] = {}
+    kept: dict[SearchPrompt, list[Item]] = {}
     left_out: list[str] = []
     for prompt, matches in found.items():
-        wanted = count or prompt.paper_count or len(matches)
+        asked = count or prompt.paper_count or len(matches)
         good: list[Item] = []
         for match in matches:
-            if len(good) == wanted:
+            if len(good) == asked:
                 break
             masks, problem = _masks(prompt, match)
             if problem:
                 left_out.append(f"image {match.image.id} ({prompt.text}): {problem}")
             else:
                 good.append(_item(folder, prompt, match, masks, images))
-        kept[prompt] = len(good)
-        items += good
-    if not items:
+        kept[prompt] = good
+    if not any(kept.values()):
         raise ValueError("coco-edit: no image fits a search prompt: are these COCO's instances and captions?")
-    dataset = Dataset("COCO-Edit", _in_rounds(items), folder)
-    return CocoEdit(dataset, {prompt: len(several) for prompt, several in found.items()}, kept, left_out)
+    dataset = Dataset("COCO-Edit", tuple(in_rounds(kept.values())), folder)
+    found_counts, kept_counts = ({prompt: len(own) for prompt, own in group.items()} for group in (found, kept))
+    return CocoEdit(dataset, found_counts, kept_counts, left_out)
 
 
 def _masks(prompt: SearchPrompt, match: Match) -> tuple[dict[str, Mask], str]:
@@ -99,23 +98,13 @@ def _masks(prompt: SearchPrompt, match: Match) -> tuple[dict[str, Mask], str]:
     return masks, ""
 
 
-def _in_rounds(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The first item of every task, then the second …, so that the first N items are of every kind."""
-    seen: dict[str, int] = {}
-    rounds = []
-    for item in items:
-        seen[item.task] = seen.get(item.task, 0) + 1
-        rounds.append(seen[item.task])
-    return tuple(items[k] for k in sorted(range(len(items)), key=lambda k: rounds[k]))
-
-
 def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, Mask], images: Path) -> Item:
-    picture = match.image
-    id = f"{prompt.slug}-{picture.id:012d}"
-    given = file_inside(images, picture.file_name, f"image {picture.id}: file_name")
+    found = match.image
+    id = f"{prompt.slug}-{found.id:012d}"
+    given = file_inside(images, found.file_name, f"image {found.id}: file_name")
     size = tuple(load_image(given).shape[-2:])
-    if size != picture.size:
-        raise ValueError(f"image {picture.id} is {size} and its annotation {picture.size} (H, W)")
+    if size != found.size:
+        raise ValueError(f"image {found.id} is {size} and its annotation {found.size} (H, W)")
     image = folder / "images" / f"{id}{given.suffix.lower()}"
     shutil.copyfile(given, image)
     return Item(
@@ -124,7 +113,7 @@ def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, 
         source=match.caption,
         target=swapped(match.caption, prompt.edited, prompt.becomes),
         task=prompt.task,
-        places=tuple(_place(folder, id, noun, mask) for noun, mask in masks.items()),
+        objects=tuple(_object(folder, id, noun, mask) for noun, mask in masks.items()),
         edited=(prompt.edited,),
         change=None,
         target_image=None,
@@ -132,21 +121,20 @@ def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, 
     )
 
 
-def _place(folder: Path, id: str, noun: str, mask: Mask) -> Place:
-    x0, y0, x1, y1 = tight_box(mask.astype(bool))
+def _object(folder: Path, id: str, noun: str, mask: Mask) -> AnnotatedObject:
     path = save_png(mask * np.uint8(255), folder / "masks" / f"{id}_{noun}.png")
-    return Place(noun, path, (float(x0), float(y0), float(x1), float(y1)))
+    return AnnotatedObject(noun, path, box_of_mask(mask.astype(bool)))
 
 
 def swapped(caption: str, noun: str, other: str) -> str:
     """The caption with a noun, which it has once, replaced; "a" or "an" before it follows, capitals stay."""
     spans = word_spans(caption)
-    place = next(k for k, (start, end) in enumerate(spans) if caption[start:end].lower() == noun)
-    start, end = spans[place]
+    found = next(k for k, (start, end) in enumerate(spans) if caption[start:end].lower() == noun)
+    start, end = spans[found]
     new = other.capitalize() if caption[start].isupper() else other
     text = caption[:start] + new + caption[end:]
-    if place and caption[slice(*spans[place - 1])].lower() in ("a", "an"):
-        first, last = spans[place - 1]
+    if found and caption[slice(*spans[found - 1])].lower() in ("a", "an"):
+        first, last = spans[found - 1]
         article = "an" if other[0].lower() in _VOWELS else "a"
         text = text[:first] + (article.capitalize() if text[first].isupper() else article) + text[last:]
     return text

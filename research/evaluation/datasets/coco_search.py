@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ....locinv_core.text.prompt import word_spans
-from .fields import list_of, mapping_of, read_json, text_of
+from .fields import Fields, mapping_of, read_json, text_of, whole_number_of
 from .search_prompts import SearchPrompt
 
 STANDS_FOR: Final[Mapping[str, str]] = {"donkey": "horse"}
@@ -46,36 +46,34 @@ def read_coco(instances: Path, captions: Path) -> tuple[list[CocoImage], frozens
 
     Raises ValueError for files that are not COCO's instances and captions.
     """
-    content = mapping_of(read_json(instances, "instances"), f"instances {str(instances)!r}")
-    named = f"instances {str(instances)!r}"
+    content, said = (_fields(path, kind) for path, kind in ((instances, "instances"), (captions, "captions")))
     categories = {
-        _whole(entry, "id", named): text_of(entry.get("name"), f"{named}: category")
-        for entry in _entries(content, "categories", named)
+        entry.read("id", whole_number_of): entry.read("name", text_of) for entry in content.each("categories")
     }
     annotations: dict[int, dict[str, list[Mapping[str, Any]]]] = {}
-    for entry in _entries(content, "annotations", named):
-        category = categories.get(_whole(entry, "category_id", named))
+    for entry in content.each("annotations"):
+        category = categories.get(entry.read("category_id", whole_number_of))
         if category is None:
-            raise ValueError(f"{named}: an annotation has the category {entry['category_id']!r}, which is none")
-        image = annotations.setdefault(_whole(entry, "image_id", named), {})
-        image.setdefault(category, []).append(entry)
+            number = entry.content["category_id"]
+            raise ValueError(f"{content.named}: an annotation has the category {number!r}, which is none")
+        image = annotations.setdefault(entry.read("image_id", whole_number_of), {})
+        image.setdefault(category, []).append(entry.content)
     texts: dict[int, list[tuple[int, str]]] = {}
-    said = f"captions {str(captions)!r}"
-    for entry in _entries(mapping_of(read_json(captions, "captions"), said), "annotations", said):
-        caption = text_of(entry.get("caption"), f"{said}: caption")
-        texts.setdefault(_whole(entry, "image_id", said), []).append((_whole(entry, "id", said), caption))
-    images = [
-        CocoImage(
-            id=number,
-            file_name=text_of(entry.get("file_name"), f"{named}: file_name"),
-            size=(_whole(entry, "height", named), _whole(entry, "width", named)),
-            annotations=annotations.get(number, {}),
-            captions=[" ".join(text.split()).removesuffix(".") for _, text in sorted(texts.get(number, []))],
-        )
-        for entry in _entries(content, "images", named)
-        for number in [_whole(entry, "id", named)]
-    ]
+    for entry in said.each("annotations"):
+        image_id, id = (entry.read(key, whole_number_of) for key in ("image_id", "id"))
+        texts.setdefault(image_id, []).append((id, entry.read("caption", text_of)))
+    images = []
+    for entry in content.each("images"):
+        number, height, width = (entry.read(key, whole_number_of) for key in ("id", "height", "width"))
+        own = [" ".join(text.split()).removesuffix(".") for _, text in sorted(texts.get(number, []))]
+        name = entry.read("file_name", text_of)
+        images.append(CocoImage(number, name, (height, width), annotations.get(number, {}), own))
     return sorted(images, key=lambda image: image.id), frozenset(categories.values())
+
+
+def _fields(path: Path, kind: str) -> Fields:
+    named = f"{kind} {str(path)!r}"
+    return Fields(mapping_of(read_json(path, kind), named), named, path.parent)
 
 
 def search(
@@ -134,14 +132,3 @@ def _stands_at(words: Sequence[str], start: int, name: str) -> bool:
     parts = name.lower().split()
     there = list(words[start : start + len(parts)])
     return there in (parts, [*parts[:-1], f"{parts[-1]}s"], [*parts[:-1], f"{parts[-1]}es"])
-
-
-def _entries(content: Mapping[str, Any], key: str, named: str) -> list[Mapping[str, Any]]:
-    return [mapping_of(entry, f"{named}: {key}") for entry in list_of(content.get(key), f"{named}: {key}")]
-
-
-def _whole(entry: Mapping[str, Any], key: str, named: str) -> int:
-    value = entry.get(key)
-    if type(value) is not int:
-        raise ValueError(f"{named}: {key}: got {value!r}, requires a whole number")
-    return value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Box = tuple[float, float, float, float]
 
 _LARGEST = 2**31
@@ -25,6 +27,37 @@ def read_json(path: Path, kind: str = "dataset") -> Any:
         raise ValueError(f"{kind} {str(path)!r} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{kind} {str(path)!r} is not JSON: {error}") from error
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a JSON object: errors begin with `named`, the files that it names lie in `folder`."""
+
+    content: Mapping[str, Any]
+    named: str
+    folder: Path
+
+    def read(self, key: str, check: Callable[[Any, str], T]) -> T:
+        """The value of `key` as one of the checks below returns it. Raises ValueError, also where it is missing."""
+        return check(self.content.get(key), f"{self.named}: {key}")
+
+    def maybe(self, key: str, check: Callable[[Any, str], T]) -> T | None:
+        """As `read`, but None where the value is null or missing."""
+        return None if self.content.get(key) is None else self.read(key, check)
+
+    def file(self, key: str) -> Path:
+        """The file that `key` names, as `file_inside` checks it."""
+        return self.read(key, self.file_of)
+
+    def file_of(self, value: Any, named: str) -> Path:
+        """`file_inside` of this object's folder, as a check."""
+        return file_inside(self.folder, value, named)
+
+    def each(self, key: str, named: str | None = None) -> list[Fields]:
+        """The objects in the list `key`, called "`named` NUMBER" in errors."""
+        entries = self.read(key, list_of)
+        names = [f"{named or f'{self.named}: {key}'} {number}" for number in range(len(entries))]
+        return [Fields(mapping_of(entry, name), name, self.folder) for entry, name in zip(entries, names, strict=True)]
 
 
 def mapping_of(value: Any, named: str) -> Mapping[str, Any]:
@@ -65,6 +98,13 @@ def box_of(value: Any, named: str) -> Box:
     if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
         raise ValueError(f"{named}: got {_short(value)}, requires 0 <= x0 < x1 and 0 <= y0 < y1")
     return x0, y0, x1, y1
+
+
+def whole_number_of(value: Any, named: str) -> int:
+    """The value, if it is a whole number. Raises ValueError otherwise."""
+    if type(value) is not int:
+        raise ValueError(f"{named}: got {_short(value)}, requires a whole number")
+    return value
 
 
 def flag_of(value: Any, named: str) -> bool:

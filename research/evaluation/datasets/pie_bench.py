@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from ...embedded_world.scenes.render import tight_box
-from .dataset import Dataset, Item, Place, words_of
-from .fields import file_inside, mapping_of, runs_of, text_of
-from .mask_rle import decode_runs, encode_runs
+from .fields import Fields, file_inside, mapping_of, runs_of, text_of
+from .masks import box_of_mask, decode_runs, encode_runs
+from .types import AnnotatedObject, Dataset, Item, words_of
 
 IMAGES: Final = "annotation_images"
 TASKS: Final = (
@@ -32,50 +28,49 @@ TASKS: Final = (
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 
 
-def dataset_of_mapping(content: Mapping[str, Any], file: Path) -> Dataset:
-    """The data set of a mapping_file.json that was read from `file`, its images in annotation_images.
+def dataset_of_mapping(content: Fields) -> Dataset:
+    """The data set of a mapping_file.json, its images in annotation_images beside it.
 
     Each entry has image_path, original_prompt and editing_prompt with the words that differ in [brackets],
     editing_instruction, editing_type_id, blended_word ("cat dog": the source's word and the target's), and
     mask, the pixels to be edited as runs. As in the benchmark's own evaluation, the edit may show in the
-    image's outermost pixels, too. The place of the edited word is the mask; where the blended word is not
-    in the source prompt, the first bracketed words stand for it, and without them the item has no place.
+    image's outermost pixels, too. The mask is that of the edited word; where the blended word is not in the
+    source prompt, the first bracketed words stand for it, and without them the item has no object.
     Raises ValueError for an entry that lacks something, and an image that is missing or cannot be read.
     """
-    if not content:
-        raise ValueError(f"dataset {str(file)!r} is empty, requires PIE-Bench's entries")
-    images = file.parent / IMAGES
+    if not content.content:
+        raise ValueError(f"{content.named} is empty, requires PIE-Bench's entries")
+    images = content.folder / IMAGES
     if not images.is_dir():
-        raise ValueError(f"dataset {str(file)!r}: the images' folder {str(images)!r} does not exist")
+        raise ValueError(f"{content.named}: the images' folder {str(images)!r} does not exist")
     items = [
-        _item(key, mapping_of(entry, f"dataset {str(file)!r}: entry {key!r}"), file.parent)
-        for key, entry in content.items()
+        _item(key, Fields(mapping_of(entry, f"{content.named}: entry {key!r}"), f"entry {key!r}", content.folder))
+        for key, entry in content.content.items()
     ]
-    return Dataset("PIE-Bench", tuple(items), file.parent)
+    return Dataset("PIE-Bench", tuple(items), content.folder)
 
 
-def _item(key: str, entry: Mapping[str, Any], folder: Path) -> Item:
-    named = f"entry {key!r}"
-    path = text_of(entry.get("image_path"), f"{named}: image_path")
-    image = file_inside(folder, f"{IMAGES}/{path}", f"{named}: image_path")
-    size = _size(image, named)
-    runs = runs_of(entry.get("mask"), f"{named}: mask")
+def _item(key: str, entry: Fields) -> Item:
+    path = entry.read("image_path", text_of)
+    image = file_inside(entry.folder, f"{IMAGES}/{path}", f"{entry.named}: image_path")
+    size = _size(image, entry.named)
+    runs = entry.read("mask", runs_of)
     try:
         inside = decode_runs(runs, size)
     except ValueError as error:
-        raise ValueError(f"{named}: {error}") from error
-    original = text_of(entry.get("original_prompt"), f"{named}: original_prompt")
+        raise ValueError(f"{entry.named}: {error}") from error
+    original = entry.read("original_prompt", text_of)
     source = _plain(original)
-    word = _edited_word(original, str(entry.get("blended_word", "")), source) if inside.any() else None
-    places = () if word is None else (Place(word, None, _box(inside), encode_runs(inside)),)
-    instruction = entry.get("editing_instruction")
+    blended = str(entry.content.get("blended_word", ""))
+    word = _edited_word(original, blended, source) if inside.any() else None
+    instruction = entry.content.get("editing_instruction")
     return Item(
         id=key,
         image=image,
         source=source,
-        target=_plain(text_of(entry.get("editing_prompt"), f"{named}: editing_prompt")),
-        task=_task(entry.get("editing_type_id"), named),
-        places=places,
+        target=_plain(entry.read("editing_prompt", text_of)),
+        task=_task(entry.content.get("editing_type_id"), entry.named),
+        objects=() if word is None else (AnnotatedObject(word, None, box_of_mask(inside), encode_runs(inside)),),
         edited=() if word is None else (word,),
         change=None,
         target_image=None,
@@ -117,8 +112,3 @@ def _size(image: Path, named: str) -> tuple[int, int]:
             return opened.height, opened.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{named}: {str(image)!r} cannot be read as an image: {error}") from error
-
-
-def _box(inside: np.ndarray) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = tight_box(inside)
-    return float(x0), float(y0), float(x1), float(y1)

@@ -3,7 +3,6 @@ with exact masks and with its true edited image; and edits of attributes, for wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ....locinv_core.imaging.io import save_png
-from ...embedded_world.scenes.render import render, tight_box
+from ...embedded_world.scenes.render import render
 from ...embedded_world.scenes.spec import (
     COLOURS,
     HELD_OUT_SEED,
@@ -23,8 +22,9 @@ from ...embedded_world.scenes.spec import (
     caption,
     sample_scene,
 )
-from .dataset import Dataset, Item, Place
-from .search_prompts import SearchPrompt, table
+from .masks import box_of_mask
+from .search_prompts import SearchPrompt, in_rounds, table
+from .types import AnnotatedObject, Dataset, Item
 
 FIRST_SCENE: Final = 100_000
 """Held-out scenes below are those on which settings were chosen."""
@@ -56,7 +56,7 @@ SWAPS: Final[tuple[SearchPrompt, ...]] = (
         ],
     ),
 )
-"""Each stands for the row of Table 3 in the same place, and has that row's count."""
+"""Each stands for the row of Table 3 of the same number, and has that row's count."""
 
 ATTRIBUTES: Final[tuple[SearchPrompt, ...]] = table(
     "attribute",
@@ -88,7 +88,7 @@ def build_scene_edit(
 ) -> tuple[Dataset, dict[SearchPrompt, int]]:
     """Draw the images, masks and true edited images into `folder`, and return the data set and counts.
 
-    Every item is a held-out scene of its own: place, colours, materials and layout follow from its seed, and
+    Every item is a held-out scene of its own: position, colours, materials and layout follow from its seed, and
     its objects are the search prompt's. The same arguments give the same files. The items go round by round
     through the prompts, so that the first N of them are of every kind.
 
@@ -97,26 +97,21 @@ def build_scene_edit(
     Raises ValueError for an argument out of its range, before anything is written.
     """
     if count is not None and count < 1:
-        raise ValueError(f"count: got {count}, needs 1 or more")
+        raise ValueError(f"count: got {count}, requires 1 or more")
     if seed < 0:
-        raise ValueError(f"seed: got {seed}, needs 0 or more")
+        raise ValueError(f"seed: got {seed}, requires 0 or more")
     if size < 64 or size % 8:
-        raise ValueError(f"size: got {size}, needs a multiple of 8, at least 64")
+        raise ValueError(f"size: got {size}, requires a multiple of 8, at least 64")
     counts = {prompt: count or prompt.paper_count or ATTRIBUTE_COUNT for prompt in SCENE_EDIT}
     for name in ("images", "masks", "changes", "edited"):
         (folder / name).mkdir()
     first = HELD_OUT_SEED + FIRST_SCENE * (seed + 1)
+    rounds = in_rounds([[(prompt, number) for number in range(most)] for prompt, most in counts.items()])
     items = [
         _write(folder, prompt, number, _cast(prompt, first + serial), size)
-        for serial, (prompt, number) in enumerate(_rounds(counts))
+        for serial, (prompt, number) in enumerate(rounds)
     ]
     return Dataset("Scene-Edit", tuple(items), folder), counts
-
-
-def _rounds(counts: Mapping[SearchPrompt, int]) -> Iterator[tuple[SearchPrompt, int]]:
-    """The first image of every prompt, then the second …"""
-    for number in range(max(counts.values())):
-        yield from ((prompt, number) for prompt, count in counts.items() if number < count)
 
 
 def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
@@ -124,27 +119,27 @@ def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
     rng = np.random.default_rng((seed, _CAST_STREAM))
     scene = sample_scene(seed, objects=len(prompt.nouns))
     nouns = [prompt.nouns[number] for number in rng.permutation(len(prompt.nouns))]
-    things = [replace(obj, noun=noun) for obj, noun in zip(scene.objects, nouns, strict=True)]
+    objects = [replace(obj, noun=noun) for obj, noun in zip(scene.objects, nouns, strict=True)]
     if prompt.group == "attribute":
         index = nouns.index(prompt.nouns[0])
-        things, changed = _dressed(things, index, prompt, rng)
+        objects, changed = _dressed(objects, index, prompt, rng)
     else:
         index = nouns.index(prompt.edited)
-        changed = replace(things[index], noun=prompt.becomes)
-    before = replace(scene, objects=tuple(things))
-    after = replace(before, objects=(*things[:index], changed, *things[index + 1 :]))
+        changed = replace(objects[index], noun=prompt.becomes)
+    before = replace(scene, objects=tuple(objects))
+    after = replace(before, objects=(*objects[:index], changed, *objects[index + 1 :]))
     return _Pair(before, after, index)
 
 
 def _dressed(
-    things: list[SceneObject], index: int, prompt: SearchPrompt, rng: Generator
+    objects: list[SceneObject], index: int, prompt: SearchPrompt, rng: Generator
 ) -> tuple[list[SceneObject], SceneObject]:
     """The objects with the look that the prompt asks for on object `index` and on no other, and that object
     after the edit."""
     looks = (prompt.edited, prompt.becomes)
     own, *spare = (str(name) for name in rng.permutation([name for name in COLOURS if name not in looks]))
     dressed = []
-    for number, obj in enumerate(things):
+    for number, obj in enumerate(objects):
         if number == index:
             dressed.append(_with_look(obj, prompt.edited, own))
         elif obj.adjective in (*looks, own):
@@ -165,25 +160,21 @@ def _with_look(obj: SceneObject, look: str, own: str) -> SceneObject:
 
 def _write(folder: Path, prompt: SearchPrompt, number: int, pair: _Pair, size: int) -> Item:
     id = f"{prompt.slug}-{number:03d}"
-    picture, masks = render(pair.before, size)
+    image, masks = render(pair.before, size)
     truth, masks_after = render(pair.after, size)
     nouns = [obj.noun for obj in pair.before.objects]
-    places = tuple(
-        Place(
-            noun,
-            _save(mask, folder / "masks" / f"{id}_{noun}.png"),
-            (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-        )
-        for noun, mask, box in zip(nouns, masks, map(tight_box, masks), strict=True)
+    objects = tuple(
+        AnnotatedObject(noun, _save(mask, folder / "masks" / f"{id}_{noun}.png"), box_of_mask(mask))
+        for noun, mask in zip(nouns, masks, strict=True)
     )
     noun = nouns[pair.index]
     return Item(
         id=id,
-        image=save_png(picture, folder / "images" / f"{id}.png"),
+        image=save_png(image, folder / "images" / f"{id}.png"),
         source=caption(pair.before),
         target=caption(pair.after),
         task=prompt.task,
-        places=places,
+        objects=objects,
         edited=(noun,),
         change=_save(masks[pair.index] | masks_after[pair.index], folder / "changes" / f"{id}.png"),
         target_image=save_png(truth, folder / "edited" / f"{id}.png"),

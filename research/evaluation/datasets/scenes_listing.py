@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
 
-from .dataset import Dataset, Item, Place
-from .fields import box_of, file_inside, list_of, mapping_of, text_of
+from .fields import Fields, box_of, mapping_of, text_of
+from .types import AnnotatedObject, Dataset, Item
 
 
-def dataset_of_scenes(content: Mapping[str, Any], file: Path) -> Dataset:
-    """The data set of a scenes.json that was read from `file`.
+def dataset_of_scenes(content: Fields) -> Dataset:
+    """The data set of a scenes.json.
 
     An item's id is its image's name, its task "swap: cat → fox" or "attribute: red → wooden"; the edit may
     show in the edited object's mask. Raises ValueError for a scene that lacks something.
     """
-    scenes = list_of(content["scenes"], f"dataset {str(file)!r}: scenes")
-    items = [
-        _item(mapping_of(scene, f"scene {number}"), file.parent, f"scene {number}")
-        for number, scene in enumerate(scenes)
-    ]
-    return Dataset("scenes", tuple(items), file.parent)
+    return Dataset("scenes", tuple(_item(scene) for scene in content.each("scenes", "scene")), content.folder)
 
 
-def _item(scene: Mapping[str, Any], folder: Path, named: str) -> Item:
-    image = file_inside(folder, scene.get("image"), f"{named}: image")
-    truth = scene.get("target_image")
-    edit = mapping_of(scene.get("edit"), f"{named}: edit")
-    kind, before, after = (text_of(edit.get(key), f"{named}: {key} of edit") for key in ("kind", "from", "to"))
-    objects = [mapping_of(obj, f"{named}: object") for obj in list_of(scene.get("objects"), f"{named}: objects")]
-    edited = tuple(text_of(obj.get("noun"), f"{named}: noun") for obj in objects if obj.get("edited") is True)
+def _item(scene: Fields) -> Item:
+    image = scene.file("image")
+    edit = Fields(scene.read("edit", mapping_of), f"{scene.named}: edit", scene.folder)
+    kind, before, after = (edit.read(key, text_of) for key in ("kind", "from", "to"))
+    objects = scene.each("objects")
+    edited = tuple(obj.read("noun", text_of) for obj in objects if obj.content.get("edited") is True)
     return Item(
         id=PurePosixPath(image.name).stem,
         image=image,
-        source=text_of(scene.get("source"), f"{named}: source"),
-        target=text_of(scene.get("target"), f"{named}: target"),
+        source=scene.read("source", text_of),
+        target=scene.read("target", text_of),
         task=f"{kind}: {before} → {after}",
-        places=tuple(_place(obj, folder, named) for obj in objects),
+        objects=tuple(
+            AnnotatedObject(obj.read("noun", text_of), obj.file("mask"), obj.read("box", box_of)) for obj in objects
+        ),
         edited=edited,
         change=None,
-        target_image=None if truth is None else file_inside(folder, truth, f"{named}: target_image"),
+        target_image=scene.maybe("target_image", scene.file_of),
         bindings=tuple((before, noun) for noun in edited) if kind == "attribute" else (),
-    )
-
-
-def _place(obj: Mapping[str, Any], folder: Path, named: str) -> Place:
-    noun = text_of(obj.get("noun"), f"{named}: noun")
-    return Place(
-        noun,
-        file_inside(folder, obj.get("mask"), f"{named}: mask of {noun!r}"),
-        box_of(obj.get("box"), f"{named}: box of {noun!r}"),
     )

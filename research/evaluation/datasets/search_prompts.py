@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import chain, zip_longest
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ COCO_EDIT: Final[tuple[SearchPrompt, ...]] = (
     ),
 )
 """LocInv, Table 3."""
+
+
+def in_rounds(groups: Iterable[Sequence[T]]) -> Iterator[T]:
+    """The first of every group, then the second …, so that the first N are of every kind."""
+    return (one for one in chain.from_iterable(zip_longest(*groups)) if one is not None)
 
 
 def counts_table(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..datasets.dataset import Item
+from ..datasets.types import Item
 from ..results import ResultsFile, check_same_metrics, check_same_work, row_key
 from .work_items import Outcome, Recipe, Task, Variant, WorkItem, digest
 from .workers import Done, in_process, in_processes

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..datasets.dataset import Item
+from ..datasets.types import Item
 
 ATTEMPTS = 2
 """How often a task is begun, where each time its worker has died of it, before it is recorded as failed."""
@@ -152,9 +152,9 @@ def digest(item: Item) -> str:
     total.update(repr(texts).encode())
     if item.change_border:
         total.update(b"border")
-    for place in item.places:
-        total.update(repr((place.word, tuple(map(float, place.box)), place.runs)).encode())
-    paths = [item.image, item.change, item.target_image, *(place.mask for place in item.places)]
+    for obj in item.objects:
+        total.update(repr((obj.word, tuple(map(float, obj.box)), obj.runs)).encode())
+    paths = [item.image, item.change, item.target_image, *(obj.mask for obj in item.objects)]
     for path in paths:
         total.update(b"-" if path is None else _content(path))
     return total.hexdigest()[:16]

@@ -20,7 +20,7 @@ from .report_tables import failures_section, settings_details, table_section
 from .tables import Summary, latest_rows, metrics_in, summarise, summarise_groups
 
 if TYPE_CHECKING:
-    from ..datasets.dataset import Dataset, Item
+    from ..datasets.types import Dataset, Item
 
 PAGE: Final = Path(__file__).parent / "page"
 

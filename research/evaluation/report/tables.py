@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.dataset import group_of_task
+from ..datasets.types import group_of_task
 from ..metrics.registry import COLUMNS, Metric, columns_of, value_of
 
 DRAWS: Final = 4000

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..datasets.dataset import Dataset, Item
 from ..datasets.fields import file_inside, list_of, mapping_of, read_json, text_of
+from ..datasets.types import Dataset, Item
 from ..results import Row, read_results
 
 FORMAT: Final = "pinpoint-study"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pinpoint.__main__ import main
 from pinpoint.research.evaluation.datasets import scene_edit
-from pinpoint.research.evaluation.datasets.dataset import read_dataset
+from pinpoint.research.evaluation.datasets.reader import read_dataset
 
 
 def test_scenes_writes_a_data_set_and_its_counts(

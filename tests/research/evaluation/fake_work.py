@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pinpoint.research.evaluation.datasets.dataset import Item, Place
+from pinpoint.research.evaluation.datasets.types import AnnotatedObject, Item
 from pinpoint.research.evaluation.execution.work_items import Outcome, Task, Variant
 
 
@@ -22,14 +22,14 @@ def items(folder: Path, count: int) -> list[Item]:
     for number in range(count):
         image = folder / f"{number}.png"
         Image.fromarray(np.full((64, 64, 3), number, np.uint8)).save(image)
-        place = Place("square", None, (8.0, 8.0, 24.0, 24.0))
+        obj = AnnotatedObject("square", None, (8.0, 8.0, 24.0, 24.0))
         item = Item(
             id=f"item-{number}",
             image=image,
             source="a red square",
             target="a red circle",
             task="drawn: square → circle",
-            places=(place,),
+            objects=(obj,),
             edited=("square",),
             change=None,
             target_image=None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pinpoint.research.evaluation.datasets.dataset import Dataset, Item, Place
+from pinpoint.research.evaluation.datasets.types import AnnotatedObject, Dataset, Item
 
 SIDE = 64
 METHODS = ("plain", "careful")
@@ -36,7 +36,7 @@ def small_dataset(folder: Path, count: int) -> Dataset:
             source="a red cat on a mat",
             target="a red fox on a mat",
             task=f"{'single' if k % 2 == 0 else 'multi'}: cat → fox",
-            places=(Place("cat", folder / "mask.png", (16, 8, 48, 24)),),
+            objects=(AnnotatedObject("cat", folder / "mask.png", (16, 8, 48, 24)),),
             edited=("cat",),
             change=None,
             target_image=true if k % 2 == 0 else None,

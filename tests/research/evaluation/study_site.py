@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pinpoint.research.evaluation.datasets.dataset import Dataset, Item, Place, write_dataset
+from pinpoint.research.evaluation.datasets.reader import write_dataset
+from pinpoint.research.evaluation.datasets.types import AnnotatedObject, Dataset, Item
 from pinpoint.research.evaluation.user_study.site import Study, build_site
 
 SIDE = 64
@@ -38,9 +39,9 @@ def make_results(folder: Path, single: int = 3, multi: int = 3) -> Dataset:
         path = folder / "images" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (SIDE, SIDE), (10 * number, 90, 90)).save(path)
-        place = Place("cat", None, (1.0, 1.0, 9.0, 9.0))
+        obj = AnnotatedObject("cat", None, (1.0, 1.0, 9.0, 9.0))
         texts = ("a cat and a dog", "a fox and a dog", f"{group}: cat → fox")
-        items.append(Item(f"item-{number}", path, *texts, (place,), ("cat",), None, None))
+        items.append(Item(f"item-{number}", path, *texts, (obj,), ("cat",), None, None))
         for method, colour in COLOURS.items():
             edit = folder / "pictures" / method / f"item-{number}.png"
             edit.parent.mkdir(parents=True, exist_ok=True)

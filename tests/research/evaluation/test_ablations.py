@@ -40,7 +40,7 @@ from pinpoint.research.evaluation.ablation.ablations import (
     region_sweeps,
     variants_of,
 )
-from pinpoint.research.evaluation.datasets.dataset import Item
+from pinpoint.research.evaluation.datasets.types import Item
 from pinpoint.research.evaluation.evaluator import Evaluator, png
 from pinpoint.research.evaluation.execution.work_items import Outcome, Task, Variant
 from pinpoint.research.evaluation.metrics.suite import MetricSuite

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinpoint.research.evaluation.datasets.dataset import Dataset, Item, Place, read_dataset, write_dataset
-from pinpoint.research.evaluation.datasets.mask_rle import decode_runs, encode_runs
+from pinpoint.research.evaluation.datasets.masks import decode_runs, encode_runs
+from pinpoint.research.evaluation.datasets.reader import read_dataset, write_dataset
+from pinpoint.research.evaluation.datasets.types import AnnotatedObject, Dataset, Item
 
 WIDTH, HEIGHT = 80, 64
 Entry = dict[str, Any]
@@ -40,9 +41,9 @@ def cat_and_dog(folder: Path, **changes: Any) -> Item:
         "source": "a red cat and a dog",
         "target": "a red fox and a dog",
         "task": "multi-object: cat → fox",
-        "places": (
-            Place("cat", mask(folder / "masks" / "1.png", (8, 4, 24, 12)), (8.0, 4.0, 24.0, 12.0)),
-            Place("dog", None, (40.0, 20.0, 60.0, 50.0)),
+        "objects": (
+            AnnotatedObject("cat", mask(folder / "masks" / "1.png", (8, 4, 24, 12)), (8.0, 4.0, 24.0, 12.0)),
+            AnnotatedObject("dog", None, (40.0, 20.0, 60.0, 50.0)),
         ),
         "edited": ("cat",),
         "change": None,
@@ -114,14 +115,14 @@ def test_the_edit_may_show_in_the_border_without_being_there(tmp_path: Path) -> 
     opened = read.open()
     expected = np.zeros((HEIGHT, WIDTH), dtype=np.float32)
     expected[4:12, 8:24] = 1
-    assert np.array_equal(opened.place.numpy(), expected)
+    assert np.array_equal(opened.edit_mask.numpy(), expected)
     expected[[0, -1]] = expected[:, [0, -1]] = 1
     assert np.array_equal(opened.change.numpy(), expected)
     assert opened.masks["cat"].sum().item() == 16 * 8, "the words' places are left alone"
 
 
 def test_a_box_that_leaves_its_image_is_named_with_its_item_and_word(tmp_path: Path) -> None:
-    item = cat_and_dog(tmp_path, places=(Place("cat", None, (8.0, 4.0, WIDTH + 1.0, 12.0)),))
+    item = cat_and_dog(tmp_path, objects=(AnnotatedObject("cat", None, (8.0, 4.0, WIDTH + 1.0, 12.0)),))
     with pytest.raises(ValueError, match=r"item 'cat-1': .*'cat'"):
         item.open()
 
@@ -129,7 +130,7 @@ def test_a_box_that_leaves_its_image_is_named_with_its_item_and_word(tmp_path: P
 def test_runs_take_the_place_of_mask_files(tmp_path: Path) -> None:
     # Row 1, columns 2 to 4, and row 3 from column 70 on into row 4.
     runs = (WIDTH + 2, 3, 3 * WIDTH + 70, 15)
-    item = cat_and_dog(tmp_path, places=(Place("cat", None, (0, 0, 1, 1), runs),), change_runs=(0, WIDTH))
+    item = cat_and_dog(tmp_path, objects=(AnnotatedObject("cat", None, (0, 0, 1, 1), runs),), change_runs=(0, WIDTH))
     write_dataset(Dataset("runs", (item,), tmp_path), tmp_path)
     opened = read_dataset(tmp_path).items[0].open()
     assert opened.masks["cat"].sum().item() == 18
@@ -152,13 +153,13 @@ def test_an_image_of_another_size_than_its_mask_is_refused(tmp_path: Path) -> No
         ({"id": "../1"}, "its id requires letters"),
         ({"id": ""}, "its id requires letters"),
         ({"id": ".hidden"}, "its id requires letters"),
-        ({"edited": ("fox",)}, "'fox' has no place"),
+        ({"edited": ("fox",)}, "'fox' has no mask or box"),
         ({"edited": ()}, "requires edited words or a change mask"),
         ({"source": "a red cat"}, "word 'dog' is not in the prompt"),
         ({"bindings": (("blue", "cat"),)}, "word 'blue' is not in the prompt"),
-        ({"places": (Place("cat", None, (0, 0, 1, 1)),) * 2}, "every word once"),
-        ({"places": tuple(Place(word, None, (0, 0, 1, 1)) for word in ("cat", "Cat"))}, "every word once"),
-        ({"places": tuple(Place(word, None, (0, 0, 1, 1)) for word in ("cat", "cat#1"))}, "every word once"),
+        ({"objects": (AnnotatedObject("cat", None, (0, 0, 1, 1)),) * 2}, "every word once"),
+        ({"objects": tuple(AnnotatedObject(word, None, (0, 0, 1, 1)) for word in ("cat", "Cat"))}, "every word once"),
+        ({"objects": tuple(AnnotatedObject(word, None, (0, 0, 1, 1)) for word in ("cat", "cat#1"))}, "every word once"),
     ],
 )
 def test_an_item_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

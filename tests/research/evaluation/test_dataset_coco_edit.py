@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from pinpoint.research.evaluation.datasets.coco_edit import CocoEdit, build_coco_edit, swapped
-from pinpoint.research.evaluation.datasets.dataset import Item, read_dataset, write_dataset
+from pinpoint.research.evaluation.datasets.reader import read_dataset, write_dataset
 from pinpoint.research.evaluation.datasets.search_prompts import COCO_EDIT
+from pinpoint.research.evaluation.datasets.types import Item
 
 WIDTH, HEIGHT = 100, 80
 CATEGORIES = [
@@ -117,7 +118,7 @@ def items(built: CocoEdit) -> list[str]:
 
 
 def mask_of(item: Item, word: str) -> np.ndarray:
-    (path,) = [place.mask for place in item.places if place.word == word]
+    (path,) = [obj.mask for obj in item.objects if obj.word == word]
     assert path is not None
     mask: np.ndarray = np.asarray(Image.open(path))
     assert set(np.unique(mask)) == {0, 255}
@@ -134,7 +135,7 @@ def test_an_image_of_one_object_is_found_by_its_caption_and_category(coco: Coco)
     assert (item.task, item.edited, item.target_image) == ("single-object: cat → cougar", ("cat",), None)
     assert item.image.read_bytes() == (coco.folder / "pictures" / "000000000007.png").read_bytes()
     assert np.array_equal(mask_of(item, "cat"), drawn(CAT))
-    assert item.places[0].box == CAT
+    assert item.objects[0].box == CAT
     assert np.array_equal(item.open().change.numpy() > 0, drawn(CAT))
 
 

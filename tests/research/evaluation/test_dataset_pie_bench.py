@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinpoint.research.evaluation.datasets.dataset import read_dataset, write_dataset
+from pinpoint.research.evaluation.datasets.reader import read_dataset, write_dataset
 from pinpoint.research.evaluation.execution.work_items import digest
 
 SIDE = 64
@@ -49,7 +49,7 @@ def test_an_entry_is_an_item(tmp_path: Path) -> None:
     assert item.task == "change object"
     assert item.instruction == "Change the animal from a cat to a dog"
     assert item.edited == ("cat",)
-    assert [(place.word, place.box) for place in item.places] == [("cat", (5.0, 2.0, 9.0, 4.0))]
+    assert [(obj.word, obj.box) for obj in item.objects] == [("cat", (5.0, 2.0, 9.0, 4.0))]
     assert item.image == tmp_path / "annotation_images" / str(entry()["image_path"])
 
 
@@ -58,7 +58,7 @@ def test_the_mask_is_the_place_and_with_the_border_the_change(tmp_path: Path) ->
     expected = np.zeros((SIDE, SIDE))
     expected[2:4, 5:9] = 1
     assert np.array_equal(opened.masks["cat"].numpy(), expected)
-    assert np.array_equal(opened.place.numpy(), expected)
+    assert np.array_equal(opened.edit_mask.numpy(), expected)
     expected[0] = expected[-1] = expected[:, 0] = expected[:, -1] = 1
     assert np.array_equal(opened.change.numpy(), expected)
 
@@ -77,11 +77,11 @@ def test_the_mask_is_the_place_and_with_the_border_the_change(tmp_path: Path) ->
 )
 def test_the_edited_word_is_one_of_the_source(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
     (item,) = read_dataset(benchmark(tmp_path, n1=entry(**changes))).items
-    assert [place.word for place in item.places] == words
+    assert [obj.word for obj in item.objects] == words
     assert list(item.edited) == words
     inside = 8 if changes.get("mask") != [] else 0
     assert item.open().change.sum().item() == 4 * SIDE - 4 + inside
-    assert item.open().place.sum().item() == inside
+    assert item.open().edit_mask.sum().item() == inside
 
 
 def test_brackets_around_several_words_and_none_leave_plain_prompts(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from PIL import Image
 
 from pinpoint.research.embedded_world.scenes.spec import HELD_OUT_SEED, SceneSpec, sample_scene
 from pinpoint.research.evaluation.datasets import scene_edit
-from pinpoint.research.evaluation.datasets.dataset import Dataset, Item, read_dataset, write_dataset
+from pinpoint.research.evaluation.datasets.reader import read_dataset, write_dataset
 from pinpoint.research.evaluation.datasets.scene_edit import SCENE_EDIT, SWAPS, build_scene_edit
 from pinpoint.research.evaluation.datasets.search_prompts import COCO_EDIT, SearchPrompt, counts_table
+from pinpoint.research.evaluation.datasets.types import Dataset, Item
 
 # LocInv, Table 3, read from the paper.
 SINGLE, MULTI = [25, 22, 17, 22, 46, 37, 45], [2, 31, 37, 25, 2, 4]
@@ -81,12 +82,12 @@ def test_outside_the_change_the_true_edited_image_is_the_image(dataset: Dataset)
 def test_the_change_holds_the_edited_object_and_none_of_the_others(dataset: Dataset) -> None:
     for item in dataset.items:
         change = pixels(item.change) > 0
-        for place in item.places:
-            mask = pixels(place.mask)
+        for obj in item.objects:
+            mask = pixels(obj.mask)
             assert set(np.unique(mask)) == {0, 255}
-            assert Image.fromarray(mask).getbbox() == place.box
-            assert (mask[change] > 0).any() == (place.word in item.edited)
-            assert place.word not in item.edited or change[mask > 0].all()
+            assert Image.fromarray(mask).getbbox() == obj.box
+            assert (mask[change] > 0).any() == (obj.word in item.edited)
+            assert obj.word not in item.edited or change[mask > 0].all()
 
 
 def test_a_prompt_names_its_objects_once_and_the_edit_changes_one_word(dataset: Dataset) -> None:
@@ -95,7 +96,7 @@ def test_a_prompt_names_its_objects_once_and_the_edit_changes_one_word(dataset: 
         prompt = prompts[item.task]
         source = words(item.source)
         assert [source.count(noun) for noun in prompt.nouns] == [1] * len(prompt.nouns)
-        assert {place.word for place in item.places} == set(prompt.nouns)
+        assert {obj.word for obj in item.objects} == set(prompt.nouns)
         assert source.count(prompt.edited) == 1
         expected = [prompt.becomes if word == prompt.edited else word for word in source]
         assert words(item.target) == expected

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pinpoint.research.embedded_world.scenes.files import write_scenes
-from pinpoint.research.evaluation.datasets.dataset import read_dataset
+from pinpoint.research.evaluation.datasets.reader import read_dataset
 
 COUNT = 6
 
@@ -28,7 +28,7 @@ def test_every_scene_is_an_item_with_its_truth(folder: Path) -> None:
     assert [item.id for item in items] == [f"{number:05d}" for number in range(3, 3 + COUNT)]
     for item, entry in zip(items, entries, strict=True):
         assert (item.source, item.target) == (entry["source"], entry["target"])
-        assert [place.word for place in item.places] == [obj["noun"] for obj in entry["objects"]]
+        assert [obj.word for obj in item.objects] == [obj["noun"] for obj in entry["objects"]]
         assert item.edited == tuple(obj["noun"] for obj in entry["objects"] if obj["edited"])
         assert item.target_image == folder / entry["target_image"]
 
@@ -45,10 +45,10 @@ def test_an_edit_of_an_attribute_binds_the_word_that_changes(folder: Path) -> No
 def test_boxes_are_those_of_the_masks(folder: Path) -> None:
     for item in read_dataset(folder).items:
         opened = item.open()
-        for place in item.places:
-            assert place.mask is not None
-            assert Image.fromarray(np.asarray(Image.open(place.mask))).getbbox() == place.box
-            assert opened.masks[place.word].sum().item() == np.count_nonzero(np.asarray(Image.open(place.mask)))
+        for obj in item.objects:
+            assert obj.mask is not None
+            assert Image.fromarray(np.asarray(Image.open(obj.mask))).getbbox() == obj.box
+            assert opened.masks[obj.word].sum().item() == np.count_nonzero(np.asarray(Image.open(obj.mask)))
 
 
 def test_a_scene_that_lacks_something_is_refused(folder: Path, tmp_path: Path) -> None:

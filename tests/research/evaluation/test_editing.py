@@ -24,7 +24,7 @@ from pinpoint.methods.preset_methods import PresetSettings
 from pinpoint.methods.presets import METHODS
 from pinpoint.methods.registry import ALL_METHODS
 from pinpoint.methods.types import MethodModels
-from pinpoint.research.evaluation.datasets.dataset import Item
+from pinpoint.research.evaluation.datasets.types import Item
 from pinpoint.research.evaluation.evaluator import EvaluationRecipe, Evaluator, OpenedItem
 from pinpoint.research.evaluation.execution.work_items import Outcome, Task, Variant
 from pinpoint.research.evaluation.metrics.suite import MetricSuite
@@ -115,7 +115,7 @@ def test_the_words_ious_are_those_that_an_edits_own_report_finds(
     together: dict[str, Outcome], model: EditModel, item: Item
 ) -> None:
     opened = item.open()
-    prior = from_mask_files({place.word: place.mask or "" for place in item.places})
+    prior = from_mask_files({obj.word: obj.mask or "" for obj in item.objects})
     request = EditRequest(opened.image, item.source, item.target, prior, steps=STEPS)
     quality = judge(model, request, localized_edit(model, request))
     words = together["locinv"].words

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from pinpoint.research.evaluation.datasets.dataset import read_dataset
+from pinpoint.research.evaluation.datasets.reader import read_dataset
 from pinpoint.research.evaluation.user_study import answers as answers_module
 from pinpoint.research.evaluation.user_study.answers import Answer, AnswersFile, latest, read_answers
 from pinpoint.research.evaluation.user_study.rates import preference_rates, rates_table, wilson

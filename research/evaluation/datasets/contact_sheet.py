@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from PIL import Image
 
+from ....locinv_core.imaging.io import to_pil
 from ....locinv_core.imaging.visualize import contact_sheet, mask_outline
-from .dataset import Dataset, Item
+from .types import Dataset, Item
 
 
 def task_sheet(dataset: Dataset, per_task: int = 4) -> Image.Image:
@@ -25,15 +26,11 @@ def task_sheet(dataset: Dataset, per_task: int = 4) -> Image.Image:
 
 
 def _cells(item: Item) -> list[tuple[str, Image.Image]]:
-    from ....locinv_core.imaging.io import to_pil
-
     opened = item.open()
-    picture = to_pil(opened.image)
-    if opened.target_image is not None:
-        second = to_pil(opened.target_image)
-    else:
-        second = mask_outline(picture, opened.change)
-    return [(f"{item.task}\n{item.source}", picture), (item.target, second)]
+    image = to_pil(opened.image)
+    truth = opened.target_image
+    second = mask_outline(image, opened.change) if truth is None else to_pil(truth)
+    return [(f"{item.task}\n{item.source}", image), (item.target, second)]
 
 
 def _blank() -> Image.Image:

@@ -122,7 +122,7 @@ class Evaluator:
             saved.float() / 255,
             opened.files.image,
             opened.files.change,
-            place=opened.files.edit_mask,
+            edit_mask=opened.files.edit_mask,
             source_text=task.item.source,
             target_text=task.item.target,
             target_image=opened.files.target_image,

@@ -1,5 +1,8 @@
-"""LPIPS (Zhang et al. 2018) on a backbone from a local file: torchmetrics has the linear heads, and would
-download the backbone; here it is given."""
+"""LPIPS (Zhang et al. 2018) on a backbone from a local file.
+
+The network is torchmetrics' own, with its linear heads, under the name that it keeps for itself: its public class,
+like the package `lpips`, downloads the backbone as a pickle.
+"""
 
 from __future__ import annotations
 
@@ -51,18 +54,18 @@ def load_lpips(path: str | Path, device: torch.device | str = "cpu") -> Perceptu
     Which network it is shows in its weights. Raises ValueError for a pickle (how torchvision publishes them;
     the message says how to convert it once), for another file, and for a folder without one or with several.
     """
-    place = _file(Path(path).expanduser())
+    file = _file(Path(path).expanduser())
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     from torchmetrics.functional.image.lpips import _LPIPS
 
     try:
-        weights = load_file(place)
+        weights = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"lpips {place.name!r}: it cannot be read ({error}), requires {_wanted()}") from error
+        raise ValueError(f"lpips {file.name!r}: it cannot be read ({error}), requires {_wanted()}") from error
     net = next((net for net, (_, only) in BACKBONES.items() if only in weights), None)
     if net is None:
-        raise ValueError(f"lpips {place.name!r}: it is no network that LPIPS knows, requires {_wanted()}")
+        raise ValueError(f"lpips {file.name!r}: it is no network that LPIPS knows, requires {_wanted()}")
     with torch.inference_mode(False):
         network = _LPIPS(net=net, pnet_rand=True, use_dropout=True, eval_mode=True)  # type: ignore[arg-type]
         for key, own in network.net.state_dict().items():
@@ -71,33 +74,33 @@ def load_lpips(path: str | Path, device: torch.device | str = "cpu") -> Perceptu
             given = weights.get(name)
             if given is None or given.shape != own.shape:
                 got = "nothing" if given is None else tuple(given.shape)
-                raise ValueError(f"lpips {place.name!r}: {name} is {got}, requires {tuple(own.shape)}")
+                raise ValueError(f"lpips {file.name!r}: {name} is {got}, requires {tuple(own.shape)}")
             own.copy_(given)
         network = network.to(device).requires_grad_(False).eval()
     return PerceptualDistance(network, net)
 
 
-def _file(place: Path) -> Path:
-    """The backbone's file: `place`, or the one in that folder."""
-    if place.is_dir():
+def _file(path: Path) -> Path:
+    """The backbone's file: `path`, or the one in that folder."""
+    if path.is_dir():
         published = tuple(name for name, _ in BACKBONES.values())
-        found = [p for p in sorted(place.iterdir()) if p.stem in published]
+        found = [p for p in sorted(path.iterdir()) if p.stem in published]
         readable = [p for p in found if p.suffix == ".safetensors"]
         if len(readable) > 1:
             names = ", ".join(p.name for p in readable)
-            raise ValueError(f"lpips {str(place)!r}: it has {names}, requires one of them")
+            raise ValueError(f"lpips {str(path)!r}: it has {names}, requires one of them")
         if not found:
-            raise ValueError(f"lpips {str(place)!r}: the folder has no backbone, requires {_wanted()}")
-        place = readable[0] if readable else found[0]
-    if place.suffix == ".pth":
+            raise ValueError(f"lpips {str(path)!r}: the folder has no backbone, requires {_wanted()}")
+        path = readable[0] if readable else found[0]
+    if path.suffix == ".pth":
         raise ValueError(
-            f"lpips {place.name!r} is a pickle, which can run code when it is opened, so it is not read;"
+            f"lpips {path.name!r} is a pickle, which can run code when it is opened, so it is not read;"
             f" convert it once: python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('"
-            f"{place.name}', weights_only=True), '{place.stem}.safetensors')\""
+            f"{path.name}', weights_only=True), '{path.stem}.safetensors')\""
         )
-    if not place.is_file():
-        raise ValueError(f"lpips: got {str(place)!r}, which does not exist; requires {_wanted()}")
-    return place
+    if not path.is_file():
+        raise ValueError(f"lpips: got {str(path)!r}, which does not exist; requires {_wanted()}")
+    return path
 
 
 def _wanted() -> str:

@@ -9,7 +9,7 @@ to 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 PSNR_LIMIT: Final = 100.0
@@ -20,19 +20,19 @@ PSNR_LIMIT: Final = 100.0
 class Metric:
     """A column of a table.
 
-    name: its key in results. label: for people. unit: "" for a plain number. what: one sentence.
-    higher_is_better: its direction. needs: of "clip", "dino", "lpips" (weights), "target" (the true edited
-    image), "background" and "change" (a pixel outside and inside the mask), "place" (a pixel where the edit
-    is) and "maps" (a row's words). scale, digits: a value is shown as value * scale with so many decimals.
+    name: its key in results. label: for people. what: one sentence. needs: of "clip", "dino", "lpips" (weights),
+    "target" (the true edited image), "background" and "change" (a pixel outside and inside the mask of the
+    change), "edit" (a pixel in the edit's mask) and "maps" (a row's words). unit: "" for a plain number.
+    scale, digits: a value is shown as value * scale with so many decimals.
     compared: whether a better value is a better method, so that tables mark the best.
     """
 
     name: str
     label: str
-    unit: str
-    higher_is_better: bool
-    needs: tuple[str, ...]
     what: str
+    needs: tuple[str, ...] = ()
+    unit: str = ""
+    higher_is_better: bool = True
     digits: int = 3
     scale: float = 1.0
     compared: bool = True
@@ -53,205 +53,136 @@ class Metric:
         return "–" if value is None else f"{value * self.scale:.{self.digits}f}"
 
 
-_THOUSANDTHS = {"unit": "×10⁻³", "digits": 2, "scale": 1e3}
-_DECIBELS = {"unit": "dB", "digits": 2}
-_PERCENT = {"unit": "%", "digits": 0, "scale": 100}
+_DECIBELS: dict[str, Any] = {"unit": "dB", "digits": 2}
+_THOUSANDTHS: dict[str, Any] = {"unit": "×10⁻³", "digits": 2, "scale": 1e3}
+_PERCENT: dict[str, Any] = {"unit": "%", "digits": 0, "scale": 100}
+_LIMITED = f"Peak signal-to-noise ratio of {{}}. At most {PSNR_LIMIT:.0f} dB."
+_VIT = "of the ViT's last keys (Splice; the DINO-Sim (↓) of LocInv's Table 2)"
+
+_PAIRWISE: Final = (
+    Metric("psnr", "PSNR", _LIMITED, **_DECIBELS),
+    Metric("ssim", "SSIM", "Structural similarity of {}."),
+    Metric("mse", "MSE", "Mean squared difference of {}.", higher_is_better=False, **_THOUSANDTHS),
+    Metric("lpips", "LPIPS", "Learned perceptual distance of {}.", ("lpips",), higher_is_better=False),
+    Metric("dino_similarity", "DINO similarity", "Cosine of the ViT's [CLS] tokens of {}.", ("dino",)),
+    Metric(
+        "structure_distance",
+        "Structure distance",
+        f"Mean squared difference of the self-similarities {_VIT} of {{}}.",
+        ("dino",),
+        higher_is_better=False,
+        **_THOUSANDTHS,
+    ),
+)
+"""Metrics of any two images."""
 
 
-def _metric(name: str, label: str, higher: bool, needs: Sequence[str], what: str, **shown: Any) -> tuple[str, Metric]:
-    return name, Metric(name, label, shown.pop("unit", ""), higher, tuple(needs), what, **shown)
+def _of(names: str, suffix: str, label: str, images: str, *needs: str) -> list[Metric]:
+    """Metrics of _PAIRWISE on one pair of images."""
+    return [
+        replace(
+            metric,
+            name=f"{metric.name}{suffix}",
+            label=f"{metric.label}{label}",
+            what=metric.what.format(images),
+            needs=(*metric.needs, *needs),
+        )
+        for metric in _PAIRWISE
+        if metric.name in names.split()
+    ]
 
 
-_BLACKENED = " of source and edit, both black where the edit may show (as DirectInversion measures)."
+def _by_name(metrics: Sequence[Metric]) -> Mapping[str, Metric]:
+    return {metric.name: metric for metric in metrics}
 
-METRICS: Final[Mapping[str, Metric]] = dict(
+
+_ALL = "psnr ssim mse lpips dino_similarity structure_distance"
+_BLACK = "source and edit, both black where the edit may show (as DirectInversion measures)"
+_TRUTH = " to the true edit", "the edit and the true edited image", "target"
+
+METRICS: Final = _by_name(
     [
-        _metric(
-            "psnr_background",
-            "PSNR, background",
-            True,
-            ["background"],
-            f"Peak signal-to-noise ratio{_BLACKENED} At most {PSNR_LIMIT:.0f} dB.",
-            **_DECIBELS,
-        ),
-        _metric(
-            "ssim_background",
-            "SSIM, background",
-            True,
-            ["background"],
-            f"Structural similarity{_BLACKENED}",
-        ),
-        _metric(
-            "mse_background",
-            "MSE, background",
-            False,
-            ["background"],
-            f"Mean squared difference{_BLACKENED}",
-            **_THOUSANDTHS,
-        ),
-        _metric(
-            "lpips_background",
-            "LPIPS, background",
-            False,
-            ["lpips", "background"],
-            f"Learned perceptual distance{_BLACKENED}",
-        ),
-        _metric(
-            "dino_similarity_background",
-            "DINO similarity, background",
-            True,
-            ["dino", "background"],
-            f"Cosine of the ViT's [CLS] tokens{_BLACKENED}",
-        ),
-        _metric(
-            "structure_distance_background",
-            "Structure distance, background",
-            False,
-            ["dino", "background"],
-            f"Structure distance{_BLACKENED}",
-            **_THOUSANDTHS,
-        ),
-        _metric(
-            "psnr",
-            "PSNR",
-            True,
-            [],
-            f"Peak signal-to-noise ratio of source and edit. At most {PSNR_LIMIT:.0f} dB.",
-            **_DECIBELS,
-        ),
-        _metric("ssim", "SSIM", True, [], "Structural similarity of source and edit."),
-        _metric("mse", "MSE", False, [], "Mean squared difference of source and edit.", **_THOUSANDTHS),
-        _metric("lpips", "LPIPS", False, ["lpips"], "Learned perceptual distance of source and edit."),
-        _metric(
-            "dino_similarity",
-            "DINO similarity",
-            True,
-            ["dino"],
-            "Cosine of the ViT's [CLS] tokens of source and edit.",
-        ),
-        _metric(
-            "structure_distance",
-            "Structure distance",
-            False,
-            ["dino"],
-            "Mean squared difference of the self-similarities of the ViT's last keys (Splice), source and"
-            " edit; the DINO-Sim (↓) of LocInv's Table 2.",
-            **_THOUSANDTHS,
-        ),
-        _metric(
+        *_of(_ALL, "_background", ", background", _BLACK, "background"),
+        *_of(_ALL, "", "", "source and edit"),
+        Metric(
             "clip_score",
             "CLIP score",
-            True,
-            ["clip"],
             "100 times the cosine of CLIP's embeddings of the edit and the target text, 0 at least.",
+            ("clip",),
             digits=2,
         ),
-        _metric(
+        Metric(
             "clip_score_change",
             "CLIP score, change",
-            True,
-            ["clip", "change"],
             "CLIP score of the edit, black where it may not show, with the target text.",
+            ("clip", "change"),
             digits=2,
         ),
-        _metric(
+        Metric(
             "clip_score_source",
             "CLIP score, source",
-            True,
-            ["clip"],
             "CLIP score of the source image with the source text: the same for every method.",
+            ("clip",),
             digits=2,
             compared=False,
         ),
-        _metric(
-            "psnr_target",
-            "PSNR to the true edit",
-            True,
-            ["target"],
-            f"Peak signal-to-noise ratio of the edit and the true edited image. At most {PSNR_LIMIT:.0f} dB.",
-            **_DECIBELS,
-        ),
-        _metric(
+        *_of("psnr", "_target", *_TRUTH),
+        Metric(
             "psnr_target_change",
             "PSNR to the true edit, change",
-            True,
-            ["target", "change"],
             "The same over the pixels where the edit may show, and only those.",
+            ("target", "change"),
             **_DECIBELS,
         ),
-        _metric(
-            "mse_target",
-            "MSE to the true edit",
-            False,
-            ["target"],
-            "Mean squared difference of the edit and the true edited image.",
-            **_THOUSANDTHS,
-        ),
-        _metric(
-            "lpips_target",
-            "LPIPS to the true edit",
-            False,
-            ["target", "lpips"],
-            "Learned perceptual distance of the edit and the true edited image.",
-        ),
-        _metric(
+        *_of("mse lpips", "_target", *_TRUTH),
+        Metric(
             "success_target",
             "Success, by the true edit",
-            True,
-            ["target", "change"],
             "Share of the edits that, where the edit may show, are nearer to the true edited image than to"
             " the source (mean squared difference).",
+            ("target", "change"),
             **_PERCENT,
         ),
-        _metric(
+        Metric(
             "success_clip",
             "Success, by CLIP",
-            True,
-            ["clip", "place"],
-            "Share of the edits that, cut to the square around the place of the edit, CLIP puts nearer to"
-            " the target text than to the source text.",
+            "Share of the edits that, cut to the square around the edit's mask, CLIP puts nearer to the target"
+            " text than to the source text.",
+            ("clip", "edit"),
             **_PERCENT,
         ),
     ]
 )
 """What `MetricSuite` computes of an edited image."""
 
-ROW_METRICS: Final[Mapping[str, Metric]] = dict(
+ROW_METRICS: Final = _by_name(
     [
-        _metric(
+        Metric(
             "iou_best",
             "Best IoU of the maps",
-            True,
-            ["maps"],
             "Overlap of a word's attention map with its mask at the threshold that suits it best, mean over the words.",
+            ("maps",),
         ),
-        _metric(
-            "iou_mean",
-            "Mean IoU of the maps",
-            True,
-            ["maps"],
-            "The same, mean over the thresholds 0.05 to 0.95.",
-        ),
-        _metric(
+        Metric("iou_mean", "Mean IoU of the maps", "The same, mean over the thresholds 0.05 to 0.95.", ("maps",)),
+        Metric(
             "fe",
             "Cost",
-            False,
-            [],
             "UNet passes of one sample; a backward pass counts two.",
-            unit="FE",
+            unit="NFE",
+            higher_is_better=False,
             digits=0,
         ),
-        _metric("seconds", "Time", False, [], "Seconds for one image.", unit="s", digits=1),
+        Metric("seconds", "Time", "Seconds for one image.", unit="s", higher_is_better=False, digits=1),
     ]
 )
 """What a row of results says beside `metrics`."""
 
-REGION_METRICS: Final[Mapping[str, Metric]] = dict(
+REGION_METRICS: Final = _by_name(
     [
-        _metric("s_t2i", "S_t2i", True, [], "Cosine of CLIP's embeddings of the edit and the prompt."),
-        _metric("s_i2i", "S_i2i", True, [], "Cosine of CLIP's embeddings of the edit and the source image."),
-        _metric("region_score", "S", True, [], "2 S_t2i + S_i2i (Learnable Regions, Eq. 7)."),
-        _metric("box_iou", "IoU of the box", True, [], "Overlap of the box with the place of the edit."),
+        Metric("s_t2i", "S_t2i", "Cosine of CLIP's embeddings of the edit and the prompt."),
+        Metric("s_i2i", "S_i2i", "Cosine of CLIP's embeddings of the edit and the source image."),
+        Metric("region_score", "S", "2 S_t2i + S_i2i (Learnable Regions, Eq. 7)."),
+        Metric("box_iou", "IoU of the box", "Overlap of the box with the edit's mask."),
     ]
 )
 """What `ablate regions` writes into a row's metrics."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ....locinv_core.extras import require
 from ....region_core.encoders.clip import ClipEncoder, load_clip
 from ....region_core.encoders.vit import VisionFeatures, load_vit
 from .dino import SeenByVit, last_keys, see, similarity, structure_distance
@@ -53,6 +54,8 @@ class MetricSuite:
                         f"metric {metric.name}: no {part} given, requires {_WEIGHTS[part]}; or leave the metric out"
                     )
         needed = {part for metric in self.metrics for part in metric.needs}
+        if any(metric.name.startswith(("ssim", "lpips")) for metric in self.metrics):
+            require("torchmetrics", "evaluate")
         self.device = torch.device(device)
         # The cheapest to refuse is opened first.
         self.lpips = _opened(lpips, load_lpips, "lpips" in needed, self.device)
@@ -76,92 +79,70 @@ class MetricSuite:
         source_text: str,
         target_text: str,
         target_image: Tensor | None = None,
-        place: Tensor | None = None,
+        edit_mask: Tensor | None = None,
     ) -> dict[str, float | None]:
         """The metrics of one edit, by name.
 
         edited, source, target_image: (1, 3, H, W) in [0, 1], target_image being the true edited image.
-        change_mask: (H, W) in [0, 1], 1 where the edit may show. place: the same form, 1 where the edit is to
+        change_mask: (H, W) in [0, 1], 1 where the edit may show. edit_mask: the same form, 1 where the edit is to
         be, if that is less, as for an item with `change_border`; None: the change mask.
         A metric is None for what is not there to be measured: the background under a mask that covers
         everything, the change under an empty one, the distance to an edited image that is not known. Raises
         ValueError for images or a mask of another shape, values outside 0 to 1 in a mask, and a text that
         CLIP cannot read whole.
         """
-        place = change_mask if place is None else place
-        _check(edited, source, {"change mask": change_mask, "place": place}, target_image)
-        source, change_mask, place = source.to(edited), change_mask.to(edited), place.to(edited)
-        target_image = None if target_image is None else target_image.to(edited)
+        edit_mask = change_mask if edit_mask is None else edit_mask
+        _check(edited, source, {"change mask": change_mask, "edit mask": edit_mask}, target_image)
+        source, mask, edit_mask = source.to(edited), change_mask.to(edited), edit_mask.to(edited)
+        target = None if target_image is None else target_image.to(edited)
         there = {
-            "background": bool((change_mask < 1).any()),
-            "change": bool((change_mask > 0).any()),
-            "place": bool((place > 0).any()),
-            "target": target_image is not None,
+            "background": bool((mask < 1).any()),
+            "change": bool((mask > 0).any()),
+            "edit": bool((edit_mask > 0).any()),
+            "target": target is not None,
         }
-        measures = self._measures(edited, source, change_mask, place, source_text, target_text, target_image)
+        measures: dict[str, Measure] = {
+            "clip_score": lambda: self._clip_score(edited, target_text, "target text"),
+            "clip_score_change": lambda: self._clip_score(edited * mask, target_text, "target text"),
+            "clip_score_source": lambda: self._clip_score(source, source_text, "source text"),
+            "success_clip": lambda: self._reads_as(
+                cut_to(edited, edit_mask), {"target text": target_text, "source text": source_text}
+            ),
+        }
+        pairs = {"": (edited, source), "_background": (blackened(edited, mask), blackened(source, mask))}
+        if target is not None:
+            truth = target
+            pairs["_target"] = edited, truth
+            measures["psnr_target_change"] = lambda: limited_psnr(edited, truth, mask)
+            measures["success_target"] = lambda: float(mse(edited, truth, mask) < mse(edited, source, mask))
+        pairwise = self._pairwise()
+        for suffix, pair in pairs.items():
+            measures |= {f"{name}{suffix}": partial(measure, *pair) for name, measure in pairwise.items()}
         return {
             metric.name: measures[metric.name]() if all(there.get(need, True) for need in metric.needs) else None
             for metric in self.metrics
         }
 
-    def _measures(
-        self,
-        edited: Tensor,
-        source: Tensor,
-        mask: Tensor,
-        place: Tensor,
-        source_text: str,
-        target_text: str,
-        target: Tensor | None,
-    ) -> Mapping[str, Measure]:
-        """How each metric is measured on these images; what two of them need is computed once."""
-        images = {"": (edited, source), "_background": (blackened(edited, mask), blackened(source, mask))}
-        seen: dict[str, tuple[SeenByVit, SeenByVit]] = {}
+    def _pairwise(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
+        """The metrics of any two images; what the ViT makes of an image is computed once."""
 
-        def views(part: str) -> tuple[SeenByVit, SeenByVit]:
+        @cache
+        def seen(image: Tensor) -> SeenByVit:
             assert self.dino is not None
-            if part not in seen:
-                one, other = images[part]
-                seen[part] = see(self.dino, one), see(self.dino, other)
-            return seen[part]
-
-        def alike(part: str) -> float:
-            return similarity(*views(part))
-
-        def apart(part: str) -> float:
-            return structure_distance(*views(part))
+            return see(self.dino, image)
 
         def perceptual(a: Tensor, b: Tensor) -> float:
             assert self.lpips is not None
             return self.lpips(a, b)
 
-        def to_target(measure: Callable[[Tensor, Tensor], float]) -> float:
-            assert target is not None
-            return measure(edited, target)
-
-        measures: dict[str, Measure] = {
-            "clip_score": lambda: self._clip_score(edited, target_text, "target text"),
-            "clip_score_change": lambda: self._clip_score(edited * mask, target_text, "target text"),
-            "clip_score_source": lambda: self._clip_score(source, source_text, "source text"),
-            "psnr_target": lambda: to_target(limited_psnr),
-            "psnr_target_change": lambda: to_target(lambda a, b: limited_psnr(a, b, mask)),
-            "mse_target": lambda: to_target(mse),
-            "lpips_target": lambda: to_target(perceptual),
-            "success_target": lambda: to_target(lambda a, b: float(mse(a, b, mask) < mse(a, source, mask))),
-            "success_clip": lambda: self._reads_as(
-                cut_to(edited, place), {"target text": target_text, "source text": source_text}
-            ),
+        return {
+            "psnr": limited_psnr,
+            "ssim": ssim,
+            "mse": mse,
+            "lpips": perceptual,
+            "dino_similarity": lambda a, b: similarity(seen(a), seen(b)),
+            "structure_distance": lambda a, b: structure_distance(seen(a), seen(b)),
         }
-        for part, pair in images.items():
-            measures |= {
-                f"psnr{part}": partial(limited_psnr, *pair),
-                f"ssim{part}": partial(ssim, *pair),
-                f"mse{part}": partial(mse, *pair),
-                f"lpips{part}": partial(perceptual, *pair),
-                f"dino_similarity{part}": partial(alike, part),
-                f"structure_distance{part}": partial(apart, part),
-            }
-        return measures
 
     def _clip_score(self, image: Tensor, text: str, name: str) -> float:
         """max(100 cos(E_I, E_T), 0) (Hessel et al. 2021, with torchmetrics' factor of 100 for their 2.5).

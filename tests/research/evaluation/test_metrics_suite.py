@@ -187,8 +187,8 @@ def test_clip_reads_the_square_around_the_change_and_says_which_text_is_nearer(
 def test_clip_reads_the_square_around_the_place_where_the_change_mask_has_the_border_besides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    guide, edited, place = tiny_clip(), picture(15), box_mask(8, 12, 6, 18)
-    bordered = 1 - box_mask(1, SIDE - 1, 1, SIDE - 1) + place
+    guide, edited, edit = tiny_clip(), picture(15), box_mask(8, 12, 6, 18)
+    bordered = 1 - box_mask(1, SIDE - 1, 1, SIDE - 1) + edit
     names = ["success_clip", "mse_background"]
     suite = MetricSuite(names, clip=guide)
     read: list[Tensor] = []
@@ -199,12 +199,12 @@ def test_clip_reads_the_square_around_the_place_where_the_change_mask_has_the_bo
         return encode(self, image)
 
     monkeypatch.setattr(ClipEncoder, "encode_images", noting)
-    found = suite(edited, picture(16), bordered, **TEXTS, place=place)
+    found = suite(edited, picture(16), bordered, **TEXTS, edit_mask=edit)
 
     assert [torch.equal(one, edited[..., 4:16, 6:18]) for one in read] == [True]
     one, other = (masked_in_numpy(image, bordered) for image in (edited, picture(16)))
     assert found["mse_background"] == pytest.approx(float(((one - other) ** 2).mean()), rel=1e-6)
-    nowhere = suite(edited, picture(16), bordered, **TEXTS, place=MASKS["empty"])
+    nowhere = suite(edited, picture(16), bordered, **TEXTS, edit_mask=MASKS["empty"])
     assert nowhere["success_clip"] is None and nowhere["mse_background"] == found["mse_background"]
 
 
@@ -262,8 +262,8 @@ def test_names_that_are_no_metrics_of_an_image_are_refused(names: list[str]) -> 
         ({"source": torch.zeros(1, 3, SIDE, 32)}, "source: got the shape"),
         ({"change_mask": torch.zeros(SIDE, 32)}, "change mask: got the shape"),
         ({"change_mask": torch.full((SIDE, SIDE), 1.5)}, "change mask: it has values outside"),
-        ({"place": torch.zeros(SIDE, 32)}, "place: got the shape"),
-        ({"place": torch.full((SIDE, SIDE), -0.5)}, "place: it has values outside"),
+        ({"edit_mask": torch.zeros(SIDE, 32)}, "edit mask: got the shape"),
+        ({"edit_mask": torch.full((SIDE, SIDE), -0.5)}, "edit mask: it has values outside"),
         ({"target_image": torch.zeros(1, 3, 8, 8)}, "target image: got the shape"),
     ],
 )

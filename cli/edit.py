@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..locinv_core.editing.settings import LOCAL_BLENDS, TARGET_EMBEDDINGS
+from ..locinv_core.options import LOCAL_BLENDS, NULL_METHODS, TARGET_EMBEDDINGS, TOKENS
 from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
@@ -34,8 +34,6 @@ METHOD_NAMES = (
     *("pnp", "masactrl", "diffedit", "pix2pix-zero"),
 )
 OTHER_METHOD_NAMES = (*("ledits++", "blended", "inpaint", "imagic", "instruct-pix2pix", "learnable-regions"),)
-TOKEN_NAMES = ("off", "exact", "fast")
-NULL_NAMES = ("none", "null-text", "negative-prompt", "proximal", "direct")
 AUTO = "auto"
 """In place of a mask or a box: the place is found."""
 
@@ -90,8 +88,8 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="TEXT",
         help="the edit as an order, for instruct-pix2pix (default: one made of the texts)",
     )
-    parser.add_argument("--tokens", choices=TOKEN_NAMES, help="how words are tuned (default: the method's)")
-    parser.add_argument("--null", choices=NULL_NAMES, help="how the image is reconstructed (default: the method's)")
+    parser.add_argument("--tokens", choices=TOKENS, help="how words are tuned (default: the method's)")
+    parser.add_argument("--null", choices=NULL_METHODS, help="how the image is reconstructed (default: the method's)")
     parser.add_argument(
         "--target-embeddings",
         "--carry",

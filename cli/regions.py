@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..region_core.editors.registry import editor_named, editor_names
+from ..region_core.options import ANCHORS, ESTIMATORS, PLAN_NAMES, SIZES
 from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from ..region_core.pipeline import RegionRequest
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
-# Written out, so that --help needs no torch; a test keeps them in step with region_core.
-ANCHOR_NAMES = ("dino", "random")
-SIZE_NAMES = ("learned", "random")
-ESTIMATOR_NAMES = ("expected", "straight-through")
-PLAN_NAMES = ("full", "preview", "shortlist", "stand-in", "halving", "screened")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -71,18 +66,16 @@ def add_parser(subparsers: Subparsers) -> None:
         help="what edits inside a box (default blended, which works with any text-to-image model; so does"
         " locinv, which changes the object in the shape that it has)",
     )
-    parser.add_argument(
-        "--anchors", choices=ANCHOR_NAMES, default="dino", help="where boxes are proposed (default dino)"
-    )
+    parser.add_argument("--anchors", choices=ANCHORS, default="dino", help="where boxes are proposed (default dino)")
     parser.add_argument(
         "--sizes",
-        choices=SIZE_NAMES,
+        choices=SIZES,
         default="learned",
         help="learned: M squares an anchor to choose from; random: one box of any size (default learned)",
     )
     parser.add_argument(
         "--estimator",
-        choices=ESTIMATOR_NAMES,
+        choices=ESTIMATORS,
         default="expected",
         help="how the gradient is estimated (default expected)",
     )

@@ -18,49 +18,46 @@ from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
+from ..locinv_core.editing.settings import step_of
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.setting import MOST_SEED, check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt
-
-HIGHEST_CEILING = 1000.0
 
 
 @dataclass(frozen=True)
 class DiffEditSettings:
     """The mask and the decoding; the defaults are the published ones (those of diffusers where none is).
 
-    Raises ValueError for a value out of bounds.
+    `guidance` is the decoding's: a mask has none, because its scale cancels. `encode_share` is r. A cell is edited
+    where its difference exceeds the part `threshold` of the ceiling. Raises ValueError for a value out of bounds.
     """
 
-    guidance: float = 7.5
-    """Scale of classifier-free guidance of the decoding, 0 to 100. A mask has none: its scale cancels."""
-    noises: int = 10
-    """n: over how many noises the difference is averaged."""
-    noise_share: float = 0.5
-    """How noisy the image is for the mask, as a share of the steps, 0 to 1."""
-    ceiling: float = 3.0
-    """Differences above this many times the image's mean difference are clipped; above 0."""
-    threshold: float = 0.5
-    """A cell is edited where its difference exceeds this part of the ceiling, 0 to 1."""
-    encode_share: float = 0.8
-    """r: how far the image is encoded, as a share of the steps, 0 to 1."""
-    seed: int = 0
-    """Of the noises."""
+    guidance: float = guidance_setting()
+    encode_share: float = share_setting(0.8, "How far back towards noise the edit begins. More changes more.")
+    threshold: float = share_setting(0.5, "How strongly the prompts must disagree. Less makes the mask larger.")
+    ceiling: float = setting(
+        3.0,
+        "Disagreement above this many times the image's mean counts no more; the threshold is a share of it.",
+        0,
+        1000,
+        step=0.1,
+        widget=(0.1, 1000),
+    )
+    noises: int = setting(
+        10,
+        "Over how many noises the disagreement is averaged. More makes the mask calmer, and takes longer.",
+        1,
+        widget=(1, 1000),
+    )
+    noise_share: float = share_setting(0.5, "How noisy the image is when the mask is sought.")
+    seed: int = setting(0, "The noises that the mask is sought with.", 0, widget=(0, MOST_SEED))
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("noise_share", self.noise_share, 0, 1)
-        check_between("threshold", self.threshold, 0, 1)
-        check_between("encode_share", self.encode_share, 0, 1)
-        check_between("ceiling", self.ceiling, 0, HIGHEST_CEILING)
+        check_settings(self)
         if self.ceiling == 0:
             raise ValueError("ceiling: got 0, requires a number above 0")
-        for name, least in (("noises", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: got {value!r}, requires a whole number, {least} or more")
 
 
 @torch.no_grad()

@@ -16,44 +16,45 @@ from torch import Tensor
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.guidance import guided_noise
+from ..locinv_core.setting import check_settings, guidance_setting, setting, steps_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt
 
 EMBEDDING_STAGE = "embedding"
 TUNING_STAGE = "fine-tuning"
-FURTHEST = 2.0
 
 
 @dataclass(frozen=True)
 class ImagicSettings:
     """How long and how fast; the defaults are those that the paper gives for Stable Diffusion.
 
-    Raises ValueError for a value out of bounds.
+    `steps` and `guidance` are those of the drawing. At 0 embedding steps the embedding stays the target's, at 0 tuning
+    steps the UNet as it was. `interpolation` is η, the paper's 0.6 to 0.8. Raises ValueError for a value out of bounds.
     """
 
-    steps: int = 50
-    """DDIM steps of the drawing."""
-    guidance: float = 7.5
-    """Scale of classifier-free guidance of the drawing, 0 to 100."""
-    interpolation: float = 0.7
-    """η: 0 draws the image itself, 1 the target; 0 to 2. The paper's 0.6 to 0.8."""
-    embedding_steps: int = 1000
-    """Adam's steps on the embedding; at 0 it stays the target's."""
-    embedding_rate: float = 2e-3
-    tuning_steps: int = 1500
-    """Adam's steps on the copy of the UNet; at 0 it stays as it was."""
-    tuning_rate: float = 5e-7
+    steps: int = steps_setting("DDIM steps of the drawing at the end.")
+    guidance: float = guidance_setting()
+    interpolation: float = setting(
+        0.7, "0 draws the image itself, 1 the target. 0.6 to 0.8 are usual.", 0, 2, step=0.05
+    )
+    embedding_steps: int = setting(
+        1000,
+        "Adam's steps on the target's embedding, until it stands for the image. Each costs three UNet passes.",
+        0,
+        widget=(0, 100000),
+    )
+    embedding_rate: float = setting(2e-3, "Adam's learning rate on the embedding.", 0, 1, step=1e-4)
+    tuning_steps: int = setting(
+        1500,
+        "Adam's steps on the copy of the UNet, until it draws the image from that embedding. Each costs three UNet"
+        " passes.",
+        0,
+        widget=(0, 100000),
+    )
+    tuning_rate: float = setting(5e-7, "Adam's learning rate on the copy of the UNet.", 0, 1, step=1e-8)
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("interpolation", self.interpolation, 0, FURTHEST)
-        for name in ("embedding_rate", "tuning_rate"):
-            check_between(name, getattr(self, name), 0, 1)
-        for name, least in (("steps", 1), ("embedding_steps", 0), ("tuning_steps", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: got {value!r}, requires a whole number, {least} or more")
+        check_settings(self)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.local_blend import edited_objects
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
+from ..locinv_core.setting import check_settings, guidance_setting, steps_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt
 from ..locinv_core.text.word_alignment import align
 from .edit_directions import object_name
@@ -26,20 +26,17 @@ from .edit_directions import object_name
 
 @dataclass(frozen=True)
 class InstructPix2PixSettings:
-    """The two scales; the defaults are the published ones, but for the steps (100) and the sampler (Euler's
-    with noise), which are every method's here. Raises ValueError for a value out of bounds."""
+    """The two scales, s_T and s_I; the defaults are the published ones, but for the steps (100) and the sampler
+    (Euler's with noise), which are every method's here. Raises ValueError for a value out of bounds."""
 
-    steps: int = 50
-    guidance: float = 7.5
-    """s_T, the instruction's scale, 0 to 100."""
-    image_guidance: float = 1.5
-    """s_I, the image's scale, 0 to 100."""
+    steps: int = steps_setting("DDIM steps. 50 is usual; fewer are faster.")
+    guidance: float = guidance_setting(help="How strongly the edit follows the order; 7.5 is usual.")
+    image_guidance: float = guidance_setting(
+        1.5, "How strongly the edit keeps to the image: 1.5 is usual, more changes less."
+    )
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("image_guidance", self.image_guidance, 0, HIGHEST_GUIDANCE)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
+        check_settings(self)
 
 
 @torch.no_grad()

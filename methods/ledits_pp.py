@@ -23,7 +23,7 @@ from ..locinv_core.backbones.attention import AttentionControl, MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.local_blend import edited_objects
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
+from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting, steps_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
 from .edit_directions import object_name
@@ -34,25 +34,26 @@ NOISY = 800
 
 @dataclass(frozen=True)
 class LeditsSettings:
-    """The defaults are those of diffusers. Raises ValueError for a value out of bounds."""
+    """The defaults are those of diffusers. Raises ValueError for a value out of bounds.
 
-    steps: int = 50
-    """How many steps are inverted and run."""
-    skip: float = 0.15
-    """How many more steps the schedule has, as a share of `steps`: the noisiest, which are left out."""
-    guidance: float = 5.0
-    """s_e, every concept's scale, 0 to 100."""
-    threshold: float = 0.9
-    """λ: a concept acts where its map and its guidance are above this quantile, 0 to 1."""
-    within_mask: bool = False
-    """Whether a method that knows the edit's mask keeps the concepts inside it; they need none."""
+    `skip` is how many more steps the schedule has, `guidance` s_e, and `threshold` λ. `within_mask` is for a method
+    that knows the edit's mask; concepts need none.
+    """
+
+    steps: int = steps_setting("Steps, there and back. 50 is usual; fewer are faster.")
+    skip: float = share_setting(
+        0.15,
+        "How many more steps the schedule has, as a share of the steps: the noisiest, which are left out. More keeps"
+        " more of the image.",
+    )
+    guidance: float = guidance_setting(5.0, "How strongly objects are taken away and added.")
+    threshold: float = share_setting(
+        0.9, "An object acts on the part of the image above this quantile. More keeps it to a smaller place."
+    )
+    within_mask: bool = setting(False, "Whether objects act inside the mask alone.")
 
     def __post_init__(self) -> None:
-        check_between("skip", self.skip, 0, 1)
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("threshold", self.threshold, 0, 1)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
+        check_settings(self)
 
 
 @dataclass(frozen=True)

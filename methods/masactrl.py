@@ -17,9 +17,10 @@ from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
+from ..locinv_core.editing.settings import step_of
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt
 from .joint_sampling import edit_beside_source, of_source
 
@@ -32,22 +33,24 @@ PUBLISHED_LAYERS = 16
 class MasaCtrlSettings:
     """Where the source's keys and values are read; the defaults are the published ones.
 
-    Raises ValueError for a value out of bounds.
+    `start` is S, 4 of 50 steps, and `start_layer` L: self-attention layers before it, counted from 0 in the order in
+    which they run, stay the target's. None takes the layer as deep in this UNet as the published 10 is among Stable
+    Diffusion's 16. Raises ValueError for a value out of bounds.
     """
 
-    guidance: float = 7.5
-    """Scale of classifier-free guidance of the targets, 0 to 100."""
-    start: float = 0.08
-    """S, as a share of the steps: 4 of 50."""
-    start_layer: int | None = None
-    """L: self-attention layers before this one, counted from 0 in the order of execution, stay the target's.
-
-    None takes the layer as deep in this UNet as the published 10 is among Stable Diffusion's 16.
-    """
+    guidance: float = guidance_setting()
+    start: float = share_setting(
+        0.08, "The share of the steps that the prompt alone lays out. More changes the layout further."
+    )
+    start_layer: int | None = setting(
+        None,
+        "The first self-attention layer that reads the image, counted from 0 in the order in which they run. -1: as"
+        " deep in this UNet as the published 10 of 16.",
+        widget=(-1, 1000),
+    )
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("start", self.start, 0, 1)
+        check_settings(self)
         layer = self.start_layer
         if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int) or layer < 0):
             raise ValueError(f"start_layer: got {layer!r}, requires the number of a layer, 0 or more")

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
+from ..locinv_core.setting import HIGHEST_GUIDANCE, check_between, check_settings, guidance_setting, steps_setting
 from ..region_core.editors.base import Editor, check_strength
 from ..region_core.editors.blended import REGION_WINDOW, BlendedEditor
 from ..region_core.editors.crop import check_window
 from ..region_core.editors.inpaint import InpaintEditor
 from ..region_core.editors.registry import editor_named
-from ..region_core.estimators import Estimator
+from ..region_core.options import Estimator
 from ..region_core.pipeline import AUTO, NONE, RegionNetworks, RegionRequest, edit_region
 from ..region_core.proposals import box_masks, pixel_box
 from ..region_core.search.budget import plan_named
@@ -24,10 +24,10 @@ from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_objects
 class MaskedSettings:
     """Of Blended Latent Diffusion. Raises ValueError for a value out of bounds."""
 
-    steps: int = 50
+    steps: int = steps_setting("DDIM steps. 50 is usual; fewer are faster.")
     strength: float = 0.75
     """The share of the schedule that is run; the published 0.75."""
-    guidance: float = 7.5
+    guidance: float = guidance_setting()
     negative: str = ""
     composite: bool = False
     """Whether the image outside the mask stays as it is, bit for bit, and not as the VAE gives it back."""
@@ -35,10 +35,8 @@ class MaskedSettings:
     """Pixels over which the composite's seam is softened."""
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
+        check_settings(self)
         check_strength(self.strength)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps: got {self.steps!r}, requires a whole number, 1 or more")
 
 
 @dataclass(frozen=True)

@@ -19,36 +19,42 @@ from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.setting import check_settings, guidance_setting, setting
 from ..locinv_core.text.prompt import Prompt
 from .edit_directions import TEMPLATES, Pairs, check_pairs, edit_direction, sentence_pairs
-
-HIGHEST_RATE = 1000.0
 
 
 @dataclass(frozen=True)
 class Pix2PixZeroSettings:
     """The direction and the guidance; the defaults are the published ones, and `templates` our own.
 
-    Raises ValueError for a value out of bounds.
+    `guidance` is that of the targets, whose negative prompt is the source prompt; `attention_rate` is λ_xa. `pairs`,
+    (old sentence, new sentence), are those whose mean difference is the direction of all targets; where there are
+    none, `templates` make them of the objects that each target changes. Raises ValueError for a value out of bounds.
     """
 
-    guidance: float = 5.0
-    """Scale of the guidance of the targets, 0 to 100, whose negative prompt is the source prompt."""
-    attention_rate: float = 0.1
-    """λ_xa: how far latents move down the gradient of the maps' distance; at 0 they stay."""
-    pairs: tuple[tuple[str, str], ...] = ()
-    """(old sentence, new sentence) whose mean difference is the direction, of all targets; where there are
-    none, `templates` make them of the objects that each target changes."""
-    templates: tuple[str, ...] = TEMPLATES
-    """Sentences with {} in the place of an object's name."""
+    guidance: float = guidance_setting(5.0, "Guidance scale, away from what the image shows. 1: not guided.")
+    attention_rate: float = setting(
+        0.1,
+        "How strongly words are held to where they look in the image. 0 holds nothing, and is faster.",
+        0,
+        1000,
+        step=0.01,
+    )
+    pairs: tuple[tuple[str, str], ...] = setting(
+        (),
+        "The direction: a line 'old sentence -> new sentence' for each pair, for example a cat -> a fox. Empty: made"
+        " of the templates and what the prompts change.",
+    )
+    templates: tuple[str, ...] = setting(
+        TEMPLATES, "Without pairs: a sentence a line, with {} where an object's name goes. Empty: ten plain ones."
+    )
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("attention_rate", self.attention_rate, 0, HIGHEST_RATE)
+        check_settings(self)
         for name in ("pairs", "templates"):
             if not isinstance(getattr(self, name), (tuple, list)):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, requires a list")

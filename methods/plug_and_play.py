@@ -20,44 +20,51 @@ from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
-from ..locinv_core.editing.settings import HIGHEST_GUIDANCE, check_between, step_of
+from ..locinv_core.editing.settings import step_of
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt
 from .joint_sampling import edit_beside_source, of_source
+
+_LAYERS = (
+    "Names separated by commas; a block's name, as up_blocks.2, stands for all of its layers. Empty: as published,"
+    " wherever this UNet has such layers."
+)
 
 
 @dataclass(frozen=True)
 class PlugAndPlaySettings:
     """What is injected, and how long; the defaults are the published ones (τ_f = 40 and τ_A = 25 of 50).
 
-    A name stands for the layer or for all the layers of the block that has it ("up_blocks.2"). None takes the
-    paper's decoder layer 4 for the features and layers 4 to 11 for self-attention, wherever a UNet has them:
+    A name stands for the layer or for all the layers of the block that has it ("up_blocks.2"); () injects none. None
+    takes the paper's decoder layer 4 for the features and layers 4 to 11 for self-attention, wherever a UNet has them:
     the second layer of the level that word maps are read from, and those after it on the way up.
     Raises ValueError for a value out of bounds.
     """
 
-    guidance: float = 7.5
-    """Scale of classifier-free guidance of the targets, 0 to 100."""
-    feature_share: float = 0.8
-    """Share of the steps in which features are injected."""
-    attention_share: float = 0.5
-    """Share of the steps in which queries and keys are."""
-    feature_layers: tuple[str, ...] | None = None
-    """Names of residual layers, as "up_blocks.1.resnets.1"; () injects none."""
-    attention_layers: tuple[str, ...] | None = None
-    """Names of self-attention layers, as "up_blocks.1.attentions.1"; () injects none."""
+    guidance: float = guidance_setting()
+    feature_share: float = share_setting(
+        0.8,
+        "The share of the steps in which the image's features are put in. More keeps its shapes, less lets them"
+        " change.",
+    )
+    attention_share: float = share_setting(
+        0.5, "The share of the steps in which self-attention is the image's. More keeps its layout."
+    )
+    feature_layers: tuple[str, ...] | None = setting(None, f"Residual layers whose features are put in. {_LAYERS}")
+    attention_layers: tuple[str, ...] | None = setting(
+        None, f"Self-attention layers that attend as in the image. {_LAYERS}"
+    )
 
     def __post_init__(self) -> None:
-        check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)
-        check_between("feature_share", self.feature_share, 0, 1)
-        check_between("attention_share", self.attention_share, 0, 1)
-        for setting in ("feature_layers", "attention_layers"):
-            names = getattr(self, setting)
-            if names is not None and not (
-                isinstance(names, tuple) and all(isinstance(name, str) and name for name in names)
+        check_settings(self)
+        for name in ("feature_layers", "attention_layers"):
+            value = getattr(self, name)
+            if value is not None and not (
+                isinstance(value, tuple) and all(isinstance(layer, str) and layer for layer in value)
             ):
-                raise ValueError(f"{setting}: got {names!r}, requires a tuple of layers' names, or None")
+                raise ValueError(f"{name}: got {value!r}, requires a tuple of layers' names, or None")
 
 
 class SourceQueriesAndKeys(AttentionControl):

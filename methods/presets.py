@@ -10,10 +10,10 @@ from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing import prompt_to_prompt
 from ..locinv_core.editing.prompt_to_prompt import Edit
-from ..locinv_core.editing.settings import EditSettings, LocalBlendMode, with_current_names
-from ..locinv_core.inversion.ddim_inversion import NULL_METHODS, Inversion, NullMethod
+from ..locinv_core.editing.settings import EditSettings, with_current_names
+from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
-from ..locinv_core.localization.token_optimizer import SOLVERS
+from ..locinv_core.options import NULL_METHODS, TOKENS, LocalBlendMode, NullMethod, Tokens
 from ..locinv_core.text.prompt import Prompt
 from . import diffedit, masactrl, pix2pix_zero, plug_and_play
 from .diffedit import DiffEditSettings
@@ -24,7 +24,6 @@ from .plug_and_play import PlugAndPlaySettings
 MethodSettings: TypeAlias = (
     EditSettings | PlugAndPlaySettings | MasaCtrlSettings | DiffEditSettings | Pix2PixZeroSettings
 )
-Tokens = Literal["off", "exact", "fast"]
 Objective = Literal["locinv", "dpl"]
 
 
@@ -111,8 +110,8 @@ class Method:
             for name, choice in (("tokens", tokens), ("null", null)):
                 if choice is not None:
                     raise ValueError(f"{name}: got {choice!r}, but the method {self.name!r} leaves no choice")
-        if tokens is not None and tokens not in ("off", *SOLVERS):
-            raise ValueError(f"tokens: got {tokens!r}, requires one of off, {', '.join(SOLVERS)}")
+        if tokens is not None and tokens not in TOKENS:
+            raise ValueError(f"tokens: got {tokens!r}, requires one of {', '.join(TOKENS)}")
         if null is not None and null not in NULL_METHODS:
             raise ValueError(f"null: got {null!r}, requires one of {', '.join(NULL_METHODS)}")
         return replace(self, tokens=tokens or self.tokens, null=null or self.null)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
+from ..region_core.options import ANCHORS, SIZES, Anchors, Sizes
 from .bridge import types as sockets
 from .bridge.inputs import seed_input
 from .bridge.tensors import image_of, one_image
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ..region_core.encoders.vit import VisionFeatures
     from .bridge.managed_networks import Managed
 
-# Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
-ANCHORS = ["dino", "random"]
-SIZES = ["learned", "random"]
 DEFAULT_DISTANCE = 2.0
 DEFAULT_SMOOTHING = 1
 
@@ -40,7 +38,7 @@ class ProposeAnchors(io.ComfyNode):
                 sockets.Vision.Input("vit", tooltip="From Load ViT."),
                 io.Combo.Input(
                     "anchors",
-                    options=ANCHORS,
+                    options=list(ANCHORS),
                     default="dino",
                     tooltip="'dino' takes the points that the ViT attends to most; 'random' any, to compare.",
                 ),
@@ -57,7 +55,7 @@ class ProposeAnchors(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sizes",
-                    options=SIZES,
+                    options=list(SIZES),
                     default="learned",
                     tooltip="'learned': squares of growing size to choose from; 'random': one box of any size"
                     " an anchor, to compare.",
@@ -86,11 +84,11 @@ class ProposeAnchors(io.ComfyNode):
         cls,
         image: Tensor,
         vit: Managed[VisionFeatures],
-        anchors: Literal["dino", "random"],
+        anchors: Anchors,
         k: int,
         m: int,
         min_distance: float,
-        sizes: Literal["learned", "random"],
+        sizes: Sizes,
         seed: int,
         smoothing: int = DEFAULT_SMOOTHING,
     ) -> io.NodeOutput:

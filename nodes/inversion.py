@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..locinv_core.options import NULL_METHODS, NullMethod
 from .bridge import types as sockets
 from .bridge.inputs import guidance_input, image_input, model_input, prompt_input, steps_input
 from .bridge.tensors import one_image
@@ -13,7 +14,6 @@ from .bridge.tensors import one_image
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.inversion.ddim_inversion import NullMethod
     from ..locinv_core.localization.priors import LocalizationPrior
     from ..locinv_core.text.prompt import Prompt
     from .bridge.inverted_image import InvertedImage
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .bridge.progress import NodeRun
 
 CATEGORY = "Pinpoint/inversion"
-# Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
-NULL_METHODS = ["direct", "null-text", "negative-prompt", "proximal", "none"]
 NULL_TOOLTIP = (
     "How guided sampling is made to give the image back. 'direct' (Direct Inversion) costs nothing and is"
     " exact; 'null-text' optimises the empty prompt, slowly; 'negative-prompt' and 'proximal' put the prompt"
@@ -72,7 +70,7 @@ class NullTextInversion(io.ComfyNode):
             " prompt changes. Put it after Optimize Tokens, if that is used.",
             inputs=[
                 sockets.Inversion.Input("inversion", tooltip="From DDIM Invert or Optimize Tokens."),
-                io.Combo.Input("mode", options=NULL_METHODS, default="direct", tooltip=NULL_TOOLTIP),
+                io.Combo.Input("mode", options=list(NULL_METHODS), default="direct", tooltip=NULL_TOOLTIP),
                 guidance_input("Only for 'null-text': the guidance scale of the edit that will follow."),
                 io.Int.Input(
                     "inner_steps",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import folder_paths
 from comfy_api.latest import io
 
+from ..locinv_core.options import KEEPS
 from .bridge import types as sockets
 from .bridge.place_texts import phrases_from_text, places_of
 from .bridge.tensors import one_image
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 CATEGORY = "Pinpoint/prior"
 SAMS = "sams"
 NONE = "none: put a Segment Anything into models/sams"
-# Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
-KEEPS = ["best", "all"]
 _ENDINGS = {".safetensors", ".pth"}
 
 
@@ -142,7 +141,7 @@ class PriorFromText(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "keep",
-                    options=KEEPS,
+                    options=list(KEEPS),
                     default="best",
                     tooltip="Of several objects found for a word: the one that the model is surest of, or all.",
                 ),

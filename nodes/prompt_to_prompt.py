@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from comfy_api.latest import io
 
-from ..locinv_core.editing.settings import (
-    ALL_WORDS,
-    LOCAL_BLENDS,
-    TARGET_EMBEDDINGS,
-    EditSettings,
-    LocalBlendMode,
-    TargetEmbeddings,
-)
+from ..locinv_core.editing.settings import ALL_WORDS, EditSettings
+from ..locinv_core.options import LOCAL_BLENDS, TARGET_EMBEDDINGS, LocalBlendMode, TargetEmbeddings
 from .bridge import types as sockets
 from .bridge.edited_image import CATEGORY, edit_outputs, edited_by
 from .bridge.inputs import guidance_input, share_input, target_input

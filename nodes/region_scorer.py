@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
+from ..region_core.options import ESTIMATORS, PLAN_NAMES, Estimator
 from .bridge import types as sockets
 from .bridge.inputs import seed_input
 from .bridge.tensors import image_of, mask_of
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from .bridge.managed_networks import Managed, ManagedEditor
     from .bridge.progress import NodeRun
     from .bridge.region_results import ProposedRegions
-
-# Written out, so that the pack loads without torch-heavy libraries; a test keeps them in step with the core.
-ESTIMATORS = ["expected", "straight-through"]
-PLANS = ["preview", "screened", "halving", "stand-in", "full", "shortlist"]
 
 
 class ScoreRegions(io.ComfyNode):
@@ -98,7 +95,7 @@ class LearnRegions(io.ComfyNode):
                 *_judging_inputs(),
                 io.Combo.Input(
                     "estimator",
-                    options=ESTIMATORS,
+                    options=list(ESTIMATORS),
                     default="expected",
                     tooltip="How the network learns from boxes: 'expected' from all that were judged,"
                     " 'straight-through' from boxes drawn by Gumbel-softmax, as published.",
@@ -146,7 +143,7 @@ class LearnRegions(io.ComfyNode):
         plan: str,
         finalists: int,
         batch: int,
-        estimator: Literal["expected", "straight-through"],
+        estimator: Estimator,
         epochs: int,
         learning_rate: float,
         temperature: float,
@@ -215,7 +212,7 @@ def _judging_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "plan",
-            options=PLANS,
+            options=list(PLAN_NAMES),
             default="preview",
             tooltip="How boxes are judged. 'full' edits in each; 'preview' with 3 steps; 'stand-in' sees one"
             " edit of the whole image through each; 'halving' and 'screened' drop the worse half on the"

@@ -6,29 +6,26 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..locinv_core.options import NULL_METHODS, SOLVERS, NullMethod, Solver
 from .bridge import types as sockets
 from .bridge.inputs import guidance_input, image_input, model_input, prompt_input, steps_input
-from .inversion import NULL_METHODS, NULL_TOOLTIP, inversion_output, invert
+from .inversion import NULL_TOOLTIP, inversion_output, invert
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.inversion.ddim_inversion import NullMethod
     from ..locinv_core.localization.priors import LocalizationPrior
-    from ..locinv_core.localization.token_optimizer import Solver
     from ..locinv_core.text.prompt import Prompt
     from .bridge.inverted_image import InvertedImage
     from .bridge.managed_model import ManagedModel
 
-# Written out as in `inversion`.
-SOLVERS = ["fast", "exact"]
 OBJECTIVES = ["locinv", "dpl"]
 
 
 def _solver_input() -> io.Input:
     return io.Combo.Input(
         "solver",
-        options=SOLVERS,
+        options=list(SOLVERS),
         default="fast",
         tooltip="'fast' tunes against attention queries taken once at each step, with no gradient through the"
         " UNet; 'exact' is as published: better founded, and many times as slow.",
@@ -168,7 +165,7 @@ class LocInv(io.ComfyNode):
                 sockets.Prior.Input("prior", tooltip="Where the words' objects are."),
                 steps_input(),
                 guidance_input(),
-                io.Combo.Input("null_text", options=NULL_METHODS, default="direct", tooltip=NULL_TOOLTIP),
+                io.Combo.Input("null_text", options=list(NULL_METHODS), default="direct", tooltip=NULL_TOOLTIP),
                 _solver_input(),
                 _bind_input(),
                 _inner_steps_input(),

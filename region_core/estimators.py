@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +19,6 @@ from .proposals import PixelBox, RegionProposals, box_masks
 from .region_network import gumbel_choice
 from .search.budget import EDITS_STAGE, Judgement
 from .search.edit_cache import BoxEdits
-
-Estimator = Literal["expected", "straight-through"]
-ESTIMATORS: tuple[str, ...] = get_args(Estimator)
 
 Objective = Callable[[Tensor, float], tuple[Tensor, float]]
 """Logits (K, M) and the share of the steps done, to what Adam minimises () and the loss of Eq. 3."""

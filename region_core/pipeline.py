@@ -13,11 +13,11 @@ from ..locinv_core.text.prompt import parse_prompt
 from .editors.base import Editor
 from .encoders.clip import ClipEncoder
 from .encoders.vit import PatchFeatures, VisionFeatures
-from .estimators import Estimator
 from .object_localization.attention_localizer import Located
 from .object_localization.word_place import edit_prompt_for, find_changed, place_of, word_to_edit
-from .proposals import RegionProposals, Sizes
-from .proposing import Anchors, anchoring, propose_regions
+from .options import Anchors, Estimator, Sizes
+from .proposals import RegionProposals
+from .proposing import anchoring, propose_regions
 from .scorer import RegionEdit, choose
 from .search.budget import EditPlan
 from .trainer import DEFAULT_PLAN, LearningSettings, learn_regions

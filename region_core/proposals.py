@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-Sizes = Literal["learned", "random"]
-SIZES: tuple[str, ...] = get_args(Sizes)
+from .options import SIZES, Sizes
+
 PixelBox = tuple[int, int, int, int]
 """x0, y0, x1, y1 in whole pixels, x1 and y1 exclusive."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Literal, get_args
 
 from .anchors import (
     DEFAULT_DISTANCE,
@@ -15,10 +14,8 @@ from .anchors import (
     smoothed,
 )
 from .encoders.vit import PatchFeatures
-from .proposals import RegionProposals, Sizes, propose
-
-Anchors = Literal["dino", "random"]
-ANCHORS: tuple[str, ...] = get_args(Anchors)
+from .options import ANCHORS, Anchors, Sizes
+from .proposals import RegionProposals, propose
 
 
 def propose_regions(

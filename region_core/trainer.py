@@ -14,7 +14,8 @@ from torch import Tensor
 from ..locinv_core.cost import CostTracker
 from .encoders.clip import ClipEncoder, CompositeLoss, Crops, GuidanceWeights
 from .encoders.vit import PatchFeatures
-from .estimators import ESTIMATORS, Estimator, Expected, Objective, StraightThrough, in_play_only
+from .estimators import Expected, Objective, StraightThrough, in_play_only
+from .options import ESTIMATORS, Estimator
 from .proposals import PixelBox, RegionProposals, roi_features
 from .region_network import RegionNetwork
 from .search.box_prior import box_prior

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..imaging.composite import grow
 from ..localization.priors import LocalizationPrior
+from ..options import LocalBlendMode
 from ..text.prompt import Prompt, Word
 from ..text.word_alignment import Alignment, align
-from .settings import LocalBlendMode
 
 AUTO: Literal["prior", "prior+map"] = "prior"
 """What `auto` blends by where the objects edited have priors."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
-LocalBlendMode = Literal["auto", "off", "prior", "prior+map", "map"]
-"""Where a target may differ from the source (see `local_blend`)."""
+from ..options import (
+    ATTRIBUTE_ATTENTION,
+    LOCAL_BLENDS,
+    TARGET_EMBEDDINGS,
+    AttributeAttention,
+    LocalBlendMode,
+    TargetEmbeddings,
+)
+from ..setting import HIGHEST_GUIDANCE, check_between, check_whole
 
-TargetEmbeddings = Literal["original", "tuned", "keys"]
-"""What a target prompt takes of the tuned vectors of the words that it shares with the source."""
-
-AttributeAttention = Literal["original", "tuned"]
-"""How the word of an object that changes its look alone attends in its own place."""
-
-LOCAL_BLENDS: tuple[str, ...] = get_args(LocalBlendMode)
-TARGET_EMBEDDINGS: tuple[str, ...] = get_args(TargetEmbeddings)
-ATTRIBUTE_ATTENTION: tuple[str, ...] = get_args(AttributeAttention)
-HIGHEST_GUIDANCE = 100.0
 HIGHEST_FACTOR = 100.0
 
 Shares = float | tuple[float, float]
@@ -91,9 +87,7 @@ class EditSettings:
         for name in ("proximal_quantile", "proximal_pull", "proximal_until"):
             check_between(name, getattr(self, name), 0, 1)
         for name in ("blend_grow", "proximal_grow"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name}: got {value!r}, requires a whole number of cells, 0 or more")
+            check_whole(name, getattr(self, name), 0, " of cells")
         options = {
             "local_blend": LOCAL_BLENDS,
             "target_embeddings": TARGET_EMBEDDINGS,
@@ -146,13 +140,6 @@ def with_current_names(choices: Mapping[str, Any]) -> dict[str, Any]:
 def step_of(share: float, steps: int) -> int:
     """The step that a share of `steps` ends before: the nearest whole number to share·steps."""
     return round(share * steps)
-
-
-def check_between(name: str, value: object, low: float, high: float) -> None:
-    """Raise ValueError unless `value`, called `name`, is a number from `low` to `high`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        raise ValueError(f"{name}: got {value!r}, requires a number from {low:g} to {high:g}")
 
 
 def _check_shares(name: str, value: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,13 +10,8 @@ from torch import Tensor
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..ddim import step_pairs
+from ..options import NullMethod
 from ..text.prompt import Prompt
-
-NullMethod = Literal["none", "null-text", "negative-prompt", "proximal", "direct"]
-"""How the unconditional branch of guidance is made to reconstruct the image."""
-
-NULL_METHODS: tuple[str, ...] = get_args(NullMethod)
-
 
 SAME_IMAGE = 0.05
 """How far latents of one image encoded twice (in two dtypes, say) may be apart, of their magnitude."""

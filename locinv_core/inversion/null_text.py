@@ -18,8 +18,9 @@ from torch import Tensor
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..ddim import step_pairs
+from ..options import NULL_METHODS, NullMethod
 from ..text.prompt import empty_prompt
-from .ddim_inversion import NULL_METHODS, Inversion, NullMethod
+from .ddim_inversion import Inversion
 
 MAXIMUM_GUIDANCE = 100.0
 

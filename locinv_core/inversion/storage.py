@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..imaging.io import written_whole
+from ..options import NULL_METHODS
 from ..text.prompt import Prompt, Word
-from .ddim_inversion import NULL_METHODS, Inversion
+from .ddim_inversion import Inversion
 
 FORMAT = "pinpoint-inversion"
 VERSION = 1

@@ -13,7 +13,7 @@ import torch
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..ddim import step_pairs
-from ..inversion.ddim_inversion import Inversion, NullMethod
+from ..inversion.ddim_inversion import Inversion
 from ..inversion.null_text import (
     NullTextSettings,
     check_guidance,
@@ -21,6 +21,7 @@ from ..inversion.null_text import (
     reconstruct_by,
     with_null_text,
 )
+from ..options import NullMethod
 from ..text.prompt import empty_prompt
 from .losses import AttentionObjective
 from .token_optimizer import TokenTuner, TuningSettings, optimize_tokens

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,9 @@ from torch import Tensor
 from ..backbones.diffusers_folder import quiet_loading
 from ..cost import CostTracker
 from ..imaging.io import to_pil
+from ..options import KEEPS, Keep
 from .priors import LocalizationPrior, from_boxes, from_masks, merge, prior_word
 
-Keep = Literal["best", "all"]
-KEEPS: tuple[str, ...] = get_args(Keep)
 TEXT_STAGE = "locate"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,11 +17,10 @@ from ..backbones.attention import MapReader, QueryReader, attention_probabilitie
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
+from ..options import SOLVERS, Solver
 from ..text.prompt import Prompt
 from .losses import AttentionObjective
 
-Solver = Literal["exact", "fast"]
-SOLVERS: tuple[str, ...] = get_args(Solver)
 MOST_INNER_STEPS = 31
 """As many as the published code takes at a timestep at most."""
 

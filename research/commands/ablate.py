@@ -6,8 +6,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ...cli.arguments import check_seed
-from ...cli.regions import PLAN_NAMES, add_networks, add_window, window_of
+from ...cli.regions import add_networks, add_window, window_of
 from ...region_core.editors.registry import editor_names
+from ...region_core.options import PLAN_NAMES
 from .run_options import (
     add_run_options,
     add_traceback,

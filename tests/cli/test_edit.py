@@ -11,8 +11,6 @@ from PIL import Image
 
 from pinpoint.__main__ import main
 from pinpoint.cli import edit as edit_command
-from pinpoint.locinv_core.inversion.ddim_inversion import NULL_METHODS
-from pinpoint.locinv_core.localization.token_optimizer import SOLVERS
 from pinpoint.methods.presets import METHODS
 from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
@@ -208,8 +206,6 @@ def test_an_interrupt_leaves_nothing_half_written(image, model, tmp_path, monkey
 
 def test_the_names_that_the_help_shows_are_those_of_the_core():
     assert set(edit_command.METHOD_NAMES) == set(METHODS)
-    assert set(edit_command.TOKEN_NAMES) == {"off", *SOLVERS}
-    assert set(edit_command.NULL_NAMES) == set(NULL_METHODS)
 
 
 def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(image, model, tmp_path, capsys):

@@ -10,16 +10,15 @@ import torch
 from PIL import Image
 
 from pinpoint.__main__ import build_parser, main
-from pinpoint.cli import regions as regions_command
 from pinpoint.locinv_core.imaging.io import save_png
 from pinpoint.methods.masked_methods import RegionSettings
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
 from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.encoders.vit import PatchFeatures
-from pinpoint.region_core.proposals import SIZES
-from pinpoint.region_core.proposing import ANCHORS, anchoring
+from pinpoint.region_core.options import PLAN_NAMES
+from pinpoint.region_core.proposing import anchoring
 from pinpoint.region_core.search.budget import PLANS
-from pinpoint.region_core.trainer import DEFAULT_PLAN, ESTIMATORS
+from pinpoint.region_core.trainer import DEFAULT_PLAN
 from pinpoint.research.embedded_world.checks.trials import held_out_trial
 from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of
 
@@ -294,11 +293,8 @@ def test_an_interrupt_leaves_nothing_half_written(image, models, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_names_that_the_help_shows_are_those_of_the_core():
-    assert set(regions_command.ANCHOR_NAMES) == set(ANCHORS)
-    assert set(regions_command.SIZE_NAMES) == set(SIZES)
-    assert set(regions_command.ESTIMATOR_NAMES) == set(ESTIMATORS)
-    assert set(regions_command.PLAN_NAMES) == set(PLANS)
+def test_the_defaults_that_the_help_shows_are_those_of_the_core():
+    assert set(PLAN_NAMES) == set(PLANS)
     assert DEFAULT_PLAN.name == RegionSettings().plan == "preview"  # the help says so
     assert REGION_WINDOW == RegionSettings().window == 1.5  # as does the node's default
 

@@ -48,7 +48,7 @@ IN_THE_CORE: dict[str, tuple[str, MethodSettings]] = {
         PlugAndPlaySettings(4.0, 0.5, 0.75, attention_layers=("up_blocks",)),
     ),
     "PinpointMasaCtrlEdit": ("masactrl", MasaCtrlSettings(4.0, 0.25, 2)),
-    "PinpointDiffEdit": ("diffedit", DiffEditSettings(4.0, 2, 0.5, 2.5, 0.4, 0.75, 3)),
+    "PinpointDiffEdit": ("diffedit", DiffEditSettings(4.0, 0.75, 0.4, 2.5, 2, 0.5, 3)),
     "PinpointPix2PixZeroEdit": (
         "pix2pix-zero",
         Pix2PixZeroSettings(4.0, 0.2, (("a yellow cat", "a yellow fox"),)),

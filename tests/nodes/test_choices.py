@@ -1,23 +1,11 @@
-"""Choices that the nodes write out, so that they load fast, are the core's; and the help pages are there."""
+"""The nodes load fast, and each has a help page."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
-
-from pinpoint.locinv_core.inversion.ddim_inversion import NULL_METHODS
-from pinpoint.locinv_core.localization.token_optimizer import SOLVERS
 
 NODES = Path(__file__).resolve().parents[2] / "nodes"
-
-
-def constant(module: str, name: str) -> Any:
-    """The value of a module's constant, read without importing the module, which needs ComfyUI."""
-    for statement in ast.parse((NODES / f"{module}.py").read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == name:
-            return ast.literal_eval(statement.value)
-    raise AssertionError(f"{module}.py has no {name}")
 
 
 def imported_when_loaded(path: Path) -> set[str]:
@@ -31,13 +19,8 @@ def imported_when_loaded(path: Path) -> set[str]:
     return names
 
 
-def test_the_choices_are_those_of_the_core():
-    assert sorted(constant("inversion", "NULL_METHODS")) == sorted(NULL_METHODS)
-    assert sorted(constant("tokens", "SOLVERS")) == sorted(SOLVERS)
-
-
 def test_loading_the_pack_imports_of_the_core_only_what_needs_no_heavy_library():
-    light = {"..locinv_core.edit_settings", "..locinv_core.run"}
+    light = {"..assets", "..locinv_core.editing.settings", "..locinv_core.options", "..region_core.options"}
     for path in NODES.glob("*.py"):
         core = {name for name in imported_when_loaded(path) if name.startswith("..")}
         assert core <= light, path.name

@@ -16,11 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..ddim import PredictionType
-from .clip_tokenizer import END, clip_tokenizer
+from .clip_tokenizer import CONFIGS, END, clip_tokenizer
 from .diffusers_folder import assemble, quiet_loading, unfit_channels
 from .stable_diffusion import EditModel
-
-CONFIGS = Path(__file__).parent / "configs"
 
 _UNET = "model.diffusion_model."
 _FIRST_CONVOLUTION = _UNET + "input_blocks.0.0.weight"
@@ -78,21 +76,19 @@ def load_single_file(
     dtype: torch.dtype,
     prediction: PredictionType | None = None,
     *,
-    tokenizer_folder: Path | None = None,
     config_folder: Path | None = None,
 ) -> EditModel:
     """Open a `.safetensors` checkpoint of SD 1.x or 2.x through diffusers' `from_single_file`.
 
-    prediction: None works it out (`inspect_file`). tokenizer_folder: where CLIP's `vocab.json` and
-    `merges.txt` are; None takes the vocabulary that open_clip_torch carries. config_folder: diffusers configs
-    of another architecture with the same names; None takes the pack's for the family.
+    prediction: None works it out (`inspect_file`). config_folder: diffusers configs of another architecture
+    with the same names; None takes the pack's for the family.
     Raises ValueError naming the file and what it seems to be.
     """
     from diffusers import StableDiffusionPipeline
 
     facts = inspect_file(path, prediction)
     configs = config_folder or CONFIGS / facts.family
-    tokenizer = clip_tokenizer(tokenizer_folder, pad_token=END if facts.family == "sd1" else "!")
+    tokenizer = clip_tokenizer(pad_token=END if facts.family == "sd1" else "!")
     where = f"model file {path}"
     with quiet_loading():
         try:

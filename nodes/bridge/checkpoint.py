@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
@@ -57,10 +56,7 @@ def edit_model_of(model: ModelPatcher, clip: CLIP, vae: VAE, dtype: torch.dtype)
             unet=unet,
             vae=decoder,
             text_encoder=encoder,
-            tokenizer=clip_tokenizer(
-                Path(comfy.utils.__file__).parent / "sd1_tokenizer",
-                pad_token=END if name == "clip_l" else "!",
-            ),
+            tokenizer=clip_tokenizer(pad_token=END if name == "clip_l" else "!"),
             schedule_config=_schedule_config(sampling, prediction, name),
             name="the MODEL",
             device=torch.device("cpu"),

@@ -176,14 +176,7 @@ def test_a_word_bound_to_itself_is_refused() -> None:
     ],
 )
 def test_a_tokenizer_without_offsets_gives_the_same_spans(text: str) -> None:
-    by_decoding = parse_prompt(text, WithoutOffsets())
-    # open_clip straightens quotes and ligatures first, so compare on a text where that is done.
-    straight = text.translate(str.maketrans("’“”", '\'""')).replace("ﬁ", "fi")
-    if straight != text:
-        assert [word.text for word in by_decoding.words] == words(text)
-        assert [w.tokens for w in by_decoding.words] == [w.tokens for w in prompt(straight).words]
-    else:
-        assert by_decoding == prompt(text)
+    assert parse_prompt(text, WithoutOffsets()) == prompt(text)
 
 
 def test_tokens_that_do_not_spell_the_text_are_refused() -> None:

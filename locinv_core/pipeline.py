@@ -18,9 +18,8 @@ from .cost import REPORT_STAGE, CostTracker
 from .editing.local_blend import edited_place
 from .editing.prompt_to_prompt import Edit
 from .imaging.composite import composite
-from .imaging.io import Padding
 from .imaging.metrics import best_iou, finite, mse, psnr, ssim
-from .imaging.padding import map_on_image, padded_prior
+from .imaging.padding import Padding
 from .inversion.ddim_inversion import Inversion, ddim_invert
 from .inversion.null_text import NullTextSettings, check_guidance, reconstruct_by
 from .localization.algorithm1 import locinv
@@ -119,7 +118,7 @@ def check_edit_request(model: EditModel, request: EditRequest, *, inversion: Inv
     height, width = request.image.shape[-2:]
     framing = Padding.of(height, width, model.size_multiple)
     if prior is not None:
-        prior = padded_prior(prior, framing)
+        prior = prior.padded(framing)
         prior.check_against(source)
     alignment = align(source, target)
     bindings = tuple(bindings_of_edit(source, alignment, prior) if request.bindings is None else request.bindings)
@@ -186,7 +185,7 @@ def judge(
     framing = Padding.of(height, width, model.size_multiple)
     with tracker.stage(REPORT_STAGE):
         before, after = (
-            {word: values if framing.is_trivial else map_on_image(values, framing) for word, values in maps.items()}
+            {word: values if framing.is_trivial else framing.map_to_pixels(values) for word, values in maps.items()}
             for maps in maps_before_and_after(model, outcome.inversion, words, tracker=tracker)
         )
     background = None

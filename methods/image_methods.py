@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.imaging.io import Padding
-from ..locinv_core.imaging.padding import mask_on_image
+from ..locinv_core.imaging.padding import Padding
 from ..locinv_core.text.prompt import Prompt, parse_prompt
 from ..region_core.editors.base import cells_of
 from . import imagic, instruct_pix2pix
@@ -105,7 +104,7 @@ def edit_ledits(
         _decoded(model, made.latents, framing, tracker),
         # Its inversion is exact: without a concept the image's own latents come back.
         _decoded(model, latents, framing, tracker),
-        mask=mask_on_image(acted, framing),
+        mask=framing.mask_to_pixels(acted),
         latents=on_cpu(made.latents),
         details={"concepts": [("-" if c.removed else "+") + c.prompt.text for c in concepts]},
     )

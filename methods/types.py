@@ -12,8 +12,7 @@ from torch import Tensor
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.local_blend import edited_objects, edited_place
-from ..locinv_core.imaging.io import Padding
-from ..locinv_core.imaging.padding import padded_prior
+from ..locinv_core.imaging.padding import Padding
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.plan import Binding
 from ..locinv_core.localization.priors import LocalizationPrior
@@ -155,7 +154,7 @@ def edit_mask(task: EditTask, source: Prompt, target: Prompt) -> Tensor:
     if task.prior is None:
         raise ValueError(f"mask: got none, requires {WANTS['mask']}")
     own_size = Padding.of(task.image.shape[-2], task.image.shape[-1], 1)
-    place = edited_place(source, target, padded_prior(task.prior, own_size)).float().cpu()
+    place = edited_place(source, target, task.prior.padded(own_size)).float().cpu()
     check_mask(place, task.image)
     return place
 

@@ -125,8 +125,7 @@ def invert(
 
     A `prior` given is checked against the image before any work.
     """
-    from ..locinv_core.imaging.io import Padding
-    from ..locinv_core.imaging.padding import padded_prior
+    from ..locinv_core.imaging.padding import Padding
     from ..locinv_core.inversion.ddim_inversion import ddim_invert
     from .bridge.inverted_image import InvertedImage, check_prompt
     from .bridge.previews import LatentPreview
@@ -138,7 +137,7 @@ def invert(
     height, width = picture.shape[-2:]
     framing = Padding.of(height, width, model.model.size_multiple)
     if prior is not None:
-        padded_prior(prior, framing)
+        prior.padded(framing)
     padded = framing.pad_image(picture)
     with model.ready() as ready:
         latents = ready.encode(padded)

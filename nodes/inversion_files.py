@@ -88,7 +88,7 @@ class LoadInversion(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ManagedModel, image: Tensor, file: str) -> io.NodeOutput:
-        from ..locinv_core.imaging.io import Padding
+        from ..locinv_core.imaging.padding import Padding
         from ..locinv_core.inversion.storage import open_inversion
         from .bridge.inverted_image import InvertedImage
 

@@ -1,5 +1,5 @@
-"""Images in and out: files of any kind become tensors in [0, 1] and come back as PNG, bit for bit
-where they were 8-bit RGB; and the framing that gives an image of any size the sides that a model needs."""
+"""Images in and out: files of any kind become tensors in [0, 1] and come back as PNG, bit for bit where they
+were 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -27,7 +27,7 @@ ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
-def load_image(source: ImageSource, *, multiple_of: int = 1, minimum: int = MINIMUM_SIDE) -> Tensor:
+def load_image(source: ImageSource, *, minimum: int = MINIMUM_SIDE) -> Tensor:
     """Read an image as a float32 tensor (1, 3, H, W) in [0, 1].
 
     `source` is a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16,
@@ -35,9 +35,6 @@ def load_image(source: ImageSource, *, multiple_of: int = 1, minimum: int = MINI
     bits are divided by 65535, one channel is repeated, palette and CMYK images are converted. Colour
     profiles are left unread; of an animation the first frame is taken. An 8-bit value v becomes exactly the
     float32 v/255.
-
-    With `multiple_of` above 1 the image comes padded as `Framing` pads it; keep a `Framing` of your own to
-    crop the result again.
 
     Raises ValueError, naming the file, for one that is missing, unreadable, corrupt, cut short or too large
     to be decoded safely; for values out of range; and for an image with a side shorter than `minimum`
@@ -52,8 +49,7 @@ def load_image(source: ImageSource, *, multiple_of: int = 1, minimum: int = MINI
     height, width = pixels.shape[:2]
     if min(height, width) < minimum:
         raise ValueError(f"{name} is {width}x{height} pixels; each side must be at least {minimum}")
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
-    return image if multiple_of == 1 else Padding.of(height, width, multiple_of).pad_image(image)
+    return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w").contiguous()
 
 
 def _read_file(path: Path) -> np.ndarray:
@@ -150,54 +146,6 @@ def _over_white(rgba: np.ndarray) -> np.ndarray:
     alpha = rgba[:, :, 3:]
     composed: np.ndarray = rgba[:, :, :3] * alpha + (1 - alpha)
     return composed
-
-
-@dataclass(frozen=True)
-class Padding:
-    """An image's own size and the padded size that a model works at; padding is on the right and the bottom,
-    so a pixel keeps its coordinates, and boxes need no change."""
-
-    height: int
-    width: int
-    padded_height: int
-    padded_width: int
-
-    @classmethod
-    def of(cls, height: int, width: int, multiple: int) -> Padding:
-        """The smallest framing of `height` x `width` pixels with both sides divisible by `multiple`."""
-        if min(height, width, multiple) < 1:
-            raise ValueError(f"framing of {width}x{height} pixels to a multiple of {multiple}: all must be at least 1")
-        return cls(height, width, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
-
-    @property
-    def is_trivial(self) -> bool:
-        """True where nothing is padded."""
-        return (self.height, self.width) == (self.padded_height, self.padded_width)
-
-    def pad_image(self, image: Tensor) -> Tensor:
-        """(B, C, height, width) to (B, C, padded_height, padded_width): mirrored at the edge, or the edge's
-        pixels repeated where the padding is longer than the image."""
-        self._check("image", image, 4, (self.height, self.width))
-        right, bottom = self.padded_width - self.width, self.padded_height - self.height
-        padded = F.pad(image, (0, right, 0, 0), mode="reflect" if right < self.width else "replicate")
-        return F.pad(padded, (0, 0, 0, bottom), mode="reflect" if bottom < self.height else "replicate")
-
-    def pad_mask(self, mask: Tensor) -> Tensor:
-        """(…, height, width) to (…, padded_height, padded_width), with zeros: no mask reaches into the
-        padding."""
-        self._check("mask", mask, 2, (self.height, self.width))
-        return F.pad(mask, (0, self.padded_width - self.width, 0, self.padded_height - self.height))
-
-    def crop(self, tensor: Tensor) -> Tensor:
-        """(…, padded_height, padded_width) back to (…, height, width): images, masks and maps at pixel
-        resolution."""
-        self._check("image", tensor, 2, (self.padded_height, self.padded_width))
-        return tensor[..., : self.height, : self.width]
-
-    @staticmethod
-    def _check(kind: str, tensor: Tensor, dimensions: int, size: tuple[int, int]) -> None:
-        if tensor.ndim < dimensions or tuple(tensor.shape[-2:]) != size:
-            raise ValueError(f"{kind} has shape {tuple(tensor.shape)}; its last two sides must be {size}")
 
 
 def size_within(height: int, width: int, long_side: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..imaging.padding import Padding
 from ..text.prompt import Prompt, Word
 from .prior_from_coco import coco_mask
 
@@ -96,6 +97,15 @@ class LocalizationPrior:
             raise ValueError(f"prior cannot be resampled to {height}×{width}: require at least 1×1")
         rows, columns = _area_weights(mask.shape[0], height), _area_weights(mask.shape[1], width)
         return (rows @ mask.double().cpu() @ columns.T).clamp(0, 1).to(mask)
+
+    def padded(self, padding: Padding) -> LocalizationPrior:
+        """The prior on the padded image. Raises ValueError unless its masks have the image's own size."""
+        if self.size != (padding.height, padding.width):
+            raise ValueError(
+                f"prior: its masks have {self.size[1]}x{self.size[0]} pixels, requires the image's"
+                f" {padding.width}x{padding.height}"
+            )
+        return replace(self, masks={word: padding.pad_mask(mask) for word, mask in self.masks.items()})
 
     def union(self) -> Tensor:
         """(H, W) float32 0/1: where any word's mask is."""

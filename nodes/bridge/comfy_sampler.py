@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...locinv_core.cost import CostTracker
-    from ...locinv_core.imaging.io import Padding
+    from ...locinv_core.imaging.padding import Padding
     from .previews import LatentPreview
 
 _COUNTER = "pinpoint"
@@ -116,7 +116,7 @@ class ComfyUISampler(Editor):
         return LatentPreview.fit(latents, padded) if latents.ndim == 4 else None
 
     def _framing(self, image: Tensor) -> Padding:
-        from ...locinv_core.imaging.io import Padding
+        from ...locinv_core.imaging.padding import Padding
 
         multiple = _CELLS * int(self.vae.spacial_compression_encode())
         return Padding.of(image.shape[-2], image.shape[-1], multiple)

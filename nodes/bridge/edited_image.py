@@ -92,7 +92,6 @@ def edited_by(
 
     Raises ValueError for a target that does not fit the model and a prior that does not fit the image.
     """
-    from ...locinv_core.imaging.padding import mask_on_image
     from ...locinv_core.text.prompt import parse_prompt
     from .progress import node_run
 
@@ -106,7 +105,7 @@ def edited_by(
         if result.blend_masks is None:
             mask = torch.ones(framing.height, framing.width)
         else:
-            mask = mask_on_image(result.blend_masks[0].cpu(), framing).clone()
+            mask = framing.mask_to_pixels(result.blend_masks[0].cpu()).clone()
         latents = (result.latents / model.vae.config.scaling_factor).cpu()
         maps = {word: inverted.on_image(values) for word, values in result.target_maps[0].items()}
     return EditedImage(prompt, edited, reconstruction, mask, latents, maps, tracker)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...locinv_core.imaging.io import Padding
+    from ...locinv_core.imaging.padding import Padding
     from ...locinv_core.inversion.ddim_inversion import Inversion
     from ...locinv_core.localization.priors import LocalizationPrior
     from ...locinv_core.text.prompt import Prompt
@@ -34,15 +34,13 @@ class InvertedImage:
 
     def framed(self, prior: LocalizationPrior) -> LocalizationPrior:
         """The prior on the padded image. Raises ValueError for a prior of another size."""
-        from ...locinv_core.imaging.padding import padded_prior
 
-        return padded_prior(prior, self.framing)
+        return prior.padded(self.framing)
 
     def on_image(self, values: Tensor) -> Tensor:
         """A map (rows, columns) of the padded image as one (H, W) of the image."""
-        from ...locinv_core.imaging.padding import map_on_image
 
-        return map_on_image(values.cpu(), self.framing)
+        return self.framing.map_to_pixels(values.cpu())
 
     def preview(self) -> LatentPreview:
         """How latents of this image look."""

@@ -51,7 +51,7 @@ class LatentPreview:
 
 def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
     """How the model's latents of an image (1, 3, H, W) look; the model is ready."""
-    from ...locinv_core.imaging.io import Padding
+    from ...locinv_core.imaging.padding import Padding
 
     padded = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple).pad_image(image)
     return LatentPreview.fit(model.encode(padded), padded)

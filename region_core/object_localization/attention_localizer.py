@@ -16,7 +16,8 @@ from torch import Tensor
 from ...locinv_core.backbones.attention import MapReader
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
-from ...locinv_core.imaging.io import Padding, size_within
+from ...locinv_core.imaging.io import size_within
+from ...locinv_core.imaging.padding import Padding
 from ...locinv_core.localization.priors import LocalizationPrior, from_boxes
 from ...locinv_core.text.prompt import Prompt
 from ..anchors import dino_anchors

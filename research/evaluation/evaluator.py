@@ -14,9 +14,9 @@ from torch import Tensor
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.prompt_to_prompt import edit as prompt_to_prompt
-from ...locinv_core.imaging.io import Padding, to_pil, to_uint8
+from ...locinv_core.imaging.io import to_pil, to_uint8
 from ...locinv_core.imaging.metrics import iou_curve
-from ...locinv_core.imaging.padding import map_on_image
+from ...locinv_core.imaging.padding import Padding
 from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from ...locinv_core.localization.attention_maps import average_maps, maps_of_words
 from ...locinv_core.localization.priors import LocalizationPrior, from_boxes, from_masks, merge
@@ -227,7 +227,7 @@ class OpenedItem:
         framing = self.framing(model)
 
         def curve(word_map: Tensor, word: str) -> list[float]:
-            return iou_curve(map_on_image(word_map, framing), self.files.masks[word]).tolist()
+            return iou_curve(framing.map_to_pixels(word_map), self.files.masks[word]).tolist()
 
         found = {}
         for word in self.words:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pinpoint.locinv_core.imaging.io import Padding
+from pinpoint.locinv_core.imaging.padding import Padding
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.text.prompt import parse_prompt

@@ -16,7 +16,6 @@ from ....locinv_core.backbones.loading import load_edit_model, resolve_device
 from ....locinv_core.backbones.stable_diffusion import EditModel
 from ....locinv_core.cost import CostTracker
 from ....locinv_core.imaging.io import to_uint8
-from ....locinv_core.imaging.padding import padded_prior
 from ....locinv_core.inversion.ddim_inversion import Inversion
 from ....locinv_core.localization.losses import LocInvObjective, LossPreset, LossTerm
 from ....locinv_core.localization.plan import TuningPlan, plan_tuning
@@ -93,7 +92,7 @@ class MapsPerformer:
         prior = opened.prior(settings.get("prior", "segment"))
         if prior is None:
             raise ValueError(f"item {opened.item.id!r} has no place, requires one for a word")
-        prior = padded_prior(prior, opened.framing(self.model))
+        prior = prior.padded(opened.framing(self.model))
         plan: TuningPlan
         if settings["objective"] == "dpl":
             plan = plan_dpl(self.model, inversion, prior, tracker=tracker)

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pinpoint.locinv_core.imaging.io import (
-    Padding,
     load_image,
     resize_to,
     save_png,
@@ -243,40 +242,6 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, si
     (tmp_path / "bomb.png").write_bytes(bytes(header))
     with pytest.raises(ValueError, match=r"bomb\.png.*too many pixels"):
         load_image(tmp_path / "bomb.png")
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 64))
-def test_framing_pads_least_to_the_multiple_and_crops_back(height: int, width: int, multiple: int) -> None:
-    framing = Padding.of(height, width, multiple)
-    image = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
-    padded = framing.pad_image(image)
-    assert padded.shape[-2] % multiple == 0 and padded.shape[-1] % multiple == 0
-    assert 0 <= padded.shape[-2] - height < multiple and 0 <= padded.shape[-1] - width < multiple
-    assert torch.equal(framing.crop(padded), image)
-    mask = torch.ones(height, width)
-    assert framing.pad_mask(mask).sum() == height * width
-    assert torch.equal(framing.crop(framing.pad_mask(mask)), mask)
-    assert framing.is_trivial == (height % multiple == 0 and width % multiple == 0)
-
-
-def test_padding_mirrors_the_edge_of_the_image() -> None:
-    row = torch.tensor([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]])
-    assert Padding.of(1, 5, 4).pad_image(row)[0, 0, 0].tolist() == [1, 2, 3, 4, 5, 4, 3, 2]
-    assert Padding.of(1, 5, 4).pad_image(row).shape == (1, 1, 4, 8)
-    assert Padding.of(1, 2, 8).pad_image(row[..., :2])[0, 0, 3].tolist() == [1, 2, 2, 2, 2, 2, 2, 2]
-
-
-def test_framing_refuses_what_has_another_size() -> None:
-    framing = Padding.of(70, 90, 64)
-    for call in (framing.pad_image, framing.pad_mask, framing.crop):
-        with pytest.raises(ValueError, match="64, 64"):
-            call(torch.zeros(1, 3, 64, 64))
-
-
-def test_an_image_is_padded_on_request_as_framing_does() -> None:
-    padded = load_image(NOISE, multiple_of=64)
-    assert padded.shape == (1, 3, 128, 128)
-    assert torch.equal(Padding.of(70, 90, 64).crop(padded), load_image(NOISE))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..locinv_core.localization.prior_sources import prior_source_names
 from ..locinv_core.options import LOCAL_BLENDS, NULL_METHODS, TARGET_EMBEDDINGS, TOKENS
 from .arguments import check_seed
 from .output_folder import check_output_folder, filled_folder
@@ -54,8 +55,9 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         default=[],
         metavar="WORD=MASK.png|WORD=x0,y0,x1,y1|WORD=auto",
-        help="where a word of the source is: a mask file, a box in pixels, or auto, which finds the box"
-        " (may be repeated)",
+        help="where a word of the source is: a mask file, a box in pixels, or auto, which finds the box; or"
+        f" NAME:… by another source ({', '.join(prior_source_names())}), such as cat=text:old cat@MODEL (may be"
+        " repeated)",
     )
     parser.add_argument(
         "--model",
@@ -186,14 +188,15 @@ def _run_other(args: argparse.Namespace) -> int:
     edit_methods.refuse_foreign_options(args)
     from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_image
-    from ..locinv_core.localization.priors import from_arguments, from_mask_files
+    from ..locinv_core.localization.prior_sources import prior_from_arguments
+    from ..locinv_core.localization.priors import from_mask_files
     from ..methods.registry import any_method_named, edit_by_method
     from ..methods.types import EditTask
 
     image = load_image(args.image)
     size = image.shape[-2], image.shape[-1]
     given, to_find = _split_priors(args.prior)
-    prior = from_arguments(given, size) if given else None
+    prior = prior_from_arguments(given, image) if given else None
     settings = edit_methods.chosen_settings(args, _more_settings(args.set))
     mask = None if args.mask is None else from_mask_files({"mask": args.mask}, size=size).mask("mask")
     if mask is None and not args.prior and "mask" in any_method_named(args.method).needs:
@@ -322,12 +325,11 @@ def _joined(prior: LocalizationPrior | None, located: dict[str, Located], image:
 
 
 def _request(args: argparse.Namespace, image: Tensor, given: list[str]) -> EditRequest:
-    from ..locinv_core.localization.priors import from_arguments
+    from ..locinv_core.localization.prior_sources import prior_from_arguments
     from ..locinv_core.pipeline import EditRequest
     from ..methods.presets import method_named
 
-    height, width = image.shape[-2:]
-    prior = from_arguments(given, (height, width)) if given else None
+    prior = prior_from_arguments(given, image) if given else None
     method = method_named(_preset_name(args))
     method = method.with_choices(args.tokens, args.null)
     settings: dict[str, Any] = {} if args.guidance is None else {"guidance": args.guidance}

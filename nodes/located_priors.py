@@ -71,7 +71,7 @@ class PriorFromSegmentAnything(io.ComfyNode):
                 sockets.Prior.Input(
                     "prior",
                     optional=True,
-                    tooltip="Places found roughly, from Prior from Text or Find Word say: each word's is"
+                    tooltip="Objects found roughly, from Prior from Text or Find Word say: each word's is"
                     " outlined from the box around it.",
                 ),
             ],

@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from ..backbones.diffusers_folder import quiet_loading
 from ..cost import CostTracker
 from ..imaging.io import to_pil
 from ..options import KEEPS, Keep
+from .prior_sources import PriorSource
 from .priors import LocalizationPrior, from_boxes, from_masks, merge, prior_word
 
 TEXT_STAGE = "locate"
@@ -45,14 +47,15 @@ class GroundingDino:
         """
         inputs = self.processor(images=to_pil(image), text=self._query(phrase), return_tensors="pt")
         output = self.model(**inputs.to(next(self.model.parameters()).device))
-        sureness = output.logits[0].float().sigmoid().amax(dim=-1).cpu()
-        x, y, width, height = output.pred_boxes[0].float().cpu().unbind(dim=-1)
-        corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
-        size = corners.new_tensor([image.shape[-1], image.shape[-2]] * 2)
-        corners = (corners * size).clamp_min(0).minimum(size)
-        order = sureness.argsort(descending=True, stable=True)
+        size = (image.shape[-2], image.shape[-1])
+        # Every box, and no label. By position: the thresholds' names differ between transformers' versions.
+        answer = self.processor.post_process_grounded_object_detection(
+            output, inputs["input_ids"], 0.0, 1.0, target_sizes=[size]
+        )[0]
+        corners, scores = clip_boxes_to_image(answer["boxes"].float().cpu(), size), answer["scores"].float().cpu()
+        order = scores.argsort(descending=True, stable=True)
         order = order[(corners[order, 2:] > corners[order, :2]).all(dim=-1)]
-        return corners[order], sureness[order]
+        return corners[order], scores[order]
 
     @staticmethod
     def _query(phrase: str) -> str:
@@ -101,7 +104,7 @@ def prior_from_text(
 
     phrases: word -> what the model looks for. threshold: how sure the model must be; None is its own usual
     one. keep: of several boxes, or of several patches of an outline, the surest or all of them. One pass a
-    word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for a
+    word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for an
     object that is not found, saying how sure the model was.
     """
     if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
@@ -143,7 +146,7 @@ def load_text_locator(name: str | Path) -> TextLocator:
     )
 
     path = Path(name).expanduser()
-    place = str(path) if path.is_dir() else str(name)
+    location = str(path) if path.is_dir() else str(name)
     kinds: dict[str, tuple[Any, Any, Any]] = {
         "grounding-dino": (GroundingDino, GroundingDinoForObjectDetection, GroundingDinoProcessor),
         "clipseg": (ClipSeg, CLIPSegForImageSegmentation, CLIPSegProcessor),
@@ -151,16 +154,16 @@ def load_text_locator(name: str | Path) -> TextLocator:
     kind = ""
     try:
         with torch.inference_mode(False), quiet_loading():
-            kind = AutoConfig.from_pretrained(place, local_files_only=True).model_type
+            kind = AutoConfig.from_pretrained(location, local_files_only=True).model_type
             if kind not in kinds:
                 raise ValueError(f"it is a {kind}")
             locator, network, processor = kinds[kind]
             model, told = network.from_pretrained(
-                place, local_files_only=True, use_safetensors=True, output_loading_info=True
+                location, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
             # Weights kept in half precision come as such, and images are prepared in float32.
             model = model.float()
-            beside = processor.from_pretrained(place, local_files_only=True)
+            beside = processor.from_pretrained(location, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
@@ -207,3 +210,13 @@ def _check_found(word: str, phrase: str, most: float, least: float) -> None:
 def _check_length(phrase: str, tokens: int, most: int) -> None:
     if tokens > most:
         raise ValueError(f"words: {phrase!r} has {tokens} tokens, and the model reads {most}")
+
+
+def _from_text(word: str, given: str, image: Tensor) -> LocalizationPrior:
+    phrase, at, name = given.partition("@")
+    if not at:
+        raise ValueError(f"prior of {word!r}: got {given!r}, requires {PRIOR_SOURCE.form}")
+    return prior_from_text(load_text_locator(name.strip()), image, {word: phrase.strip() or word})
+
+
+PRIOR_SOURCE = PriorSource("what Grounding DINO or CLIPSeg finds by a phrase", "PHRASE@MODEL", _from_text)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..imaging.padding import Padding
 from ..text.prompt import Prompt, Word
-from .prior_from_coco import coco_mask
 
 Kind = Literal["segment", "detection"]
 Size = tuple[int, int]
@@ -171,31 +170,6 @@ def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection"
     return _collect(masks, size, kind)
 
 
-def from_coco(segmentations: Mapping[str, Any], size: Size, *, kind: Kind = "segment") -> LocalizationPrior:
-    """A prior from COCO `segmentation`s: polygons, compressed or uncompressed RLE, or lists of these.
-
-    size: (H, W) of the image. Raises ValueError for a malformed one, an RLE of another size, a polygon
-    outside the image.
-    """
-    masks = {word: [torch.from_numpy(coco_mask(word, given, size)).float()] for word, given in segmentations.items()}
-    return _collect(masks, size, kind)
-
-
-def from_arguments(arguments: Sequence[str], size: Size) -> LocalizationPrior:
-    """A prior from command line arguments, each as `parse_prior_argument` reads it.
-
-    Raises ValueError as the functions above do.
-    """
-    priors = []
-    for argument in arguments:
-        word, place = parse_prior_argument(argument)
-        if isinstance(place, Path):
-            priors.append(from_mask_files({word: place}, size=size))
-        else:
-            priors.append(from_boxes({word: place}, size))
-    return merge(*priors)
-
-
 def merge(*priors: LocalizationPrior) -> LocalizationPrior:
     """All the words of some priors; a word that several have gets the union of its masks, a segment when all
     of them are.
@@ -213,21 +187,6 @@ def merge(*priors: LocalizationPrior) -> LocalizationPrior:
             masks[word] = torch.maximum(masks[word], mask) if word in masks else mask
             kinds[word] = "detection" if "detection" in (kinds.get(word), prior.kinds[word]) else "segment"
     return LocalizationPrior(masks, kinds)
-
-
-def parse_prior_argument(argument: str) -> tuple[str, Box | Path]:
-    """("cat", box) of "cat=x0,y0,x1,y1", ("cat", path) of "cat=mask.png". Raises ValueError for anything
-    else."""
-    word, equals, place = argument.partition("=")
-    if not equals or not word.strip() or not place.strip():
-        raise ValueError(f"prior {argument!r}: require WORD=MASK.png or WORD=x0,y0,x1,y1")
-    try:
-        numbers = [float(part) for part in place.split(",")]
-    except ValueError:
-        return word.strip(), Path(place.strip())
-    if len(numbers) != 4:
-        raise ValueError(f"prior {argument!r}: a box is four numbers x0,y0,x1,y1, got {len(numbers)}")
-    return word.strip(), (numbers[0], numbers[1], numbers[2], numbers[3])
 
 
 def _collect(masks: Mapping[str, Sequence[Tensor]], size: Size | None, kind: Kind) -> LocalizationPrior:

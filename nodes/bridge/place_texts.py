@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .parsing import boxes_from_text
 
 if TYPE_CHECKING:
-    from ...locinv_core.localization.prior_from_sam import Places
+    from ...locinv_core.localization.prior_from_sam import SamPrompt
     from ...locinv_core.localization.priors import LocalizationPrior
 
 Point = tuple[float, float]
@@ -61,13 +61,13 @@ def phrases_from_text(text: str) -> dict[str, str]:
     return phrases
 
 
-def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[str, Places]:
+def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[str, SamPrompt]:
     """What shows where each word's object is: what is typed, else the box around its place in the prior.
 
     Points beside a word's place in the prior go with the box around it. Words are the same whatever their
     capitals. Raises ValueError for nothing at all.
     """
-    from ...locinv_core.localization.prior_from_sam import Places, boxes_of
+    from ...locinv_core.localization.prior_from_sam import SamPrompt, boxes_of
 
     typed = _joined(boxes_from_text(boxes) if boxes.strip() else {})
     on, off = (_joined(found) for found in points_from_text(points))
@@ -76,7 +76,7 @@ def places_of(boxes: str, points: str, prior: LocalizationPrior | None) -> dict[
     if not words:
         raise ValueError("boxes: got neither a box, a point nor a prior; requires a place for at least one word")
     return {
-        word: Places(
+        word: SamPrompt(
             tuple(typed[word]) if word in typed else known.get(word, ()),
             tuple(on.get(word, ())),
             tuple(off.get(word, ())),

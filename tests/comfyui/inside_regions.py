@@ -233,8 +233,10 @@ def cancelled(found: Any, clip: Any, undisturbed: Any) -> dict[str, Any]:
 
 def places() -> dict[str, Any]:
     """Segment Anything, text and attention as nodes."""
+    import segment_anything
     from safetensors.torch import save_file
 
+    from pinpoint.locinv_core.localization import prior_from_sam
     from pinpoint.locinv_core.text.prompt import parse_prompt
     from pinpoint.nodes.find_word import FindWord
     from pinpoint.nodes.located_priors import NONE, SAMS, PriorFromSegmentAnything, PriorFromText, sam_names
@@ -258,6 +260,8 @@ def places() -> dict[str, Any]:
         with torch.inference_mode(False):
             weights = {name: weight.contiguous() for name, weight in tiny_sam().state_dict().items()}
         save_file(weights, folder / "tiny.safetensors")
+        prior_from_sam.MODELS[32] = "tiny"
+        segment_anything.sam_model_registry["tiny"] = tiny_sam
         (folder / "old.pth").write_bytes(b"")
         told["names"] = sam_names()
         prior, mask = PriorFromSegmentAnything.execute(image, "tiny.safetensors", boxes="cat=10,6,40,30").args

@@ -1,12 +1,11 @@
-"""Places by text: as the libraries' own post-processing and plain arithmetic have them, on random weights of
-the real architectures; what is kept, on answers that are planted."""
+"""Objects by text: as plain arithmetic has them, on random weights of the real architectures; what is kept, on
+answers that are planted."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,7 +61,7 @@ class PlantedMap(ClipSeg):
         return self.values
 
 
-def test_grounding_dino_s_boxes_are_those_of_transformers_own_post_processing(dino_folder):
+def test_grounding_dino_s_boxes_are_where_its_tokens_are_surest(dino_folder):
     locator = load_text_locator(dino_folder)
     assert isinstance(locator, GroundingDino)
     image = smooth_image(64, 96)
@@ -71,17 +70,15 @@ def test_grounding_dino_s_boxes_are_those_of_transformers_own_post_processing(di
     inputs = locator.processor(images=to_pil(image), text="yellow cat.", return_tensors="pt")
     with torch.no_grad():
         output = model(**inputs)
-    answer = locator.processor.post_process_grounded_object_detection(
-        output, inputs["input_ids"], threshold=0.0, text_threshold=0.5, target_sizes=[(64, 96)]
-    )[0]
-    limits = torch.tensor([96.0, 64.0, 96.0, 64.0])
-    clipped = torch.minimum(answer["boxes"].clamp_min(0), limits)
-    clipped = [tuple(box) for box in clipped.tolist() if box[2] > box[0] and box[3] > box[1]]
-    assert len(clipped) == len(boxes) > 1
-    for box in boxes.tolist():
-        assert min(np.abs(np.array(box) - other).max() for other in clipped) < 1e-3
-    assert sureness[0] == pytest.approx(float(answer["scores"].max()), abs=1e-6)
-    assert bool((sureness[:-1] >= sureness[1:]).all())
+    found = []
+    for logits, (x, y, width, height) in zip(output.logits[0], output.pred_boxes[0].tolist(), strict=True):
+        left, right = (min(max((x + side * width / 2) * 96, 0), 96) for side in (-1, 1))
+        top, bottom = (min(max((y + side * height / 2) * 64, 0), 64) for side in (-1, 1))
+        if right > left and bottom > top:
+            found.append((float(logits.sigmoid().max()), left, top, right, bottom))
+    found.sort(reverse=True)
+    assert len(found) > 1
+    torch.testing.assert_close(torch.cat([sureness[:, None], boxes], dim=1), torch.tensor(found), atol=1e-3, rtol=0)
 
 
 def test_clipseg_s_outline_is_where_its_enlarged_map_is_sure(clipseg_folder):

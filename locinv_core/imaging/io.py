@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -49,7 +48,7 @@ def load_image(source: ImageSource, *, minimum: int = MINIMUM_SIDE) -> Tensor:
     height, width = pixels.shape[:2]
     if min(height, width) < minimum:
         raise ValueError(f"{name} is {width}x{height} pixels; each side must be at least {minimum}")
-    return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w").contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
 def _read_file(path: Path) -> np.ndarray:

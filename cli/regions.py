@@ -226,7 +226,7 @@ def _reader(args: argparse.Namespace, editor: Editor, *, looks: bool) -> EditMod
 
 def _request(args: argparse.Namespace) -> RegionRequest:
     from ..region_core.pipeline import RegionRequest
-    from ..region_core.search.budget import plan_named
+    from ..region_core.search.plans import plan_named
 
     request = RegionRequest(
         args.caption,
@@ -243,7 +243,7 @@ def _request(args: argparse.Namespace) -> RegionRequest:
         lr=args.lr,
         estimator=args.estimator,
         temperature=args.temperature,
-        plan=plan_named(args.plan).with_finalists(args.finalists),
+        plan=plan_named(args.plan).with_final_count(args.finalists),
         seed=args.seed,
     )
     if args.reader is not None and not request.looks:

@@ -68,7 +68,7 @@ def regions_report(
         "sizes": args.sizes,
         "estimator": args.estimator,
         "plan": scores.plan.name,
-        "finalists": scores.plan.finalists,
+        "finalists": scores.plan.final_count,
         "k": proposals.k,
         "m": proposals.m,
         "epochs": args.epochs,

@@ -15,7 +15,7 @@ from ..region_core.editors.registry import editor_named
 from ..region_core.options import Estimator
 from ..region_core.pipeline import AUTO, NONE, RegionNetworks, RegionRequest, edit_region
 from ..region_core.proposals import box_masks, pixel_box
-from ..region_core.search.budget import plan_named
+from ..region_core.search.plans import plan_named
 from .instruct_pix2pix import with_article
 from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_objects, edit_mask, on_cpu, prompts_of
 
@@ -105,7 +105,7 @@ class RegionSettings:
             lr=self.lr,
             estimator=self.estimator,
             temperature=self.temperature,
-            plan=plan_named(self.plan).with_finalists(self.finalists),
+            plan=plan_named(self.plan).with_final_count(self.finalists),
             seed=seed,
         )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..region_core.editors.base import Editor
     from ..region_core.encoders.clip import ClipEncoder
-    from ..region_core.search.budget import EditPlan
+    from ..region_core.search.plans import EditPlan
     from ..region_core.trainer import RegionScores
     from .bridge.managed_networks import Managed, ManagedEditor
     from .bridge.progress import NodeRun
@@ -244,9 +244,9 @@ def _place(mask: Tensor | None) -> Tensor | None:
 
 
 def _plan(name: str, finalists: int) -> EditPlan:
-    from ..region_core.search.budget import plan_named
+    from ..region_core.search.plans import plan_named
 
-    return plan_named(name).with_finalists(finalists or None)
+    return plan_named(name).with_final_count(finalists or None)
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class JudgingWork:
 
         plan, boxes, editor = self.plan, self.proposals.proposals, self.editor
         in_play = box_prior(boxes, self.place).in_play
-        in_the_end = min(boxes.k, plan.finalists or boxes.k) * editor.cost(None)
+        in_the_end = min(boxes.k, plan.final_count or boxes.k) * editor.cost(None)
         expected = forecast(plan, boxes, editor.cost, learned=boxes.m > 1, in_play=in_play)
         own = plan.rounds[-1]
         if own.steps is not None or own.stand_in or boxes.m == 1:

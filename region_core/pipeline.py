@@ -19,7 +19,7 @@ from .options import Anchors, Estimator, Sizes
 from .proposals import RegionProposals
 from .proposing import anchoring, propose_regions
 from .scorer import RegionEdit, choose
-from .search.budget import EditPlan
+from .search.plans import EditPlan
 from .trainer import DEFAULT_PLAN, LearningSettings, learn_regions
 
 __all__ = ["AUTO", "NONE", "FoundRegions", "RegionNetworks", "RegionRequest", "edit_region"]

@@ -38,7 +38,7 @@ class Candidate:
     image: Tensor
     """(1, 3, H, W), float32 in [0, 1], on the CPU; the source outside the box."""
     final: bool = True
-    """Whether it was edited in full; False where the plan's finalists were others and learning did less."""
+    """Whether it was edited in full; False where the plan has others edited in full and learning did less."""
     near: bool = True
     """Whether the box is near the place that was given; True where none was."""
     take: int = 0
@@ -82,7 +82,7 @@ def choose(
     beta: float = 1.0,
     tracker: CostTracker | None = None,
 ) -> RegionEdit:
-    """Edit each anchor's chosen box in full (or those that the plan makes finalists), score and rank them.
+    """Edit each anchor's chosen box in full (or those that the plan edits in full), score and rank them.
 
     S = α·S_t2i + β·S_i2i. Edits in full that learning has made already, and boxes that several anchors have
     chosen, cost nothing more. Where a place was given, only boxes near it are edited; an anchor without any
@@ -157,13 +157,13 @@ def _planned(boxes: Sequence[PixelBox], scores: RegionScores) -> tuple[list[int]
     """The anchors whose boxes are edited in full, and those that have another take (see `_retaken`)."""
     final = list(range(len(boxes)))
     if all(scores.edits.best(box) is not None for box in boxes):
-        final = _finalists(boxes, scores)
+        final = _edited_in_full(boxes, scores)
     return final, _retaken(boxes, scores, final)
 
 
-def _finalists(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
+def _edited_in_full(boxes: Sequence[PixelBox], scores: RegionScores) -> list[int]:
     """The anchors whose boxes are edited in full: as many boxes as the plan says, those of least loss."""
-    wanted = scores.plan.finalists
+    wanted = scores.plan.final_count
     near = [i for i in range(len(boxes)) if scores.near is None or scores.near[i]]
     losses = scores.losses[torch.arange(len(boxes)), torch.tensor(scores.chosen)]
     if wanted is None or bool(losses[near].isnan().any()):
@@ -181,7 +181,7 @@ def _retaken(boxes: Sequence[PixelBox], scores: RegionScores, final: list[int]) 
         return {}
     first = list({boxes[i]: i for i in reversed(final)}.values())[::-1]  # one anchor of each box
     far = [i for i in range(len(near)) if not near[i]]
-    wanted = scores.plan.finalists
+    wanted = scores.plan.final_count
     most = len(far) if wanted is None else max(0, wanted - len(first))
     last = 1 + len(far) if takes is None else takes
     further = [_Take(boxes[i], i, take) for take in range(1, last) for i in first]

@@ -14,8 +14,9 @@ from .editors.base import Editor
 from .encoders.clip import ClipEncoder, CompositeLoss, Crops, GuidanceWeights
 from .proposals import RegionProposals
 from .search.box_prior import box_prior
-from .search.budget import EditPlan, judge_boxes
+from .search.budget import judge_boxes
 from .search.edit_cache import BoxEdits
+from .search.plans import EditPlan
 from .trainer import DEFAULT_PLAN, RegionScores
 
 

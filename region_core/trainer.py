@@ -19,8 +19,9 @@ from .options import ESTIMATORS, Estimator
 from .proposals import PixelBox, RegionProposals, roi_features
 from .region_network import RegionNetwork
 from .search.box_prior import box_prior
-from .search.budget import PLANS, EditPlan, Judgement, judge_boxes
+from .search.budget import Judgement, judge_boxes
 from .search.edit_cache import BoxEdits
+from .search.plans import PLANS, EditPlan
 
 if TYPE_CHECKING:
     from .editors.base import Editor

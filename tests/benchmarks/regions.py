@@ -38,7 +38,7 @@ from pinpoint.region_core.object_localization.attention_localizer import detecti
 from pinpoint.region_core.object_localization.box_ranking import Box
 from pinpoint.region_core.pipeline import NONE, RegionNetworks, RegionRequest, edit_region
 from pinpoint.region_core.scorer import RegionEdit
-from pinpoint.region_core.search.budget import PLANS, plan_named
+from pinpoint.region_core.search.plans import PLANS, plan_named
 from pinpoint.region_core.trainer import DEFAULT_PLAN
 from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.research.embedded_world.scenes.spec import with_article
@@ -122,7 +122,7 @@ def region_edit(
         m=args.m,
         min_distance=args.min_distance,
         smoothing=args.smoothing,
-        plan=plan_named(plan).with_finalists(args.finalists),
+        plan=plan_named(plan).with_final_count(args.finalists),
         seed=args.seed + trial.number,
     )
     found = edit_region(

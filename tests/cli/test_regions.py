@@ -17,7 +17,7 @@ from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.encoders.vit import PatchFeatures
 from pinpoint.region_core.options import PLAN_NAMES
 from pinpoint.region_core.proposing import anchoring
-from pinpoint.region_core.search.budget import PLANS
+from pinpoint.region_core.search.plans import PLANS
 from pinpoint.region_core.trainer import DEFAULT_PLAN
 from pinpoint.research.embedded_world.checks.trials import held_out_trial
 from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of

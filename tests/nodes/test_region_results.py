@@ -23,7 +23,7 @@ from pinpoint.nodes.bridge.region_results import (
 from pinpoint.region_core.proposals import propose
 from pinpoint.region_core.scorer import choose
 from pinpoint.region_core.scoring import score_regions
-from pinpoint.region_core.search.budget import PLANS
+from pinpoint.region_core.search.plans import PLANS
 from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 
 
@@ -42,7 +42,7 @@ def judged(case, plan="preview", finalists=None):
         case.guide,
         caption=CAPTION,
         prompt=PROMPT,
-        plan=PLANS[plan].with_finalists(finalists),
+        plan=PLANS[plan].with_final_count(finalists),
     )
     return JudgedRegions(scores, Holder(case.guide), Holder(case.editor))
 
@@ -157,7 +157,7 @@ def test_an_editor_of_few_takes_is_expected_to_edit_boxes_near_the_place_alone_a
     assert expected_cost(replace(placed, near=(True, False, False, False)), lambda steps: 10.0) == 20.0
     object.__setattr__(case.editor, "variants", 3)
     assert expected_cost(replace(placed, near=(True, False, False, False)), lambda steps: 10.0) == 30.0
-    assert expected_cost(replace(placed, plan=PLANS["preview"].with_finalists(2)), lambda steps: 10.0) == 20.0
+    assert expected_cost(replace(placed, plan=PLANS["preview"].with_final_count(2)), lambda steps: 10.0) == 20.0
     assert expected_cost(replace(placed, near=None), lambda steps: 10.0) == 40.0
 
 

@@ -13,7 +13,7 @@ from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.proposals import pixel_box, propose
 from pinpoint.region_core.scorer import Candidate, choose, rank
 from pinpoint.region_core.scoring import score_regions
-from pinpoint.region_core.search.budget import PLANS, EditPlan, Round
+from pinpoint.region_core.search.plans import PLANS, EditPlan, Round
 from pinpoint.region_core.trainer import RegionScores, learn_regions
 from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
@@ -120,7 +120,7 @@ def test_a_box_that_several_anchors_have_chosen_is_edited_once() -> None:
 
 def test_with_fewer_finalists_the_best_previews_are_edited_in_full_and_the_rest_stay() -> None:
     case, tracker = Planted(anchor=2), CostTracker()
-    scores = learned(case, PLANS["preview"].with_finalists(2), tracker=tracker)
+    scores = learned(case, PLANS["preview"].with_final_count(2), tracker=tracker)
     found = choose(scores, case.guide, tracker=tracker)
     assert [one.final for one in found.candidates] == [True, True, False, False]
     assert tracker.forward_equivalents["final edits"] == 2 * 74
@@ -131,7 +131,7 @@ def test_with_fewer_finalists_the_best_previews_are_edited_in_full_and_the_rest_
 
 def test_the_finalists_are_the_boxes_of_least_loss_whatever_their_score() -> None:
     case = Planted(anchor=2)
-    scores = learned(case, PLANS["preview"].with_finalists(1))
+    scores = learned(case, PLANS["preview"].with_final_count(1))
     losses = torch.full_like(scores.losses, 0.9)
     losses[1, scores.chosen[1]] = 0.1  # the planted one, anchor 2, has the highest score
     found = choose(dataclasses.replace(scores, losses=losses), case.guide)
@@ -145,13 +145,13 @@ def test_the_shortlist_edits_two_boxes_in_full() -> None:
     found = choose(learned(case, PLANS["shortlist"], tracker=tracker), case.guide, tracker=tracker)
     assert tracker.forward_equivalents["final edits"] == 2 * 74
     assert sum(one.final for one in found.candidates) == 2 and len(found.candidates) == 4
-    assert PLANS["shortlist"].with_finalists(None).finalists == 2
-    assert PLANS["shortlist"].with_finalists(3).finalists == 3
+    assert PLANS["shortlist"].with_final_count(None).final_count == 2
+    assert PLANS["shortlist"].with_final_count(3).final_count == 3
 
 
 def test_edits_that_learning_made_in_full_are_no_previews_whoever_the_finalists_are() -> None:
     case = Planted(anchor=2)
-    found = choose(learned(case, PLANS["full"].with_finalists(1)), case.guide)
+    found = choose(learned(case, PLANS["full"].with_final_count(1)), case.guide)
     assert {steps for _, steps in case.editor.calls} == {None}  # the editor made nothing but full edits
     assert all(one.final for one in found.candidates)
     scores = [one.score for one in found.candidates]
@@ -160,7 +160,7 @@ def test_edits_that_learning_made_in_full_are_no_previews_whoever_the_finalists_
 
 def test_more_finalists_than_anchors_are_all_of_them() -> None:
     case = Planted()
-    plan = EditPlan("p", (Round(steps=4),), finalists=9)
+    plan = EditPlan("p", (Round(steps=4),), final_count=9)
     assert all(one.final for one in choose(learned(case, plan), case.guide).candidates)
 
 

@@ -12,7 +12,7 @@ from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.proposals import box_masks
 from pinpoint.region_core.scorer import choose
 from pinpoint.region_core.scoring import score_regions
-from pinpoint.region_core.search.budget import PLANS
+from pinpoint.region_core.search.plans import PLANS
 from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 
 

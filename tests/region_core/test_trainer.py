@@ -16,7 +16,8 @@ from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.estimators import Expected
 from pinpoint.region_core.proposals import box_masks, propose, roi_features
 from pinpoint.region_core.region_network import RegionNetwork
-from pinpoint.region_core.search.budget import PLANS, EditPlan, Judgement, Round
+from pinpoint.region_core.search.budget import Judgement
+from pinpoint.region_core.search.plans import PLANS, EditPlan, Round
 from pinpoint.region_core.trainer import (
     LearningSettings,
     RegionScores,

@@ -30,7 +30,7 @@ from ....region_core.encoders.clip import ClipEncoder, GuidanceWeights, load_cli
 from ....region_core.encoders.vit import PatchFeatures, VisionFeatures, load_vit
 from ....region_core.proposing import propose_regions
 from ....region_core.scorer import choose
-from ....region_core.search.budget import plan_named
+from ....region_core.search.plans import plan_named
 from ....region_core.trainer import learn_regions
 from ..datasets.types import Item
 from ..evaluator import OpenedItem, png

@@ -10,16 +10,9 @@ from torch import Tensor
 
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.proposals import RegionProposals, propose
-from pinpoint.region_core.search.budget import (
-    PLANS,
-    BoxPrior,
-    EditPlan,
-    Round,
-    forecast,
-    judge_boxes,
-    plan_named,
-)
+from pinpoint.region_core.search.budget import BoxPrior, forecast, judge_boxes
 from pinpoint.region_core.search.edit_cache import BoxEdits
+from pinpoint.region_core.search.plans import PLANS, EditPlan, Round, plan_named
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
 
 IMAGE = torch.full((1, 3, 128, 128), 0.25)
@@ -145,7 +138,7 @@ def test_the_cheap_plans_stay_under_900_forward_equivalents_and_full_takes_thous
 
 def test_a_forecast_without_learning_is_of_the_finalists_alone() -> None:
     assert forecast(PLANS["screened"], eight_anchors(1), cost, learned=False) == 8 * 74
-    assert forecast(PLANS["screened"].with_finalists(3), eight_anchors(), cost) == 74 + 32 * 6 + 3 * 74
+    assert forecast(PLANS["screened"].with_final_count(3), eight_anchors(), cost) == 74 + 32 * 6 + 3 * 74
 
 
 def test_boxes_that_are_not_considered_cost_nothing() -> None:
@@ -169,7 +162,7 @@ def test_rounds_and_plans_out_of_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="got no round"):
         EditPlan("none", ())
     with pytest.raises(ValueError, match="finalists: got 0"):
-        EditPlan("none", (Round(),), finalists=0)
+        EditPlan("none", (Round(),), final_count=0)
     with pytest.raises(ValueError, match="plan: got 'free', requires one of full, preview"):
         plan_named("free")
     assert plan_named("halving") is PLANS["halving"]

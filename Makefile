@@ -1,9 +1,9 @@
 # Pinpoint's commands. Each makes its own .venv beside this file and installs what it needs, once.
 #
-#   make demo       invert a picture, tune its tokens, edit it: pictures and a report in out/demo
+#   make demo       invert an image, optimize its tokens, edit it: images and a report in out/demo
 #   make test       the fast tests            make test-all   every test
 #   make test-comfyui   the tests in a real ComfyUI (COMFYUI_DIR, else ~/ComfyUI), with its frontend and the newest
-#   make screenshots    the README's pictures of ComfyUI, made in a browser
+#   make screenshots    the README's images of ComfyUI, made in a browser
 #   make bench      the methods, as a table   make lint       ruff and mypy
 #   make clean      remove caches and the demo (make distclean: the .venv too)
 
@@ -57,14 +57,14 @@ lint: $(READY_DEV)
 	@mkdir -p $(VENV)/typecheck && ln -sfn ../.. $(VENV)/typecheck/pinpoint
 	$(RUN) -m mypy -p pinpoint
 
-$(READY): pyproject.toml $(call again_if_moved,$(READY))
+$(READY): pyproject.toml setup.py $(call again_if_moved,$(READY))
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -e .
 	@pwd -P > $@
 
-$(READY_DEV): pyproject.toml $(call again_if_moved,$(READY_DEV))
+$(READY_DEV): pyproject.toml setup.py $(call again_if_moved,$(READY_DEV))
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -e ".[dev,locate,cluster]"
+	$(RUN) -m pip install -e ".[dev,all]"
 	@pwd -P > $(READY)
 	@pwd -P > $@
 

@@ -1,0 +1,5 @@
+"""The packages of `pinpoint`, whose folder is the repository's root: what pyproject.toml cannot find by itself."""
+
+from setuptools import find_packages, setup
+
+setup(packages=["pinpoint", *(f"pinpoint.{name}" for name in find_packages(exclude=["tests", "tests.*"]))])

@@ -57,7 +57,17 @@ def test_the_import_finder_can_leave_out_what_is_for_type_checkers() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["__main__", "assets", "cli", "locinv_core", "methods", "nodes", "region_core", "region_core.editors", "research"],
+    [
+        "__main__",
+        "assets",
+        "cli",
+        "locinv_core",
+        "methods",
+        "nodes",
+        "region_core.editors.registry",
+        "region_core.options",
+        "research.commands",
+    ],
 )
 def test_importing_a_package_loads_neither_torch_nor_diffusers(module: str, tmp_path: Path) -> None:
     heavy = {"torch", "diffusers", "transformers", "numpy"}

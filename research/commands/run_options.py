@@ -121,7 +121,7 @@ def limited_dataset(args: argparse.Namespace) -> Dataset:
     from dataclasses import replace
 
     from ..evaluation.datasets.reader import read_dataset
-    from ..evaluation.execution.work_items import of_tasks, spread
+    from ..evaluation.datasets.selection import of_tasks, spread
 
     dataset = read_dataset(args.dataset.absolute())
     items = of_tasks(dataset.items, None if args.tasks is None else listed(args.tasks))

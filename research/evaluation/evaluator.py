@@ -139,7 +139,7 @@ class Evaluator:
             fe_spent=tracker.total + (shared.fe if shared is not None and newly else 0.0),
             seconds=seconds + (0.0 if shared is None else shared.seconds),
             seconds_spent=seconds + (shared.seconds if shared is not None and newly else 0.0),
-            picture=png(made.edited),
+            image=png(made.edited),
         )
 
     def _open(self, item: Item) -> OpenedItem:

@@ -194,7 +194,7 @@ class RegionsPerformer:
             fe_spent=tracker.total,
             seconds=seconds + editor.remembered_seconds,
             seconds_spent=seconds,
-            picture=png(chosen.image),
+            image=png(chosen.image),
         )
 
     def _open(self, item: Item) -> tuple[Item, OpenedItem, PatchFeatures, RememberingEditor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +101,19 @@ class Item:
     def group(self) -> str:
         """The group of the task, as `group_of_task` has it."""
         return group_of_task(self.task)
+
+    def digest(self) -> str:
+        """16 hex digits that change with the texts, boxes and runs, and with the content of the files."""
+        total = hashlib.sha256()
+        texts = (self.source, self.target, self.edited, self.bindings, self.instruction, self.change_runs)
+        total.update(repr(texts).encode())
+        if self.change_border:
+            total.update(b"border")
+        for obj in self.objects:
+            total.update(repr((obj.word, tuple(map(float, obj.box)), obj.runs)).encode())
+        for path in (self.image, self.change, self.target_image, *(obj.mask for obj in self.objects)):
+            total.update(b"-" if path is None else hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()[:16]
 
     def open(self) -> OpenItem:
         """Read the images. Raises ValueError for one that cannot be read, or of another size."""

@@ -7,17 +7,19 @@ comes back, images too, is written by the process that asked for it.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
-from .work_items import Performer, Recipe, Task, TaskQueue, WorkItem, attempt
-from .workers import LOST_STARTS, OUTCOME, READY, REFUSED, Done, Message, lost_outcome
+from ....locinv_core.extras import require
+from .work_items import Outcome, Performer, Recipe, Task, attempt
+from .workers import Done, Work, dispatch
 
 LOCAL = "local"
 """The address that starts a cluster of this machine alone."""
 AUTO = "auto"
 """The address of the cluster that this machine is part of."""
-WANTED = "requires host:port, ray://host:port, auto or local"
+ADDRESSES = "requires host:port, ray://host:port, auto or local"
 PATIENCE = 10.0
 """Seconds that an address gets to answer; Ray itself would try for minutes."""
 
@@ -29,80 +31,64 @@ class ClusterWorker:
         self._recipe = recipe
         self._performer: Performer | None = None
 
-    def open(self) -> Message:
-        """Open the recipe; says READY, or REFUSED and why."""
+    def open(self) -> str | None:
+        """Open the recipe; says what is wrong with it, if something is."""
         try:
             self._performer = self._recipe.open()
         except (ValueError, OSError) as error:
-            return REFUSED, str(error)
-        return READY, None
+            return str(error)
+        return None
 
-    def perform(self, task: Task) -> Message:
-        """Do one task; says OUTCOME and what it is."""
+    def perform(self, task: Task) -> Outcome:
+        """Do one task."""
         assert self._performer is not None
-        return OUTCOME, attempt(self._performer, task)
+        return attempt(self._performer, task)
 
 
-def on_cluster(
-    recipe: Recipe, work: Sequence[WorkItem], address: str, jobs: int | None = None, seed: int = 0
-) -> Iterator[Done]:
-    """Do the tasks on the Ray cluster at `address`: `host:port`, `ray://host:port`, "auto" or "local".
+class _Actor:
+    """A `ClusterWorker` from outside, as `dispatch` takes it."""
+
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
+        self.death: type[Exception] = ray.exceptions.RayActorError
+        self.opened: Future[Any] = actor.open.remote().future()
+
+    def submit(self, task: Task) -> Future[Any]:
+        future: Future[Any] = self._actor.perform.remote(task).future()
+        return future
+
+    def end(self) -> str:
+        self._ray.kill(self._actor)
+        return "its process or machine is gone"
+
+
+def on_cluster(recipe: Recipe, work: Work, address: str, jobs: int | None = None) -> Iterator[Done]:
+    """Do the tasks on the Ray cluster at `address`, as `dispatch` does: `host:port`, `ray://host:port`, "auto" or
+    "local".
 
     jobs: actors, of one CPU each, and of a GPU or a part of one where the cluster has any; None takes one for
-    each GPU, or for each CPU where there is none. A worker that dies, or whose machine does, is replaced and
-    its task begun once more; if it is lost again, the outcome is an error.
-    Raises ValueError without Ray, for an address where no cluster is, and where a worker cannot open the
-    recipe; ChildProcessError where workers die of opening it.
+    each GPU, or for each CPU where there is none. Ray's own retries are off: they would not say of which task an
+    actor has died. Raises ValueError without Ray, for an address where no cluster is, and as `dispatch`.
     """
-    ray = import_ray()
+    ray = require_ray()
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs: got {jobs}, requires 1 or more")
-    queue = TaskQueue(work, seed)
     connected_here = not ray.is_initialized()
     if connected_here:
         _connect(ray, address)
-    actors: dict[int, Any] = {}
-    opened: set[int] = set()
-    under_way: dict[Any, int] = {}
-    started = lost_starts = 0
     try:
         limit, gpus = workers_and_gpus(ray.cluster_resources(), jobs)
         make = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(ClusterWorker)
-        while queue.open:
-            while len(actors) < limit and queue.waiting > len(actors.keys() - opened):
-                actors[started] = make.remote(recipe)
-                under_way[actors[started].open.remote()] = started
-                started += 1
-            (finished,), _ = ray.wait(list(under_way), num_returns=1)
-            number = under_way.pop(finished)
-            try:
-                kind, content = ray.get(finished)
-            except ray.exceptions.RayActorError as error:
-                del actors[number]
-                lost_starts = 0 if number in opened else lost_starts + 1
-                if lost_starts >= LOST_STARTS:
-                    raise ChildProcessError(
-                        f"cluster: {lost_starts} workers in a row died while they opened the model"
-                    ) from error
-                if (lost := queue.died(number)) is not None:
-                    yield lost, lost_outcome("its process or machine is gone")
-                continue
-            if kind == REFUSED:
-                raise ValueError(content)
-            lost_starts = 0
-            opened.add(number)
-            if kind == OUTCOME:
-                yield queue.done(number), content
-            task = queue.take(number)
-            if task is None:
-                ray.kill(actors.pop(number))
-            else:
-                under_way[actors[number].perform.remote(task)] = number
+        yield from dispatch(lambda: _Actor(ray, make.remote(recipe)), work, limit, "cluster")
     finally:
-        for actor in actors.values():
-            ray.kill(actor)
         if connected_here:
             ray.shutdown()
+
+
+def require_ray() -> Any:
+    """Ray. Raises ValueError, saying how to get it, where it is not installed."""
+    require("ray.exceptions", "cluster")
+    return require("ray", "cluster")
 
 
 def workers_and_gpus(resources: Mapping[str, float], jobs: int | None) -> tuple[int, float]:
@@ -113,18 +99,6 @@ def workers_and_gpus(resources: Mapping[str, float], jobs: int | None) -> tuple[
     gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
     workers = jobs or gpus or cpus
     return workers, 1 / -(-workers // gpus) if gpus else 0.0
-
-
-def import_ray() -> Any:
-    """Ray, if it is installed. Raises ValueError, saying how to get it, if not."""
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise ValueError(
-            'cluster: Ray is not installed, requires it: pip install "comfyui-pinpoint[cluster]"'
-        ) from error
-    return ray
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -142,7 +116,7 @@ def _connect(ray: Any, address: str) -> None:
 def _check_that_someone_listens(address: str) -> None:
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isdigit()):
-        raise ValueError(f"cluster: got {address!r}, {WANTED}")
+        raise ValueError(f"cluster: got {address!r}, {ADDRESSES}")
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()
     except OSError as error:
@@ -150,4 +124,4 @@ def _check_that_someone_listens(address: str) -> None:
 
 
 def _no_answer(address: str, reason: str) -> str:
-    return f"cluster: no Ray cluster answers at {address!r} ({reason}), {WANTED}"
+    return f"cluster: no Ray cluster answers at {address!r} ({reason}), {ADDRESSES}"

@@ -1,4 +1,4 @@
-"""A run: which rows are still wanted, who makes them, and where they are written.
+"""A run: which rows are still to be made, who makes them, and where they are written.
 
 It can be killed at any time and called again: what is done stays done.
 """
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ....locinv_core.imaging.io import written_whole
 from ..datasets.types import Item
 from ..results import ResultsFile, check_same_metrics, check_same_work, row_key
-from .work_items import Outcome, Recipe, Task, Variant, WorkItem, digest
+from .cluster import on_cluster, require_ray
+from .work_items import Outcome, Recipe, Task, Variant
 from .workers import Done, in_process, in_processes
 
 IMAGES = "pictures"
@@ -41,9 +43,7 @@ class Workforce:
     def check(self) -> None:
         """Raise ValueError where a cluster is asked for and Ray is not installed."""
         if self.cluster is not None:
-            from .cluster import import_ray
-
-            import_ray()
+            require_ray()
 
 
 def run_work(
@@ -73,9 +73,9 @@ def run_work(
     workforce = workforce or Workforce()
     workforce.check()
     performer = recipe.open()
-    inputs = {item.id: digest(item) for item in items}
+    inputs = {item.id: item.digest() for item in items}
     fingerprints = {variant.name: performer.fingerprint(variant) for variant in variants}
-    wanted = {
+    asked = {
         (item.id, variant.name): {
             "settings": dict(variant.settings),
             "model": fingerprints[variant.name],
@@ -87,36 +87,34 @@ def run_work(
     }
     with ResultsFile(folder) as results:
         kept = [row for row in results.rows if not (retry_failed and row["error"])]
-        check_same_work(kept, wanted, folder)
+        check_same_work(kept, asked, folder)
         if metrics is not None:
-            check_same_metrics(kept, wanted, metrics, folder)
+            check_same_metrics(kept, asked, metrics, folder)
         finished = {row_key(row) for row in kept}
         work = [
-            WorkItem(item, left)
+            tasks
             for item in items
-            if (left := tuple(variant for variant in variants if (item.id, variant.name) not in finished))
+            if (tasks := [task for each in variants if (task := Task(item, each, seed)).key not in finished])
         ]
-        done = len(wanted.keys() & finished)
+        done = len(asked.keys() & finished)
         outcomes: Iterator[Done]
         if workforce.cluster is not None and work:
-            from .cluster import on_cluster
-
             del performer
-            outcomes = on_cluster(recipe, work, workforce.cluster, workforce.jobs, seed)
+            outcomes = on_cluster(recipe, work, workforce.cluster, workforce.jobs)
         elif (workforce.jobs or 1) > 1 and len(work) > 1:
             del performer  # its memory is the workers'
-            outcomes = in_processes(recipe, work, workforce.jobs or 1, seed)
+            outcomes = in_processes(recipe, work, workforce.jobs or 1)
         else:
-            outcomes = in_process(performer, work, seed)
+            outcomes = in_process(performer, work)
         with closing(outcomes):  # type: ignore[type-var]
             for task, outcome in outcomes:
-                row = _row(task, outcome, wanted[task.key], _keep_image(task, outcome, folder))
+                row = _row(task, outcome, asked[task.key], _keep_image(task, outcome, folder))
                 results.append(row)
                 done += 1
                 if note is not None:
-                    note(row, done, len(wanted))
+                    note(row, done, len(asked))
         by_key = {row_key(row): row for row in results.rows}
-    return [by_key[key] for key in wanted]
+    return [by_key[key] for key in asked]
 
 
 def file_name(name: str) -> str:
@@ -125,16 +123,14 @@ def file_name(name: str) -> str:
 
 
 def _keep_image(task: Task, outcome: Outcome, folder: Path) -> str | None:
-    """Write the image whole or not at all; its path relative to the folder."""
-    if outcome.picture is None:
+    """Write the image atomically; its path relative to the folder."""
+    if outcome.image is None:
         return None
-    from ....locinv_core.imaging.io import written_whole
-
-    place = Path(IMAGES) / file_name(task.variant.name) / f"{task.item.id}.png"
-    (folder / place).parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / place) as unfinished:
-        unfinished.write_bytes(outcome.picture)
-    return place.as_posix()
+    path = Path(IMAGES) / file_name(task.variant.name) / f"{task.item.id}.png"
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / path) as unfinished:
+        unfinished.write_bytes(outcome.image)
+    return path.as_posix()
 
 
 def _row(task: Task, outcome: Outcome, work: Mapping[str, Any], image: str | None) -> dict[str, Any]:

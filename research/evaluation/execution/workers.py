@@ -1,4 +1,4 @@
-"""Who does the tasks: this process, or several on this machine that are replaced when they die."""
+"""Workers that do tasks side by side and are replaced when they die; here, processes of this machine."""
 
 from __future__ import annotations
 
@@ -7,161 +7,165 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Final, Literal
+from typing import Any, Protocol
 
-from .work_items import ATTEMPTS, Outcome, Performer, Recipe, Task, TaskQueue, WorkItem, attempt
+from .work_items import Outcome, Performer, Recipe, Task, attempt
 
+Work = Sequence[Sequence[Task]]
+"""Tasks in groups, of one item each: a worker does a group in turn, and may share work between its tasks."""
 Done = tuple[Task, Outcome]
 
-READY: Final = "ready"
-REFUSED: Final = "refused"
-OUTCOME: Final = "outcome"
-Message = tuple[Literal["ready", "refused", "outcome"], Any]
-
+ATTEMPTS = 2
+"""How often a task is begun, where each time its worker has died of it, before it is recorded as failed."""
 LOST_STARTS = 3
 """Workers in a row that may die before they are ready."""
 PATIENCE = 5.0
-"""Seconds that a worker gets to end when it is told to."""
+"""Seconds that a process gets to end when it is told to."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def in_process(performer: Performer, work: Sequence[WorkItem], seed: int = 0) -> Iterator[Done]:
-    """Do the tasks here, one after the other."""
-    queue = TaskQueue(work, seed)
-    while (task := queue.take(0)) is not None:
-        yield task, attempt(performer, task)
-        queue.done(0)
+class Worker(Protocol):
+    """One worker, opening its recipe or doing one task."""
+
+    opened: Future[Any]
+    """Ends with None, or with what is wrong with the recipe."""
+
+    @property
+    def death(self) -> type[Exception]:
+        """What its futures raise where it is gone."""
+        ...
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Do a task; the future's result is its outcome."""
+        ...
+
+    def end(self) -> str:
+        """End it, and say how it died where it was dead."""
+        ...
 
 
-def in_processes(recipe: Recipe, work: Sequence[WorkItem], jobs: int, seed: int = 0) -> Iterator[Done]:
-    """Do the tasks in `jobs` processes of one thread each; outcomes come in the order in which they are done.
+def dispatch(start: Callable[[], Worker], work: Work, limit: int, option: str) -> Iterator[Done]:
+    """Do the tasks by at most `limit` workers; outcomes come in the order in which they are done.
 
     A worker that dies is replaced and its task begun once more; if that kills a worker again, the task's
     outcome is an error. However the loop over this ends, Ctrl-C too, the workers are ended.
-    Raises ValueError where a worker cannot open the recipe, ChildProcessError where they die of it.
+    Raises ValueError where a worker cannot open the recipe, ChildProcessError, naming `option`, where workers die of
+    opening it.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs: got {jobs}, requires 1 or more")
-    queue = TaskQueue(work, seed)
-    workers: dict[int, _Worker] = {}
-    started = lost_starts = 0
+    waiting = deque(deque(group) for group in work if group)
+    workers: set[Worker] = set()
+    running: dict[Future[Any], tuple[Worker, deque[Task]]] = {}  # no tasks: it is opening the recipe
+    deaths: Counter[tuple[str, str]] = Counter()
+    lost_starts = 0
     try:
-        while queue.open:
-            idle = sum(worker.idle for worker in workers.values())
-            while len(workers) < jobs and queue.waiting > idle + started_up(workers):
-                workers[started] = _Worker.start(recipe)
-                started += 1
-            for number, worker in list(workers.items()):
-                if worker.idle and (task := queue.take(number)) is not None:
-                    worker.send(task)
-            by_connection = {worker.connection: number for number, worker in workers.items()}
-            for connection in wait(list(by_connection)):
-                number = by_connection[connection]  # type: ignore[index]
-                worker = workers[number]
-                message = worker.receive()
-                if message is None:
-                    del workers[number]
-                    code = worker.end()
-                    lost_starts = 0 if worker.opened else lost_starts + 1
+        while waiting or running:
+            while len(workers) < limit and len(waiting) > sum(not tasks for _, tasks in running.values()):
+                workers.add(worker := start())
+                running[worker.opened] = worker, deque()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, tasks = running.pop(future)
+                try:
+                    result = future.result()
+                except worker.death as error:
+                    workers.remove(worker)
+                    how = worker.end()
+                    lost_starts = 0 if tasks else lost_starts + 1
                     if lost_starts >= LOST_STARTS:
                         raise ChildProcessError(
-                            f"jobs: {lost_starts} workers in a row died while they opened the model"
-                            f" ({_way_of_dying(code)}); requires fewer jobs or more memory"
-                        )
-                    if (task := queue.died(number)) is not None:
-                        yield task, lost_outcome(_way_of_dying(code))
+                            f"{option}: {lost_starts} workers in a row died while they opened the model ({how});"
+                            " requires fewer of them or more memory"
+                        ) from error
+                    if tasks:
+                        deaths[tasks[0].key] += 1
+                        if deaths[tasks[0].key] >= ATTEMPTS:
+                            yield tasks.popleft(), Outcome(error=f"the worker died {ATTEMPTS} times ({how})")
+                    if tasks:
+                        waiting.appendleft(tasks)
                     continue
-                kind, content = message
-                if kind == REFUSED:
-                    raise ValueError(content)
                 lost_starts = 0
-                if kind == OUTCOME:
-                    yield queue.done(number), content
+                if tasks:
+                    yield tasks.popleft(), result
+                elif result is not None:
+                    raise ValueError(result)
+                tasks = tasks or (waiting.popleft() if waiting else deque())
+                if tasks:
+                    running[worker.submit(tasks[0])] = worker, tasks
+                else:
+                    workers.remove(worker)
+                    worker.end()
     finally:
-        for worker in workers.values():
-            worker.process.terminate()
-        for worker in workers.values():
+        for worker in workers:
             worker.end()
 
 
-def lost_outcome(reason: str) -> Outcome:
-    """The outcome of a task that each of its workers has died of."""
-    return Outcome(error=f"the worker died {ATTEMPTS} times ({reason})")
+def in_process(performer: Performer, work: Work) -> Iterator[Done]:
+    """Do the tasks here, one after the other."""
+    for group in work:
+        for task in group:
+            yield task, attempt(performer, task)
 
 
-@dataclass
-class _Worker:
-    """One process, and what is known of it here."""
+def in_processes(recipe: Recipe, work: Work, jobs: int) -> Iterator[Done]:
+    """Do the tasks in `jobs` processes of one thread each, as `dispatch` does."""
+    if jobs < 1:
+        raise ValueError(f"jobs: got {jobs}, requires 1 or more")
+    return dispatch(lambda: _Process(recipe), work, jobs, "jobs")
 
-    process: BaseProcess
-    connection: Connection
-    opened: bool = False
-    idle: bool = False
 
-    @classmethod
-    def start(cls, recipe: Recipe) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=True)
+class _Process:
+    """A pool of one process: in a pool of several, the death of one would end them all, and not say whose task it
+    was that killed."""
+
+    death = BrokenProcessPool
+
+    def __init__(self, recipe: Recipe) -> None:
+        others = set(multiprocessing.active_children())
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
         with _ignoring_interrupts(), _one_thread():
-            process.start()
-        theirs.close()
-        worker = cls(process, ours)
-        with suppress(OSError):
-            ours.send(recipe)
-        return worker
+            self.opened = self._pool.submit(_open, recipe)
+        (self._process,) = set(multiprocessing.active_children()) - others
 
-    def send(self, task: Task) -> None:
-        self.idle = False
-        with suppress(OSError):  # it is dead, which is seen when its answer is read
-            self.connection.send(task)
+    def submit(self, task: Task) -> Future[Any]:
+        return self._pool.submit(_perform, task)
 
-    def receive(self) -> Message | None:
-        """What it says; None where it is dead."""
-        try:
-            message: Message = self.connection.recv()
-        except (EOFError, OSError):
-            return None
-        self.opened = True
-        self.idle = True
-        return message
-
-    def end(self) -> int | None:
-        """Wait for it, not for ever; its exit code."""
-        self.connection.close()
-        self.process.join(PATIENCE)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        return self.process.exitcode
+    def end(self) -> str:
+        self._process.terminate()
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._pool.shutdown()
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            with suppress(ValueError):
+                return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
 
 
-def started_up(workers: dict[int, _Worker]) -> int:
-    """How many workers are still opening their recipe."""
-    return sum(not worker.opened for worker in workers.values())
+_opened: list[Performer] = []
+"""The performer of a worker's process; empty in any other. A pool's functions have nowhere else to keep it."""
 
 
-def _work(connection: Connection) -> None:
-    """A worker's life: open the recipe, then one task after the other until the parent is gone."""
+def _open(recipe: Recipe) -> str | None:
+    """What a worker's process does first; what is wrong with the recipe, if something is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, OSError):
-        recipe: Recipe = connection.recv()
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)
-        try:
-            performer = recipe.open()
-        except (ValueError, OSError) as error:
-            connection.send((REFUSED, str(error)))
-            return
-        connection.send((READY, None))
-        while True:
-            connection.send((OUTCOME, attempt(performer, connection.recv())))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    try:
+        _opened.append(recipe.open())
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _perform(task: Task) -> Outcome:
+    return attempt(_opened[0], task)
 
 
 def _end_with_parent() -> None:
@@ -197,10 +201,3 @@ def _one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _way_of_dying(code: int | None) -> str:
-    if code is not None and code < 0:
-        with suppress(ValueError):
-            return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"

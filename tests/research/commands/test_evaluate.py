@@ -11,7 +11,7 @@ from PIL import Image
 
 from pinpoint.__main__ import main
 from pinpoint.research.evaluation.datasets.reader import noted_dataset, read_dataset
-from pinpoint.research.evaluation.execution.work_items import spread
+from pinpoint.research.evaluation.datasets.selection import spread
 from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 from pinpoint.tests.research.evaluation.tiny_items import SIZE, drawn_dataset

@@ -42,6 +42,10 @@ def variants(*names: str, **settings: object) -> list[Variant]:
     return [Variant(name, name, {"steps": 4, **settings}) for name in names]
 
 
+def tasks(folder: Path, count: int, *methods: str) -> list[list[Task]]:
+    return [[Task(item, variant) for variant in variants(*methods)] for item in items(folder, count)]
+
+
 @dataclass(frozen=True)
 class FakeRecipe:
     """Writes a line to `log` for each task it begins, then does what the lists of "item method" tell it to.

@@ -246,8 +246,8 @@ def test_a_region_is_scored_as_clip_sees_its_edit_and_costs_what_it_costs_alone(
     one = performer(Task(item, both))
     clip_alone = performer(Task(item, region_variant("clip", losses=[1.0, 0.0, 0.0])))
     drawn = performer(Task(item, region_variant("drawn", anchors="random", sizes="random"), seed=3))
-    assert one.picture is not None
-    edited = load_image(Image.open(io.BytesIO(one.picture)))
+    assert one.image is not None
+    edited = load_image(Image.open(io.BytesIO(one.image)))
     prompt = guide.encode_texts(["a fox"])
     source = guide.encode_images(load_image(item.image))
     seen = guide.encode_images(edited)
@@ -263,7 +263,7 @@ def test_a_region_is_scored_as_clip_sees_its_edit_and_costs_what_it_costs_alone(
     assert drawn.fe_spent == pytest.approx(drawn.fe)
     assert drawn.fe > 0
     alone = regions_performer()(Task(item, region_variant("clip", losses=[1.0, 0.0, 0.0])))
-    assert alone.picture == clip_alone.picture
+    assert alone.image == clip_alone.image
     assert alone.fe == pytest.approx(clip_alone.fe)
 
 
@@ -273,7 +273,7 @@ def test_a_point_is_the_method_learnable_regions_with_its_settings(item: Item) -
     task = EditTask(item.open().image, item.source, item.target)
     models = MethodModels(model=small_model(), clip=tiny_clip(), vit=tiny_vit())
     made = edit_by_method("learnable-regions", models, task, settings={**choices, "steps": 2})
-    assert regions_performer()(Task(item, variant)).picture == png(made.edited)
+    assert regions_performer()(Task(item, variant)).image == png(made.edited)
 
 
 def test_the_box_is_held_against_the_place_without_the_border(item: Item) -> None:

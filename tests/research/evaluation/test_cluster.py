@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pinpoint.research.evaluation.execution.cluster import LOCAL, on_cluster, workers_and_gpus
 from pinpoint.research.evaluation.execution.runner import Workforce, run_work
-from pinpoint.research.evaluation.execution.work_items import WorkItem
 from pinpoint.tests.research.evaluation.fake_work import (
     DevicesRecipe,
     FakeRecipe,
@@ -21,19 +19,14 @@ from pinpoint.tests.research.evaluation.fake_work import (
     begun,
     items,
     process_ids,
+    tasks,
     variants,
 )
 
 
 def test_without_ray_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_ray(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] == "ray":
-            raise ImportError("No module named 'ray'")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_ray)
+    for name in ("ray", "ray.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
     log = tmp_path / "log"
     with pytest.raises(ValueError, match=r'pip install "comfyui-pinpoint\[cluster\]"'):
         run_work(FakeRecipe(log), items(tmp_path, 1), variants("a"), tmp_path, workforce=Workforce(cluster=LOCAL))
@@ -119,7 +112,7 @@ def test_a_run_on_two_workers_survives_one_of_them_being_killed(cluster: str, tm
 @pytest.mark.slow
 def test_what_a_worker_of_the_cluster_refuses_is_raised_here(cluster: str, tmp_path: Path) -> None:
     recipe = FakeRecipe(tmp_path / "log", refuses="no weights on this machine")
-    work = [WorkItem(item, tuple(variants("a"))) for item in items(tmp_path, 2)]
+    work = tasks(tmp_path, 2, "a")
     with pytest.raises(ValueError, match="no weights on this machine"):
         list(on_cluster(recipe, work, cluster))
 
@@ -127,7 +120,7 @@ def test_what_a_worker_of_the_cluster_refuses_is_raised_here(cluster: str, tmp_p
 @pytest.mark.slow
 def test_leaving_early_ends_the_workers(cluster: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    work = [WorkItem(item, tuple(variants("a"))) for item in items(tmp_path, 3)]
+    work = tasks(tmp_path, 3, "a")
     outcomes = on_cluster(FakeRecipe(log, slow=["item-0 a"]), work, cluster)
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from pinpoint.research.evaluation.datasets.reader import read_dataset, write_dataset
-from pinpoint.research.evaluation.execution.work_items import digest
 
 SIDE = 64
 # Rows 2 and 3, columns 5 to 8: start, length, start, length.
@@ -132,4 +131,4 @@ def test_pie_bench_can_be_listed_as_our_own(tmp_path: Path) -> None:
 
 def test_results_on_a_mask_with_its_border_are_not_taken_for_results_on_one_without(tmp_path: Path) -> None:
     (item,) = read_dataset(benchmark(tmp_path, n1=entry())).items
-    assert digest(replace(item, change_border=False)) != digest(item)
+    assert replace(item, change_border=False).digest() != item.digest()

@@ -52,8 +52,8 @@ def evaluator(model: EditModel) -> Evaluator:
 
 
 def pixels(outcome: Outcome) -> np.ndarray:
-    assert outcome.picture is not None
-    return np.asarray(Image.open(io.BytesIO(outcome.picture)))
+    assert outcome.image is not None
+    return np.asarray(Image.open(io.BytesIO(outcome.image)))
 
 
 def outcomes(model: EditModel, item: Item, names: Sequence[str]) -> list[Outcome]:
@@ -75,7 +75,7 @@ def test_a_method_among_others_makes_the_same_image_at_the_same_cost_as_alone(
     name: str, together: dict[str, Outcome], model: EditModel, item: Item
 ) -> None:
     (alone,) = outcomes(model, item, [name])
-    assert together[name].picture == alone.picture
+    assert together[name].image == alone.image
     assert together[name].metrics == alone.metrics
     assert together[name].fe == pytest.approx(alone.fe)
     assert alone.fe == pytest.approx(alone.fe_spent)
@@ -156,7 +156,7 @@ def test_a_detection_prior_is_the_boxes_and_a_segment_prior_the_masks(item: Item
 def test_the_seed_is_the_tasks_own_whatever_came_before(model: EditModel, item: Item) -> None:
     (variant,) = named_variants(["blended"], steps=STEPS)
     performer = evaluator(model)
-    first, other, again = (performer(Task(item, variant, seed)).picture for seed in (1, 2, 1))
+    first, other, again = (performer(Task(item, variant, seed)).image for seed in (1, 2, 1))
     assert first == again != other
 
 
@@ -304,7 +304,7 @@ def test_the_square_that_clip_reads_is_the_places_and_the_background_is_outside_
 
     class Noting(MetricSuite):
         def __call__(self, *images: Any, **more: Any) -> dict[str, float | None]:
-            given.update(change=images[2], place=more["place"])
+            given.update(change=images[2], place=more["edit_mask"])
             return {}
 
     (variant,) = named_variants(["direct"], steps=STEPS)

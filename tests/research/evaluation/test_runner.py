@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pinpoint.research.evaluation.execution.runner import Workforce, file_name, run_work
-from pinpoint.research.evaluation.execution.work_items import digest
 from pinpoint.research.evaluation.results import read_results
 from pinpoint.tests.research.evaluation.fake_work import FakeRecipe, begun, items, variants, wait_for
 
@@ -146,9 +145,9 @@ def test_rows_of_other_metrics_are_refused_before_any_work(tmp_path: Path, log: 
 def test_an_image_that_has_changed_since_is_refused(tmp_path: Path, log: Path) -> None:
     (item,) = items(tmp_path, 1)
     run_work(FakeRecipe(log), [item], variants("ddim"), tmp_path)
-    before = digest(item)
+    before = item.digest()
     item.image.write_bytes(item.image.read_bytes() + b"!")
-    assert digest(item) != before
+    assert item.digest() != before
     with pytest.raises(ValueError, match="holds results of 'ddim' on 'item-0' with input"):
         run_work(FakeRecipe(log), [item], variants("ddim"), tmp_path)
 

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pinpoint.research.evaluation.execution.runner import Workforce, run_work
-from pinpoint.research.evaluation.execution.work_items import TaskQueue, WorkItem
-from pinpoint.research.evaluation.execution.workers import in_processes
+from pinpoint.research.evaluation.execution.work_items import Outcome, Task
+from pinpoint.research.evaluation.execution.workers import dispatch, in_processes
 from pinpoint.tests.research.evaluation.fake_work import (
     FakeRecipe,
     ThreadsRecipe,
@@ -21,6 +24,7 @@ from pinpoint.tests.research.evaluation.fake_work import (
     begun,
     items,
     process_ids,
+    tasks,
     variants,
     wait_for,
 )
@@ -31,41 +35,68 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-def work(folder: Path, count: int, *methods: str) -> list[WorkItem]:
-    return [WorkItem(item, tuple(variants(*methods))) for item in items(folder, count)]
+# The order of the work
 
 
-# The queue
+class Workers:
+    """Starts workers that do each task at once, or die of it as often as `deaths` says."""
+
+    def __init__(self, **deaths: int) -> None:
+        self.deaths = Counter(deaths)
+        self.begun: list[tuple[int, str, str]] = []
+        self.alive: list[int] = []
+        self.started = 0
+
+    def start(self) -> InstantWorker:
+        self.started += 1
+        return InstantWorker(self, self.started)
 
 
-def test_a_worker_keeps_an_item_until_all_its_variants_are_done(tmp_path: Path) -> None:
-    queue = TaskQueue(work(tmp_path, 2, "a", "b"))
-    first, second = queue.take(7), queue.take(8)
-    assert first is not None and first.key == ("item-0", "a")
-    assert second is not None and second.key == ("item-1", "a")
-    assert queue.take(7) == first
-    assert queue.done(7).key == ("item-0", "a")
-    after = queue.take(7)
-    assert after is not None and after.key == ("item-0", "b")
-    queue.done(7)
-    assert queue.take(7) is None and queue.open
-    queue.done(8), queue.done(8)
-    assert not queue.open
+class InstantWorker:
+    death = ConnectionError
+
+    def __init__(self, workers: Workers, number: int) -> None:
+        self.workers, self.number = workers, number
+        workers.alive.append(number)
+        self.opened: Future[Any] = Future()
+        self.opened.set_result(None)
+
+    def submit(self, task: Task) -> Future[Any]:
+        item, method = task.key
+        self.workers.begun.append((self.number, item, method))
+        made: Future[Any] = Future()
+        if self.workers.deaths[method]:
+            self.workers.deaths[method] -= 1
+            made.set_exception(ConnectionError())
+        else:
+            made.set_result(Outcome(metrics={"worker": self.number}))
+        return made
+
+    def end(self) -> str:
+        self.workers.alive.remove(self.number)
+        return "gone"
+
+
+def test_a_worker_does_all_variants_of_an_item_in_turn(tmp_path: Path) -> None:
+    workers = Workers()
+    outcomes = list(dispatch(workers.start, tasks(tmp_path, 5, "a", "b"), 2, "jobs"))
+    assert sorted(task.key for task, _ in outcomes) == [(f"item-{n}", m) for n in range(5) for m in "ab"]
+    by_item = {item: [(n, m) for n, i, m in workers.begun if i == item] for _, item, _ in workers.begun}
+    assert all(own == [(own[0][0], "a"), (own[0][0], "b")] for own in by_item.values())
+    assert len({number for number, _, _ in workers.begun}) == 2
+    assert workers.alive == []
 
 
 def test_the_first_death_gives_the_task_to_another_worker_and_the_second_gives_it_up(tmp_path: Path) -> None:
-    queue = TaskQueue(work(tmp_path, 1, "a", "b", "c"))
-    queue.take(0)
-    queue.done(0)
-    assert queue.died(0) is None
-    again = queue.take(1)
-    assert again is not None and again.key == ("item-0", "b")
-    given_up = queue.died(1)
-    assert given_up is not None and given_up.key == ("item-0", "b")
-    rest = queue.take(2)
-    assert rest is not None and rest.key == ("item-0", "c")
-    assert queue.died(2) is None, "each task has its own two attempts"
-    assert queue.died(9) is None, "a worker that held nothing takes nothing with it"
+    workers = Workers(b=2, c=1)
+    outcomes = list(dispatch(workers.start, tasks(tmp_path, 1, "a", "b", "c"), 1, "jobs"))
+    assert [method for _, _, method in workers.begun] == ["a", "b", "b", "c", "c"]
+    assert [(task.variant.name, outcome.error) for task, outcome in outcomes] == [
+        ("a", None),
+        ("b", "the worker died 2 times (gone)"),
+        ("c", None),
+    ]
+    assert workers.alive == []
 
 
 # The processes
@@ -106,17 +137,17 @@ def test_a_task_that_kills_every_worker_is_written_down_and_the_others_are_done(
 
 def test_what_a_worker_refuses_is_raised_here(tmp_path: Path, log: Path) -> None:
     with pytest.raises(ValueError, match="no weights on this machine"):
-        list(in_processes(FakeRecipe(log, refuses="no weights on this machine"), work(tmp_path, 2, "a"), 2))
+        list(in_processes(FakeRecipe(log, refuses="no weights on this machine"), tasks(tmp_path, 2, "a"), 2))
 
 
 def test_workers_that_all_die_while_they_open_end_the_run(tmp_path: Path, log: Path) -> None:
     (tmp_path / "opened once").touch()
     with pytest.raises(ChildProcessError, match=r"3 workers in a row died .*killed by SIGKILL"):
-        list(in_processes(FakeRecipe(log, dies_opening=True), work(tmp_path, 2, "a"), 1))
+        list(in_processes(FakeRecipe(log, dies_opening=True), tasks(tmp_path, 2, "a"), 1))
 
 
 def test_a_loop_that_is_left_early_leaves_no_process_behind(tmp_path: Path, log: Path) -> None:
-    outcomes = in_processes(FakeRecipe(log, slow=["item-0 a"]), work(tmp_path, 3, "a"), 2)
+    outcomes = in_processes(FakeRecipe(log, slow=["item-0 a"]), tasks(tmp_path, 3, "a"), 2)
     task, _ = next(outcomes)
     assert task.key == ("item-1", "a")
     wait_for("item-0 a", log)

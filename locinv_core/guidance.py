@@ -1,13 +1,13 @@
-"""Classifier-free guidance, and its proximal kind, which lets the strong part of the guidance through."""
+"""Classifier-free guidance (LocInv Eq. 3)."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from .ddim import Schedule
-from .editing.settings import EditSettings
+from .setting import HIGHEST_GUIDANCE, check_between
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def guided_noise(conditional: Tensor, unconditional: Tensor | None, scale: float) -> Tensor:
@@ -17,50 +17,6 @@ def guided_noise(conditional: Tensor, unconditional: Tensor | None, scale: float
     return unconditional + scale * (conditional - unconditional)
 
 
-def proximal_step(
-    schedule: Schedule,
-    latents: Tensor,
-    conditional: Tensor,
-    unconditional: Tensor,
-    clean_source: Tensor,
-    start: int,
-    end: int,
-    settings: EditSettings,
-) -> Tensor:
-    """One DDIM step of proximal negative-prompt inversion (Han et al. 2023) of latents (n, C, h, w).
-
-    The guidance difference is thresholded hard (the proximal map of an l0 penalty) at the quantile of its
-    magnitude, row by row. At low timesteps the predicted clean latents are pulled to `clean_source`
-    (1, C, h, w), the source's z_0, wherever the difference was dropped.
-    """
-    difference, kept = hard_threshold(conditional - unconditional, settings.proximal_quantile)
-    noise = unconditional + settings.guidance * difference
-    return reconstruction_step(schedule, latents, noise, kept, clean_source, start, end, settings)
-
-
-def hard_threshold(difference: Tensor, quantile: float) -> tuple[Tensor, Tensor]:
-    """(n, C, h, w) with what is not above the row's quantile of |difference| set to 0, and what was kept."""
-    magnitude = difference.abs()
-    threshold = torch.quantile(magnitude.flatten(1), quantile, dim=1).view(-1, 1, 1, 1)
-    kept = magnitude > threshold
-    return torch.where(kept, difference, 0.0), kept
-
-
-def reconstruction_step(
-    schedule: Schedule,
-    latents: Tensor,
-    noise: Tensor,
-    kept: Tensor,
-    clean_source: Tensor,
-    start: int,
-    end: int,
-    settings: EditSettings,
-) -> Tensor:
-    """A DDIM step whose clean latents are pulled to `clean_source` outside of `kept` (n, C, h, w, bool)."""
-    if start >= settings.proximal_until * schedule.train_steps:
-        return schedule.ddim_step(latents, noise, start=start, end=end)
-    grow = settings.proximal_grow
-    inside = F.max_pool2d(kept.float(), 2 * grow + 1, stride=1, padding=grow)
-    clean = schedule.predict_clean(latents, noise, start)
-    clean = clean - settings.proximal_pull * (1 - inside) * (clean - clean_source)
-    return schedule.to_latents(clean, noise, end)
+def check_guidance(guidance: float) -> None:
+    """Raise ValueError unless the guidance scale is a number from 0 to 100."""
+    check_between("guidance", guidance, 0, HIGHEST_GUIDANCE)

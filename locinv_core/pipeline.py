@@ -17,12 +17,13 @@ from .backbones.stable_diffusion import EditModel
 from .cost import REPORT_STAGE, CostTracker
 from .editing.local_blend import edited_place
 from .editing.prompt_to_prompt import Edit
+from .guidance import check_guidance
 from .imaging.composite import composite
 from .imaging.metrics import best_iou, finite, mse, psnr, ssim
 from .imaging.padding import Padding
 from .inversion.ddim_inversion import Inversion, ddim_invert
-from .inversion.null_text import NullTextSettings, check_guidance, reconstruct_by
-from .localization.algorithm1 import locinv
+from .inversion.null_text import NullTextSettings, reconstruct_by
+from .localization.algorithm1 import LocInvSettings, locinv
 from .localization.attention_maps import maps_before_and_after
 from .localization.plan import (
     Binding,
@@ -223,13 +224,14 @@ def _prepared(
     return locinv(
         model,
         inversion,
-        plan.positions,
-        plan.objective,
-        guidance=guidance,
-        null_method=method.null,
-        interleaved=request.interleaved,
-        tuning=request.tuning or TuningSettings.for_solver(solver),
-        null_text=request.null_text,
+        plan,
+        LocInvSettings(
+            guidance=guidance,
+            null_method=method.null,
+            interleaved=request.interleaved,
+            tokens=request.tuning or TuningSettings.for_solver(solver),
+            null_text=request.null_text,
+        ),
         tracker=tracker,
     )
 

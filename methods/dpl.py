@@ -25,8 +25,8 @@ from ..locinv_core.localization.losses import (
     LossTerm,
     Objective,
     TokenGroup,
+    against_thresholds,
     check_token_groups,
-    combine,
     word_maps,
 )
 from ..locinv_core.localization.plan import TuningPlan
@@ -129,7 +129,8 @@ class DPLObjective:
             losses["background"] = (self.preset.background, leak)
         if len(self.token_groups) > 1:
             losses["disjoint"] = (self.preset.disjoint, disjoint_loss(words))
-        return combine(losses, step)
+        total = torch.stack([term.weight * loss for term, loss in losses.values()]).sum()
+        return against_thresholds(total, losses, step)
 
 
 def background_mask(

@@ -117,8 +117,9 @@ class OptimizeTokens(io.ComfyNode):
     ) -> io.NodeOutput:
         from dataclasses import replace
 
+        from ..locinv_core.localization.algorithm1 import LocInvSettings, locinv
         from ..locinv_core.localization.plan import placed_bindings, plan_tuning
-        from ..locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+        from ..locinv_core.localization.token_optimizer import TuningSettings
         from ..methods.dpl import plan_dpl
         from .bridge.progress import node_run
 
@@ -140,9 +141,8 @@ class OptimizeTokens(io.ComfyNode):
             else:
                 bindings = placed_bindings(source, framed) if bind_adjectives else ()
                 plan = plan_tuning(source, framed, model.grid(*framed.size), bindings)
-            tuned = optimize_tokens(
-                model, inversion.inversion, plan.positions, plan.objective, settings, tracker=tracker
-            )
+            alone = LocInvSettings(null_method="none", tokens=settings)
+            tuned = locinv(model, inversion.inversion, plan, alone, tracker=tracker)
         tracker.show_cost()
         return io.NodeOutput(inversion.with_inversion(tuned))
 
@@ -196,7 +196,7 @@ class LocInv(io.ComfyNode):
     ) -> io.NodeOutput:
         from dataclasses import replace
 
-        from ..locinv_core.localization.algorithm1 import locinv
+        from ..locinv_core.localization.algorithm1 import LocInvSettings, locinv
         from ..locinv_core.localization.plan import placed_bindings, plan_tuning
         from ..locinv_core.localization.token_optimizer import TuningSettings
 
@@ -212,12 +212,8 @@ class LocInv(io.ComfyNode):
             tuned = locinv(
                 ready,
                 inverted.inversion,
-                plan.positions,
-                plan.objective,
-                guidance=guidance,
-                null_method=null_text,
-                interleaved=interleaved,
-                tuning=settings,
+                plan,
+                LocInvSettings(guidance, null_text, interleaved, settings),
                 tracker=tracker,
             )
         tracker.show_cost()

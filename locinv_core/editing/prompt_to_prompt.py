@@ -14,7 +14,7 @@ from torch import Tensor
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..ddim import step_pairs
-from ..guidance import guided_noise, proximal_step, reconstruction_step
+from ..guidance import guided_noise
 from ..inversion.ddim_inversion import Inversion
 from ..localization.priors import LocalizationPrior
 from ..text.prompt import Prompt, empty_prompt, same_word
@@ -22,6 +22,7 @@ from ..text.word_alignment import Alignment, align
 from .attention_control import PromptToPromptControl, plan_attention
 from .attribute_preservation import kept_places
 from .local_blend import BlendPlan, kept_words, plan_blend, words_in
+from .proximal import ProximalStep
 from .settings import EditSettings, step_of
 
 __all__ = ["Edit", "EditSettings", "edit"]
@@ -103,12 +104,10 @@ def edit(
             conditional = noise[-n:]
             unconditional = noise[-2 * n : -n] if contexts.guided else None
 
-            if contexts.proximal and unconditional is not None:
-                step = (inversion.pivot(steps).to(z), timestep, following, settings)
-                z = proximal_step(model.schedule, z, conditional, unconditional, *step)
-                # The source's own difference is nil, so all of it is pulled.
-                nothing = torch.zeros_like(source_z, dtype=torch.bool)
-                source_z = reconstruction_step(model.schedule, source_z, noise[:1], nothing, *step)
+            if contexts.proximal:
+                proximal = ProximalStep(model.schedule, settings, inversion.pivot(steps).to(z))
+                z = proximal.target(z, conditional, unconditional, (timestep, following))
+                source_z = proximal.source(source_z, noise[:1], (timestep, following))
             else:
                 guided = guided_noise(conditional, unconditional, settings.guidance)
                 z = model.schedule.ddim_step(z, guided, start=timestep, end=following)

@@ -1,6 +1,6 @@
-"""Making guided sampling reconstruct the image: null-text optimisation, and the methods that need none.
+"""Making guided sampling reconstruct the image: null-text optimization, and the methods that need none.
 
-Null-text inversion (Mokady et al. 2023) optimises the unconditional context of every step (LocInv Eq. 4).
+Null-text inversion (Mokady et al. 2023) optimizes the unconditional context of every step (LocInv Eq. 4).
 Negative-prompt inversion (Miyake et al. 2023) and its proximal form (Han et al. 2023) put the source prompt
 in its place; Direct Inversion (Ju et al. 2023) adds back what the source branch misses, which puts that
 branch on the pivots.
@@ -8,7 +8,6 @@ branch on the pivots.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,16 +17,15 @@ from torch import Tensor
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..ddim import step_pairs
+from ..guidance import check_guidance, guided_noise
 from ..options import NULL_METHODS, NullMethod
 from ..text.prompt import empty_prompt
 from .ddim_inversion import Inversion
 
-MAXIMUM_GUIDANCE = 100.0
-
 
 @dataclass(frozen=True)
 class NullTextSettings:
-    """Null-text optimisation as published: Adam at rate lr·(1 − i/100), stopped under base + i·slope."""
+    """Null-text optimization as published: Adam at rate lr·(1 − i/100), stopped under base + i·slope."""
 
     inner_steps: int = 10
     learning_rate: float = 1e-2
@@ -43,55 +41,54 @@ class NullTextSettings:
         return self.tolerance + step * self.tolerance_slope
 
 
-def check_guidance(guidance: float) -> None:
-    """Raise ValueError unless the guidance scale is a number from 0 to 100."""
-    if not (math.isfinite(guidance) and 0 <= guidance <= MAXIMUM_GUIDANCE):
-        raise ValueError(f"guidance: got {guidance}, requires a number from 0 to {MAXIMUM_GUIDANCE:g}")
+class NullTextOptimizer:
+    """Null-text optimization of one timestep at a time, at one guidance scale w."""
 
+    def __init__(
+        self, model: EditModel, guidance: float, settings: NullTextSettings, tracker: CostTracker | None = None
+    ) -> None:
+        self._model, self._guidance, self._settings = model, guidance, settings
+        self._tracker = tracker or CostTracker()
 
-def null_text_step(
-    model: EditModel,
-    latents: Tensor,
-    pair: tuple[int, int],
-    context: Tensor,
-    null_context: Tensor,
-    target: Tensor,
-    step: int,
-    guidance: float,
-    settings: NullTextSettings,
-    tracker: CostTracker,
-) -> tuple[Tensor, Tensor]:
-    """One timestep of null-text: min over ∅_t of ‖z_{t−1} − z̄_{t−1}(∅_t)‖² (LocInv Eq. 4).
+    def initial_context(self) -> Tensor:
+        """∅_T = τ_θ(""), (1, L, D)."""
+        return self._model.encode_prompt(empty_prompt(self._model.tokenizer).token_ids).float()
 
-    `latents` z̄_t and `target` z_{t−1} are (1, C, h, w); `context` C_t and `null_context` ∅_{t+1} are
-    (1, L, D). The conditional pass is made once; the inner loop runs the unconditional branch alone.
-    Returns (∅_t, z̄_{t−1}).
-    """
-    start, end = pair
-    with torch.no_grad():
-        conditional = model.predict_noise(latents, start, context, tracker=tracker)
+    def optimize(
+        self, step: tuple[int, int, int], latents: Tensor, context: Tensor, null_context: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """min over ∅_t of ‖z_{t−1} − z̄_{t−1}(∅_t)‖² (LocInv Eq. 4). Returns (∅_t, z̄_{t−1}).
 
-    def step_down(unconditional: Tensor) -> Tensor:
-        noise = unconditional + guidance * (conditional - unconditional)
-        return model.schedule.ddim_step(latents, noise, start, end)
+        step: i = 0 … T−1, and the timesteps that it goes from and to. `latents` z̄_t and `target` z_{t−1} are
+        (1, C, h, w); `context` C_t and `null_context` ∅_{t+1} are (1, L, D). The conditional pass is made
+        once; the inner loop runs the unconditional branch alone.
+        """
+        i, start, end = step
+        model, settings, tracker = self._model, self._settings, self._tracker
+        with torch.no_grad():
+            conditional = model.predict_noise(latents, start, context, tracker=tracker)
 
-    null = null_context.detach().float().clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([null], lr=settings.rate(step))
-    # The gradient of a mean over all latents is too small for a UNet in half precision: it goes through it
-    # multiplied by a power of two, which changes nothing else.
-    scale = 2.0 ** target.numel().bit_length()
-    # Past step 100 the published rate is 0: what would be spent there would change nothing.
-    for _ in range(settings.inner_steps if settings.rate(step) > 0 else 0):
-        reached = step_down(model.predict_noise(latents, start, null, tracker=tracker))
-        loss = F.mse_loss(reached, target)
-        if loss.item() < settings.enough(step):
-            return null.detach(), reached.detach()
-        (gradient,) = torch.autograd.grad(scale * loss, null)
-        null.grad = gradient / scale
-        optimizer.step()
-    with torch.no_grad():
-        reached = step_down(model.predict_noise(latents, start, null, tracker=tracker))
-    return null.detach(), reached
+        def sample(null: Tensor) -> Tensor:
+            unconditional = model.predict_noise(latents, start, null, tracker=tracker)
+            noise = guided_noise(conditional, unconditional, self._guidance)
+            return model.schedule.ddim_step(latents, noise, start, end)
+
+        null = null_context.detach().float().clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([null], lr=settings.rate(i))
+        # The gradient of a mean over all latents is too small for a UNet in half precision: it goes through it
+        # multiplied by a power of two, which changes nothing else.
+        scale = 2.0 ** target.numel().bit_length()
+        # Past step 100 the published rate is 0: what would be spent there would change nothing.
+        for _ in range(settings.inner_steps if settings.rate(i) > 0 else 0):
+            reached = sample(null)
+            loss = F.mse_loss(reached, target)
+            if loss.item() < settings.enough(i):
+                return null.detach(), reached.detach()
+            (gradient,) = torch.autograd.grad(scale * loss, null)
+            null.grad = gradient / scale
+            optimizer.step()
+        with torch.no_grad():
+            return null.detach(), sample(null)
 
 
 def optimize_null_text(
@@ -109,16 +106,14 @@ def optimize_null_text(
     check_guidance(guidance)
     inversion.check_model(model)
     inversion = inversion.on(model.device)
-    settings = settings or NullTextSettings()
     tracker = tracker or CostTracker()
+    optimizer = NullTextOptimizer(model, guidance, settings or NullTextSettings(), tracker)
     with tracker.stage("null-text"), torch.inference_mode(False), torch.enable_grad():
-        null = model.encode_prompt(empty_prompt(model.tokenizer).token_ids).float()
-        z = inversion.pivot(0).clone()
+        null, z = optimizer.initial_context(), inversion.pivot(0).clone()
         nulls, trajectory = [], [z]
         for i, pair in enumerate(step_pairs(inversion.timesteps)):
-            context = inversion.context(model, i)
-            target = inversion.pivot(i + 1).clone()
-            null, z = null_text_step(model, z, pair, context, null, target, i, guidance, settings, tracker)
+            context, target = inversion.context(model, i), inversion.pivot(i + 1).clone()
+            null, z = optimizer.optimize((i, *pair), z, context, null, target)
             nulls.append(null)
             trajectory.append(z)
             tracker.report(i + 1, inversion.steps, z)
@@ -145,7 +140,7 @@ def reconstruct_by(
     *,
     tracker: CostTracker | None = None,
 ) -> Inversion:
-    """The inversion made ready for guided sampling by any of the methods, `null-text` by optimisation."""
+    """The inversion made ready for guided sampling by any of the methods, `null-text` by optimization."""
     if method not in NULL_METHODS:
         raise ValueError(f"null: got {method!r}, requires one of {', '.join(NULL_METHODS)}")
     check_guidance(guidance)

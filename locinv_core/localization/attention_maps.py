@@ -1,64 +1,92 @@
-"""The words' cross-attention maps, averaged over the steps of an inversion: what tuning is judged by."""
+"""The words' cross-attention maps along an inversion: averaged over its steps, or step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..backbones.attention import MapReader
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
-from ..text.prompt import Prompt
+from ..text.prompt import Prompt, same_word
 
 
 @torch.no_grad()
-def average_maps(
-    model: EditModel,
-    inversion: Inversion,
-    contexts: Callable[[int], Tensor],
-    *,
-    tracker: CostTracker | None = None,
-) -> Tensor:
-    """Cross-attention along the pivots z_T … z_1, averaged over steps, heads and the layers that are read.
+def read_maps(
+    model: EditModel, inversion: Inversion, contexts: Callable[[int], Tensor], *, tracker: CostTracker | None = None
+) -> Iterator[Tensor]:
+    """Cross-attention (B, rows, columns, L) at the pivots z_T … z_1, averaged over heads and map layers.
 
-    `contexts(i)` gives the contexts (B, L, D) of step i; all B are read in one early-stopped pass.
-    Returns (B, rows, columns, L) float32.
+    `contexts(i)` gives the contexts (B, L, D) of step i; all B are read in one early-stopped pass. Raises
+    ValueError for an inversion without steps.
     """
-    tracker = tracker or CostTracker()
-    total: Tensor | None = None
-    for i, timestep in enumerate(inversion.timesteps):
-        context = contexts(i)
-        reader = MapReader(model.map_layers)
-        latents = inversion.pivot(i).expand(len(context), -1, -1, -1)
-        model.capture(latents, timestep, context, reader, tracker=tracker)
-        maps = reader.mean()
-        total = maps if total is None else total + maps
-        tracker.report(i + 1, inversion.steps)
-    if total is None:
+    if not inversion.steps:
         raise ValueError("inversion: it has no steps")
-    rows, columns = model.map_layers[0].grid(*inversion.latents.shape[-2:])
-    return (total / inversion.steps).unflatten(1, (rows, columns))
+    tracker = tracker or CostTracker()
+    rows, _ = model.map_layers[0].grid(*inversion.latents.shape[-2:])
+    for i, timestep in enumerate(inversion.timesteps):
+        context, reader = contexts(i), MapReader(model.map_layers)
+        model.capture(inversion.pivot(i).expand(len(context), -1, -1, -1), timestep, context, reader, tracker=tracker)
+        yield rearrange(reader.mean(), "b (y x) l -> b y x l", y=rows)
+        tracker.report(i + 1, inversion.steps)
+
+
+def average_maps(
+    model: EditModel, inversion: Inversion, contexts: Callable[[int], Tensor], *, tracker: CostTracker | None = None
+) -> Tensor:
+    """The mean of `read_maps` over the steps, (B, rows, columns, L) float32."""
+    steps = read_maps(model, inversion, contexts, tracker=tracker)
+    total = next(steps)
+    for maps in steps:
+        total = total + maps
+    return total / inversion.steps
 
 
 def maps_before_and_after(
     model: EditModel, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Maps (rows, columns) of the source prompt's words with their own vectors, and with the tuned ones.
+    """Average maps (rows, columns) of the source prompt's words with their own vectors, and the optimized ones.
 
-    Both are read at the same latents. Without tuned tokens the two are the same.
+    Both are read at the same latents. Without optimized tokens the two are the same.
     """
-    plain = model.encode_prompt(inversion.prompt.token_ids)
-    if inversion.token_vectors is None:
-        before = average_maps(model, inversion, lambda i: plain, tracker=tracker)
-        return maps_of_words(before[0], inversion.prompt, words), maps_of_words(before[0], inversion.prompt, words)
-    both = average_maps(model, inversion, lambda i: torch.cat([plain, inversion.context(model, i)]), tracker=tracker)
-    return maps_of_words(both[0], inversion.prompt, words), maps_of_words(both[1], inversion.prompt, words)
+    maps = average_maps(model, inversion, _before_and_after(model, inversion), tracker=tracker)
+    before, after = (maps_of_words(maps[which], inversion.prompt, words) for which in (0, -1))
+    return before, after
+
+
+def maps_by_step(
+    model: EditModel, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """As `maps_before_and_after`, for the same passes, but of every step: (T, rows, columns), noisiest first."""
+    steps = list(read_maps(model, inversion, _before_and_after(model, inversion), tracker=tracker))
+    before, after = (
+        maps_of_words(torch.stack([maps[which] for maps in steps]), inversion.prompt, words) for which in (0, -1)
+    )
+    return before, after
 
 
 def maps_of_words(maps: Tensor, prompt: Prompt, words: Sequence[str]) -> dict[str, Tensor]:
-    """(rows, columns) for each word from maps (rows, columns, L): the mean over the word's tokens."""
-    found: Mapping[str, tuple[int, ...]] = {word: prompt.find(word).tokens for word in words}
-    return {word: maps[..., list(tokens)].mean(dim=-1).cpu() for word, tokens in found.items()}
+    """(…, rows, columns) for each word, on the CPU, from maps (…, rows, columns, L): the mean over its tokens."""
+    return {word: maps[..., list(prompt.find(word).tokens)].mean(dim=-1).cpu() for word in words}
+
+
+def maps_of_all_words(maps: Tensor, prompt: Prompt) -> dict[str, Tensor]:
+    """As `maps_of_words`, of every word of the prompt; the second cat is "cat#2"."""
+    named: dict[str, Tensor] = {}
+    for index, word in enumerate(prompt.words):
+        occurrence = sum(same_word(word.text, other.text) for other in prompt.words[: index + 1])
+        name = word.text if occurrence == 1 else f"{word.text}#{occurrence}"
+        named[name] = maps[..., list(word.tokens)].mean(dim=-1).cpu()
+    return named
+
+
+def _before_and_after(model: EditModel, inversion: Inversion) -> Callable[[int], Tensor]:
+    """The contexts of a step: the prompt's own (1, L, D), or (2, L, D) with the optimized one after it."""
+    plain = model.encode_prompt(inversion.prompt.token_ids)
+    if inversion.token_vectors is None:
+        return lambda i: plain
+    return lambda i: torch.cat([plain, inversion.context(model, i)])

@@ -1,13 +1,13 @@
-"""LocInv's attention losses (Eq. 5, 6, 8), their thresholds, and the objective that token tuning minimises.
+"""LocInv's attention losses (LocInv Eq. 5 to 8), their thresholds, and the objective of token optimization.
 
-The paper sums over the K words. Its published thresholds fit the average, as its authors' code has it, and a
-sum would ask more of a word the more words there are: so every loss here is a mean over words.
+The paper sums over the K words. Its published thresholds fit the average, as its authors' code has it, and
+with a sum a word would count for less the more words there are: every loss here is a mean over words.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -49,12 +49,12 @@ class LossTerm:
 
 
 BINDING = LossTerm(weight=2.0, alpha=50.0, beta=0.1)
-"""Adjective binding (Eq. 8), for attribute edits only."""
+"""Adjective binding (LocInv Eq. 8), for attribute edits only."""
 
 
 @dataclass(frozen=True)
 class LossPreset:
-    """The terms of LocInv's loss (Eq. 7); `binding` is None unless the edit is of an attribute."""
+    """The terms of LocInv Eq. 7; `binding` is None unless the edit is of an attribute."""
 
     similarity: LossTerm
     overlap: LossTerm
@@ -99,13 +99,13 @@ def word_maps(maps: Tensor, token_groups: Sequence[TokenGroup]) -> Tensor:
 
 
 def similarity_loss(maps: Tensor, priors: Tensor) -> Tensor:
-    """L_sim (Eq. 5): the mean over words of 1 − cos(A, S); maps and priors are (W, N), the result ()."""
+    """L_sim (LocInv Eq. 5): the mean over words of 1 − cos(A, S); maps and priors are (W, N), the result ()."""
     _check_alike(maps, priors, "priors")
     return 1 - F.cosine_similarity(maps, priors, dim=-1).mean()
 
 
 def overlap_loss(maps: Tensor, priors: Tensor) -> Tensor:
-    """L_ovl (Eq. 6): the mean over words of 1 − ΣA·S/ΣA; maps and priors are (W, N), the result ().
+    """L_ovl (LocInv Eq. 6): the mean over words of 1 − ΣA·S/ΣA; maps and priors are (W, N), the result ().
 
     It is the share of a word's attention that lies outside its prior.
     """
@@ -115,9 +115,17 @@ def overlap_loss(maps: Tensor, priors: Tensor) -> Tensor:
 
 
 def binding_loss(noun_maps: Tensor, adjective_maps: Tensor) -> Tensor:
-    """L_adj (Eq. 8): the mean over pairs of 1 − cos(A_noun, A_adjective); both are (P, N), the result ()."""
+    """L_adj (LocInv Eq. 8): the mean over pairs of 1 − cos(A_noun, A_adjective); both are (P, N), the result ()."""
     _check_alike(noun_maps, adjective_maps, "adjective maps")
     return 1 - F.cosine_similarity(noun_maps, adjective_maps, dim=-1).mean()
+
+
+def localization_loss(similarity: Tensor, overlap: Tensor, preset: LossPreset, binding: Tensor | None = None) -> Tensor:
+    """λ_sim·L_sim + λ_ovl·L_ovl (LocInv Eq. 7), and + λ_adj·L_adj where adjectives are bound (LocInv §3.4); ()."""
+    total = preset.similarity.weight * similarity + preset.overlap.weight * overlap
+    if binding is not None and preset.binding is not None:
+        total = total + preset.binding.weight * binding
+    return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +148,14 @@ class AttentionObjective(Protocol):
         ...
 
 
-def combine(losses: dict[str, tuple[LossTerm, Tensor]], step: float) -> Objective:
-    """Weigh active losses, and hold each against its threshold (Algorithm 1, lines 9 and 10)."""
+def against_thresholds(total: Tensor, losses: Mapping[str, tuple[LossTerm, Tensor]], step: float) -> Objective:
+    """The objective of a step: `total`, and whether each active loss is under its TH_i.
+
+    Raises ValueError where no loss has a weight above 0.
+    """
     active = {name: (term, loss) for name, (term, loss) in losses.items() if term.active}
     if not active:
         raise ValueError(f"losses: got none of {', '.join(losses)} with a weight above 0, requires at least one")
-    total = torch.stack([term.weight * loss for term, loss in active.values()]).sum()
     terms = {name: loss.detach() for name, (_, loss) in active.items()}
     values = torch.stack(list(terms.values())).tolist()
     thresholds = [term.threshold(step) for term, _ in active.values()]
@@ -154,7 +164,7 @@ def combine(losses: dict[str, tuple[LossTerm, Tensor]], step: float) -> Objectiv
 
 @dataclass(frozen=True, eq=False)
 class LocInvObjective:
-    """LocInv's loss (Eq. 7, and Eq. 8 where adjectives are bound) for words that have a prior.
+    """LocInv's loss (LocInv Eq. 7) for words that have a prior, and for adjectives bound to them.
 
     A word without a prior has no group here, and is left alone. Terms: `similarity`, `overlap`, `binding`.
     """
@@ -165,7 +175,7 @@ class LocInvObjective:
     """(W, N) in [0, 1], on the attention grid, flattened row by row."""
     preset: LossPreset
     binding_groups: Sequence[tuple[TokenGroup, TokenGroup]] = ()
-    """(the noun's tokens, the adjective's tokens) of each bound pair; without any, Eq. 8 is left out."""
+    """(the noun's tokens, the adjective's tokens) of each bound pair; without any, LocInv Eq. 8 is left out."""
 
     def __post_init__(self) -> None:
         check_token_groups(self.token_groups)
@@ -191,15 +201,14 @@ class LocInvObjective:
         words = word_maps(maps, self.token_groups)
         # Priors made inside a caller's inference mode could never take part in a gradient; a copy can.
         priors = self.priors.to(words).clone()
-        losses = {
-            "similarity": (self.preset.similarity, similarity_loss(words, priors)),
-            "overlap": (self.preset.overlap, overlap_loss(words, priors)),
-        }
+        similarity, overlap, binding = similarity_loss(words, priors), overlap_loss(words, priors), None
+        losses = {"similarity": (self.preset.similarity, similarity), "overlap": (self.preset.overlap, overlap)}
         if self.preset.binding is not None and self.binding_groups:
             nouns = word_maps(maps, [noun for noun, _ in self.binding_groups])
             adjectives = word_maps(maps, [adjective for _, adjective in self.binding_groups])
-            losses["binding"] = (self.preset.binding, binding_loss(nouns, adjectives))
-        return combine(losses, step)
+            binding = binding_loss(nouns, adjectives)
+            losses["binding"] = (self.preset.binding, binding)
+        return against_thresholds(localization_loss(similarity, overlap, self.preset, binding), losses, step)
 
 
 def check_token_groups(token_groups: Sequence[TokenGroup]) -> None:

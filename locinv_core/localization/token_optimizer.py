@@ -1,7 +1,7 @@
-"""Tuning the words' vectors at every timestep until their cross-attention stays in its place (LocInv §3.3).
+"""Optimizing token embeddings so that their cross-attention stays inside the prior (LocInv §3.3).
 
 Two solvers: `exact` takes the gradient through the UNet, stopped after the last layer that maps are read
-from; `fast` takes those layers' queries once and tunes against them, with no gradient through the UNet.
+from; `fast` reads those layers' queries once and optimizes against them, with no gradient through the UNet.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..backbones.attention import MapReader, QueryReader, attention_probabilities
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
-from ..inversion.ddim_inversion import Inversion
 from ..options import SOLVERS, Solver
 from ..text.prompt import Prompt
-from .losses import AttentionObjective
 
 MOST_INNER_STEPS = 31
 """As many as the published code takes at a timestep at most."""
@@ -67,6 +66,11 @@ class TuningSettings:
         """How many of `steps` timesteps are tuned."""
         return max(1, round(self.share * steps))
 
+    def reads_queries(self, inner_step: int) -> bool:
+        """Whether `fast` reads the queries before an inner step, counted from 0."""
+        parts = 1 + self.refreshes
+        return inner_step < self.inner_steps and inner_step * parts % self.inner_steps < parts
+
     def rate(self, inner_step: int) -> float:
         """The learning rate of an inner step, counted from 0."""
         if not self.anneal:
@@ -74,75 +78,65 @@ class TuningSettings:
         return self.learning_rate * (1 + math.cos(math.pi * inner_step / self.inner_steps)) / 2
 
 
-@dataclass(frozen=True)
-class TokenTuner:
-    """What stays the same from one timestep to the next: whose vectors are tuned, and towards what."""
+class TokenOptimizer:
+    """The vectors V_t (K, D) of the tokens at `positions`, with Adam and the attention maps that they lead to.
 
-    model: EditModel
-    prompt: Prompt
-    positions: tuple[int, ...]
-    objective: AttentionObjective
-    settings: TuningSettings
+    The vectors go over from one timestep to the next; Adam starts anew at each. `fast` reads the queries
+    before an inner step and takes maps from them until it reads them again.
+    """
 
-    def initial_vectors(self) -> Tensor:
-        """The words' own input embeddings, (K, D) float32."""
-        return self.model.token_vectors([self.prompt.token_ids[p] for p in self.positions])
+    def __init__(
+        self,
+        model: EditModel,
+        prompt: Prompt,
+        positions: Sequence[int],
+        settings: TuningSettings,
+        tracker: CostTracker | None = None,
+    ) -> None:
+        self.settings = settings
+        self.vectors = model.token_vectors([prompt.token_ids[p] for p in positions])
+        self._model, self._prompt, self._positions = model, prompt, tuple(positions)
+        self._tracker = tracker or CostTracker()
 
-    def tune(self, latents: Tensor, timestep: int, step: int, vectors: Tensor, tracker: CostTracker) -> Tensor:
-        """V_t from V_{t+1} at z_t: `latents` (1, C, h, w), `vectors` (K, D); the while loop of Algorithm 1.
+    def start_timestep(self, latents: Tensor, timestep: int) -> None:
+        """Go to z̄_t, `latents` (1, C, h, w); the vectors are the last timestep's."""
+        self._latents, self._timestep, self._inner_step = latents.detach().clone(), timestep, 0
+        self.vectors = self.vectors.detach().float().clone().requires_grad_(True)
+        self._adam = torch.optim.Adam([self.vectors])
+        self._best, self._least = self.vectors.detach().clone(), math.inf
 
-        Stops as soon as every active loss is under its threshold of this step. `fast`, whose long steps may
-        overshoot, returns the vectors of the least loss that it met; `exact` the last ones, as published.
-        """
-        with torch.inference_mode(False), torch.enable_grad():
-            latents = latents.detach().clone()
-            tuned = vectors.detach().float().clone().requires_grad_(True)
-            unit = self.model.embedding_scale
-            optimizer = torch.optim.Adam([tuned], lr=self.settings.learning_rate * unit)
-            maps_of = self._frozen if self.settings.solver == "fast" else self._through_unet
-            parts = 1 + self.settings.refreshes
-            queries: dict[str, Tensor] = {}
-            best, least = tuned.detach().clone(), math.inf
-            for k in range(self.settings.inner_steps):
-                if self.settings.solver == "fast" and k * parts % self.settings.inner_steps < parts:
-                    queries = self._queries(latents, timestep, tuned, tracker)
-                    least = math.inf  # losses on other queries do not compare
-                objective = self.objective(maps_of(latents, timestep, tuned, queries, tracker), step)
-                if objective.satisfied:
-                    return tuned.detach()
-                if (loss := objective.total.item()) < least:
-                    best, least = tuned.detach().clone(), loss
-                optimizer.param_groups[0]["lr"] = self.settings.rate(k) * unit
-                optimizer.zero_grad()
-                objective.total.backward()
-                optimizer.step()
-            if self.settings.solver == "exact":
-                return tuned.detach()
+    def context(self) -> Tensor:
+        """C_t = τ_θ(P_t): the source prompt with the vectors in it, encoded to (1, L, D)."""
+        return self._model.encode_prompt(self._prompt.token_ids, self.vectors, self._positions)
+
+    def attention_maps(self) -> Tensor:
+        """The tokens' cross-attention maps (N, L) at z̄_t, mean over heads and layers; differentiable."""
+        if self.settings.solver == "exact":
+            reader = MapReader(self._model.map_layers)
+            self._model.capture(self._latents, self._timestep, self.context(), reader, tracker=self._tracker)
+            return reader.mean()[0]
+        if self.settings.reads_queries(self._inner_step):
+            queries = QueryReader(self._model.map_layers)
             with torch.no_grad():
-                last = self.objective(maps_of(latents, timestep, tuned, queries, tracker), step).total.item()
-            return tuned.detach() if last < least else best
+                self._model.capture(self._latents, self._timestep, self.context(), queries, tracker=self._tracker)
+            self._queries = queries.queries
+            self._least = math.inf  # losses on other queries do not compare
+        return maps_from_queries(self._model, self._queries, self.context())[0]
 
-    def context(self, vectors: Tensor) -> Tensor:
-        """The source prompt with `vectors` (K, D) in it, encoded to (1, L, D)."""
-        return self.model.encode_prompt(self.prompt.token_ids, vectors, self.positions)
+    def descend(self, loss: Tensor) -> None:
+        """V_t ← V_t − ∇L, by Adam; L (), of the vectors as they are."""
+        if (value := loss.item()) < self._least:
+            self._best, self._least = self.vectors.detach().clone(), value
+        self._adam.param_groups[0]["lr"] = self.settings.rate(self._inner_step) * self._model.embedding_scale
+        self._adam.zero_grad()
+        loss.backward()
+        self._adam.step()
+        self._inner_step += 1
 
-    def _through_unet(
-        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], tracker: CostTracker
-    ) -> Tensor:
-        reader = MapReader(self.model.map_layers)
-        self.model.capture(latents, timestep, self.context(vectors), reader, tracker=tracker)
-        return reader.mean()[0]
-
-    def _queries(self, latents: Tensor, timestep: int, vectors: Tensor, tracker: CostTracker) -> dict[str, Tensor]:
-        reader = QueryReader(self.model.map_layers)
-        with torch.no_grad():
-            self.model.capture(latents, timestep, self.context(vectors), reader, tracker=tracker)
-        return reader.queries
-
-    def _frozen(
-        self, latents: Tensor, timestep: int, vectors: Tensor, queries: dict[str, Tensor], tracker: CostTracker
-    ) -> Tensor:
-        return maps_from_queries(self.model, queries, self.context(vectors))[0]
+    def keep_best(self, loss: Tensor) -> None:
+        """Go back to the vectors of the least loss since the queries were read, unless `loss`, of the last, is less."""
+        if not loss.item() < self._least:
+            self.vectors = self._best
 
 
 def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Tensor) -> Tensor:
@@ -154,33 +148,6 @@ def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Ten
     for name, query in queries.items():
         attention = model.layer_modules[name]
         key = attention.to_k(context.to(model.dtype)).float()
-        key = key.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+        key = rearrange(key, "b l (h d) -> b h l d", h=attention.heads)
         maps.append(attention_probabilities(query, key, attention.scale).mean(dim=1))
     return torch.stack(maps).mean(dim=0)
-
-
-def optimize_tokens(
-    model: EditModel,
-    inversion: Inversion,
-    positions: Sequence[int],
-    objective: AttentionObjective,
-    settings: TuningSettings | None = None,
-    *,
-    tracker: CostTracker | None = None,
-) -> Inversion:
-    """Tune the tokens at `positions` (K,) of the source prompt along the pivots z_T … z_1.
-
-    Returns the inversion with `token_vectors` (T, K, D); null-text fitted before is dropped from it.
-    """
-    inversion.check_model(model)
-    tuner = TokenTuner(model, inversion.prompt, tuple(positions), objective, settings or TuningSettings())
-    tracker = tracker or CostTracker()
-    with tracker.stage("tokens"):
-        vectors = tuner.initial_vectors()
-        found = []
-        for i, timestep in enumerate(inversion.timesteps):
-            if i < tuner.settings.tuned_steps(inversion.steps):
-                vectors = tuner.tune(inversion.pivot(i), timestep, i, vectors, tracker)
-            found.append(vectors)
-            tracker.report(i + 1, inversion.steps)
-    return inversion.with_tokens(tuner.positions, torch.stack(found))

@@ -17,9 +17,8 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from ...locinv_core.backbones.loading import resolve_device, resolve_dtype
 from ...locinv_core.cost import CostTracker
-from ...locinv_core.guidance import guided_noise
+from ...locinv_core.guidance import check_guidance, guided_noise
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.text.prompt import empty_prompt, parse_prompt
 from ..encoders.hub import EMBEDDED, open_network, weights_place
 from .base import ModelEditor, cells_of, check_batch, check_request, check_strength, keep_outside

@@ -16,9 +16,8 @@ from ...locinv_core.backbones.loading import load_edit_model
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.ddim import step_pairs
-from ...locinv_core.guidance import guided_noise
+from ...locinv_core.guidance import check_guidance, guided_noise
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.text.prompt import empty_prompt, parse_prompt
 from .base import (
     ModelEditor,

@@ -15,8 +15,8 @@ from ...locinv_core.backbones import diffusers_folder as parts
 from ...locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_dtype
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
+from ...locinv_core.guidance import check_guidance
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.inversion.null_text import check_guidance
 from .base import ModelEditor, cells_of, check_batch, check_request, check_strength, keep_outside
 from .blended import decode_framed, prompt_contexts, sample_blended
 from .registry import RegionEditor

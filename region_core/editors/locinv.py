@@ -16,9 +16,9 @@ from ...locinv_core.backbones.loading import load_edit_model
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.settings import DEFAULT_CROSS_REPLACE, EditSettings
+from ...locinv_core.guidance import check_guidance
 from ...locinv_core.imaging.padding import Padding
 from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
-from ...locinv_core.inversion.null_text import check_guidance
 from ...locinv_core.localization.priors import LocalizationPrior, prior_word
 from ...locinv_core.pipeline import EditRequest, localized_edit
 from ...locinv_core.text.prompt import parse_prompt

@@ -32,9 +32,10 @@ from pinpoint.locinv_core.editing.prompt_to_prompt import edit
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.imaging.metrics import best_iou, psnr
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
+from pinpoint.locinv_core.localization.algorithm1 import LocInvSettings, locinv
 from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
 from pinpoint.locinv_core.localization.plan import bindings_of_edit, plan_tuning
-from pinpoint.locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.locinv_core.text.word_alignment import align
 from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
@@ -76,7 +77,7 @@ def tuned(
     target = parse_prompt(trial.target, model.tokenizer)
     bindings = bindings_of_edit(inversion.prompt, align(inversion.prompt, target), prior)
     plan = plan_tuning(inversion.prompt, prior, model.grid(*prior.size), bindings)
-    return optimize_tokens(model, inversion, plan.positions, plan.objective, settings, tracker=tracker)
+    return locinv(model, inversion, plan, LocInvSettings(null_method="none", tokens=settings), tracker=tracker)
 
 
 def map_ious(model: EditModel, trial: Trial, inversion: Inversion) -> tuple[float, float]:

@@ -20,10 +20,10 @@ from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import best_iou, mse, psnr
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.inversion.storage import open_inversion, save_inversion
-from pinpoint.locinv_core.localization.algorithm1 import locinv
+from pinpoint.locinv_core.localization.algorithm1 import LocInvSettings, locinv
 from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
 from pinpoint.locinv_core.localization.plan import plan_tuning
-from pinpoint.locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
 from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.methods.dpl import plan_dpl
@@ -65,7 +65,7 @@ def mean_iou(model, trial, inversion):
 
 def tuned(model, trial, inversion, settings):
     plan = plan_tuning(inversion.prompt, trial.prior(), model.grid(128, 128))
-    return optimize_tokens(model, inversion, plan.positions, plan.objective, settings)
+    return locinv(model, inversion, plan, LocInvSettings(null_method="none", tokens=settings))
 
 
 @pytest.fixture(name="edits", scope="module")
@@ -97,7 +97,7 @@ def test_tuned_maps_beat_untuned_ones_and_those_of_dpl(model, inversions):
         untuned.append(before)
         ours.append(after)
         plan = plan_dpl(model, inversion, trial.prior())
-        done = optimize_tokens(model, inversion, plan.positions, plan.objective, TuningSettings())
+        done = locinv(model, inversion, plan, LocInvSettings(null_method="none"))
         theirs.append(mean_iou(model, trial, done)[1])
     assert statistics.fmean(ours) > statistics.fmean(untuned) + 0.1
     assert statistics.fmean(ours) > statistics.fmean(theirs) + 0.1
@@ -233,11 +233,8 @@ def test_the_background_of_a_localized_edit_beats_null_text(model, inversions, e
 def test_with_null_text_both_orders_of_algorithm_1_lead_to_nearly_the_same_maps(model, inversions):
     for trial, inversion in zip(trials()[:2], inversions, strict=False):
         plan = plan_tuning(inversion.prompt, trial.prior(), model.grid(128, 128))
-        arguments = (model, inversion, plan.positions, plan.objective)
-        ious = [
-            mean_iou(model, trial, locinv(*arguments, null_method="null-text", interleaved=order))[1]
-            for order in (True, False)
-        ]
+        settings = [LocInvSettings(null_method="null-text", interleaved=order) for order in (True, False)]
+        ious = [mean_iou(model, trial, locinv(model, inversion, plan, each))[1] for each in settings]
         assert abs(ious[0] - ious[1]) < 0.05
 
 

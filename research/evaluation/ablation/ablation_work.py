@@ -17,9 +17,10 @@ from ....locinv_core.backbones.stable_diffusion import EditModel
 from ....locinv_core.cost import CostTracker
 from ....locinv_core.imaging.io import to_uint8
 from ....locinv_core.inversion.ddim_inversion import Inversion
+from ....locinv_core.localization.algorithm1 import LocInvSettings, locinv
 from ....locinv_core.localization.losses import LocInvObjective, LossPreset, LossTerm
 from ....locinv_core.localization.plan import TuningPlan, plan_tuning
-from ....locinv_core.localization.token_optimizer import TuningSettings, optimize_tokens
+from ....locinv_core.localization.token_optimizer import TuningSettings
 from ....locinv_core.text.prompt import parse_prompt
 from ....methods.dpl import plan_dpl
 from ....methods.instruct_pix2pix import with_article
@@ -101,8 +102,8 @@ class MapsPerformer:
             assert isinstance(plan.objective, LocInvObjective)
             preset = LossPreset(LossTerm(*settings["similarity"]), LossTerm(*settings["overlap"]))
             plan = replace(plan, objective=replace(plan.objective, preset=preset))
-        tuning = TuningSettings.for_solver(settings["solver"])
-        return optimize_tokens(self.model, inversion, plan.positions, plan.objective, tuning, tracker=tracker)
+        alone = LocInvSettings(null_method="none", tokens=TuningSettings.for_solver(settings["solver"]))
+        return locinv(self.model, inversion, plan, alone, tracker=tracker)
 
 
 @dataclass(frozen=True)

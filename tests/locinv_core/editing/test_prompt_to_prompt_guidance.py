@@ -9,8 +9,9 @@ import torch
 from scipy.ndimage import maximum_filter
 
 from pinpoint.locinv_core.editing.prompt_to_prompt import edit
+from pinpoint.locinv_core.editing.proximal import ProximalStep, hard_threshold
 from pinpoint.locinv_core.editing.settings import EditSettings
-from pinpoint.locinv_core.guidance import guided_noise, hard_threshold, proximal_step
+from pinpoint.locinv_core.guidance import guided_noise
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.text.prompt import parse_prompt
 
@@ -58,19 +59,12 @@ def test_a_proximal_step_is_what_numpy_works_out(tiny_model):
     clean = torch.randn(1, 4, 12, 16, generator=generator)
     settings = EditSettings(guidance=5.0)
     for start, end in ((601, 401), (401, 201), (201, 1), (1, -1)):
-        got = proximal_step(tiny_model.schedule, z, conditional, unconditional, clean, start, end, settings)
+        step = ProximalStep(tiny_model.schedule, settings, clean)
+        got = step.target(z, conditional, unconditional, (start, end))
         expected = proximal_by_numpy(tiny_model.schedule, z, conditional, unconditional, clean, start, end, 5.0)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-        unpulled = proximal_step(
-            tiny_model.schedule,
-            z,
-            conditional,
-            unconditional,
-            clean,
-            start,
-            end,
-            replace(settings, proximal_pull=0.0),
-        )
+        unpulling = replace(step, settings=replace(settings, proximal_pull=0.0))
+        unpulled = unpulling.target(z, conditional, unconditional, (start, end))
         assert torch.equal(got, unpulled) == (start >= 400)
 
 

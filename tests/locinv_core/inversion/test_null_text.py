@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,13 +12,15 @@ from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.inversion.null_text import (
+    NullTextOptimizer,
     NullTextSettings,
-    null_text_step,
     optimize_null_text,
     reconstruct_by,
 )
-from pinpoint.locinv_core.localization.algorithm1 import locinv
-from pinpoint.locinv_core.localization.token_optimizer import TokenTuner
+from pinpoint.locinv_core.localization.algorithm1 import LocInvSettings, locinv
+from pinpoint.locinv_core.localization.losses import Objective
+from pinpoint.locinv_core.localization.plan import TuningPlan
+from pinpoint.locinv_core.localization.token_optimizer import TokenOptimizer
 from pinpoint.locinv_core.text.prompt import empty_prompt, parse_prompt
 
 STEPS, GUIDANCE = 4, 5.0
@@ -93,10 +94,9 @@ def test_a_step_whose_rate_is_0_costs_two_passes_and_keeps_its_null_text(tiny_mo
     tracker, settings = CostTracker(), NullTextSettings(tolerance=0.0, tolerance_slope=0.0)
     context = tiny_model.encode_prompt(inversion.prompt.token_ids)
     null = tiny_model.encode_prompt(empty_prompt(tiny_model.tokenizer).token_ids)
-    latents, pair = inversion.pivot(0), inversion.timesteps[:2]
-    found, _ = null_text_step(
-        tiny_model, latents, pair, context, null, inversion.pivot(1), 100, GUIDANCE, settings, tracker
-    )
+    optimizer = NullTextOptimizer(tiny_model, GUIDANCE, settings, tracker)
+    step = (100, *inversion.timesteps[:2])
+    found, _ = optimizer.optimize(step, inversion.pivot(0), context, null, inversion.pivot(1))
     assert torch.equal(found, null)
     assert tracker.total == pytest.approx(2)  # the conditional and the unconditional pass; 1e-2·(1 − 100/100) = 0
 
@@ -155,7 +155,8 @@ def test_null_text_moves_in_half_precision_as_in_full(tiny_model):
         conditional, wanted = (model.predict_noise(z, 21, c) for c in (context, goal))
         noise = wanted + GUIDANCE * (conditional - wanted)
         target = tiny_model.schedule.ddim_step(z, noise, *pair)
-        found, _ = null_text_step(model, z, pair, context, null, target, 0, GUIDANCE, settings, CostTracker())
+        optimizer = NullTextOptimizer(model, GUIDANCE, settings)
+        found, _ = optimizer.optimize((0, *pair), z, context, null, target)
         moves.append((found - null).flatten())
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.95
 
@@ -170,13 +171,11 @@ def test_an_inversion_that_lies_elsewhere_is_brought_to_the_model(tiny_model, in
     monkeypatch.setattr(EditModel, "device", card)
     monkeypatch.setattr(EditModel, "predict_noise", predict_noise)
     monkeypatch.setattr(EditModel, "encode_prompt", lambda self, *_: torch.zeros(1, 77, 32, device=card))
-    monkeypatch.setattr(TokenTuner, "tune", lambda self, z, timestep, step, vectors, tracker: vectors)
+    monkeypatch.setattr(TokenOptimizer, "attention_maps", lambda self: None)
     settings = NullTextSettings(inner_steps=0)
     alone = optimize_null_text(tiny_model, inversion, GUIDANCE, settings)
-    objective = partial(pytest.fail, "nothing is tuned here")
-    in_turn = locinv(
-        tiny_model, inversion, (3,), objective, null_method="null-text", null_text=settings, tracker=CostTracker()
-    )
+    plan = TuningPlan((3,), lambda maps, step: Objective(torch.zeros(()), {}, satisfied=True))
+    in_turn = locinv(tiny_model, inversion, plan, LocInvSettings(null_method="null-text", null_text=settings))
     assert alone.trajectory.device == in_turn.trajectory.device == card
 
 
@@ -187,5 +186,5 @@ def test_guidance_out_of_bounds_is_refused(tiny_model, inversion, guidance):
 
 
 def test_an_unknown_method_is_refused_with_the_ones_there_are(tiny_model, inversion):
-    with pytest.raises(ValueError, match="none, null-text, negative-prompt, proximal, direct"):
+    with pytest.raises(ValueError, match="direct, null-text, negative-prompt, proximal, none"):
         reconstruct_by("magic", tiny_model, inversion, 7.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,17 +12,12 @@ from pinpoint.locinv_core.backbones.attention import MapReader, QueryReader
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
 from pinpoint.locinv_core.inversion.null_text import NullTextSettings
-from pinpoint.locinv_core.localization.algorithm1 import locinv
-from pinpoint.locinv_core.localization.attention_maps import average_maps, maps_before_and_after
+from pinpoint.locinv_core.localization.algorithm1 import LocInvSettings, locinv
+from pinpoint.locinv_core.localization.attention_maps import maps_before_and_after
 from pinpoint.locinv_core.localization.losses import Objective
-from pinpoint.locinv_core.localization.plan import bindings_of_edit, placed_bindings, plan_tuning
+from pinpoint.locinv_core.localization.plan import TuningPlan, bindings_of_edit, placed_bindings, plan_tuning
 from pinpoint.locinv_core.localization.priors import from_boxes
-from pinpoint.locinv_core.localization.token_optimizer import (
-    TokenTuner,
-    TuningSettings,
-    maps_from_queries,
-    optimize_tokens,
-)
+from pinpoint.locinv_core.localization.token_optimizer import TokenOptimizer, TuningSettings, maps_from_queries
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.locinv_core.text.word_alignment import align
@@ -62,6 +58,15 @@ def _share(tiny_model):
     return tiny_model.share(tiny_model.map_layers[-1], 32, 32)
 
 
+def optimized(model, inversion, plan, settings=None, tracker=None):
+    """The inversion with its tokens optimized, and nothing else."""
+    settings = LocInvSettings(null_method="none", tokens=settings or TuningSettings())
+    return locinv(model, inversion, plan, settings, tracker=tracker)
+
+
+CAT_AT_A_CELL = TuningPlan((3,), NeverSatisfied(3, 40))
+
+
 def cat_prior():
     return from_boxes({"cat": (16, 16, 64, 64)}, (128, 128))
 
@@ -69,7 +74,7 @@ def cat_prior():
 def test_exact_tuning_costs_one_stopped_forward_and_its_backward_an_inner_step(tiny_model, inversion, prompt, share):
     tracker = CostTracker()
     settings = TuningSettings("exact", inner_steps=3)
-    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, tracker=tracker)
+    optimized(tiny_model, inversion, CAT_AT_A_CELL, settings, tracker)
     assert 0 < share < 1
     assert tracker.forward_equivalents["tokens"] == pytest.approx(STEPS * 3 * 3 * share)
 
@@ -77,7 +82,7 @@ def test_exact_tuning_costs_one_stopped_forward_and_its_backward_an_inner_step(t
 def test_fast_tuning_costs_one_stopped_forward_a_timestep(tiny_model, inversion, share):
     tracker = CostTracker()
     settings = TuningSettings("fast", inner_steps=7)
-    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, tracker=tracker)
+    optimized(tiny_model, inversion, CAT_AT_A_CELL, settings, tracker)
     assert tracker.forward_equivalents["tokens"] == pytest.approx(STEPS * share)
 
 
@@ -87,12 +92,12 @@ def test_each_refresh_of_the_queries_costs_one_stopped_forward_more(
 ):
     tracker = CostTracker()
     settings = TuningSettings("fast", inner_steps=inner_steps, refreshes=refreshes)
-    optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings, tracker=tracker)
+    optimized(tiny_model, inversion, CAT_AT_A_CELL, settings, tracker)
     assert tracker.forward_equivalents["tokens"] == pytest.approx(STEPS * (1 + refreshes) * share)
 
 
 def test_a_satisfied_objective_leaves_the_vectors_alone(tiny_model, inversion, prompt):
-    tuned = optimize_tokens(tiny_model, inversion, (3, 6), SatisfiedAtOnce())
+    tuned = optimized(tiny_model, inversion, TuningPlan((3, 6), SatisfiedAtOnce()))
     table = tiny_model.text_encoder.get_input_embeddings().weight
     expected = table[[prompt.token_ids[3], prompt.token_ids[6]]]
     assert torch.equal(tuned.token_vectors, expected.expand(STEPS, 2, -1))
@@ -117,15 +122,16 @@ class Scripted:
 def test_fast_tuning_keeps_the_vectors_of_the_least_loss(tiny_model, inversion, prompt, values, kept):
     """Long steps overshoot. Three inner steps go through four sets of vectors, the last one judged too."""
 
+    first = replace(inversion, latents=inversion.latents[-2:], timesteps=inversion.timesteps[:1])
+    start = tiny_model.token_vectors([prompt.token_ids[3]])
+
     def tuned(inner_steps, script):
         settings = TuningSettings("fast", inner_steps=inner_steps, learning_rate=5.0, anneal=False)
-        tuner = TokenTuner(tiny_model, prompt, (3,), Scripted(script), settings)
-        start = tuner.initial_vectors()
-        return start, tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, start, CostTracker())
+        return optimized(tiny_model, first, TuningPlan((3,), Scripted(script)), settings).token_vectors[0]
 
-    start, found = tuned(3, values)
+    found = tuned(3, values)
     # What so many inner steps come to, each one better than the last.
-    expected = tuned(kept, range(kept + 1, 0, -1))[1] if kept else start
+    expected = tuned(kept, range(kept + 1, 0, -1)) if kept else start
     torch.testing.assert_close(found, expected)
     assert kept == 0 or not torch.equal(found, start)
 
@@ -135,47 +141,33 @@ def test_steps_grow_shorter_along_half_a_cosine(tiny_model, inversion, prompt, a
     """Of three inner steps: cos 0, cos 60° and cos 120° are 1, 1/2 and −1/2. Adam under a constant slope
     moves every coordinate by the rate itself."""
     settings = TuningSettings("fast", inner_steps=3, learning_rate=2.0, anneal=anneal)
-
-    seen = []
-
-    def watched(latents, timestep, tuned, queries, tracker):
-        seen.append(tuned)
-        values.append(tuned.detach().clone())
-        return maps_of(latents, timestep, tuned, queries, tracker)
-
-    class Slope:
-        """The loss falls as the vectors do, and each time is the least so far."""
-
-        def __call__(self, maps, step):
-            return Objective((seen[-1] - seen[-1].detach()).sum() - len(seen), {}, False)
-
-    values = []
-    tuner = TokenTuner(tiny_model, prompt, (3,), Slope(), settings)
-    maps_of = tuner._frozen
-    object.__setattr__(tuner, "_frozen", watched)
-    tuner.tune(inversion.pivot(0), inversion.timesteps[0], 0, tuner.initial_vectors(), CostTracker())
+    tokens = TokenOptimizer(tiny_model, prompt, (3,), settings)
+    tokens.start_timestep(inversion.pivot(0), inversion.timesteps[0])
+    values = [tokens.vectors.detach().clone()]
+    for _ in range(3):
+        tokens.descend(tokens.vectors.sum())
+        values.append(tokens.vectors.detach().clone())
     steps = [float((before - after).mean()) for before, after in pairwise(values)]
     assert steps == pytest.approx([2.0 * tiny_model.embedding_scale * share for share in shares], rel=1e-4)
 
 
 def test_only_the_first_share_of_the_timesteps_is_tuned(tiny_model, inversion):
     settings = TuningSettings("fast", inner_steps=2, share=0.5)
-    vectors = optimize_tokens(tiny_model, inversion, (3,), NeverSatisfied(3, 40), settings).token_vectors
+    vectors = optimized(tiny_model, inversion, CAT_AT_A_CELL, settings).token_vectors
     assert not torch.equal(vectors[0], vectors[1])
     assert torch.equal(vectors[1], vectors[2]) and torch.equal(vectors[2], vectors[3])
 
 
 def test_the_gradient_through_the_unet_is_that_of_finite_differences(tiny_model, inversion, prompt):
-    model, objective = tiny_model, NeverSatisfied(3, 40)
-    tuner = TokenTuner(model, prompt, (3,), objective, TuningSettings("exact"))
-    z, timestep = inversion.pivot(1), inversion.timesteps[1]
+    objective = NeverSatisfied(3, 40)
+    tokens = TokenOptimizer(tiny_model, prompt, (3,), TuningSettings("exact"))
+    tokens.start_timestep(inversion.pivot(1), inversion.timesteps[1])
 
     def loss(vectors):
-        reader = MapReader(model.map_layers)
-        model.capture(z, timestep, tuner.context(vectors), reader)
-        return objective(reader.mean()[0], 0).total
+        tokens.vectors = vectors
+        return objective(tokens.attention_maps(), 0).total
 
-    vectors = tuner.initial_vectors().requires_grad_(True)
+    vectors = tokens.vectors
     (gradient,) = torch.autograd.grad(loss(vectors), vectors)
     direction = torch.nn.functional.normalize(gradient, dim=-1)
     step = 0.05
@@ -199,7 +191,7 @@ def test_tuning_moves_attention_into_the_prior(tiny_model, inversion, prompt, so
     plan = plan_tuning(prompt, prior, (16, 16))
     assert plan.positions == (3,)
     settings = TuningSettings(solver, inner_steps=10, learning_rate=0.5)
-    tuned = optimize_tokens(tiny_model, inversion, plan.positions, plan.objective, settings)
+    tuned = optimized(tiny_model, inversion, plan, settings)
     before, after = maps_before_and_after(tiny_model, tuned, ["cat"])
     place = prior.resample("cat", (16, 16))
 
@@ -215,7 +207,7 @@ def test_tuning_leaves_the_model_bit_for_bit_and_works_inside_inference_mode(tin
     before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
     plan = plan_tuning(prompt, cat_prior(), (16, 16))
     with torch.inference_mode():
-        optimize_tokens(tiny_model, inversion, plan.positions, plan.objective, TuningSettings("exact", 2))
+        optimized(tiny_model, inversion, plan, TuningSettings("exact", 2))
     for part, weights in zip(parts, before, strict=True):
         assert all(torch.equal(weights[k], v) for k, v in part.state_dict().items())
 
@@ -241,9 +233,10 @@ def test_a_whole_edit_inside_inference_mode_is_the_edit_outside_of_it(tiny_model
 
 def test_with_a_cheap_null_method_both_orders_of_algorithm_1_are_the_same(tiny_model, inversion, prompt):
     plan = plan_tuning(prompt, cat_prior(), (16, 16))
-    arguments = (tiny_model, inversion, plan.positions, plan.objective)
-    tuning = TuningSettings("fast", 3)
-    one, other = (locinv(*arguments, null_method="direct", interleaved=order, tuning=tuning) for order in (True, False))
+    one, other = (
+        locinv(tiny_model, inversion, plan, LocInvSettings(interleaved=order, tokens=TuningSettings("fast", 3)))
+        for order in (True, False)
+    )
     assert one.token_vectors is not None and other.token_vectors is not None
     assert torch.equal(one.token_vectors, other.token_vectors)
 
@@ -258,13 +251,14 @@ def test_the_two_orders_differ_as_far_as_null_text_leaves_the_pivots(tiny_model,
             locinv(
                 tiny_model,
                 inversion,
-                plan.positions,
-                plan.objective,
-                guidance=guidance,
-                null_method="null-text",
-                interleaved=order,
-                tuning=TuningSettings("fast", 3),
-                null_text=NullTextSettings(inner_steps=1, learning_rate=1e-9, tolerance=0.0),
+                plan,
+                LocInvSettings(
+                    guidance,
+                    "null-text",
+                    order,
+                    TuningSettings("fast", 3),
+                    NullTextSettings(inner_steps=1, learning_rate=1e-9, tolerance=0.0),
+                ),
             )
             for order in (True, False)
         ]
@@ -302,18 +296,6 @@ def test_a_noun_that_has_its_place_as_part_of_a_phrase_is_bound_too(tiny_model):
 def test_a_bound_adjective_is_tuned_along_with_its_noun(prompt):
     plan = plan_tuning(prompt, cat_prior(), (16, 16), [("red", "cat")])
     assert plan.positions == (2, 3)
-
-
-def test_average_maps_are_the_mean_over_steps_of_each_steps_maps(tiny_model, inversion, prompt):
-    context = tiny_model.encode_prompt(prompt.token_ids)
-    expected = torch.zeros(256, 77)
-    with torch.no_grad():
-        for step in range(STEPS):
-            reader = MapReader(tiny_model.map_layers)
-            tiny_model.capture(inversion.pivot(step), inversion.timesteps[step], context, reader)
-            expected += reader.mean()[0] / STEPS
-    maps = average_maps(tiny_model, inversion, lambda i: context)
-    torch.testing.assert_close(maps[0].reshape(256, 77), expected)
 
 
 @pytest.mark.parametrize(

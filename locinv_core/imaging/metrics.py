@@ -13,7 +13,7 @@ from torch import Tensor
 IOU_THRESHOLDS: tuple[float, ...] = tuple(k / 20 for k in range(1, 20))
 """0.05, 0.10 … 0.95."""
 
-_SSIM_WINDOW = 11
+SSIM_WINDOW = 11
 
 
 def mse(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
@@ -37,22 +37,42 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
 
 
 def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
-    """Structural similarity (11x11 Gaussian window, sigma 1.5), the mean of torchmetrics' map over pixels.
+    """Structural similarity, the mean of `ssim_map` over pixels.
 
     With a `mask`, the pixels that it leaves out are first made equal in both images and the map is then
     averaged where the mask counts. A window that reaches across the mask's edge thus sees no difference
     there: what happened outside cannot move the number, and a background that is untouched scores 1. Raises
     ValueError as `mse`, and for images smaller than the window.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     weights = _check(a, b, mask)
-    if min(a.shape[-2:]) < _SSIM_WINDOW:
-        raise ValueError(f"images are {tuple(a.shape[-2:])} pixels; SSIM needs {_SSIM_WINDOW} on each side")
     first = a.double()
-    second = torch.where(weights > 0, b.double(), first)
-    _, similarity = structural_similarity_index_measure(first, second, data_range=1.0, return_full_image=True)
+    similarity = ssim_map(first, torch.where(weights > 0, b.double(), first))
     return float((similarity.mean(dim=(0, 1)) * weights).sum() / weights.sum())
+
+
+def ssim_map(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of every pixel, (B, C, H, W) float64, for images in [0, 1].
+
+    Means, variances and the covariance are those of an 11x11 Gaussian window of sigma 1.5; the border is
+    mirrored. Raises ValueError for images smaller than the window.
+    """
+    if min(a.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"images are {tuple(a.shape[-2:])} pixels; SSIM needs {SSIM_WINDOW} on each side")
+    reach = SSIM_WINDOW // 2
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float64, device=a.device)
+    line = (-(steps**2) / (2 * 1.5**2)).exp()
+    window = torch.outer(line, line)[None, None] / line.sum() ** 2
+
+    def average(values: Tensor) -> Tensor:
+        padded = F.pad(values.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
+        return F.conv2d(padded, window).view_as(values)
+
+    x, y = a.double(), b.double()
+    mean_x, mean_y = average(x), average(y)
+    variances = average(x * x) - mean_x**2 + average(y * y) - mean_y**2
+    covariance = average(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
 
 
 def finite(value: float) -> float | None:

@@ -1,16 +1,19 @@
-"""Images that explain an edit: attention over the photo, contact sheets, boxes and masks drawn in.
+"""Images that explain an edit: attention over the image, contact sheets, boxes and masks drawn in.
 Pure functions from tensors to Pillow images; the layout is here, the numbers are in `metrics`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
+from scipy import ndimage
 from torch import Tensor
 
 from .io import to_pil
@@ -22,6 +25,8 @@ Picture = Tensor | Image.Image
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the image, x1 and y1 exclusive."""
 
+Font = ImageFont.FreeTypeFont
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart by colour-blind readers."""
 
@@ -29,6 +34,13 @@ _SMALLEST, _LARGEST = 256, 512  # pixels of a cell's longer side
 _MARGIN, _GAP = 20, 14
 _INK, _FAINT, _PAPER = "#1A1A1A", "#6B6B6B", "#FFFFFF"
 _LABEL, _NOTE = 16, 14  # font sizes in pixels; labels grow with the cells
+_FONTS = ("DejaVuSans.ttf", "Arial.ttf", "arial.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf")
+# Matplotlib's perceptually uniform colour map: between these of its 256 colours it is straight within 1/255.
+_INFERNO = (
+    "0:000004 4:02010a 12:07051b 25:160b39 35:260c51 44:360961 56:4a0c6b 71:62146e 91:82206c "
+    "114:a62d60 136:c73e4c 158:e25734 178:f3761b 194:fa9207 201:fc9f07 209:fcae12 223:f9c932 233:f4dd4f "
+    "242:f1ed71 250:f5f992 255:fcffa4"
+)
 
 
 def contact_sheet(cells: Sequence[tuple[str, Picture]], columns: int | None = None) -> Image.Image:
@@ -41,25 +53,25 @@ def contact_sheet(cells: Sequence[tuple[str, Picture]], columns: int | None = No
         raise ValueError("contact sheet has no cells; give at least one (label, image)")
     if columns is not None and columns < 1:
         raise ValueError(f"contact sheet has {columns} columns; it must have at least 1")
-    images = [_as_pil(picture) for _, picture in cells]
-    cell = _cell_size(images)
-    fitted = [_fitted(picture, cell) for picture in images]
+    images = [_as_pil(image) for _, image in cells]
+    width, height = _cell_size(images)
     across = min(columns or _balanced(len(cells), 5), len(cells))
-    rows = [list(range(start, min(start + across, len(cells)))) for start in range(0, len(cells), across)]
-    font = _font(max(_LABEL, max(cell) // 22))
-    lines = [_lines(label, font, cell[0]) for label, _ in cells]
-    heights = [max(_text_height(lines[k], font) for k in row) + cell[1] for row in rows]
-    width = 2 * _MARGIN + across * cell[0] + (across - 1) * _GAP
-    sheet = Image.new("RGB", (width, 2 * _MARGIN + sum(heights) + (len(rows) - 1) * _GAP), _PAPER)
+    font = _font(max(_LABEL, max(width, height) // 22))
+    labels = [_wrapped(label, font, width) for label, _ in cells]
+    tops = [_text_height(label, font) for label in labels]
+    rows = [max(tops[start : start + across]) for start in range(0, len(cells), across)]
+    size = (
+        2 * _MARGIN + across * width + (across - 1) * _GAP,
+        2 * _MARGIN + sum(rows) + len(rows) * height + (len(rows) - 1) * _GAP,
+    )
+    sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    y = _MARGIN
-    for row, height in zip(rows, heights, strict=True):
-        for place, k in enumerate(row):
-            x = _MARGIN + place * (cell[0] + _GAP)
-            text_top = y + height - cell[1] - _text_height(lines[k], font)
-            _write(draw, (x, text_top), lines[k], font, _INK)
-            sheet.paste(fitted[k], (x, y + height - cell[1]))
-        y += height + _GAP
+    for k, image in enumerate(images):
+        row, column = divmod(k, across)
+        x = _MARGIN + column * (width + _GAP)
+        y = _MARGIN + row * (height + _GAP) + sum(rows[: row + 1])
+        _write(draw, (x, y - tops[k]), labels[k], font, _INK)
+        sheet.paste(ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, _PAPER), (x, y))
     return sheet
 
 
@@ -87,11 +99,9 @@ def attention_image(
     masks = masks or {}
     base = _as_pil(image)
     size = _cell_size([base])
-    overview: Picture = base
-    if masks:
-        overview = base.resize(size, Image.Resampling.LANCZOS)
-        for k, mask in enumerate(masks.values()):
-            overview = mask_outline(overview, _resized_mask(mask, size), COLOURS[k % len(COLOURS)], shade=0.0)
+    overview = base.resize(size, Image.Resampling.LANCZOS)
+    for k, mask in enumerate(masks.values()):
+        overview = mask_outline(overview, _resized_mask(mask, size), _colour(k), shade=0.0)
 
     def cell(word: str, values: Tensor, moment: str) -> tuple[str, Picture]:
         drawn = heat_map(base, values)
@@ -102,15 +112,15 @@ def attention_image(
         return label, drawn
 
     blank: tuple[str, Picture] = ("", Image.new("RGB", size, _PAPER))
-    plain: tuple[str, Picture] = ("picture", base)
-    with_priors: tuple[str, Picture] = ("image and priors", overview) if masks else plain
+    with_priors: tuple[str, Picture] = ("image and priors", overview)
+    plain: tuple[str, Picture] = ("image", base)
+    before = before or {}
+    bands = [
+        [with_priors if masks else blank if before else plain]
+        + [cell(word, values, "after" if word in before else "") for word, values in maps.items()]
+    ]
     if before:
-        above = [plain] + [cell(word, before[word], "before") if word in before else blank for word in maps]
-        below = [with_priors if masks else blank]
-        below += [cell(word, values, "after" if word in before else "") for word, values in maps.items()]
-        bands = [above, below]
-    else:
-        bands = [[with_priors] + [cell(word, values, "") for word, values in maps.items()]]
+        bands.insert(0, [plain] + [cell(word, before[word], "before") if word in before else blank for word in maps])
     across = _balanced(len(maps) + 1, columns)
     cells: list[tuple[str, Picture]] = []
     for start in range(0, len(maps) + 1, across):
@@ -133,7 +143,7 @@ def heat_map(image: Picture, attention_map: Tensor) -> Image.Image:
     share = (full / full.max().clamp(min=1e-12)).clamp(0, 1).numpy()
     enlarged = base.resize((width, height), Image.Resampling.LANCZOS)
     grey = np.asarray(enlarged.convert("L"), dtype=np.float32) / 255
-    colour = _inferno()[np.round(share * 255).astype(int)]
+    colour = inferno()[np.round(share * 255).astype(int)] / 255
     opacity = (0.45 + 0.4 * share)[:, :, None]
     blended = (1 - opacity) * (0.9 * grey[:, :, None]) + opacity * colour
     return Image.fromarray(np.round(blended.clip(0, 1) * 255).astype(np.uint8))
@@ -153,23 +163,22 @@ def box_overlay(image: Picture, boxes: Sequence[Box], labels: Sequence[str]) -> 
     drawn = base.resize(_cell_size([base]), Image.Resampling.LANCZOS)
     scale_x, scale_y = drawn.width / base.width, drawn.height / base.height
     draw = ImageDraw.Draw(drawn)
-    corners = []
-    for k, (x0, y0, x1, y1) in enumerate(boxes):
+    font = _font(_NOTE)
+    tags = []
+    for k, ((x0, y0, x1, y1), label) in enumerate(zip(boxes, labels, strict=True)):
         left, top = round(x0 * scale_x), round(y0 * scale_y)
         right, bottom = max(left, round(x1 * scale_x) - 1), max(top, round(y1 * scale_y) - 1)
         draw.rectangle((left, top, right, bottom), outline=_PAPER, width=5)
         if min(right - left, bottom - top) > 2:
             draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=_colour(k), width=3)
-        corners.append((left, top))
-    font = _font(_NOTE)
-    for k, ((left, top), label) in enumerate(zip(corners, labels, strict=True)):
-        lines = _lines(label, font, drawn.width - 12)
-        width = round(max(font.getlength(line) for line in lines)) + 12
-        height = _text_height(lines, font) + 2
-        x = max(0, min(left, drawn.width - width))
+        text = _wrapped(label, font, drawn.width - 12)
+        width = round(max(font.getlength(line) for line in text.split("\n"))) + 12
+        height = _text_height(text, font) + 2
         y = top - height if top >= height else max(0, min(top, drawn.height - height))
+        tags.append((text, max(0, min(left, drawn.width - width)), y, width, height))
+    for k, (text, x, y, width, height) in enumerate(tags):
         draw.rectangle((x, y, x + width - 1, y + height - 1), fill=_colour(k))
-        _write(draw, (x + 6, y + 2), lines, font, _ink_on(_colour(k)))
+        _write(draw, (x + 6, y + 2), text, font, _ink_on(_colour(k)))
     return drawn
 
 
@@ -182,44 +191,48 @@ def mask_outline(image: Picture, mask: Tensor, colour: str = COLOURS[1], shade: 
     if tuple(mask.shape) != (base.height, base.width):
         raise ValueError(f"mask has shape {tuple(mask.shape)}; the image needs {(base.height, base.width)}")
     size = _cell_size([base])
-    pixels = np.asarray(base.resize(size, Image.Resampling.LANCZOS), dtype=np.float32) / 255
-    inside = _resized_mask(mask, size)[None, None]
-    # Eroded with the image's border counted as outside, so that a mask that covers all has an edge to see.
-    eroded = 1 - F.max_pool2d(1 - F.pad(inside, (2, 2, 2, 2)), 5, stride=1)
-    dilated = F.max_pool2d(inside, 3, stride=1, padding=1)
-    line = (inside > eroded)[0, 0].numpy()
-    halo = (dilated > inside)[0, 0].numpy()
-    outside = (inside == 0)[0, 0].numpy()
-    pixels[outside] *= 1 - shade
-    pixels[halo] *= 0.25
-    pixels[line] = np.asarray(Image.new("RGB", (1, 1), colour), dtype=np.float32)[0, 0] / 255
-    return Image.fromarray(np.round(pixels * 255).astype(np.uint8))
+    pixels = np.array(base.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
+    inside = _resized_mask(mask, size).numpy() > 0
+    # The image's border counts as outside, so that a mask that covers all has an edge to see.
+    line = inside & ~ndimage.binary_erosion(inside, np.ones((5, 5)))
+    pixels[~inside] *= 1 - shade
+    pixels[ndimage.binary_dilation(inside, np.ones((3, 3))) & ~inside] *= 0.25
+    pixels[line] = ImageColor.getrgb(colour)
+    return Image.fromarray(np.round(pixels).astype(np.uint8))
+
+
+def inferno() -> np.ndarray:
+    """The colour map of attention as (256, 3) float32 from 0 to 255, dark to bright."""
+    stops = [stop.split(":") for stop in _INFERNO.split()]
+    colours = np.array([ImageColor.getrgb(f"#{colour}") for _, colour in stops])
+    at = [int(place) for place, _ in stops]
+    return np.stack([np.interp(range(256), at, channel) for channel in colours.T], axis=1).astype(np.float32)
 
 
 def _with_scale(sheet: Image.Image) -> Image.Image:
     """The sheet with the colour scale of the heat maps under it."""
     font = _font(_NOTE)
     width = min(220, sheet.width // 3)
-    scaled = Image.new("RGB", (sheet.width, sheet.height + 34), _PAPER)
-    scaled.paste(sheet, (0, 0))
+    scaled = ImageOps.pad(sheet, (sheet.width, sheet.height + 34), color=_PAPER, centering=(0, 0))
     draw = ImageDraw.Draw(scaled)
-    strip = np.round(np.repeat(_inferno()[np.linspace(0, 255, width).astype(int)][None], 12, axis=0) * 255)
     y, x = sheet.height + 2, _MARGIN
-    _write(draw, (x, y - 2), ["attention: 0"], font, _FAINT)
+    _write(draw, (x, y - 2), "attention: 0", font, _FAINT)
     x += round(font.getlength("attention: 0")) + 8
-    scaled.paste(Image.fromarray(strip.astype(np.uint8)), (x, y + 2))
-    _write(draw, (x + width + 8, y - 2), ["the word's maximum"], font, _FAINT)
+    strip = inferno()[np.linspace(0, 255, width).astype(int)]
+    scaled.paste(Image.fromarray(np.tile(np.round(strip).astype(np.uint8), (12, 1, 1))), (x, y + 2))
+    _write(draw, (x + width + 8, y - 2), "the word's maximum", font, _FAINT)
     return scaled
 
 
-def _as_pil(picture: Picture) -> Image.Image:
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else to_pil(picture).convert("RGB")
+def _as_pil(image: Picture) -> Image.Image:
+    return (image if isinstance(image, Image.Image) else to_pil(image)).convert("RGB")
 
 
 def _cell_size(images: Sequence[Image.Image]) -> tuple[int, int]:
     """(width, height) that holds every image once its longer side is brought to 256…512 pixels."""
-    sizes = [_scaled(picture.size, min(max(max(picture.size), _SMALLEST), _LARGEST)) for picture in images]
-    return max(width for width, _ in sizes), max(height for _, height in sizes)
+    scales = [min(max(max(image.size), _SMALLEST), _LARGEST) / max(image.size) for image in images]
+    sizes = [(image.width * scale, image.height * scale) for image, scale in zip(images, scales, strict=True)]
+    return max(1, *(round(width) for width, _ in sizes)), max(1, *(round(height) for _, height in sizes))
 
 
 def _balanced(count: int, most: int) -> int:
@@ -229,22 +242,6 @@ def _balanced(count: int, most: int) -> int:
     return -(-count // rows)
 
 
-def _scaled(size: tuple[int, int], long_side: int) -> tuple[int, int]:
-    return max(1, round(size[0] * long_side / max(size))), max(1, round(size[1] * long_side / max(size)))
-
-
-def _fitted(picture: Image.Image, cell: tuple[int, int]) -> Image.Image:
-    """The image as large as the cell allows, in the middle of it."""
-    scale = min(cell[0] / picture.width, cell[1] / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    resized = picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
-    if size == cell:
-        return resized
-    framed = Image.new("RGB", cell, _PAPER)
-    framed.paste(resized, ((cell[0] - size[0]) // 2, (cell[1] - size[1]) // 2))
-    return framed
-
-
 def _resized_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """(H, W) to 0 or 1 at (width, height) `size`, smoothed at the edge rather than stepped."""
     values = mask.detach().float().cpu()[None, None]
@@ -252,56 +249,36 @@ def _resized_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return (full >= 0.5).to(torch.float32)
 
 
-@lru_cache(maxsize=1)
-def _inferno() -> np.ndarray:
-    """Matplotlib's perceptually uniform colour map as (256, 3) float32 in [0, 1]."""
-    import matplotlib
-
-    return matplotlib.colormaps["inferno"](np.arange(256))[:, :3].astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib carries: Pillow's own font stops at ASCII, and words don't."""
-    import matplotlib
-
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size)
+@cache
+def _font(size: int) -> Font:
+    """A font of this machine with accents and Greek, which Pillow's own lacks; Pillow's where there is none."""
+    matplotlib = find_spec("matplotlib")
+    carried = [] if matplotlib is None else [Path(str(matplotlib.origin)).parent / "mpl-data/fonts/ttf" / _FONTS[0]]
+    for name in (*carried, *_FONTS):
+        try:
+            return ImageFont.truetype(str(name), size)
+        except OSError:
+            continue
+    default: Font = ImageFont.load_default(size)  # type: ignore[assignment]
+    return default
 
 
-def _lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Text broken to fit `width` pixels: between words, and inside a word that is wider than a line."""
-    lines: list[str] = []
-    for paragraph in text.split("\n"):
-        line = ""
-        for word in paragraph.split():
-            joined = f"{line} {word}".strip()
-            if font.getlength(joined) <= width:
-                line = joined
-                continue
-            if line:
-                lines.append(line)
-            while font.getlength(word) > width and len(word) > 1:
-                fits = next((n for n in range(len(word) - 1, 0, -1) if font.getlength(word[:n]) <= width), 1)
-                lines.append(word[:fits])
-                word = word[fits:]
-            line = word
-        lines.append(line)
-    return lines
+def _wrapped(text: str, font: Font, width: int) -> str:
+    """Text in lines of at most `width` pixels, broken between words, or inside a word that is wider."""
+
+    def lines(characters: int) -> list[str]:
+        return [line for paragraph in text.split("\n") for line in wrap(paragraph, characters) or [""]]
+
+    fits = (n for n in range(max(1, len(text)), 1, -1) if all(font.getlength(line) <= width for line in lines(n)))
+    return "\n".join(lines(next(fits, 1)))
 
 
-def _text_height(lines: Sequence[str], font: ImageFont.FreeTypeFont) -> int:
-    return 0 if not any(lines) else len(lines) * round(font.size * 1.35) + 4
+def _text_height(text: str, font: Font) -> int:
+    return (text.count("\n") + 1) * round(font.size * 1.35) + 4 if text.strip() else 0
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[int, int],
-    lines: Sequence[str],
-    font: ImageFont.FreeTypeFont,
-    ink: str,
-) -> None:
-    for k, line in enumerate(lines):
+def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, font: Font, ink: str) -> None:
+    for k, line in enumerate(text.split("\n")):
         draw.text((at[0], at[1] + k * round(font.size * 1.35)), line, font=font, fill=ink)
 
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
+from pinpoint.locinv_core.imaging import visualize
 from pinpoint.locinv_core.imaging.visualize import (
     attention_image,
     box_overlay,
     contact_sheet,
     heat_map,
+    inferno,
     mask_outline,
 )
 
@@ -87,6 +89,22 @@ def test_a_heat_map_is_brightest_where_the_attention_is() -> None:
     y, x = np.unravel_index(luma(image).argmax(), (256, 256))
     assert 32 <= y < 64 and 192 <= x < 224
     assert luma(image)[48, 208] > 2 * luma(image)[200, 50]
+
+
+def test_the_colours_are_matplotlibs_inferno_within_one_of_255() -> None:
+    matplotlib = pytest.importorskip("matplotlib", reason="the extra `evaluate` is not installed")
+    expected = matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255
+    assert np.abs(inferno() - expected).max() <= 1
+
+
+def test_without_matplotlib_and_fonts_pillows_own_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visualize, "find_spec", lambda name: None)
+    monkeypatch.setattr(visualize, "_FONTS", ("no such font.ttf",))
+    visualize._font.cache_clear()
+    try:
+        assert luma(contact_sheet([("wolf", torch.ones(1, 3, 256, 256))])).min() < 80
+    finally:
+        visualize._font.cache_clear()
 
 
 def test_a_heat_map_shows_shares_of_its_maximum_whatever_the_scale() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 IOU_THRESHOLDS: tuple[float, ...] = tuple(k / 20 for k in range(1, 20))
 """0.05, 0.10 … 0.95."""
 
-SSIM_WINDOW = 11
+_SSIM_WINDOW = 11
 
 
 def mse(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
@@ -56,9 +56,9 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     Means, variances and the covariance are those of an 11x11 Gaussian window of sigma 1.5; the border is
     mirrored. Raises ValueError for images smaller than the window.
     """
-    if min(a.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"images are {tuple(a.shape[-2:])} pixels; SSIM needs {SSIM_WINDOW} on each side")
-    reach = SSIM_WINDOW // 2
+    if min(a.shape[-2:]) < _SSIM_WINDOW:
+        raise ValueError(f"images are {tuple(a.shape[-2:])} pixels; SSIM needs {_SSIM_WINDOW} on each side")
+    reach = _SSIM_WINDOW // 2
     steps = torch.arange(-reach, reach + 1, dtype=torch.float64, device=a.device)
     line = (-(steps**2) / (2 * 1.5**2)).exp()
     window = torch.outer(line, line)[None, None] / line.sum() ** 2

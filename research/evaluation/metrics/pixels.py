@@ -7,7 +7,7 @@ import math
 
 from torch import Tensor
 
-from ....locinv_core.imaging.metrics import SSIM_WINDOW, mse, psnr, ssim_map
+from ....locinv_core.imaging.metrics import mse, psnr, ssim
 from .registry import PSNR_LIMIT
 
 __all__ = ["blackened", "limited_psnr", "mse", "ssim"]
@@ -22,17 +22,3 @@ def limited_psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     """`psnr` of locinv_core, PSNR_LIMIT at most, also for identical images."""
     value = psnr(a, b, mask)
     return min(value, PSNR_LIMIT) if not math.isnan(value) else value
-
-
-def ssim(a: Tensor, b: Tensor) -> float:
-    """Structural similarity of images (1, 3, H, W) in [0, 1], averaged over the pixels whose window lies in the
-    frame, as torchmetrics does.
-
-    Raises ValueError for images with a side shorter than the window.
-    """
-    if min(a.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(
-            f"edited: got {a.shape[-1]}x{a.shape[-2]} pixels, SSIM requires {SSIM_WINDOW} at least on each side"
-        )
-    reach = SSIM_WINDOW // 2
-    return float(ssim_map(a, b)[..., reach:-reach, reach:-reach].mean())

@@ -69,7 +69,7 @@ def lines_of(
 def _markdown(lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Metric]) -> str:
     compared = [column for column in columns if any(column.name in (p.published or {}) for p, _ in lines)]
     head = ["", *(column.heading for column in columns), *(f"{c.label} published" for c in compared)]
-    text = [markdown_line([*head, "Pictures"]), markdown_line(["---", *["---:"] * len(head)])]
+    text = [markdown_line([*head, "Images"]), markdown_line(["---", *["---:"] * len(head)])]
     for point, line in lines:
         cells = [markdown_cell(column, line.estimates[column.name]) for column in columns]
         cells += [column.shown((point.published or {}).get(column.name)) for column in compared]

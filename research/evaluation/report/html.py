@@ -72,8 +72,8 @@ def write_report(
         out.write(before)
         # One script an image: it is read by the page when its card is near, and is never all in memory here.
         for k, item in enumerate(items):
-            pictures = _images(item, {method: latest.get((item.id, method)) for method in methods}, folder)
-            out.write(f'<script type="application/json" id="item-{k}">{_json(pictures)}</script>\n')
+            images = _images(item, {method: latest.get((item.id, method)) for method in methods}, folder)
+            out.write(f'<script type="application/json" id="item-{k}">{_json(images)}</script>\n')
         out.write(after)
     return folder / name
 
@@ -110,7 +110,7 @@ def _page(
         "js": _file("report.js"),
     }
     # Which parts there are shows in the parts.
-    sections = {"table": "Methods", "curves": "IoU curves", "gallery": "Pictures"}
+    sections = {"table": "Methods", "curves": "IoU curves", "gallery": "Images"}
     sections |= {"failures": "Failures", "about": "What was measured"}
     written = _file("report.html") + parts["curves"] + parts["failures"]
     parts["nav"] = "".join(
@@ -174,14 +174,14 @@ def _images(item: Item, rows: Mapping[str, Row | None], folder: Path) -> dict[st
     try:
         opened = item.open()
     except ValueError as error:
-        return {"unreadable": str(error)[:300], "source": None, "target": None, "pictures": {}}
+        return {"unreadable": str(error)[:300], "source": None, "target": None, "images": {}}
     return {
         "width": opened.image.shape[-1],
         "height": opened.image.shape[-2],
         "outline": outline_path(opened.change),
         "source": data_uri(to_pil(opened.image)),
         "target": None if opened.target_image is None else data_uri(to_pil(opened.target_image)),
-        "pictures": {method: _edit_uri(row, folder) for method, row in rows.items()},
+        "images": {method: _edit_uri(row, folder) for method, row in rows.items()},
     }
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
+from ..datasets.masks import encode_runs
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,47 +30,18 @@ def data_uri(image: Image.Image, long_side: int = LONG_SIDE) -> str:
 
 
 def outline_path(mask: Tensor) -> str:
-    """The edge of a mask (H, W), where it exceeds one half, as the d of an SVG path in pixels of the image.
+    """The edges between pixels of a mask (H, W) that exceed one half and those that do not, as the d of an SVG path
+    in pixels of the image, to be stroked.
 
-    Pixel (x, y) covers x to x + 1 and y to y + 1. A mask that reaches the frame is closed along it; an empty
-    one gives "".
+    Pixel (x, y) covers x to x + 1 and y to y + 1; what lies beyond the frame does not exceed one half.
     """
-    inside = mask.detach().cpu().numpy() > 0.5
-    framed = np.pad(inside, 1)
-    # Edges of pixels, walked with the inside on the right: from corner to corner, then joined to loops.
-    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    rows, columns = inside.shape
-    for dy, dx, starts, ends in (
-        (-1, 0, (0, 0), (0, 1)),
-        (0, 1, (0, 1), (1, 1)),
-        (1, 0, (1, 1), (1, 0)),
-        (0, -1, (1, 0), (0, 0)),
-    ):
-        neighbour = framed[1 + dy : 1 + dy + rows, 1 + dx : 1 + dx + columns]
-        for y, x in np.argwhere(inside & ~neighbour).tolist():
-            steps.setdefault((y + starts[0], x + starts[1]), []).append((y + ends[0], x + ends[1]))
-    return "".join(_loop(steps) for _ in iter(lambda: bool(steps), False))
-
-
-def _loop(steps: dict[tuple[int, int], list[tuple[int, int]]]) -> str:
-    """Take one closed walk out of the steps; corners only."""
-    start = at = next(iter(steps))
-    corners = [start]
-    came = (0, 0)
-    while True:
-        ways = steps[at]
-        # Where two loops touch, turn right, which keeps to the pixel that the walk goes round.
-        right = (at[0] + came[1], at[1] - came[0])
-        on = right if right in ways else ways[0]
-        ways.remove(on)
-        if not ways:
-            del steps[at]
-        went = (on[0] - at[0], on[1] - at[1])
-        if went == came:
-            corners[-1] = on
-        else:
-            corners.append(on)
-        at, came = on, went
-        if at == start:
-            break
-    return "M" + "L".join(f"{x} {y}" for y, x in corners[:-1]) + "Z"
+    inside = np.pad(mask.detach().cpu().numpy() > 0.5, 1)
+    parts = []
+    for lines, command in ((inside, "h"), (inside.T, "v")):
+        edges = np.diff(lines, axis=0)
+        runs = encode_runs(edges)
+        for start, length in zip(runs[::2], runs[1::2], strict=True):
+            line, along = divmod(start, edges.shape[1])
+            x, y = (along - 1, line) if command == "h" else (line, along - 1)
+            parts.append(f"M{x} {y}{command}{length}")
+    return "".join(parts)

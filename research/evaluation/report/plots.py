@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ....locinv_core.imaging.visualize import COLOURS
 from .tables import DRAWS, TAIL, latest_rows
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .tables import Summary
@@ -67,51 +69,62 @@ def iou_curves_svg(curves: Mapping[str, Curve], thresholds: Sequence[float]) -> 
 
     Raises ValueError where there is no curve, or one of another length than `thresholds`.
     """
+    from matplotlib.figure import Figure
+
     if not curves:
         raise ValueError("IoU curves: got none, requires one at least")
     for method, curve in curves.items():
         if len(curve.mean) != len(thresholds):
             raise ValueError(f"IoU curve of {method!r}: got {len(curve.mean)} values, requires {len(thresholds)}")
-    figure, axes = _figure(7.6, 4.2)
+    with _settings():
+        figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        draw_curves(axes, curves, thresholds)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=9)
+    return inline_svg(figure, "IoU of the words' attention maps with their masks over thresholds, by method")
+
+
+def draw_curves(axes: Axes, curves: Mapping[str, Curve], thresholds: Sequence[float]) -> None:
+    """Draw the curves, the best first; the legend is the caller's."""
     for k, (method, curve) in enumerate(sorted(curves.items(), key=lambda pair: -max(pair[1].mean))):
-        colour, dash = _style(k)
-        axes.plot(thresholds, curve.mean, dash, color=colour, linewidth=1.8, label=_curve_label(method, curve))
-        axes.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
+        # Okabe and Ito's colours first, then the same dashed.
+        colour, dash = COLOURS[k % len(COLOURS)], _DASHES[k // len(COLOURS) % len(_DASHES)]
         best = int(np.argmax(curve.mean))
+        label = f"{method} (best {curve.mean[best]:.2f})"
+        axes.plot(thresholds, curve.mean, dash, color=colour, linewidth=1.8, label=label)
+        axes.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
         axes.plot([thresholds[best]], [curve.mean[best]], "o", color=colour, markersize=4)
     axes.set_xlabel("threshold, as a share of the map's maximum")
     axes.set_ylabel("IoU with the mask")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(bottom=0)
-    _legend(axes)
-    return inline_svg(figure, "IoU of the words' attention maps with their masks over thresholds, by method")
 
 
 def intervals_svg(summary: Summary) -> str:
     """A panel for each metric, a line in it for each method: its mean and 95 % interval. Better is right."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     across = min(3, len(summary.metrics)) or 1
     down = -(-len(summary.metrics) // across)
     lines = len(summary.methods)
     with _settings():
-        figure = Figure(figsize=(3.2 * across + 1.2, (0.24 * lines + 0.75) * down), layout=_spaced())
-        grid = figure.subplots(down, across, squeeze=False, sharey=True)
-        for k, panel in enumerate(grid.flat):
-            if k >= len(summary.metrics):
-                panel.set_visible(False)
-                continue
-            column = summary.columns[k]
-            for place, line in enumerate(summary.methods):
+        # Room between panels, so that a heading is not taken for the panel above.
+        layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
+        figure = Figure(figsize=(3.2 * across + 1.2, (0.24 * lines + 0.75) * down), layout=layout)
+        panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+        for panel in panels[len(summary.columns) :]:
+            panel.set_visible(False)
+        for panel, column in zip(panels, summary.columns, strict=False):
+            for number, line in enumerate(summary.methods):
                 found = line.estimates[column.name]
                 if found.mean is None:
                     continue
-                colour = _style(0)[0] if found.rank == 1 else _INK
-                mean = found.mean * column.scale
+                colour = COLOURS[0] if found.rank == 1 else _INK
                 if found.low is not None and found.high is not None:
                     ends = [found.low * column.scale, found.high * column.scale]
-                    panel.plot(ends, [place, place], color=colour, linewidth=1.6, alpha=0.75)
-                panel.plot([mean], [place], "o", color=colour, markersize=4.5)
+                    panel.plot(ends, [number, number], color=colour, linewidth=1.6, alpha=0.75)
+                panel.plot([found.mean * column.scale], [number], "o", color=colour, markersize=4.5)
             panel.set_title(column.heading, fontsize=9, loc="left")
             panel.set_yticks(range(lines), [line.method for line in summary.methods])
             panel.set_ylim(lines - 0.5, -0.5)
@@ -125,12 +138,11 @@ def inline_svg(figure: Figure, label: str) -> str:
     """The figure as an `<svg>` element, the same for the same figure, with `label` for screen readers."""
     out = io.StringIO()
     with _settings(salt=label):
-        figure.savefig(
-            out, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     text = out.getvalue()
     text = text[text.index("<svg") :].strip()
-    # Its style would apply to the page around it, and its metadata names places outside.
+    # Its style would apply to the page around it, and its metadata holds addresses.
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
     text = text.replace(_INK, "currentColor").replace("'DejaVu Sans'", "system-ui").replace("\n", " ")
     # The page gives the width; the viewBox keeps the proportions.
@@ -142,60 +154,18 @@ def inline_svg(figure: Figure, label: str) -> str:
     return opening + text[text.index(">") :]
 
 
-def _spaced() -> Any:
-    """Room between panels, so that a heading is not taken for the panel above."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    return ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
-
-
 def _settings(salt: str = "") -> Any:
     import matplotlib
 
-    return matplotlib.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": salt,
-            "font.size": 9.5,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.15,
-            "legend.frameon": False,
-            **dict.fromkeys(
-                (
-                    "text.color",
-                    "axes.labelcolor",
-                    "axes.edgecolor",
-                    "xtick.color",
-                    "ytick.color",
-                    "grid.color",
-                ),
-                _INK,
-            ),
-        }
-    )
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
-
-    with _settings():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots()
-
-
-def _legend(axes: Any) -> None:
-    with _settings():
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=9)
-
-
-def _style(index: int) -> tuple[str, str]:
-    """A colour and a dash: Okabe and Ito's colours first, then the same dashed."""
-    from ....locinv_core.imaging.visualize import COLOURS
-
-    return COLOURS[index % len(COLOURS)], _DASHES[index // len(COLOURS) % len(_DASHES)]
-
-
-def _curve_label(method: str, curve: Curve) -> str:
-    return f"{method} (best {max(curve.mean):.2f})"
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    settings: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "font.size": 9.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.15,
+        "legend.frameon": False,
+    }
+    return matplotlib.rc_context(settings | dict.fromkeys(inked, _INK))

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ....locinv_core.imaging.io import written_whole
 from ..datasets.types import group_of_task
 from ..metrics.registry import COLUMNS, Metric, columns_of, value_of
 
@@ -184,8 +185,6 @@ def write_tables(summary: Summary, folder: Path, groups: Mapping[str, Summary] |
 
     Raises ValueError where the folder does not exist.
     """
-    from ....locinv_core.imaging.io import written_whole
-
     tables = {"all": summary, **(groups or {})}
     parts = []
     for name, table in tables.items():
@@ -246,7 +245,10 @@ def _estimates(column: Metric, values: NDArray[np.float64], weights: NDArray[np.
 
 
 def _interval(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
-    """The percentile interval of the mean of values (items,), from how often each draw took each item."""
+    """The percentile interval of the mean of values (items,), from how often each draw took each item.
+
+    Not by scipy.stats.bootstrap, which would draw anew for every metric and method, and knows no missing values.
+    """
     there = ~np.isnan(values)
     if there.sum() < 2:
         return None, None
@@ -264,4 +266,4 @@ def _ranks(column: Metric, means: Sequence[float | None]) -> list[int | None]:
         return [None] * len(means)
     printed = [None if mean is None else float(column.shown(mean)) for mean in means]
     order = sorted({p for p in printed if p is not None}, reverse=column.higher_is_better)
-    return [None if p is None or (place := order.index(p) + 1) > 2 else place for p in printed]
+    return [None if p is None or (rank := order.index(p) + 1) > 2 else rank for p in printed]

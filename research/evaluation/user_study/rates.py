@@ -3,19 +3,18 @@ Tables 1 and 4)."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from scipy.stats import binomtest
 
 from .answers import Answer, latest
 from .session import QUESTIONS
 from .site import Study
 
 OVERALL: Final = "overall"
-Z: Final = 1.959963984540054
-"""The normal distribution's 97.5 % point, for intervals of 95 %."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +34,11 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the share."""
-        return wilson(self.chosen, self.asked)
-
-
-def wilson(chosen: int, asked: int, z: float = Z) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share of `chosen` in `asked`; (0, 1) where nobody was asked.
-
-    (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n). Raises ValueError for counts that are no share.
-    """
-    if not 0 <= chosen <= asked:
-        raise ValueError(f"share: got {chosen} of {asked}")
-    if asked == 0:
-        return 0.0, 1.0
-    share, spread = chosen / asked, z * z / asked
-    centre = share + spread / 2
-    reach = z * math.sqrt(share * (1 - share) / asked + spread / (4 * asked))
-    return max(0.0, (centre - reach) / (1 + spread)), min(1.0, (centre + reach) / (1 + spread))
+        """Wilson's 95 % interval (1927) of the share; (0, 1) where nobody was asked."""
+        if not self.asked:
+            return 0.0, 1.0
+        found = binomtest(self.chosen, self.asked).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
 
 def preference_rates(study: Study, answers: Sequence[Answer]) -> list[Rate]:
@@ -66,28 +53,17 @@ def preference_rates(study: Study, answers: Sequence[Answer]) -> list[Rate]:
         for answer in latest(list(answers))
         if answer.study == study.fingerprint and answer.item in groups and answer.method in study.methods
     ]
-    chosen = Counter((groups[a.item], a.question, a.method) for a in counted)
-    asked = Counter((groups[a.item], a.question) for a in counted)
     names = list(dict.fromkeys(groups.values()))
-    rates = [
-        Rate(group, question, method, chosen[group, question, method], asked[group, question])
-        for group in names
-        for question in QUESTIONS
-        for method in study.methods
-    ]
-    if len(names) == 1:
-        return rates
-    return rates + [
-        Rate(
-            OVERALL,
-            question,
-            method,
-            sum(chosen[group, question, method] for group in names),
-            sum(asked[group, question] for group in names),
-        )
-        for question in QUESTIONS
-        for method in study.methods
-    ]
+    chosen: Counter[tuple[str, str, str]] = Counter()
+    for answer in counted:
+        for group in (groups[answer.item], OVERALL):
+            chosen[group, answer.question, answer.method] += 1
+    rates = []
+    for group in (*names, *([OVERALL] if len(names) > 1 else [])):
+        for question in QUESTIONS:
+            own = {method: chosen[group, question, method] for method in study.methods}
+            rates += [Rate(group, question, method, own[method], sum(own.values())) for method in study.methods]
+    return rates
 
 
 def rates_table(study: Study, answers: Sequence[Answer]) -> str:

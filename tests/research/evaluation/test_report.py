@@ -72,9 +72,9 @@ def test_every_image_is_inside_the_file(tmp_path: Path) -> None:
         own = json.loads(page.scripts[f"item-{k}"])
         assert (own["width"], own["height"]) == (SIDE, SIDE)
         assert colour_of(own["source"]) == pytest.approx(COLOURS["source"], abs=4)
-        assert colour_of(own["pictures"]["careful"]) == pytest.approx(COLOURS["careful"], abs=4)
+        assert colour_of(own["images"]["careful"]) == pytest.approx(COLOURS["careful"], abs=4)
         if k == 2:
-            assert own["pictures"]["plain"] is None
+            assert own["images"]["plain"] is None
         if k % 2 == 0:
             assert colour_of(own["target"]) == pytest.approx(COLOURS["true"], abs=4)
         else:
@@ -144,7 +144,7 @@ def test_an_image_that_is_missing_leaves_the_rest_of_the_report(tmp_path: Path) 
     rows = small_rows(dataset, tmp_path, {"plain": [20.0], "careful": [30.0]})
     (tmp_path / rows[0]["picture"]).unlink()
     page = Page(write_report(rows, dataset, tmp_path).read_text(encoding="utf-8"))
-    own = json.loads(page.scripts["item-0"])["pictures"]
+    own = json.loads(page.scripts["item-0"])["images"]
     assert own["plain"] is None and own["careful"] is not None
 
 
@@ -164,7 +164,7 @@ def test_an_item_that_cannot_be_read_keeps_its_rows_in_the_report_and_says_why_i
     assert [set(entry["errors"]) for entry in index] == [{"plain", "careful"}, set()]
     without, own = (json.loads(page.scripts[f"item-{k}"]) for k in range(2))
     assert "broken.png" in without["unreadable"] and without["source"] is None
-    assert own["source"] is not None and set(own["pictures"]) == {"plain", "careful"}
+    assert own["source"] is not None and set(own["images"]) == {"plain", "careful"}
 
 
 def test_an_image_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_image_that_is_broken_leaves_the_rest_of_the_report(tmp_path: Path) -
     second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)
     (tmp_path / rows[0]["picture"]).write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
     page = Page(write_report(rows, dataset, tmp_path).read_text(encoding="utf-8"))
-    own = json.loads(page.scripts["item-0"])["pictures"]
+    own = json.loads(page.scripts["item-0"])["images"]
     assert own["plain"] is None and own["careful"] is not None
 
 
@@ -189,7 +189,7 @@ def test_an_image_outside_the_folder_is_not_taken_into_the_report(tmp_path: Path
     for name in ("../secret.png", str(secret), "link.png"):
         rows[0]["picture"] = name
         page = Page(write_report(rows, dataset, tracker).read_text(encoding="utf-8"))
-        own = json.loads(page.scripts["item-0"])["pictures"]
+        own = json.loads(page.scripts["item-0"])["images"]
         assert own["plain"] is None and own["careful"] is not None
 
 
@@ -222,42 +222,42 @@ def test_large_images_are_reduced_and_small_ones_left() -> None:
 # The outline of a mask
 
 
-def filled(path: str, shape: tuple[int, int]) -> torch.Tensor:
-    """The pixels whose centre lies inside the path by the even-odd rule."""
-    loops = [
-        [tuple(map(float, corner.split())) for corner in loop.rstrip("Z").split("L")]
-        for loop in path.split("M")
-        if loop
-    ]
+def edges(path: str) -> list[tuple[int, int, str, int]]:
+    """(x, y, "h" or "v", length) of each stroke."""
+    return [(int(x), int(y), way, int(n)) for x, y, way, n in re.findall(r"M(\d+) (\d+)([hv])(\d+)", path)]
+
+
+def filled(path: str, shape: tuple[int, int], way: str) -> torch.Tensor:
+    """The pixels from which a ray to the right (v) or down (h) crosses an odd number of strokes."""
     inside = torch.zeros(shape, dtype=torch.bool)
-    for y in range(shape[0]):
-        for x in range(shape[1]):
-            crossings = 0
-            for loop in loops:
-                for (x0, y0), (x1, y1) in zip(loop, loop[1:] + loop[:1], strict=True):
-                    if (y0 > y + 0.5) != (y1 > y + 0.5) and x + 0.5 < x0 + (y + 0.5 - y0) * (x1 - x0) / (y1 - y0):
-                        crossings += 1
-            inside[y, x] = crossings % 2 == 1
+    for x0, y0, kind, length in edges(path):
+        if kind == way == "v":
+            inside[y0 : y0 + length, :x0] ^= True
+        elif kind == way == "h":
+            inside[:y0, x0 : x0 + length] ^= True
     return inside
 
 
-def test_a_box_is_outlined_by_its_four_corners() -> None:
+def test_a_box_is_outlined_by_its_four_sides() -> None:
     mask = torch.zeros(10, 12)
     mask[2:5, 3:9] = 1
-    corners = set(outline_path(mask).strip("MZ").split("L"))
-    assert corners == {"3 2", "9 2", "9 5", "3 5"}
+    assert sorted(edges(outline_path(mask))) == [(3, 2, "h", 6), (3, 2, "v", 3), (3, 5, "h", 6), (9, 2, "v", 3)]
 
 
 def test_a_mask_that_covers_everything_is_outlined_along_the_frame() -> None:
-    assert set(outline_path(torch.ones(4, 6)).strip("MZ").split("L")) == {"0 0", "6 0", "6 4", "0 4"}
+    frame = [(0, 0, "h", 6), (0, 0, "v", 4), (0, 4, "h", 6), (6, 0, "v", 4)]
+    assert sorted(edges(outline_path(torch.ones(4, 6)))) == frame
 
 
 def test_an_empty_mask_has_no_outline() -> None:
     assert outline_path(torch.zeros(4, 6)) == ""
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_filling_the_outline_gives_the_mask_back(seed: int) -> None:
     """Random pixels: holes, edges of the frame, and pixels that touch at a corner."""
     mask = torch.rand(7, 9, generator=torch.Generator().manual_seed(seed)) > 0.45
-    assert torch.equal(filled(outline_path(mask.float()), (7, 9)), mask)
+    path = outline_path(mask.float())
+    assert path == "".join(f"M{x} {y}{way}{n}" for x, y, way, n in edges(path))
+    for way in "hv":
+        assert torch.equal(filled(path, (7, 9), way), mask)

@@ -1,11 +1,11 @@
-// The report's gallery: sorts and filters the cards, and fills a card's pictures in when it comes near the window.
+// The report's gallery: sorts and filters the cards, and fills a card's images in when it comes near the window.
 "use strict";
 
 const index = JSON.parse(document.getElementById("index").textContent);
 const byId = (id) => document.getElementById(id);
 const metricOf = Object.fromEntries(index.metrics.map((metric, k) => [metric.name, { ...metric, k }]));
 const cards = byId("cards");
-const pictures = new Map();
+const images = new Map();
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -32,17 +32,17 @@ function sortValue(item, metric, method) {
 function inOrder(items, metric, method, order) {
   if (order === "given" || !metric) return items; // no metric: every edit failed
   const up = (order === "worst") === metric.higher;
-  const known = items.map((item, place) => ({ item, place, value: sortValue(item, metric, method) }));
+  const known = items.map((item, number) => ({ item, number, value: sortValue(item, metric, method) }));
   const rank = ({ value }) => (value === null ? 1 : 0);
-  known.sort((a, b) => rank(a) - rank(b) || (up ? a.value - b.value : b.value - a.value) || a.place - b.place);
+  known.sort((a, b) => rank(a) - rank(b) || (up ? a.value - b.value : b.value - a.value) || a.number - b.number);
   return known.map(({ item }) => item);
 }
 
-// Pictures
+// Images
 
-function picturesOf(item) {
-  if (!pictures.has(item)) pictures.set(item, JSON.parse(byId(`item-${item.k}`).textContent));
-  return pictures.get(item);
+function imagesOf(item) {
+  if (!images.has(item)) images.set(item, JSON.parse(byId(`item-${item.k}`).textContent));
+  return images.get(item);
 }
 
 function outline(own) {
@@ -95,19 +95,19 @@ function valueRow(item, { name }, sorted) {
   return make("tr", { class: sorted ? "sorted" : "" }, make("th", { scope: "row", title: metric.what }, metric.heading), ...values.map(cell));
 }
 
-function pictureCell(item, own, method) {
-  const source = own.pictures[method];
+function imageCell(item, own, method) {
+  const source = own.images[method];
   if (source) {
     const open = () => openLarge(item, method);
     return make("td", {}, figure(frame(own, source, { edit: true, alt: `${item.id} by ${method}`, open }), ""));
   }
   if (!(method in item.values)) return make("td", {}, make("div", { class: "none" }, "not run"));
-  return make("td", {}, make("div", { class: "error" }, item.errors[method] ?? "no picture"));
+  return make("td", {}, make("div", { class: "error" }, item.errors[method] ?? "no image"));
 }
 
 function fill(card) {
   const item = index.items[card.dataset.k];
-  const own = picturesOf(item);
+  const own = imagesOf(item);
   const metric = metricOf[byId("metric").value];
   const source = own.source
     ? frame(own, own.source, { alt: `${item.id}, source` })
@@ -116,7 +116,7 @@ function fill(card) {
   if (own.target) given.push(figure(frame(own, own.target, { edit: true, alt: `${item.id}, true edit` }), "true edit"));
   const rows = shownMetrics(metric).map((one, k) => valueRow(item, one, k === 0));
   const head = make("tr", {}, make("th"), ...index.methods.map((method) => make("th", { scope: "col" }, method)));
-  const shots = make("tr", {}, make("th"), ...index.methods.map((method) => pictureCell(item, own, method)));
+  const shots = make("tr", {}, make("th"), ...index.methods.map((method) => imageCell(item, own, method)));
   card.replaceChildren(
     make(
       "div",
@@ -149,30 +149,30 @@ function show() {
   watcher.disconnect();
   cards.className = byId("outlines").checked ? "" : "plain";
   cards.replaceChildren(
-    ...ordered.map((item, place) => {
+    ...ordered.map((item, number) => {
       const card = make("article", { class: "card", tabindex: "0", "aria-label": item.id });
       card.dataset.k = item.k;
-      card.dataset.rank = place + 1;
+      card.dataset.rank = number + 1;
       watcher.observe(card);
       return card;
     }),
   );
-  if (!ordered.length) cards.append(make("p", { class: "none" }, "No picture fits."));
-  byId("count").textContent = `${ordered.length} of ${index.items.length} pictures`;
+  if (!ordered.length) cards.append(make("p", { class: "none" }, "No image fits."));
+  byId("count").textContent = `${ordered.length} of ${index.items.length} images`;
 }
 
-// One picture, large
+// One image, large
 
 let opened = null;
 
 function openLarge(item, method) {
   opened = { item, method };
-  const own = picturesOf(item);
+  const own = imagesOf(item);
   const wide = { width: 400 };
   const parts = [figure(frame(own, own.source, { alt: "source", ...wide }), make("span", {}, ...marked(item.source)))];
-  const result = own.pictures[method]
-    ? frame(own, own.pictures[method], { edit: true, alt: method, ...wide })
-    : make("div", { class: "error" }, item.errors[method] ?? "no picture");
+  const result = own.images[method]
+    ? frame(own, own.images[method], { edit: true, alt: method, ...wide })
+    : make("div", { class: "error" }, item.errors[method] ?? "no image");
   parts.push(figure(result, make("span", {}, ...marked(item.target))));
   if (own.target) parts.push(figure(frame(own, own.target, { edit: true, alt: "true edit", ...wide }), "true edit"));
   const values = index.metrics.map((metric) =>
@@ -188,8 +188,8 @@ byId("large").addEventListener("keydown", (event) => {
   if (!step || !opened) return;
   event.preventDefault();
   const count = index.methods.length;
-  const place = (index.methods.indexOf(opened.method) + step + count) % count;
-  openLarge(opened.item, index.methods[place]);
+  const next = (index.methods.indexOf(opened.method) + step + count) % count;
+  openLarge(opened.item, index.methods[next]);
 });
 byId("large").addEventListener("click", (event) => event.target === byId("large") && byId("large").close());
 
@@ -211,12 +211,12 @@ document.addEventListener("keydown", (event) => {
 function sortTable(button) {
   const head = button.closest("th");
   const table = head.closest("table");
-  const place = [...head.parentElement.children].indexOf(head);
+  const column = [...head.parentElement.children].indexOf(head);
   const first = head.dataset.better;
   const down = head.getAttribute("aria-sort") === first ? (first === "descending" ? "ascending" : "descending") : first;
   for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down);
-  const key = (row) => Number(row.children[place].dataset.value || NaN);
+  const key = (row) => Number(row.children[column].dataset.value || NaN);
   const rows = [...table.tBodies[0].rows].sort((a, b) => {
     const [one, other] = [key(a), key(b)];
     if (Number.isNaN(one) || Number.isNaN(other)) return Number.isNaN(one) - Number.isNaN(other);

@@ -2,7 +2,7 @@
 
 const KINDS = {
   quality: ["The edit", "What was asked for is there, and it looks right."],
-  background: ["The background", "Compare with the original, beside the thing that changes."],
+  background: ["The background", "Compare with the original, apart from the object that changes."],
 };
 const STORED = "pinpoint-study-participant";
 const $ = (id) => document.getElementById(id);
@@ -55,10 +55,10 @@ function ask(number) {
   step = number;
   const [trial, question] = steps[step];
   const questions = Object.keys(session.questions);
-  const place = session.trials.indexOf(trial) + 1;
+  const shown = session.trials.indexOf(trial) + 1;
   show("trial");
   say("");
-  $("where").textContent = `Picture ${place} of ${session.trials.length}`;
+  $("where").textContent = `Image ${shown} of ${session.trials.length}`;
   $("bar").max = steps.length;
   $("bar").value = step;
   const [kind, hint] = KINDS[question];
@@ -77,14 +77,14 @@ function ask(number) {
 }
 
 /** A prompt in its pieces, those that are new marked. */
-function spell(place, pieces, marked) {
+function spell(element, pieces, marked) {
   const parts = pieces.flatMap(([text, isNew]) => {
     if (!marked || !isNew) return [text];
     const part = document.createElement("mark");
     part.textContent = text.trim();
     return [text.slice(0, text.indexOf(part.textContent)), part];
   });
-  place.replaceChildren(...parts);
+  element.replaceChildren(...parts);
 }
 
 function card(name, number, chosen) {
@@ -93,13 +93,13 @@ function card(name, number, chosen) {
   const radio = document.createElement("input");
   Object.assign(radio, { type: "radio", name: "choice", value: number, checked: chosen });
   radio.addEventListener("change", () => choose(number));
-  const picture = document.createElement("img");
-  Object.assign(picture, { src: `pictures/${name}`, alt: `Edit ${number + 1}` });
+  const image = document.createElement("img");
+  Object.assign(image, { src: `pictures/${name}`, alt: `Edit ${number + 1}` });
   const caption = document.createElement("span");
   const key = document.createElement("kbd");
   key.textContent = number + 1;
   caption.append(key);
-  label.append(radio, picture, caption);
+  label.append(radio, image, caption);
   return label;
 }
 
@@ -150,8 +150,8 @@ function compare(on) {
   const [trial] = steps[step];
   $("trial").classList.toggle("comparing", on);
   $("compare").setAttribute("aria-pressed", on);
-  $("edits").querySelectorAll("img").forEach((picture, k) => {
-    picture.src = `pictures/${on ? trial.picture : trial.edits[k]}`;
+  $("edits").querySelectorAll("img").forEach((image, k) => {
+    image.src = `pictures/${on ? trial.picture : trial.edits[k]}`;
   });
 }
 

@@ -1,18 +1,19 @@
 """Which words of a caption name objects, and which adjectives describe them.
 
-LocInv §3.4 finds the adjective-noun pairs by spaCy; when its English model is missing, rules do. They are
-for captions ("a striped red cat on the beach"), not for prose; where they fail, name the words yourself
+LocInv §3.4 finds the adjective-noun pairs by spaCy. Where its English model is installed it parses here too
+(`pip install "comfyui-pinpoint[nlp]"`, then `python -m spacy download en_core_web_sm`); else rules do. They
+are for captions ("a striped red cat on the beach"), not for prose; where they fail, name the words yourself
 (`parse_prompt(nouns=…, bindings=…)`).
 """
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from . import word_lists as lexicon
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
@@ -21,6 +22,9 @@ SPACY_MODEL = "en_core_web_sm"
 Spans = Sequence[tuple[int, int]]
 Found = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
+_log = logging.getLogger(__name__)
+_ADJECTIVE_ENDINGS = ("ful", "ous", "less", "ish", "like", "esque")
+
 
 def find_nouns(text: str, spans: Spans) -> Found:
     """(nouns, pairs): indices of the words that name objects; (noun, adjective) indices in the nouns' order.
@@ -28,23 +32,24 @@ def find_nouns(text: str, spans: Spans) -> Found:
     spans: character spans of the words of `text`.
     "photo of a cat" names a cat, and a compound ("mountain lion") its last word.
     """
-    parser = _spacy_parser()
-    return nouns_by_spacy(parser(text), spans) if parser is not None else nouns_by_rules(text, spans)
+    parser = spacy_parser(SPACY_MODEL)
+    return nouns_by_rules(text, spans) if parser is None else nouns_by_spacy(parser(text), spans)
 
 
-@lru_cache(maxsize=1)
-def _spacy_parser() -> Any | None:
-    if importlib.util.find_spec("spacy") is None or importlib.util.find_spec(SPACY_MODEL) is None:
+@cache
+def spacy_parser(model: str) -> Any | None:
+    """spaCy's pipeline of this name; None where spaCy or the model is not installed or cannot be loaded."""
+    if find_spec("spacy") is None:
+        return None
+    if find_spec(model) is None:
+        _log.info("Rules find a prompt's nouns; to have spaCy parse it: python -m spacy download %s", model)
         return None
     try:
         import spacy
 
-        return spacy.load(SPACY_MODEL, exclude=["ner", "lemmatizer"])
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-    ):  # a broken installation (ValueError: built for another numpy) must not stop an edit
+        return spacy.load(model, exclude=["ner", "lemmatizer"])
+    except (ImportError, OSError, ValueError) as error:  # ValueError: built for another numpy
+        _log.warning("spaCy's model %s cannot be loaded (%s); rules find a prompt's nouns", model, error)
         return None
 
 
@@ -71,7 +76,7 @@ def _skipped(token: Token) -> bool:
     if token.dep_ == "compound" and token.head.pos_ in ("NOUN", "PROPN"):
         return True
     following = token.doc[token.i + 1].lower_ if token.i + 1 < len(token.doc) else ""
-    return following == "of" and token.lower_ in lexicon.NOT_OBJECTS_BEFORE_OF
+    return following == "of" and _listed(token.lower_, "no objects before of")
 
 
 def _described(adjective: Token) -> Token | None:
@@ -94,7 +99,7 @@ def nouns_by_rules(text: str, spans: Spans) -> Found:
         gap = text[spans[index - 1][1] : spans[index][0]] if index else ""
         if gap.strip():
             tagger.join("," if gap.strip() == "," else ".", words[index:])
-        if word in lexicon.CONJUNCTIONS:
+        if _listed(word, "conjunctions"):
             tagger.join("," if word in ("and", "or", "but") else ".", words[index + 1 :])
         else:
             tagger.read(index, word, words[index + 1 :])
@@ -117,19 +122,19 @@ class _Rules:
         after = following[0] if following else ""
         if word == "that" and self.phrase:  # the cat that sat there
             self.close("break")
-        elif word in lexicon.DETERMINERS or word[0].isdigit():
+        elif _listed(word, "determiners") or word[0].isdigit():
             if self.phrase:
                 self.close("break")
             self.determined = word
-        elif word in lexicon.NOT_OBJECTS_BEFORE_OF and after == "of":
+        elif _listed(word, "no objects before of") and after == "of":
             self.close("preposition")
-        elif word in lexicon.PLACES and after in ("of", "to"):
+        elif _listed(word, "sides") and after in ("of", "to"):
             self.close("preposition")
-        elif word in lexicon.PREPOSITIONS:
+        elif _listed(word, "prepositions"):
             self.close("preposition")
-        elif word in lexicon.PRONOUNS:
+        elif _listed(word, "pronouns"):
             self.close("break")
-        elif word in lexicon.COPULAS or self._is_verb(word, after):
+        elif _listed(word, "copulas") or self._is_verb(word, after):
             self.close("verb")
         elif is_adverb(word):
             return
@@ -142,10 +147,10 @@ class _Rules:
     def join(self, mark: str, following: Sequence[str]) -> None:
         """A comma or conjunction: "red and white cat" carries on, between objects it closes the phrase."""
         listed = self.phrase and all(is_adjective(word) for _, word in self.phrase)
-        content = following and following[0] not in lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.PRONOUNS
+        content = following and not _listed(following[0], "determiners", "prepositions", "pronouns")
         if mark == "," and listed and content:
             return
-        if mark == "," and following and following[0] in lexicon.CONJUNCTIONS and listed:
+        if mark == "," and following and _listed(following[0], "conjunctions") and listed:
             return  # "small, and red cat": decided at the conjunction
         self.close("break")
 
@@ -157,7 +162,7 @@ class _Rules:
             return
         last, word = phrase[-1]
         describes = all(is_adjective(other) for _, other in phrase)
-        if describes and (word not in lexicon.ALSO_NOUNS or (before == "verb" and not determined)):
+        if describes and (not _listed(word, "adjectives that are also nouns") or (before == "verb" and not determined)):
             if before == "verb" and self.nouns:  # "the cat is red", "a house painted red"
                 self.pairs += [(self.nouns[-1], index) for index, _ in phrase]
             return
@@ -166,8 +171,8 @@ class _Rules:
 
     def _is_verb(self, word: str, after: str) -> bool:
         named = any(not is_adjective(other) and not _is_participle(other) for _, other in self.phrase)
-        colour_noun = bool(self.phrase) and self.phrase[-1][1] in lexicon.ALSO_NOUNS
-        if word in lexicon.VERBS:
+        colour_noun = bool(self.phrase) and _listed(self.phrase[-1][1], "adjectives that are also nouns")
+        if _listed(word, "verbs"):
             return named or colour_noun or not (self.phrase or self.determined or self.opening == "preposition")
         if _is_participle(word) and not is_adjective(word):
             if named or colour_noun or not after or _breaks(after):
@@ -182,22 +187,34 @@ def is_adjective(word: str) -> bool:
     """A word that describes: one of the lists, or so by its ending or its hyphen ("three-legged")."""
     if "-" in word:
         parts = word.split("-")
-        return parts[0].isdigit() or parts[-1] in lexicon.ADJECTIVES or _is_participle(parts[-1])
-    if word in lexicon.ADJECTIVES or word in lexicon.ALSO_NOUNS:
+        return parts[0].isdigit() or _listed(parts[-1], "adjectives") or _is_participle(parts[-1])
+    if _listed(word, "adjectives", "adjectives that are also nouns"):
         return True
-    return len(word) > 5 and word.endswith(lexicon.ADJECTIVE_ENDINGS) and not word.endswith("fish")
+    return len(word) > 5 and word.endswith(_ADJECTIVE_ENDINGS) and not word.endswith("fish")
 
 
 def is_adverb(word: str) -> bool:
     """A word that describes neither an object nor a place of one: "very", "brightly", "outdoors"."""
-    return word in lexicon.ADVERBS or (word.endswith("ly") and len(word) > 4 and word not in lexicon.LY_BUT_NO_ADVERB)
+    return _listed(word, "adverbs") or (
+        word.endswith("ly") and len(word) > 4 and not _listed(word, "-ly but no adverb")
+    )
 
 
 def _is_participle(word: str) -> bool:
     ending = (word.endswith("ing") and len(word) > 5) or (word.endswith("ed") and len(word) > 4)
-    return ending and word not in lexicon.ED_ING_NOUNS
+    return ending and not _listed(word, "-ed or -ing but no participle")
 
 
 def _breaks(word: str) -> bool:
-    closed = lexicon.DETERMINERS | lexicon.PREPOSITIONS | lexicon.CONJUNCTIONS | lexicon.PRONOUNS | lexicon.COPULAS
-    return word in closed or is_adverb(word)
+    return is_adverb(word) or _listed(word, "determiners", "prepositions", "conjunctions", "pronouns", "copulas")
+
+
+@cache
+def _word_lists() -> dict[str, frozenset[str]]:
+    text = (Path(__file__).parent / "word_lists.txt").read_text(encoding="utf-8")
+    sections = (section.split("]") for section in text.split("[")[1:])
+    return {name: frozenset(words.split()) for name, words in sections}
+
+
+def _listed(word: str, *names: str) -> bool:
+    return any(word in _word_lists()[name] for name in names)

@@ -159,9 +159,9 @@ def test_what_a_stage_would_stumble_over_is_said_before_any(words: list[str], me
 def test_a_model_whose_training_is_not_done_is_not_measured(tmp_path: Path) -> None:
     (tmp_path / "amused" / "vqvae").mkdir(parents=True)
     words = ["evaluate-embedded", "--parts", "amused", "--out", str(tmp_path / "found")]
-    with pytest.raises(ValueError, match=r"needs .*amused/model_index\.json; train it first"):
+    with pytest.raises(ValueError, match=r"requires .*amused/model_index\.json; train it first"):
         command(evaluate_embedded, *words, "--regions", str(tmp_path))
-    with pytest.raises(ValueError, match="--guidance: got nan, needs 1 or more"):
+    with pytest.raises(ValueError, match="--guidance: got nan, requires 1 or more"):
         command(evaluate_embedded, *words, "--guidance", "nan")
     assert not (tmp_path / "found").exists()
 
@@ -202,9 +202,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         train_regions(recipe, out, work, tokenizer=tmp_path, stages=("clip",), report=print)
     with pytest.raises(ValueError, match="stages: got gan, needs some of clip, vit, amused"):
         train_regions(recipe, out, work, tokenizer=tmp_path, stages=("gan",), report=print)
-    with pytest.raises(ValueError, match="--count: got 8, needs 32 or more for the part clip"):
+    with pytest.raises(ValueError, match="--count: got 8, requires 32 or more for the part clip"):
         command(evaluate_embedded, "evaluate-embedded", "--parts", "clip", "--count", "8")
-    with pytest.raises(ValueError, match=r"--regions: needs .*vit; train it first"):
+    with pytest.raises(ValueError, match=r"--regions: requires .*vit; train it first"):
         command(evaluate_embedded, "evaluate-embedded", "--parts", "vit", "--regions", str(tmp_path))
     assert not list(tmp_path.iterdir())
 

@@ -6,28 +6,27 @@ Bad input ends with exit status 2 and a line on stderr, Ctrl-C with 130. A trace
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from io import TextIOWrapper
+from pathlib import Path
 from types import ModuleType
 
-from .cli import demo, edit, regions
-from .research.commands import ablate, dataset, evaluate, evaluate_embedded, scenes, study, train_embedded
-
-COMMANDS: Mapping[str, ModuleType] = {
-    "edit": edit,
-    "regions": regions,
-    "demo": demo,
-    "scenes": scenes,
-    "dataset": dataset,
-    "evaluate": evaluate,
-    "ablate": ablate,
-    "study": study,
-    "train-embedded": train_embedded,
-    "evaluate-embedded": evaluate_embedded,
+COMMANDS: Mapping[str, str] = {
+    "edit": "cli.edit",
+    "regions": "cli.regions",
+    "demo": "cli.demo",
+    "scenes": "research.commands.scenes",
+    "dataset": "research.commands.dataset",
+    "evaluate": "research.commands.evaluate",
+    "ablate": "research.commands.ablate",
+    "study": "research.commands.study",
+    "train-embedded": "research.commands.train_embedded",
+    "evaluate-embedded": "research.commands.evaluate_embedded",
 }
 """Command -> its module: `add_parser(subparsers)`, and `run(args) -> int`, which imports what is heavy."""
 
@@ -43,8 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pinpoint {_version()}")
     parser.set_defaults(traceback=bool(os.environ.get("PINPOINT_TRACEBACK")))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS.values():
-        module.add_parser(subparsers)
+    for command in COMMANDS:
+        if _is_here(command):
+            _module(command).add_parser(subparsers)
     for every in (parser, *subparsers.choices.values()):
         every.add_argument(
             "--traceback",
@@ -65,9 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a letter that the terminal lacks ends no command
             stream.reconfigure(errors="backslashreplace")
+    command = next((word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("-")), "")
+    if command in COMMANDS and not _is_here(command):
+        what = f"command {command!r}: the published ComfyUI node leaves it out, a clone of the repository has it"
+        print(f"pinpoint: error: {what}", file=sys.stderr)
+        return BAD_INPUT
     args = build_parser().parse_args(argv)
     try:
-        return int(COMMANDS[args.command].run(args))
+        return int(_module(args.command).run(args))
     except (ValueError, OSError) as error:
         if args.traceback:
             traceback.print_exc()
@@ -78,6 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print("pinpoint: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _is_here(command: str) -> bool:
+    """Whether this copy of the package has the command: the published ComfyUI node has no `research`."""
+    return (Path(__file__).parent / COMMANDS[command].partition(".")[0]).is_dir()
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f".{COMMANDS[command]}", __package__)
 
 
 def _one_line(error: ValueError | OSError) -> str:

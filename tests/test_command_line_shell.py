@@ -34,7 +34,8 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[argparse.Nam
     monkeypatch.delenv("PINPOINT_TRACEBACK", raising=False)
 
     def install(run: Callable[[argparse.Namespace], int]) -> None:
-        monkeypatch.setattr(shell, "COMMANDS", {"try": stub_command(run)})
+        monkeypatch.setattr(shell, "COMMANDS", {"try": "cli.try"})
+        monkeypatch.setattr(shell, "_module", lambda command: stub_command(run))
 
     return install
 

@@ -2,4 +2,5 @@
 
 from setuptools import find_packages, setup
 
-setup(packages=["pinpoint", *(f"pinpoint.{name}" for name in find_packages(exclude=["tests", "tests.*"]))])
+packages = ["pinpoint", *(f"pinpoint.{name}" for name in find_packages(exclude=["tests", "tests.*"]))]
+setup(packages=packages, script_name="setup.py")  # its name keeps this file out of the wheel

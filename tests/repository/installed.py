@@ -32,7 +32,7 @@ def closure(requirements: list[str]) -> set[str]:
 
 
 def site_with(requirements: list[str], folder: Path) -> Path:
-    """A folder for PYTHONPATH, of links to what these requirements bring; run `python -S`, so that it is all there is."""
+    """A folder for PYTHONPATH, of links to what these requirements bring: all there is for a `python -S`."""
     folder.mkdir()
     for name in closure(requirements):
         distribution = metadata.distribution(name)

@@ -14,8 +14,17 @@ import pytest
 from pathspec import PathSpec
 
 from pinpoint.tests.repository.installed import installed, site_with
-from pinpoint.tests.repository.source_tree import PYPROJECT, ROOT, relative, run_python, tracked_files
+from pinpoint.tests.repository.source_tree import (
+    PYPROJECT,
+    ROOT,
+    imports_of,
+    package_files,
+    relative,
+    run_python,
+    tracked_files,
+)
 from pinpoint.tests.repository.test_comfyui_requirements import LINES, SETS, pins
+from pinpoint.tests.repository.test_dependencies import COMFYUI
 
 # How ComfyUI loads a folder of custom_nodes; its API is there in name alone.
 LOAD = """
@@ -26,7 +35,7 @@ latest = types.ModuleType("comfy_api.latest")
 latest.io, latest.ui = MagicMock(), MagicMock()
 latest.io.ComfyNode, latest.ComfyExtension = type("ComfyNode", (), {}), type("ComfyExtension", (), {})
 sys.modules.update({"comfy_api": types.ModuleType("comfy_api"), "comfy_api.latest": latest})
-sys.modules.update({name: MagicMock() for name in ("comfy", "folder_paths", "latent_preview", "server")})
+sys.modules.update({name: MagicMock() for name in COMFYUI})
 name = FOLDER.replace(".", "_x_")
 spec = importlib.util.spec_from_file_location(name, FOLDER + "/__init__.py")
 module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -61,14 +70,18 @@ def comfyui_site(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_published_node_has_no_tests_research_or_documents_of_development(pack: Path) -> None:
     kept = {"assets", "cli", "locinv_core", "methods", "nodes", "region_core", "web", "workflows"}
     assert {path.name for path in pack.iterdir() if path.is_dir()} == kept
-    assert {"__init__.py", "requirements.txt", "pyproject.toml", "LICENSE", "README.md"} <= set(
-        path.name for path in pack.iterdir()
-    )
+    names = {path.name for path in pack.iterdir()}
+    assert {"__init__.py", "requirements.txt", "pyproject.toml", "LICENSE", "README.md"} <= names
     assert any((pack / "assets").rglob("*.safetensors"))
 
 
 def test_comfyui_imports_the_published_node_and_gets_its_nodes(pack: Path, comfyui_site: str, tmp_path: Path) -> None:
-    printed = run_python("-S", "-c", f"FOLDER = {str(pack)!r}\n{LOAD}", cwd=tmp_path, PYTHONPATH=comfyui_site)
+    names = {name for path in package_files() for name in imports_of(path)}
+    ours = COMFYUI - {"comfy_api"}
+    imported = sorted(ours | {name for name in names if name.split(".")[0] in ours})
+    printed = run_python(
+        "-S", "-c", f"FOLDER, COMFYUI = {str(pack)!r}, {imported!r}\n{LOAD}", cwd=tmp_path, PYTHONPATH=comfyui_site
+    )
     web, count, loaded_diffusers = printed.split()
     assert web == "./web" and int(count) >= 30 and loaded_diffusers == "False"
 

@@ -1,118 +1,93 @@
-"""Propose Anchors: where an edit with no mask could go."""
+"""Propose Anchors: boxes that an edit without a mask could go to (Learnable Regions Eq. 1)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
-from ..region_core.options import ANCHORS, SIZES, Anchors, Sizes
-from .bridge import types as sockets
-from .bridge.inputs import seed_input
-from .bridge.tensors import image_of, one_image
-from .networks import CATEGORY
+from ..region_core.options import ANCHORS, SIZES
+from .bridge import types
+from .bridge.inputs import choice, number, seed_input, whole
+from .bridge.tensors import attention_mask, from_comfy_image, to_comfy_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..region_core.encoders.vit import VisionFeatures
-    from .bridge.managed_networks import Managed
-
-DEFAULT_DISTANCE = 2.0
-DEFAULT_SMOOTHING = 1
+    from .bridge.memory import Managed
 
 
 class ProposeAnchors(io.ComfyNode):
-    """Draws boxes around what stands out."""
+    """Proposes boxes around salient anchors."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PinpointProposeAnchors",
             display_name="Propose Anchors",
-            category=CATEGORY,
-            description="Finds the points that stand out in an image and draws boxes of growing size around each.",
+            category="Pinpoint/regions",
+            description="Finds the salient points of an image and proposes boxes of growing size around each.",
             is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="The image to edit, one at a time."),
-                sockets.Vision.Input("vit", tooltip="From Load ViT."),
-                io.Combo.Input(
+                types.Vision.Input("vit", tooltip="From Load ViT."),
+                choice(
                     "anchors",
-                    options=list(ANCHORS),
-                    default="dino",
-                    tooltip="'dino' takes the points that the ViT attends to most; 'random' any, to compare.",
+                    ANCHORS,
+                    "'dino' takes the patches of the ViT's highest attention; 'random' any, to compare.",
+                    "dino",
                 ),
-                io.Int.Input("k", default=8, min=1, max=64, tooltip="How many anchors."),
-                io.Int.Input("m", default=7, min=1, max=32, tooltip="How many boxes around each of them."),
-                io.Float.Input(
+                whole("k", 8, (1, 64), "How many anchors."),
+                whole("m", 7, (1, 32), "How many boxes around each of them."),
+                number(
                     "min_distance",
-                    default=DEFAULT_DISTANCE,
-                    min=0.0,
-                    max=64.0,
-                    step=0.5,
-                    tooltip="How many of the ViT's patches lie between any two anchors at least. 0 as"
+                    2.0,
+                    (0.0, 64.0, 0.5),
+                    "How many of the ViT's patches lie between any two anchors at least. 0 as"
                     " published, where all may lie on one object.",
                 ),
-                io.Combo.Input(
+                choice(
                     "sizes",
-                    options=list(SIZES),
-                    default="learned",
-                    tooltip="'learned': squares of growing size to choose from; 'random': one box of any size"
+                    SIZES,
+                    "'learned': squares of growing size to choose from; 'random': one box of any size"
                     " an anchor, to compare.",
+                    "learned",
                 ),
                 seed_input("Draws what is random."),
-                io.Int.Input(
+                whole(
                     "smoothing",
-                    default=DEFAULT_SMOOTHING,
-                    min=1,
-                    max=63,
+                    1,
+                    (1, 63),
+                    "Side of the square of patches that attention is averaged over, so that anchors"
+                    " lie in the middle of objects. 1 as published.",
                     step=2,
                     optional=True,
-                    tooltip="Side of the square of patches that attention is averaged over, so that anchors"
-                    " lie in the middle of objects. 1 as published.",
                 ),
             ],
             outputs=[
-                sockets.Proposals.Output(display_name="proposals", tooltip="For Learn Regions or Score Regions."),
+                types.Proposals.Output(display_name="proposals", tooltip="For Learn Regions or Score Regions."),
                 io.Image.Output(display_name="image", tooltip="All anchors and boxes on the image."),
-                io.Mask.Output(display_name="attention", tooltip="What the ViT attends to, as a share of its maximum."),
+                io.Mask.Output(display_name="attention", tooltip="The ViT's attention, as a share of its maximum."),
             ],
         )
 
     @classmethod
-    def execute(
-        cls,
-        image: Tensor,
-        vit: Managed[VisionFeatures],
-        anchors: Anchors,
-        k: int,
-        m: int,
-        min_distance: float,
-        sizes: Sizes,
-        seed: int,
-        smoothing: int = DEFAULT_SMOOTHING,
-    ) -> io.NodeOutput:
+    def execute(cls, image: Tensor, vit: Managed[VisionFeatures], **options: Any) -> io.NodeOutput:
         from dataclasses import replace
 
         from ..region_core.proposal_image import proposal_picture
         from ..region_core.proposing import propose_regions
-        from .bridge.region_drawing import attention_mask, drawn
-        from .bridge.region_results import ProposedRegions
+        from .bridge.payloads import ProposedRegions
 
-        picture = one_image(image)
+        source = from_comfy_image(image)
         with vit.ready() as vision:
-            seen = vision.look(picture)
+            seen = vision.look(source)
             seen = replace(seen, attention=seen.attention.cpu(), features=seen.features.cpu())
-            proposals = propose_regions(
-                seen,
-                anchors=anchors,
-                k=k,
-                m=m,
-                min_distance=min_distance,
-                smoothing=smoothing,
-                sizes=sizes,
-                seed=seed,
-            )
-            shown = image_of(drawn(proposal_picture(picture, proposals)))
+            proposals = propose_regions(seen, **options)
+            shown = to_comfy_image(proposal_picture(source, proposals))
             mask = attention_mask(seen.attention, seen.patch, seen.size)
-        return io.NodeOutput(ProposedRegions(picture, seen, proposals), shown, mask, ui=ui.PreviewImage(shown, cls=cls))
+        return io.NodeOutput(ProposedRegions(source, seen, proposals), shown, mask, ui=ui.PreviewImage(shown, cls=cls))
+
+
+NODES = [ProposeAnchors]

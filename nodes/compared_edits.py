@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from .bridge import types as sockets
-from .bridge.edited_image import CATEGORY, edit_outputs, edited_by
-from .bridge.inputs import guidance_input, scale_input, seed_input, share_input, target_input
-from .bridge.parsing import sentence_pairs_from_text, templates_from_text, words_from_text
+from .bridge import types
+from .bridge.inputs import guidance_input, number, seed_input, share_input, target_input
+from .bridge.outputs import edit_output, edit_outputs
+from .bridge.parsing import sentence_pairs_from_text, sentences_from_text, words_from_text
+from .bridge.payloads import edited_by
 
 if TYPE_CHECKING:
-    from .bridge.inverted_image import InvertedImage
+    from .bridge.payloads import InvertedImage
+
+CATEGORY = "Pinpoint/edit"
 
 
 def _inversion_input() -> io.Input:
-    return sockets.Inversion.Input(
+    return types.Inversion.Input(
         "inversion",
         tooltip="From DDIM Invert. No null text is needed: this method holds to the inverted latents.",
     )
@@ -84,7 +87,7 @@ class PlugAndPlayEdit(io.ComfyNode):
             feature_layers=tuple(words_from_text(feature_layers)) or None,
             attention_layers=tuple(words_from_text(attention_layers)) or None,
         )
-        return edited_by(edit, inversion, target, settings).output()
+        return edit_output(edited_by(edit, inversion, target, settings))
 
 
 class MasaCtrlEdit(io.ComfyNode):
@@ -127,7 +130,7 @@ class MasaCtrlEdit(io.ComfyNode):
 
         layer = None if start_layer == -1 else start_layer
         settings = MasaCtrlSettings(guidance=guidance, start=start, start_layer=layer)
-        return edited_by(edit, inversion, target, settings).output()
+        return edit_output(edited_by(edit, inversion, target, settings))
 
 
 class DiffEdit(io.ComfyNode):
@@ -194,7 +197,7 @@ class DiffEdit(io.ComfyNode):
             noise_share=noise_share,
             seed=seed,
         )
-        return edited_by(edit, inversion, target, settings).output()
+        return edit_output(edited_by(edit, inversion, target, settings))
 
 
 class Pix2PixZeroEdit(io.ComfyNode):
@@ -211,7 +214,9 @@ class Pix2PixZeroEdit(io.ComfyNode):
             inputs=[
                 _inversion_input(),
                 target_input(),
-                scale_input("guidance", 5.0, "Guidance scale, away from what the image shows. 1: not guided."),
+                number(
+                    "guidance", 5.0, (0.0, 100.0, 0.1), "Guidance scale, away from what the image shows. 1: not guided."
+                ),
                 io.Float.Input(
                     "attention_rate",
                     default=0.1,
@@ -258,6 +263,9 @@ class Pix2PixZeroEdit(io.ComfyNode):
             guidance=guidance,
             attention_rate=attention_rate,
             pairs=sentence_pairs_from_text(pairs),
-            templates=templates_from_text(templates) or TEMPLATES,
+            templates=sentences_from_text(templates) or TEMPLATES,
         )
-        return edited_by(edit, inversion, target, settings).output()
+        return edit_output(edited_by(edit, inversion, target, settings))
+
+
+NODES = [PlugAndPlayEdit, MasaCtrlEdit, DiffEdit, Pix2PixZeroEdit]

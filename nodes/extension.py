@@ -1,74 +1,34 @@
-"""The list of Pinpoint's nodes that ComfyUI asks for."""
+"""The list of Pinpoint's nodes that ComfyUI asks for: the NODES of every module of this folder."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterable
+
 from comfy_api.latest import ComfyExtension, io
 
-from .anchor_proposals import ProposeAnchors
-from .compared_edits import DiffEdit, MasaCtrlEdit, Pix2PixZeroEdit, PlugAndPlayEdit
-from .find_word import FindWord
-from .image_edits import ImagicEdit, LeditsEdit
-from .instructed_edit import InstructPix2PixEdit, LoadInstructPix2Pix
-from .inversion import DDIMInvert, NullTextInversion
-from .inversion_files import LoadInversion, SaveInversion
-from .loaders import EditModelFromComfyUI, LoadEditModel
-from .located_priors import PriorFromSegmentAnything, PriorFromText
-from .networks import LoadCLIP, LoadViT
-from .parse_prompt import ParsePrompt
-from .pick_edit import PickBestEdit
-from .priors import CombinePriors, PriorFromBoxes, PriorFromMask
-from .prompt_to_prompt import PromptToPromptEdit
-from .region_editors import EditorAmused, EditorBlended, EditorComfyUISampler, EditorInpaint, EditorLocInv
-from .region_scorer import LearnRegions, ScoreRegions
-from .samples import SampleImage
-from .token_optimizer import LocInv, OptimizeTokens
-from .viewers import Compare, CrossAttentionMaps, EditMetrics
+from . import __name__ as PACKAGE
+from . import __path__ as FOLDERS
 
-NODES: list[type[io.ComfyNode]] = [
-    LoadEditModel,
-    EditModelFromComfyUI,
-    SampleImage,
-    ParsePrompt,
-    DDIMInvert,
-    NullTextInversion,
-    LocInv,
-    SaveInversion,
-    LoadInversion,
-    PriorFromMask,
-    PriorFromBoxes,
-    PriorFromSegmentAnything,
-    PriorFromText,
-    FindWord,
-    CombinePriors,
-    OptimizeTokens,
-    PromptToPromptEdit,
-    PlugAndPlayEdit,
-    MasaCtrlEdit,
-    DiffEdit,
-    Pix2PixZeroEdit,
-    LeditsEdit,
-    ImagicEdit,
-    LoadInstructPix2Pix,
-    InstructPix2PixEdit,
-    CrossAttentionMaps,
-    Compare,
-    EditMetrics,
-    LoadViT,
-    LoadCLIP,
-    ProposeAnchors,
-    ScoreRegions,
-    LearnRegions,
-    PickBestEdit,
-    EditorBlended,
-    EditorLocInv,
-    EditorInpaint,
-    EditorAmused,
-    EditorComfyUISampler,
-]
+CATEGORIES = ("model", "prompt", "prior", "inversion", "tokens", "edit", "see", "regions", "regions/editors")
+"""Of Pinpoint's nodes, in the order of ComfyUI's menu; others come after them."""
+
+
+def collected(folders: Iterable[str] = FOLDERS, package: str = PACKAGE) -> list[type[io.ComfyNode]]:
+    """The nodes of all modules in `folders`, those of the package of that name, by category.
+
+    A module lists its nodes as NODES.
+    """
+    names = sorted(module.name for module in pkgutil.iter_modules(folders) if not module.ispkg)
+    modules = [importlib.import_module(f"{package}.{name}") for name in names if name != "extension"]
+    nodes = [node for module in modules for node in getattr(module, "NODES", [])]
+    order = {f"Pinpoint/{name}": place for place, name in enumerate(CATEGORIES)}
+    return sorted(nodes, key=lambda node: order.get(node.define_schema().category, len(order)))
 
 
 class PinpointExtension(ComfyExtension):
     """Pinpoint in ComfyUI."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return collected()

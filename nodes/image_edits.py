@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from .bridge import types as sockets
-from .bridge.edited_image import CATEGORY, image_output, latent_output
+from .bridge import types
 from .bridge.inputs import (
+    EDIT_MODEL,
     guidance_input,
     image_input,
     model_input,
-    scale_input,
+    number,
     seed_input,
     share_input,
+    source_input,
     steps_input,
     target_input,
 )
-from .bridge.tensors import image_of, mask_of, one_image
+from .bridge.outputs import image_output, latent_output
+from .bridge.tensors import from_comfy_image, from_comfy_mask, to_comfy_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,22 +30,12 @@ if TYPE_CHECKING:
     from ..locinv_core.backbones.stable_diffusion import EditModel
     from ..locinv_core.localization.priors import LocalizationPrior
     from ..methods.types import MethodOutcome
-    from .bridge.managed_model import ManagedModel
-    from .bridge.progress import NodeRun
+    from .bridge.memory import ManagedModel
+    from .bridge.progress import NodeTracker
 
-FROM = "From Load Edit Model, or from your MODEL, CLIP and VAE."
+CATEGORY = "Pinpoint/edit"
 TUNING_BYTES = 16
 """Of a weight that Adam tunes: its copy in float32, its gradient and Adam's two moments."""
-
-
-def source_input() -> io.Input:
-    """What the image shows."""
-    return io.String.Input(
-        "source",
-        multiline=True,
-        default="a yellow cat and a red star in a meadow",
-        tooltip="What the image shows.",
-    )
 
 
 class ImagicEdit(io.ComfyNode):
@@ -59,10 +51,10 @@ class ImagicEdit(io.ComfyNode):
             " draws what lies between it and the target: for another pose or shape of the same object."
             " Takes long; the model itself stays as it is.",
             inputs=[
-                model_input(FROM),
+                model_input(EDIT_MODEL),
                 image_input(),
                 target_input("What the image should show. What it shows now is not asked for."),
-                steps_input("DDIM steps of the drawing at the end.", 1),
+                steps_input("DDIM steps of the drawing at the end.", least=1),
                 guidance_input(),
                 io.Float.Input(
                     "interpolation",
@@ -114,7 +106,7 @@ class ImagicEdit(io.ComfyNode):
         from ..methods.imagic import EMBEDDING_STAGE, TUNING_STAGE, ImagicSettings
         from ..methods.types import EditTask, MethodModels
 
-        task = EditTask(one_image(image), source="", target=target)
+        task = EditTask(from_comfy_image(image), source="", target=target)
         settings = ImagicSettings(
             steps=steps,
             guidance=guidance,
@@ -124,15 +116,15 @@ class ImagicEdit(io.ComfyNode):
             tuning_steps=tuning_steps,
             tuning_rate=tuning_rate,
         )
-        imagic_target(model.model, task, settings)
+        imagic_target(model.value, task, settings)
         outcome = edited_from(
             model,
             task.image,
-            partial(edit_imagic, MethodModels(model=model.model), task, settings, seed),
+            partial(edit_imagic, MethodModels(model=model.value), task, settings, seed),
             {EMBEDDING_STAGE: embedding_steps, TUNING_STAGE: tuning_steps, "edit": steps},
-            memory=TUNING_BYTES * sum(weight.numel() for weight in model.model.unet.parameters()),
+            memory=TUNING_BYTES * sum(weight.numel() for weight in model.value.unet.parameters()),
         )
-        return io.NodeOutput(image_of(outcome.edited), latent_of(outcome, model.model))
+        return io.NodeOutput(to_comfy_image(outcome.edited), latent_of(outcome, model.value))
 
 
 class LeditsEdit(io.ComfyNode):
@@ -147,11 +139,11 @@ class LeditsEdit(io.ComfyNode):
             description="Takes away the objects that the source alone names and adds those that the target"
             " alone names, each where the model finds it, on an inversion that is exact.",
             inputs=[
-                model_input(FROM),
+                model_input(EDIT_MODEL),
                 image_input(),
                 source_input(),
                 target_input(),
-                sockets.Prior.Input(
+                types.Prior.Input(
                     "prior",
                     optional=True,
                     tooltip="Where the source's objects are: the edit stays in the place of those that it changes.",
@@ -162,14 +154,14 @@ class LeditsEdit(io.ComfyNode):
                     tooltip="White where the image may change, of its size; goes before the prior. The"
                     " masks of a batch are joined.",
                 ),
-                steps_input("Steps, there and back. 50 is usual; fewer are faster.", 1),
+                steps_input("Steps, there and back. 50 is usual; fewer are faster.", least=1),
                 share_input(
                     "skip",
                     0.15,
                     "How many more steps the schedule has, as a share of the steps: the noisiest, which are"
                     " left out. More keeps more of the image.",
                 ),
-                scale_input("guidance", 5.0, "How strongly objects are taken away and added."),
+                number("guidance", 5.0, (0.0, 100.0, 0.1), "How strongly objects are taken away and added."),
                 share_input(
                     "threshold",
                     0.9,
@@ -207,26 +199,26 @@ class LeditsEdit(io.ComfyNode):
         from ..methods.ledits_pp import LeditsSettings
         from ..methods.types import EditTask, MethodModels
 
-        inside = None if mask is None else (mask_of(mask) >= 0.5).float()
-        task = EditTask(one_image(image), source, target, prior, inside)
+        inside = None if mask is None else (from_comfy_mask(mask) >= 0.5).float()
+        task = EditTask(from_comfy_image(image), source, target, prior, inside)
         within_mask = prior is not None or mask is not None
         settings = LeditsSettings(steps, skip, guidance, threshold, within_mask)
-        ledits_plan(model.model, task, settings)
-        work = partial(edit_ledits, MethodModels(model=model.model), task, settings, seed)
+        ledits_plan(model.value, task, settings)
+        work = partial(edit_ledits, MethodModels(model=model.value), task, settings, seed)
         outcome = edited_from(model, task.image, work, {"inversion": steps, "edit": steps})
         assert outcome.reconstruction is not None and outcome.mask is not None
         return io.NodeOutput(
-            image_of(outcome.edited),
-            image_of(outcome.reconstruction),
+            to_comfy_image(outcome.edited),
+            to_comfy_image(outcome.reconstruction),
             outcome.mask[None],
-            latent_of(outcome, model.model),
+            latent_of(outcome, model.value),
         )
 
 
 def edited_from(
     model: ManagedModel,
     picture: Tensor,
-    work: Callable[[NodeRun], MethodOutcome],
+    work: Callable[[NodeTracker], MethodOutcome],
     stages: Mapping[str, int],
     memory: int = 0,
 ) -> MethodOutcome:
@@ -235,10 +227,10 @@ def edited_from(
     stages: the steps of each stage that the bar goes through. memory: as `ManagedModel.ready` takes it.
     """
     from .bridge.previews import latent_preview
-    from .bridge.progress import node_run
+    from .bridge.progress import node_tracker
 
     with model.ready(memory) as ready:
-        tracker = node_run(*stages, preview=latent_preview(ready, picture), steps=stages)
+        tracker = node_tracker(*stages, preview=latent_preview(ready, picture), steps=stages)
         outcome = work(tracker)
     tracker.show_cost()
     return outcome
@@ -252,3 +244,6 @@ def latent_of(outcome: MethodOutcome, model: EditModel) -> dict[str, Tensor]:
 
 def _rate_input(name: str, default: float, step: float, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, round=False, tooltip=tooltip)
+
+
+NODES = [ImagicEdit, LeditsEdit]

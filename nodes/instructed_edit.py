@@ -1,4 +1,4 @@
-"""Load InstructPix2Pix Model, and InstructPix2Pix Edit: an image and an order."""
+"""InstructPix2Pix Edit: an image and an instruction."""
 
 from __future__ import annotations
 
@@ -7,52 +7,16 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from .bridge import types as sockets
-from .bridge.edited_image import CATEGORY, image_output, latent_output
-from .bridge.inputs import guidance_input, image_input, scale_input, seed_input, steps_input
-from .bridge.tensors import image_of, one_image
-from .image_edits import edited_from, latent_of
-from .loaders import CATEGORY as MODEL_CATEGORY
-from .loaders import NO_FOLDER, dtype_input, folder_names, path_of, placed
+from .bridge import types
+from .bridge.inputs import guidance_input, image_input, number, seed_input, steps_input
+from .bridge.outputs import image_output, latent_output
+from .bridge.tensors import from_comfy_image, to_comfy_image
+from .image_edits import CATEGORY, edited_from, latent_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .bridge.managed_model import ManagedModel
-
-
-class LoadInstructPix2Pix(io.ComfyNode):
-    """Opens a model that follows orders."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PinpointLoadInstructPix2Pix",
-            display_name="Load InstructPix2Pix Model",
-            category=MODEL_CATEGORY,
-            description="Opens an InstructPix2Pix model, whose UNet reads the image and an order.",
-            inputs=[
-                io.Combo.Input(
-                    "model",
-                    options=folder_names() or [NO_FOLDER],
-                    tooltip="An InstructPix2Pix model (8 channels) in diffusers' layout, from models/diffusers.",
-                ),
-                dtype_input(),
-            ],
-            outputs=[sockets.InstructModel.Output(display_name="model", tooltip="For InstructPix2Pix Edit.")],
-        )
-
-    @classmethod
-    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
-        from ..methods.instruct_pix2pix import load_instruct_model
-        from .bridge.managed_model import manage
-
-        if model == NO_FOLDER:
-            raise ValueError(
-                "model: there is none in models/diffusers; requires an InstructPix2Pix model there, in"
-                " diffusers' layout"
-            )
-        return io.NodeOutput(manage(load_instruct_model(path_of(model), **placed(dtype))))
+    from .bridge.memory import ManagedModel
 
 
 class InstructPix2PixEdit(io.ComfyNode):
@@ -66,7 +30,7 @@ class InstructPix2PixEdit(io.ComfyNode):
             category=CATEGORY,
             description="Does to the image what an order says, with a model that was trained to.",
             inputs=[
-                sockets.InstructModel.Input("model", tooltip="From Load InstructPix2Pix Model."),
+                types.InstructModel.Input("model", tooltip="From Load InstructPix2Pix Model."),
                 image_input(),
                 io.String.Input(
                     "instruction",
@@ -74,11 +38,12 @@ class InstructPix2PixEdit(io.ComfyNode):
                     default="turn the yellow cat into a yellow fox",
                     tooltip="What to do to the image. Empty: what turns the source into the target.",
                 ),
-                steps_input("DDIM steps. 50 is usual; fewer are faster.", 1),
+                steps_input("DDIM steps. 50 is usual; fewer are faster.", least=1),
                 guidance_input("How strongly the edit follows the order; 7.5 is usual."),
-                scale_input(
+                number(
                     "image_guidance",
                     1.5,
+                    (0.0, 100.0, 0.1),
                     "How strongly the edit keeps to the image: 1.5 is usual, more changes less.",
                 ),
                 seed_input("The noise that the edit starts from."),
@@ -124,9 +89,12 @@ class InstructPix2PixEdit(io.ComfyNode):
         if not (instruction.strip() or (source.strip() and target.strip())):
             raise ValueError("instruction: it is empty, requires an order, or a source and a target to make one of")
         order = instruction if instruction.strip() else None
-        task = EditTask(one_image(image), source, target, instruction=order)
+        task = EditTask(from_comfy_image(image), source, target, instruction=order)
         settings = InstructPix2PixSettings(steps, guidance, image_guidance)
-        followed = instruction_of(model.model, task, settings)
-        work = partial(edit_instructed, MethodModels(instruct=model.model), task, settings, seed)
+        followed = instruction_of(model.value, task, settings)
+        work = partial(edit_instructed, MethodModels(instruct=model.value), task, settings, seed)
         outcome = edited_from(model, task.image, work, {"edit": steps})
-        return io.NodeOutput(image_of(outcome.edited), latent_of(outcome, model.model), followed.text)
+        return io.NodeOutput(to_comfy_image(outcome.edited), latent_of(outcome, model.value), followed.text)
+
+
+NODES = [InstructPix2PixEdit]

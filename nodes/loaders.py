@@ -1,15 +1,17 @@
-"""Load Edit Model, and Edit Model from MODEL+CLIP+VAE."""
+"""Nodes that open models: edit models, from a file or from MODEL, CLIP and VAE, and the ViT and CLIP of the regions."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import folder_paths
 from comfy_api.latest import io
 
-from .bridge import types as sockets
+from .bridge import types
+from .bridge.inputs import choice, text
+from .bridge.outputs import model_output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -19,18 +21,26 @@ CATEGORY = "Pinpoint/model"
 EMBEDDED = "embedded"
 CHECKPOINTS, DIFFUSERS = "checkpoints/", "diffusers/"
 NO_FOLDER = "none: put a model into models/diffusers"
-DTYPES = ["auto", "float32", "float16", "bfloat16"]
-PREDICTIONS = ["auto", "epsilon", "v_prediction"]
+_NAME = (
+    "'embedded' comes with Pinpoint and knows only the drawn scenes of its samples. Else a folder of"
+    " transformers' layout inside ComfyUI's models folder, or a Hugging Face name, such as {}."
+)
 
 
 def dtype_input() -> io.Input:
     """The precision of weights."""
-    return io.Combo.Input(
+    return choice(
         "dtype",
-        options=DTYPES,
-        default="auto",
-        tooltip="Precision of the weights. 'auto' is float16 on a graphics card that is good at it, else float32.",
+        ["auto", "float32", "float16", "bfloat16"],
+        "Precision of the weights. 'auto' is float16 on a graphics card that is good at it, else float32.",
+        "auto",
     )
+
+
+def folder_input(tooltip: str, *first: str) -> io.Input:
+    """A model in diffusers' layout, from models/diffusers; before those, the names in `first`."""
+    folders = [name for name in model_names() if name.startswith(DIFFUSERS)]
+    return choice("model", [*first, *folders] or [NO_FOLDER], tooltip, first[0] if first else None)
 
 
 class LoadEditModel(io.ComfyNode):
@@ -45,35 +55,36 @@ class LoadEditModel(io.ComfyNode):
             description="Opens a model that images can be inverted and edited with: the small one that"
             " Pinpoint brings, or Stable Diffusion 1.x or 2.x from models/checkpoints or models/diffusers.",
             inputs=[
-                io.Combo.Input(
+                choice(
                     "model",
-                    options=model_names(),
-                    default=EMBEDDED,
-                    tooltip="'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
+                    model_names(),
+                    "'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
                     " For photographs choose Stable Diffusion 1.x or 2.x: a .safetensors file in"
                     " models/checkpoints or a folder in models/diffusers.",
+                    EMBEDDED,
                 ),
                 dtype_input(),
-                io.Combo.Input(
+                choice(
                     "prediction",
-                    options=PREDICTIONS,
-                    default="auto",
-                    tooltip="What the UNet predicts. 'auto' reads it from the model; say it yourself if edits"
+                    ["auto", "epsilon", "v_prediction"],
+                    "What the UNet predicts. 'auto' reads it from the model; set it yourself if edits"
                     " of an SD 2.x checkpoint come out as noise.",
+                    "auto",
                 ),
             ],
-            outputs=[sockets.Model.Output(display_name="model", tooltip="For Parse Prompt and DDIM Invert.")],
+            outputs=[model_output()],
         )
 
     @classmethod
-    def execute(cls, model: str, dtype: str, prediction: str) -> io.NodeOutput:
-        from .bridge.managed_model import open_managed
+    def execute(cls, model: str, dtype: str, prediction: Any) -> io.NodeOutput:
+        from ..locinv_core.backbones.loading import load_edit_model
+        from .bridge.memory import manage, offloaded
 
-        return io.NodeOutput(open_managed(path_of(model), dtype, prediction))
+        return io.NodeOutput(manage(load_edit_model(path_of(model), **offloaded(dtype), prediction=prediction)))
 
 
 class EditModelFromComfyUI(io.ComfyNode):
-    """Builds an edit model from what the artist has loaded and patched."""
+    """Builds an edit model from ComfyUI's MODEL, CLIP and VAE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,7 +100,7 @@ class EditModelFromComfyUI(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="Its VAE, or another for the same family."),
                 dtype_input(),
             ],
-            outputs=[sockets.Model.Output(display_name="model", tooltip="For Parse Prompt and DDIM Invert.")],
+            outputs=[model_output()],
         )
 
     @classmethod
@@ -97,51 +108,131 @@ class EditModelFromComfyUI(io.ComfyNode):
         import torch
 
         from .bridge.checkpoint import edit_model_of
-        from .bridge.managed_model import manage, suitable_dtype
+        from .bridge.memory import manage, suitable_dtype
 
         return io.NodeOutput(manage(edit_model_of(model, clip, vae, getattr(torch, suitable_dtype(dtype)))))
 
 
+class LoadInstructPix2Pix(io.ComfyNode):
+    """Opens a model that follows instructions."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLoadInstructPix2Pix",
+            display_name="Load InstructPix2Pix Model",
+            category=CATEGORY,
+            description="Opens an InstructPix2Pix model, whose UNet reads the image and an instruction.",
+            inputs=[
+                folder_input("An InstructPix2Pix model (8 channels) in diffusers' layout, from models/diffusers."),
+                dtype_input(),
+            ],
+            outputs=[types.InstructModel.Output(display_name="model", tooltip="For InstructPix2Pix Edit.")],
+        )
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        from ..methods.instruct_pix2pix import load_instruct_model
+        from .bridge.memory import manage, offloaded
+
+        path = path_of(model, "an InstructPix2Pix model")
+        return io.NodeOutput(manage(load_instruct_model(path, **offloaded(dtype))))
+
+
+class LoadViT(io.ComfyNode):
+    """Opens a self-supervised ViT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLoadViT",
+            display_name="Load ViT",
+            category="Pinpoint/regions",
+            description="Opens a DINO or DINOv2, whose attention shows what is salient in an image.",
+            inputs=[text("name", EMBEDDED, _NAME.format("facebook/dino-vitb16"))],
+            outputs=[types.Vision.Output(display_name="vit", tooltip="For Propose Anchors and Find Word.")],
+        )
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        from ..region_core.encoders.vit import load_vit
+        from .bridge.memory import managed
+
+        vit = load_vit(network_path(name, "name"))
+        return io.NodeOutput(managed(vit, vit.model))
+
+
+class LoadCLIP(io.ComfyNode):
+    """Opens a CLIP with both of its encoders."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointLoadCLIP",
+            display_name="Load CLIP to Judge Edits",
+            category="Pinpoint/regions",
+            description="Opens a CLIP with both of its encoders, which measures how well an image fits a text."
+            " A CLIP of ComfyUI's own loaders has only the text encoder.",
+            inputs=[text("name", EMBEDDED, _NAME.format("openai/clip-vit-base-patch16"))],
+            outputs=[
+                types.ClipEncoder.Output(display_name="clip", tooltip="For Learn Regions, Score Regions and Find Word.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        from ..region_core.encoders.clip import load_clip
+        from .bridge.memory import managed
+
+        clip = load_clip(network_path(name, "name"))
+        return io.NodeOutput(managed(clip, clip.model))
+
+
+NODES = [LoadEditModel, EditModelFromComfyUI, LoadInstructPix2Pix, LoadViT, LoadCLIP]
+
+
 def model_names() -> list[str]:
-    """What there is to open, as it stands in a workflow: with `/` on every system."""
+    """The edit models that can be opened, as they stand in a workflow: with `/` on every system."""
     files = [
         CHECKPOINTS + name.replace(os.sep, "/")
         for name in folder_paths.get_filename_list("checkpoints")
         if name.lower().endswith(".safetensors")
     ]
     folders = [
-        DIFFUSERS + index.parent.relative_to(place).as_posix()
-        for place in map(Path, folder_paths.get_folder_paths("diffusers"))
-        for index in sorted(place.glob("**/model_index.json"))
-        if index.parent != place
+        DIFFUSERS + index.parent.relative_to(root).as_posix()
+        for root in map(Path, folder_paths.get_folder_paths("diffusers"))
+        for index in sorted(root.glob("**/model_index.json"))
+        if index.parent != root
     ]
     return [EMBEDDED, *folders, *files]
 
 
-def folder_names() -> list[str]:
-    """Those of `model_names` that are folders in diffusers' layout."""
-    return [name for name in model_names() if name.startswith(DIFFUSERS)]
+def path_of(name: str, kind: str = "a model") -> str:
+    """What the core's loaders call a model of `model_names`.
 
-
-def placed(dtype: str) -> dict[str, str]:
-    """Where ComfyUI requires weights to be loaded to, and in which precision: `device` and `dtype`."""
-    import comfy.model_management
-
-    from .bridge.managed_model import suitable_dtype
-
-    return {"device": str(comfy.model_management.unet_offload_device()), "dtype": suitable_dtype(dtype)}
-
-
-def path_of(name: str) -> str:
-    """What `load_edit_model` calls a model of `model_names`. Raises ValueError for one that is gone."""
+    Raises ValueError for one that is gone, and where there is none of its kind.
+    """
+    if name == NO_FOLDER:
+        raise ValueError(f"model: there is none in models/diffusers; requires {kind} there, in diffusers' layout")
     if name == EMBEDDED:
         return name
     if name.startswith(CHECKPOINTS):
         path = folder_paths.get_full_path("checkpoints", name.removeprefix(CHECKPOINTS))
         if path is not None:
             return str(path)
-    for place in folder_paths.get_folder_paths("diffusers"):
-        folder = Path(place, name.removeprefix(DIFFUSERS))
+    for root in folder_paths.get_folder_paths("diffusers"):
+        folder = Path(root, name.removeprefix(DIFFUSERS))
         if folder.is_dir():
             return str(folder)
-    raise ValueError(f"model: {name!r} is no longer there; press R to see what there is")
+    raise ValueError(f"model: {name!r} is no longer there; press R to refresh the list")
+
+
+def network_path(name: str, field: str) -> str:
+    """What the core's loaders call a network: a folder inside ComfyUI's models folder by its path, else the name.
+
+    Raises ValueError, naming the field, for an empty name.
+    """
+    if not name.strip():
+        raise ValueError(f"{field}: it is empty, requires 'embedded', a folder in models, or a Hugging Face name")
+    folder = Path(folder_paths.models_dir, name.strip())
+    return str(folder) if folder.is_dir() else name.strip()

@@ -1,4 +1,4 @@
-"""Parse Prompt."""
+"""Parse Prompt: the words of a prompt, the nouns among them, and their adjectives."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from .bridge import types as sockets
+from .bridge import types
+from .bridge.inputs import SOURCE, model_input, text
 from .bridge.parsing import nouns_from_text, pairs_from_text
-from .bridge.ui_payloads import prompt_shown
 
 if TYPE_CHECKING:
     from ..locinv_core.text.prompt import Prompt
-    from .bridge.managed_model import ManagedModel
+    from .bridge.memory import ManagedModel
 
 
 class ParsePrompt(io.ComfyNode):
-    """Reads a prompt as the model does."""
+    """Reads a prompt with the model's tokenizer."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -28,32 +28,30 @@ class ParsePrompt(io.ComfyNode):
             " adjective belongs to which object.",
             is_output_node=True,
             inputs=[
-                sockets.Model.Input(
-                    "model", tooltip="The model that the prompt is for: each reads words in its own way."
-                ),
-                io.String.Input(
+                model_input("The model that the prompt is for: each has a tokenizer of its own."),
+                text(
                     "text",
+                    SOURCE,
+                    "What the image shows, in plain words. Name the object that you want to change.",
                     multiline=True,
-                    default="a yellow cat and a red star in a meadow",
-                    tooltip="What the image shows, in plain words. Name the object that you want to change.",
                 ),
-                io.String.Input(
+                text(
                     "nouns",
-                    default="",
-                    optional=True,
-                    tooltip="The words that name objects, separated by commas, if Pinpoint finds the wrong"
+                    "",
+                    "The words that name objects, separated by commas, if Pinpoint finds the wrong"
                     " ones. Empty: found by grammar; a dash: none.",
-                ),
-                io.String.Input(
-                    "bindings",
-                    default="",
                     optional=True,
-                    tooltip="Which adjective belongs to which object, as adjective:noun, separated by commas,"
+                ),
+                text(
+                    "bindings",
+                    "",
+                    "Which adjective belongs to which object, as adjective:noun, separated by commas,"
                     " for example yellow:cat. Empty: found by grammar.",
+                    optional=True,
                 ),
             ],
             outputs=[
-                sockets.Prompt.Output(display_name="prompt", tooltip="For DDIM Invert and LocInv."),
+                types.Prompt.Output(display_name="prompt", tooltip="For DDIM Invert and LocInv."),
                 io.String.Output(display_name="nouns", tooltip="The words that name objects, separated by commas."),
             ],
         )
@@ -61,23 +59,22 @@ class ParsePrompt(io.ComfyNode):
     @classmethod
     def execute(cls, model: ManagedModel, text: str, nouns: str = "", bindings: str = "") -> io.NodeOutput:
         from ..locinv_core.text.prompt import parse_prompt
-        from .bridge.inverted_image import noun_names
+        from .bridge.payloads import noun_names
         from .bridge.progress import show_text
+        from .bridge.ui_payloads import prompt_shown
 
-        prompt = parse_prompt(
-            text,
-            model.model.tokenizer,
-            nouns=nouns_from_text(nouns),
-            bindings=pairs_from_text(bindings) or None,
-        )
-        named = ", ".join(noun_names(prompt))
-        text_line = described(prompt)
-        show_text(text_line)
-        shown = {"text": (text_line,), "pinpoint_prompt": [prompt_shown(prompt)]}
-        return io.NodeOutput(prompt, named, ui=shown)
+        pairs = pairs_from_text(bindings) or None
+        prompt = parse_prompt(text, model.value.tokenizer, nouns=nouns_from_text(nouns), bindings=pairs)
+        summary = _summary(prompt)
+        show_text(summary)
+        shown = {"text": (summary,), "pinpoint_prompt": [prompt_shown(prompt)]}
+        return io.NodeOutput(prompt, ", ".join(noun_names(prompt)), ui=shown)
 
 
-def described(prompt: Prompt) -> str:
+NODES = [ParsePrompt]
+
+
+def _summary(prompt: Prompt) -> str:
     """The nouns, the pairs and the number of tokens, in a few words."""
     words = prompt.words
     nouns = ", ".join(words[index].text for index in prompt.nouns) or "none"

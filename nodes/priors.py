@@ -1,28 +1,39 @@
-"""Prior from Mask, Prior from Boxes, Combine Priors."""
+"""Priors: masks and boxes of words' objects, given by the user or found by a network."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import folder_paths
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
-from .bridge import types as sockets
-from .bridge.parsing import boxes_from_text
-from .bridge.tensors import images_of, mask_of
-from .bridge.ui_payloads import Shown, boxes_shown
-from .located_priors import CATEGORY, prior_outputs
+from ..locinv_core.options import KEEPS
+from .bridge import types
+from .bridge.inputs import choice, image_input, model_input, number, prompt_input, text
+from .bridge.outputs import prior_outputs
+from .bridge.parsing import boxes_from_text, phrases_from_text, sam_prompts, words_from_text
+from .bridge.tensors import from_comfy_image, from_comfy_images, from_comfy_mask, to_comfy_image, to_comfy_mask
+from .loaders import network_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.localization.priors import LocalizationPrior
+    from ..locinv_core.text.prompt import Prompt
+    from ..region_core.encoders.clip import ClipEncoder
+    from ..region_core.encoders.vit import VisionFeatures
+    from .bridge.memory import Managed, ManagedModel
 
-WORD_TOOLTIP = "The word of the prompt that names the object. The second cat of a prompt is cat#2."
+CATEGORY = "Pinpoint/prior"
+SAMS = "sams"
+NO_SAM = "none: put a Segment Anything into models/sams"
 
 
 class PriorFromMask(io.ComfyNode):
-    """Says where a word's object is by a mask."""
+    """A prior from a mask."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,20 +41,22 @@ class PriorFromMask(io.ComfyNode):
             node_id="PinpointPriorFromMask",
             display_name="Prior from Mask",
             category=CATEGORY,
-            description="Says where the object is that a word names: inside the mask. Any mask of the"
-            " image's size will do, from the mask editor or from a segmentation node.",
+            description="The object that a word names is inside this mask. Any mask of the image's size will"
+            " do, from the mask editor or from a segmentation node.",
             inputs=[
                 io.Mask.Input(
                     "mask",
                     tooltip="White where the object is, of the image's size. The masks of a batch are joined.",
                 ),
-                io.String.Input("word", default="cat", tooltip=WORD_TOOLTIP),
-                io.Combo.Input(
+                text(
+                    "word", "cat", "The word of the prompt that names the object. The second cat of a prompt is cat#2."
+                ),
+                choice(
                     "kind",
-                    options=["outline", "box"],
-                    default="outline",
-                    tooltip="'outline' if the mask follows the object's edge, 'box' if it is only roughly"
-                    " around it: then words are tuned to stay inside it, not to fill it.",
+                    ["outline", "box"],
+                    "'outline' if the mask follows the object's edge, 'box' if it is only roughly around it: then"
+                    " the word's attention is optimized to stay inside it, not to fill it.",
+                    "outline",
                 ),
             ],
             outputs=prior_outputs(),
@@ -54,11 +67,12 @@ class PriorFromMask(io.ComfyNode):
         from ..locinv_core.localization.priors import from_masks
 
         with torch.inference_mode(False):
-            return _output(from_masks({word: mask_of(mask)}, kind="segment" if kind == "outline" else "detection"))
+            source: Literal["segment", "detection"] = "segment" if kind == "outline" else "detection"
+            return _output(from_masks({word: from_comfy_mask(mask)}, kind=source))
 
 
 class PriorFromBoxes(io.ComfyNode):
-    """Says where words' objects are by boxes."""
+    """A prior from boxes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -66,15 +80,15 @@ class PriorFromBoxes(io.ComfyNode):
             node_id="PinpointPriorFromBoxes",
             display_name="Prior from Boxes",
             category=CATEGORY,
-            description="Says where the objects are that words name: each inside its box.",
+            description="The objects that words name are inside these boxes.",
             inputs=[
                 io.Image.Input("image", tooltip="The image that the boxes are drawn on."),
-                io.String.Input(
+                text(
                     "boxes",
-                    multiline=True,
-                    default="cat=11,30,57,73",
-                    tooltip="A line word=x0,y0,x1,y1 for each box, in pixels from the top left corner; x1 and"
+                    "cat=11,30,57,73",
+                    "A line word=x0,y0,x1,y1 for each box, in pixels from the top left corner; x1 and"
                     " y1 are just outside. Several boxes of one word are joined.",
+                    multiline=True,
                 ),
             ],
             outputs=prior_outputs(),
@@ -83,17 +97,216 @@ class PriorFromBoxes(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, boxes: str) -> io.NodeOutput:
         from ..locinv_core.localization.priors import from_boxes
+        from .bridge.ui_payloads import boxes_shown
 
         with torch.inference_mode(False):
-            images = images_of(image)
-            height, width = images.shape[-2:]
-            prior = from_boxes(boxes_from_text(boxes), (height, width))
-            shown = {"pinpoint_boxes": [boxes_shown(images[:1], boxes, cls)]}
-            return _output(prior, shown)
+            images = from_comfy_images(image)
+            prior = from_boxes(boxes_from_text(boxes), (images.shape[-2], images.shape[-1]))
+            return _output(prior, ui={"pinpoint_boxes": [boxes_shown(images[:1], boxes, cls)]})
+
+
+class PriorFromSegmentAnything(io.ComfyNode):
+    """A prior that Segment Anything outlines from boxes or points."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointPriorFromSegmentAnything",
+            display_name="Prior from Segment Anything",
+            category=CATEGORY,
+            description="Outlines the objects that words name, each from a box around it or from a point on it.",
+            inputs=[
+                io.Image.Input("image", tooltip="The image that the objects are in, one at a time."),
+                choice(
+                    "checkpoint",
+                    sam_names(),
+                    "A Segment Anything in models/sams, as .safetensors. The published .pth files are"
+                    " pickles and are not read; the error says how to convert one.",
+                ),
+                text(
+                    "boxes",
+                    "",
+                    "A line word=x0,y0,x1,y1 for each box around an object, in pixels from the top left corner.",
+                    multiline=True,
+                    optional=True,
+                ),
+                text(
+                    "points",
+                    "",
+                    "A line word=x,y for a point on the object, word!=x,y for one beside it, in"
+                    " pixels. Points may go with one box.",
+                    multiline=True,
+                    optional=True,
+                ),
+                types.Prior.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="A rough prior, from Prior from Text or Find Word, say: each word's object is"
+                    " outlined from the box around its mask.",
+                ),
+            ],
+            outputs=prior_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, checkpoint: str, boxes: str = "", points: str = "", prior: LocalizationPrior | None = None
+    ) -> io.NodeOutput:
+        from ..locinv_core.localization.prior_from_sam import (
+            SEGMENT_STAGE,
+            load_segment_anything,
+            prior_from_segment_anything,
+        )
+        from .bridge.memory import managed
+        from .bridge.progress import node_tracker
+
+        source, prompts = from_comfy_image(image), sam_prompts(boxes, points, prior)
+        network = load_segment_anything(sam_path(checkpoint))
+        with managed(network, network).ready() as model:
+            return _output(prior_from_segment_anything(model, source, prompts, tracker=node_tracker(SEGMENT_STAGE)))
+
+
+class PriorFromText(io.ComfyNode):
+    """A prior that a text detector finds."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointPriorFromText",
+            display_name="Prior from Text",
+            category=CATEGORY,
+            description="Finds the objects that words name by a text: with a box around each (Grounding DINO)"
+            " or a rough outline (CLIPSeg).",
+            inputs=[
+                io.Image.Input("image", tooltip="The image that the objects are in, one at a time."),
+                text(
+                    "words",
+                    "cat",
+                    "A line for each word of the prompt: the word alone, or word=what to look for,"
+                    " for example cat=yellow cat on the left.",
+                    multiline=True,
+                ),
+                text(
+                    "model",
+                    "IDEA-Research/grounding-dino-tiny",
+                    "A Grounding DINO or a CLIPSeg: a folder of transformers' layout inside ComfyUI's models folder,"
+                    " or a Hugging Face name that is in the local cache. Nothing is downloaded.",
+                ),
+                number(
+                    "threshold",
+                    0.0,
+                    (0.0, 0.99, 0.01),
+                    "Least score of an object. 0 is the model's usual: 0.3 for Grounding DINO, 0.4"
+                    " for CLIPSeg. Lower finds more.",
+                ),
+                choice(
+                    "keep", KEEPS, "Of several objects found for a word: the one of the highest score, or all.", "best"
+                ),
+            ],
+            outputs=prior_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, words: str, model: str, threshold: float, keep: Literal["best", "all"]
+    ) -> io.NodeOutput:
+        from ..locinv_core.localization.prior_from_text import TEXT_STAGE, load_text_locator, prior_from_text
+        from .bridge.memory import managed
+        from .bridge.progress import node_tracker
+
+        source, phrases = from_comfy_image(image), phrases_from_text(words)
+        found = load_text_locator(network_path(model, "model"))
+        options: dict[str, Any] = {"threshold": threshold or None, "keep": keep, "tracker": node_tracker(TEXT_STAGE)}
+        with managed(found, found.model).ready() as locator:
+            return _output(prior_from_text(locator, source, phrases, **options))
+
+
+class FindWord(io.ComfyNode):
+    """A prior from the model's own attention."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointFindWord",
+            display_name="Find Word",
+            category=CATEGORY,
+            description="Finds the box of what a word names, with no mask: by the word's cross-attention map in the"
+            " model, with CLIP reranking the boxes.",
+            is_output_node=True,
+            inputs=[
+                model_input(),
+                image_input(),
+                prompt_input(),
+                text("words", "cat", "The words of the prompt to find, separated by commas."),
+                types.Vision.Input("vit", optional=True, tooltip="Adds boxes around what is salient in the image."),
+                types.ClipEncoder.Input("clip", optional=True, tooltip="Reranks the boxes."),
+                number(
+                    "clip_weight",
+                    0.25,
+                    (0.0, 1.0, 0.05),
+                    "CLIP's share of a box's score; the rest is the model's attention.",
+                ),
+            ],
+            outputs=[
+                *prior_outputs(),
+                io.String.Output(
+                    display_name="boxes",
+                    tooltip="A line word=x0,y0,x1,y1 for each word, for Prior from Boxes.",
+                ),
+                types.BoundingBox.Output(display_name="box", tooltip="The first word's box."),
+                io.Image.Output(display_name="image", tooltip="The boxes on the image, with their scores."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        image: Tensor,
+        prompt: Prompt,
+        words: str,
+        clip_weight: float,
+        vit: Managed[VisionFeatures] | None = None,
+        clip: Managed[ClipEncoder] | None = None,
+    ) -> io.NodeOutput:
+        from ..locinv_core.imaging.visualize import box_overlay
+        from ..region_core.object_localization.attention_localizer import (
+            LOCATE_STAGE,
+            LocateSettings,
+            detection_prior,
+            locate_words,
+        )
+        from .bridge.memory import all_ready
+        from .bridge.payloads import check_prompt
+        from .bridge.progress import node_tracker
+        from .bridge.ui_payloads import bounding_box
+
+        source = from_comfy_image(image)
+        check_prompt(prompt, model)
+        tracker = node_tracker(LOCATE_STAGE)
+        with all_ready([patcher for one in (model, vit, clip) if one for patcher in one.patchers]):
+            found = locate_words(
+                model.value,
+                None if vit is None else vit.value,
+                None if clip is None else clip.value,
+                source,
+                prompt,
+                words_from_text(words),
+                LocateSettings(clip_weight=clip_weight),
+                tracker=tracker,
+            )
+            prior = detection_prior(found, (source.shape[-2], source.shape[-1]))
+        tracker.show_cost()
+        boxes = [one.box for one in found.values()]
+        labels = [f"{one.phrase} {one.score:.2f}" for one in found.values()]
+        shown = to_comfy_image(box_overlay(source, boxes, labels))
+        lines = [f"{word}={','.join(f'{side:g}' for side in one.box)}" for word, one in found.items()]
+        more = "\n".join(lines), bounding_box(boxes[0]), shown
+        return _output(prior, *more, ui=ui.PreviewImage(shown, cls=cls))
 
 
 class CombinePriors(io.ComfyNode):
-    """Puts the words of several priors into one."""
+    """Joins the words of several priors."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -101,30 +314,48 @@ class CombinePriors(io.ComfyNode):
             node_id="PinpointCombinePriors",
             display_name="Combine Priors",
             category=CATEGORY,
-            description="Puts the places of several words together. A word that several priors have gets all"
-            " of its places.",
+            description="One prior with the words of several. A word that several priors have gets all of its masks.",
             inputs=[
-                sockets.Prior.Input("prior_a", tooltip="The first prior."),
-                sockets.Prior.Input("prior_b", tooltip="Another prior, of the same image."),
-                sockets.Prior.Input("prior_c", optional=True, tooltip="One more, if you like."),
-                sockets.Prior.Input("prior_d", optional=True, tooltip="One more, if you like."),
+                types.Prior.Input("prior_a", tooltip="The first prior."),
+                types.Prior.Input("prior_b", tooltip="Another prior, of the same image."),
+                types.Prior.Input("prior_c", optional=True, tooltip="One more, if you like."),
+                types.Prior.Input("prior_d", optional=True, tooltip="One more, if you like."),
             ],
             outputs=prior_outputs(),
         )
 
     @classmethod
-    def execute(
-        cls,
-        prior_a: LocalizationPrior,
-        prior_b: LocalizationPrior,
-        prior_c: LocalizationPrior | None = None,
-        prior_d: LocalizationPrior | None = None,
-    ) -> io.NodeOutput:
+    def execute(cls, **priors: LocalizationPrior | None) -> io.NodeOutput:
         from ..locinv_core.localization.priors import merge
 
         with torch.inference_mode(False):
-            return _output(merge(*(prior for prior in (prior_a, prior_b, prior_c, prior_d) if prior is not None)))
+            return _output(merge(*(prior for _, prior in sorted(priors.items()) if prior is not None)))
 
 
-def _output(prior: LocalizationPrior, shown: Shown | None = None) -> io.NodeOutput:
-    return io.NodeOutput(prior, prior.union()[None], ui=shown)
+NODES = [PriorFromMask, PriorFromBoxes, PriorFromSegmentAnything, PriorFromText, FindWord, CombinePriors]
+
+
+def sam_names() -> list[str]:
+    """The files in models/sams, with `/` on every system; if there is none, a line that says so."""
+    if SAMS not in folder_paths.folder_names_and_paths:
+        folder_paths.add_model_folder_path(SAMS, os.path.join(folder_paths.models_dir, SAMS))
+    found = [
+        name.replace(os.sep, "/")
+        for name in folder_paths.get_filename_list(SAMS)
+        if Path(name).suffix.lower() in (".safetensors", ".pth")
+    ]
+    return sorted(found, key=lambda name: (name.endswith(".pth"), name)) or [NO_SAM]
+
+
+def sam_path(name: str) -> str:
+    """Where the checkpoint lies. Raises ValueError for one that is gone."""
+    path = None if name == NO_SAM else folder_paths.get_full_path(SAMS, name)
+    if path is None:
+        raise ValueError(
+            f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there as .safetensors"
+        )
+    return str(path)
+
+
+def _output(prior: LocalizationPrior, *more: Any, ui: Any = None) -> io.NodeOutput:
+    return io.NodeOutput(prior, to_comfy_mask(prior.union()), *more, ui=ui)

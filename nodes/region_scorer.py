@@ -1,18 +1,18 @@
-"""Score Regions and Learn Regions: which box of each anchor an edit with no mask should use."""
+"""Score Regions, Learn Regions and Pick Best Edit: which box of each anchor an edit uses, and which edit is best."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
-from ..region_core.options import ESTIMATORS, PLAN_NAMES, Estimator
-from .bridge import types as sockets
-from .bridge.inputs import seed_input
-from .bridge.tensors import image_of, mask_of
-from .networks import CATEGORY
+from ..region_core.options import ESTIMATORS, PLAN_NAMES
+from .bridge import types
+from .bridge.inputs import SOURCE, TARGET, choice, number, seed_input, text, whole
+from .bridge.tensors import from_comfy_mask, to_comfy_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from ..region_core.encoders.clip import ClipEncoder
     from ..region_core.search.plans import EditPlan
     from ..region_core.trainer import RegionScores
-    from .bridge.managed_networks import Managed, ManagedEditor
-    from .bridge.progress import NodeRun
-    from .bridge.region_results import ProposedRegions
+    from .bridge.memory import Managed, ManagedEditor
+    from .bridge.payloads import JudgedRegions, ProposedRegions
+    from .bridge.progress import NodeTracker
+
+CATEGORY = "Pinpoint/regions"
 
 
 class ScoreRegions(io.ComfyNode):
-    """Judges every box, with nothing learned."""
+    """Scores every box, with nothing learned."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -35,7 +37,7 @@ class ScoreRegions(io.ComfyNode):
             node_id="PinpointScoreRegions",
             display_name="Score Regions",
             category=CATEGORY,
-            description="Edits in each box, has CLIP judge the edits, and takes each anchor's best box;"
+            description="Edits in each box, scores the edits with CLIP, and takes each anchor's best box;"
             " nothing is learned.",
             is_output_node=True,
             inputs=[*_judging_inputs(), seed_input("The noise that edits start from.")],
@@ -43,40 +45,17 @@ class ScoreRegions(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        proposals: ProposedRegions,
-        editor: ManagedEditor,
-        clip: Managed[ClipEncoder],
-        caption: str,
-        prompt: str,
-        plan: str,
-        finalists: int,
-        batch: int,
-        seed: int,
-        edit_prompt: str = "",
-        place: Tensor | None = None,
-    ) -> io.NodeOutput:
+    def execute(cls, **given: Any) -> io.NodeOutput:
         from ..region_core.scoring import score_regions
 
-        judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists), _place(place))
-        return judged.output(
-            cls,
-            lambda among, tracker: score_regions(
-                proposals.image,
-                proposals.proposals,
-                among,
-                clip.value,
-                caption=caption,
-                prompt=prompt,
-                edit_prompt=edit_prompt.strip() or None,
-                place=judged.place,
-                seed=seed,
-                plan=judged.plan,
-                batch=batch,
-                tracker=tracker,
-            ),
-        )
+        judged, options = JudgingWork.of(**given)
+        regions = judged.proposals
+
+        def judge(editor: Editor, tracker: NodeTracker) -> RegionScores:
+            clip = judged.clip.value
+            return score_regions(regions.image, regions.proposals, editor, clip, **options, tracker=tracker)
+
+        return judged.output(cls, judge)
 
 
 class LearnRegions(io.ComfyNode):
@@ -89,42 +68,30 @@ class LearnRegions(io.ComfyNode):
             display_name="Learn Regions",
             category=CATEGORY,
             description="Learns, on this one image, which box around each anchor the edit should use: a"
-            " small network is trained so that CLIP finds the edits as the prompt says.",
+            " small network is trained so that CLIP scores the edits as close to the prompt.",
             is_output_node=True,
             inputs=[
                 *_judging_inputs(),
-                io.Combo.Input(
+                choice(
                     "estimator",
-                    options=list(ESTIMATORS),
-                    default="expected",
-                    tooltip="How the network learns from boxes: 'expected' from all that were judged,"
+                    ESTIMATORS,
+                    "How the network learns from boxes: 'expected' from all that were judged,"
                     " 'straight-through' from boxes drawn by Gumbel-softmax, as published.",
+                    "expected",
                 ),
-                io.Int.Input("epochs", default=5, min=1, max=100, tooltip="Epochs of ten steps each."),
-                io.Float.Input(
-                    "learning_rate",
-                    default=0.003,
-                    min=0.00001,
-                    max=1.0,
-                    step=0.0001,
-                    round=False,
-                    tooltip="Adam's learning rate.",
-                ),
-                io.Float.Input(
+                whole("epochs", 5, (1, 100), "Epochs of ten steps each."),
+                number("learning_rate", 0.003, (1e-05, 1.0, 0.0001), "Adam's learning rate.", round=False),
+                number(
                     "temperature",
-                    default=1.0,
-                    min=0.01,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="Of Gumbel-softmax, for 'straight-through' alone: lower draws more boldly.",
+                    1.0,
+                    (0.01, 100.0, 0.05),
+                    "Of Gumbel-softmax, for 'straight-through' alone: lower draws more boldly.",
                 ),
-                io.Float.Input(
+                number(
                     "exploration",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    tooltip="For 'expected' alone: how long undecided anchors are rewarded. 0 as published,"
+                    1.0,
+                    (0.0, 10.0, 0.1),
+                    "For 'expected' alone: how long undecided anchors are rewarded. 0 as published,"
                     " where all anchors may run to the same choice.",
                 ),
                 seed_input("The network's first weights, its draws, and the noise that edits start from."),
@@ -133,120 +100,153 @@ class LearnRegions(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        proposals: ProposedRegions,
-        editor: ManagedEditor,
-        clip: Managed[ClipEncoder],
-        caption: str,
-        prompt: str,
-        plan: str,
-        finalists: int,
-        batch: int,
-        estimator: Estimator,
-        epochs: int,
-        learning_rate: float,
-        temperature: float,
-        exploration: float,
-        seed: int,
-        edit_prompt: str = "",
-        place: Tensor | None = None,
-    ) -> io.NodeOutput:
+    def execute(cls, learning_rate: float, **given: Any) -> io.NodeOutput:
         from ..region_core.trainer import learn_regions
 
-        judged = JudgingWork(proposals, editor, clip, _plan(plan, finalists), _place(place))
-        return judged.output(
-            cls,
-            lambda among, tracker: learn_regions(
-                proposals.image,
-                proposals.proposals,
-                proposals.features,
-                among,
-                clip.value,
-                caption=caption,
-                prompt=prompt,
-                edit_prompt=edit_prompt.strip() or None,
-                place=judged.place,
-                epochs=epochs,
-                lr=learning_rate,
-                estimator=estimator,
-                temperature=temperature,
-                exploration=exploration,
-                seed=seed,
-                plan=judged.plan,
-                batch=batch,
-                tracker=tracker,
-            ),
+        judged, options = JudgingWork.of(lr=learning_rate, **given)
+        regions = judged.proposals
+
+        def judge(editor: Editor, tracker: NodeTracker) -> RegionScores:
+            parts = regions.image, regions.proposals, regions.features, editor, judged.clip.value
+            return learn_regions(*parts, **options, tracker=tracker)
+
+        return judged.output(cls, judge)
+
+
+class PickBestEdit(io.ComfyNode):
+    """Edits in each anchor's box, ranks the edits, and takes the best or another one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointPickBestEdit",
+            display_name="Pick Best Edit",
+            category=CATEGORY,
+            description="Edits in the box of each anchor, ranks the edits by how well they fit the prompt and"
+            " the image, and takes the best, or another that you choose.",
+            is_output_node=True,
+            inputs=[
+                types.Regions.Input("regions", tooltip="From Learn Regions or Score Regions."),
+                whole(
+                    "choice",
+                    0,
+                    (0, 64),
+                    "0 takes the best; another number the edit of that anchor, as numbered in the"
+                    " images. Changing it costs nothing, but for a preview, which is edited in full.",
+                ),
+                number(
+                    "prompt_weight",
+                    2.0,
+                    (0.0, 10.0, 0.1),
+                    "Weight α of the text-image similarity (Learnable Regions Eq. 7).",
+                ),
+                number(
+                    "image_weight",
+                    1.0,
+                    (0.0, 10.0, 0.1),
+                    "Weight β of the image-image similarity (Learnable Regions Eq. 7).",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The edit."),
+                io.Mask.Output(display_name="mask", tooltip="Its box: what lies outside is the image's own."),
+                io.Image.Output(display_name="candidates", tooltip="The edits of all anchors, best first."),
+                types.BoundingBox.Output(display_name="box", tooltip="Its box."),
+                io.String.Output(display_name="scores", tooltip="All candidates with their scores, as JSON."),
+            ],
         )
+
+    @classmethod
+    def execute(cls, regions: JudgedRegions, choice: int, prompt_weight: float, image_weight: float) -> io.NodeOutput:
+        import torch
+
+        from ..region_core.proposals import box_masks, pixel_box
+        from ..region_core.visualize import candidates_image
+        from .bridge.memory import EditorAmong, all_ready, load
+        from .bridge.payloads import check_choice, expected_cost, finished, picked
+        from .bridge.progress import metered_tracker
+        from .bridge.ui_payloads import bounding_box, candidate_rows, saved
+
+        scores, editor = regions.scores, regions.editor
+        check_choice(choice, scores.proposals.k)
+        patchers = [*editor.patchers, *regions.clip.patchers]
+        with all_ready(patchers):
+            known = regions.has_ranked(prompt_weight, image_weight)
+            preview = None if known else editor.preview(scores.edits.image)
+            # A preview may have taken their memory on the device.
+            load(patchers)
+            tracker = metered_tracker(expected_cost(scores, editor.value.cost), preview)
+            found = regions.ranked(prompt_weight, image_weight, EditorAmong(editor.value, patchers), tracker)
+            edits = found.scores.edits
+            candidate = finished(picked(found, choice), edits, tracker)
+            sheet = to_comfy_image(candidates_image(edits.image, found.candidates))
+            every = to_comfy_image(torch.cat([one.image for one in found.candidates]))
+            box = pixel_box(candidate.box, edits.size)
+            mask = box_masks([box], edits.size)[:, 0]
+        tracker.show_cost()
+        rows = candidate_rows(found.candidates)
+        finals = [candidate if one.index == candidate.index else one for one in found.candidates]
+        told: dict[str, Any] = {"pinpoint_candidates": rows, "pinpoint_choice": [candidate.index + 1]}
+        told["pinpoint_image"] = saved(edits.image, cls)
+        told["pinpoint_edits"] = saved(torch.cat([one.image for one in finals]), cls)
+        return io.NodeOutput(
+            to_comfy_image(candidate.image),
+            mask,
+            every,
+            bounding_box(box),
+            json.dumps(rows, indent=1),
+            ui={**ui.PreviewImage(sheet, cls=cls).as_dict(), **told},
+        )
+
+
+NODES = [ScoreRegions, LearnRegions, PickBestEdit]
 
 
 def _judging_inputs() -> list[io.Input]:
     return [
-        sockets.Proposals.Input("proposals", tooltip="From Propose Anchors."),
-        sockets.Editor.Input("editor", tooltip="What edits inside a box: one of the Editor nodes."),
-        sockets.ClipEncoder.Input("clip", tooltip="From Load CLIP to Judge Edits."),
-        io.String.Input(
-            "caption",
-            multiline=True,
-            default="a yellow cat and a red star in a meadow",
-            tooltip="What the image shows, for CLIP: best the object with what surrounds it.",
+        types.Proposals.Input("proposals", tooltip="From Propose Anchors."),
+        types.Editor.Input("editor", tooltip="What edits inside a box: one of the Editor nodes."),
+        types.ClipEncoder.Input("clip", tooltip="From Load CLIP to Judge Edits."),
+        text(
+            "caption", SOURCE, "What the image shows, for CLIP: best the object with its surroundings.", multiline=True
         ),
-        io.String.Input(
-            "prompt",
-            multiline=True,
-            default="a yellow fox and a red star in a meadow",
-            tooltip="What it should show, for CLIP.",
-        ),
-        io.String.Input(
+        text("prompt", TARGET, "What it should show, for CLIP.", multiline=True),
+        text(
             "edit_prompt",
-            default="",
+            "",
+            "What the editor should draw inside a box: best the new object and what it stands on. Empty: the prompt.",
             optional=True,
-            tooltip="What the editor should draw inside a box: best the new object and what it stands"
-            " on. Empty: the prompt.",
         ),
         io.Mask.Input(
-            "place",
+            "region_mask",
             optional=True,
-            tooltip="White where the object to be edited is, of the image's size, as from Find Word: boxes"
-            " that do not fit it are left out. Without it all boxes are judged, as published.",
+            tooltip="White where the object to be edited is, as from Find Word: boxes that do not fit it are left out.",
         ),
-        io.Combo.Input(
+        choice(
             "plan",
-            options=list(PLAN_NAMES),
-            default="preview",
-            tooltip="How boxes are judged. 'full' edits in each; 'preview' with 3 steps; 'stand-in' sees one"
-            " edit of the whole image through each; 'halving' and 'screened' drop the worse half on the"
+            PLAN_NAMES,
+            "How boxes are judged. 'full' edits in each; 'preview' with 3 steps; 'stand-in' crops one"
+            " edit of the whole image to each; 'halving' and 'screened' drop the worse half on the"
             " way; 'shortlist' previews, and edits only the two boxes of least loss in full.",
+            "preview",
         ),
-        io.Int.Input(
-            "finalists",
-            default=0,
-            min=0,
-            max=64,
-            tooltip="How many boxes are edited in full in the end: those of least loss. 0: every anchor's,"
+        whole(
+            "final_count",
+            0,
+            (0, 64),
+            "How many boxes are edited in full in the end: those of least loss. 0: every anchor's,"
             " or 2 with the plan 'shortlist'.",
         ),
-        io.Int.Input("batch", default=8, min=1, max=64, tooltip="Boxes judged at a time."),
+        whole("batch", 8, (1, 64), "Boxes judged at a time."),
     ]
 
 
 def _regions_outputs() -> list[io.Output]:
     return [
-        sockets.Regions.Output(display_name="regions", tooltip="For Pick Best Edit."),
+        types.Regions.Output(display_name="regions", tooltip="For Pick Best Edit."),
         io.Image.Output(display_name="image", tooltip="The anchors' boxes, the chosen ones drawn strongly."),
         io.Image.Output(display_name="loss", tooltip="How the loss fell while learning."),
     ]
-
-
-def _place(mask: Tensor | None) -> Tensor | None:
-    """(H, W) from 0 to 1, the masks of a batch joined."""
-    return None if mask is None else mask_of(mask, "place")
-
-
-def _plan(name: str, finalists: int) -> EditPlan:
-    from ..region_core.search.plans import plan_named
-
-    return plan_named(name).with_final_count(finalists or None)
 
 
 @dataclass(frozen=True)
@@ -257,52 +257,66 @@ class JudgingWork:
     editor: ManagedEditor
     clip: Managed[ClipEncoder]
     plan: EditPlan
-    place: Tensor | None
-    """(H, W): where the object to be edited is; None where that was not said."""
+    region_mask: Tensor | None
+    """(H, W): where the object to be edited is; None where that was not given."""
 
-    def output(self, cls: type[io.ComfyNode], judge: Callable[[Editor, NodeRun], RegionScores]) -> io.NodeOutput:
+    @classmethod
+    def of(
+        cls,
+        proposals: ProposedRegions,
+        editor: ManagedEditor,
+        clip: Managed[ClipEncoder],
+        plan: str,
+        final_count: int,
+        edit_prompt: str = "",
+        region_mask: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[JudgingWork, dict[str, Any]]:
+        """The work that a node's inputs describe, and the options of the core's function that does it."""
+        from ..region_core.search.plans import plan_named
+
+        chosen = plan_named(plan).with_final_count(final_count or None)
+        mask = None if region_mask is None else from_comfy_mask(region_mask, "region_mask")
+        options = {**options, "edit_prompt": edit_prompt.strip() or None, "place": mask, "plan": chosen}
+        return cls(proposals, editor, clip, chosen, mask), options
+
+    def output(self, cls: type[io.ComfyNode], judge: Callable[[Editor, NodeTracker], RegionScores]) -> io.NodeOutput:
         """Run `judge` with the networks loaded, and show the boxes that it chose."""
         import torch
 
         from ..region_core.proposal_image import proposal_picture
         from ..region_core.visualize import loss_image
-        from .bridge.managed_networks import EditorAmong, all_ready, load
-        from .bridge.region_drawing import drawn
-        from .bridge.region_results import JudgedRegions, region_rows, settled
-        from .bridge.ui_payloads import saved
+        from .bridge.memory import EditorAmong, all_ready, load
+        from .bridge.payloads import JudgedRegions, settled
+        from .bridge.ui_payloads import region_rows, saved
 
         patchers = [*self.editor.patchers, *self.clip.patchers]
         with all_ready(patchers):
-            tracker = self._run()
-            # A preview may have taken their place on the device.
+            tracker = self._tracker()
+            # A preview may have taken their memory on the device.
             load(patchers)
             scores = judge(EditorAmong(self.editor.value, patchers), tracker)
         tracker.show_cost()
         with torch.inference_mode(False), torch.no_grad():
             kept = replace(scores, edits=settled(scores.edits, self.editor.value))
-            boxes = proposal_picture(self.proposals.image, scores.proposals, scores.chosen)
-            shown = image_of(drawn(boxes))
-            loss = image_of(drawn(loss_image(scores.loss_curve)))
+            shown = to_comfy_image(proposal_picture(self.proposals.image, scores.proposals, scores.chosen))
+            loss = to_comfy_image(loss_image(scores.loss_curve))
         told: dict[str, Any] = {"pinpoint_regions": region_rows(scores.proposals, scores)}
-        told["pinpoint_picture"] = saved(self.proposals.image, cls)
-        return io.NodeOutput(
-            JudgedRegions(kept, self.clip, self.editor),
-            shown,
-            loss,
-            ui={**ui.PreviewImage(shown, cls=cls).as_dict(), **told},
-        )
+        told["pinpoint_image"] = saved(self.proposals.image, cls)
+        payload = {**ui.PreviewImage(shown, cls=cls).as_dict(), **told}
+        return io.NodeOutput(JudgedRegions(kept, self.clip, self.editor), shown, loss, ui=payload)
 
-    def _run(self) -> NodeRun:
-        """A run whose bar goes with the edits that the plan needs, without those of the finalists."""
+    def _tracker(self) -> NodeTracker:
+        """A tracker whose bar goes with the edits that the plan needs, without those in full at the end."""
         from ..region_core.search.box_prior import box_prior
         from ..region_core.search.budget import forecast
-        from .bridge.region_progress import metered_run
+        from .bridge.progress import metered_tracker
 
         plan, boxes, editor = self.plan, self.proposals.proposals, self.editor
-        in_play = box_prior(boxes, self.place).in_play
-        in_the_end = min(boxes.k, plan.final_count or boxes.k) * editor.cost(None)
-        expected = forecast(plan, boxes, editor.cost, learned=boxes.m > 1, in_play=in_play)
+        cost = editor.value.cost
+        in_play = box_prior(boxes, self.region_mask).in_play
+        expected = forecast(plan, boxes, cost, learned=boxes.m > 1, in_play=in_play)
         own = plan.rounds[-1]
         if own.steps is not None or own.stand_in or boxes.m == 1:
-            expected -= in_the_end
-        return metered_run(expected, editor.preview(self.proposals.image))
+            expected -= min(boxes.k, plan.final_count or boxes.k) * cost(None)
+        return metered_tracker(expected, editor.preview(self.proposals.image))

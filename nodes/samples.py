@@ -1,4 +1,4 @@
-"""Sample Image: an image that the pack brings, with its mask, its box, its prompts and its true edit."""
+"""Sample Image: an image that the pack brings, with its mask, its boxes, its prompts and its true edit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..assets import SAMPLES
+from .bridge.inputs import choice
 
 
 class SampleImage(io.ComfyNode):
@@ -21,21 +22,15 @@ class SampleImage(io.ComfyNode):
             category="Pinpoint/model",
             description="A drawn image to try the embedded model on. Because it is drawn, the mask of its"
             " object and the true edited image are known exactly.",
-            inputs=[
-                io.Combo.Input(
-                    "sample",
-                    options=[scene["source"] for scene in scenes()],
-                    tooltip="Which image, by what it shows.",
-                )
-            ],
+            inputs=[choice("sample", [scene["source"] for scene in scenes()], "Which image, by what it shows.")],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The image."),
-                io.Mask.Output(display_name="mask", tooltip="Where the object is that the sample edit changes."),
+                io.Mask.Output(display_name="mask", tooltip="The mask of the object that the sample edit changes."),
                 io.String.Output(display_name="word", tooltip="The word that names it."),
                 io.String.Output(display_name="source", tooltip="What the image shows."),
                 io.String.Output(display_name="target", tooltip="What it should show."),
                 io.String.Output(display_name="boxes", tooltip="A box for each of its objects, for Prior from Boxes."),
-                io.Image.Output(display_name="truth", tooltip="The true edited image."),
+                io.Image.Output(display_name="truth", tooltip="Ground truth: the true edited image."),
             ],
         )
 
@@ -43,14 +38,17 @@ class SampleImage(io.ComfyNode):
     def execute(cls, sample: str) -> io.NodeOutput:
         from ..locinv_core.imaging.io import load_image
         from ..locinv_core.localization.priors import from_mask_files
-        from .bridge.tensors import image_of
+        from .bridge.tensors import to_comfy_image, to_comfy_mask
 
         scene = next(scene for scene in scenes() if scene["source"] == sample)
         obj = next(obj for obj in scene["objects"] if obj["edited"])
-        mask = from_mask_files({obj["noun"]: SAMPLES / obj["mask"]}).union()
+        mask = to_comfy_mask(from_mask_files({obj["noun"]: SAMPLES / obj["mask"]}).union())
         boxes = "\n".join(f"{obj['noun']}={','.join(str(side) for side in obj['box'])}" for obj in scene["objects"])
-        image, truth = (image_of(load_image(SAMPLES / scene[key])) for key in ("image", "target_image"))
-        return io.NodeOutput(image, mask[None], obj["noun"], scene["source"], scene["target"], boxes, truth)
+        image, truth = (to_comfy_image(load_image(SAMPLES / scene[key])) for key in ("image", "target_image"))
+        return io.NodeOutput(image, mask, obj["noun"], scene["source"], scene["target"], boxes, truth)
+
+
+NODES = [SampleImage]
 
 
 def scenes() -> list[dict[str, Any]]:

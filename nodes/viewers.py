@@ -1,4 +1,4 @@
-"""Cross-Attention Maps, Compare, Edit Metrics: what an edit did, for the eye and in numbers."""
+"""Cross-Attention Maps, Compare, Edit Metrics: what an edit changed, as images and in numbers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
-from .bridge import types as sockets
+from .bridge import types
+from .bridge.inputs import number, text
 from .bridge.parsing import words_from_text
-from .bridge.tensors import image_of, images_of, mask_of
-from .bridge.ui_payloads import compare_shown, maps_shown
+from .bridge.tensors import from_comfy_images, from_comfy_mask, to_comfy_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..locinv_core.localization.priors import LocalizationPrior
-    from .bridge.inverted_image import InvertedImage, WordMaps
+    from .bridge.payloads import InvertedImage, WordMaps
 
 CATEGORY = "Pinpoint/see"
 
 
 class CrossAttentionMaps(io.ComfyNode):
-    """Shows where words look."""
+    """Shows cross-attention maps per token."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,32 +30,32 @@ class CrossAttentionMaps(io.ComfyNode):
             node_id="PinpointCrossAttentionMaps",
             display_name="Cross-Attention Maps",
             category=CATEGORY,
-            description="Shows where each word looks, over the image: before and after tuning for an"
-            " inversion, the target's words for an edit.",
+            description="Shows the cross-attention map of each word, over the image: before and after optimization"
+            " for an inversion, the target's words for an edit.",
             is_output_node=True,
             inputs=[
                 io.MultiType.Input(
                     "source",
-                    types=[sockets.Inversion, sockets.Maps],
-                    tooltip="An inversion, whose words are then looked at with a few passes, or the maps of an edit.",
+                    types=[types.Inversion, types.Maps],
+                    tooltip="An inversion, whose maps are then computed with a few passes, or the maps of an edit.",
                 ),
-                sockets.Prior.Input(
+                types.Prior.Input(
                     "prior",
                     optional=True,
-                    tooltip="Outlines the places, and says how well each word fits its own.",
+                    tooltip="Outlines its masks, and tells how well each word's map fits its own.",
                 ),
-                io.String.Input(
+                text(
                     "words",
-                    default="",
-                    optional=True,
-                    tooltip="The words to show, separated by commas. Empty: the prior's words and all other"
+                    "",
+                    "The words to show, separated by commas. Empty: the prior's words and all other"
                     " objects of an inversion, all words of an edit.",
+                    optional=True,
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="All the maps in one image."),
                 io.Mask.Output(display_name="masks", tooltip="A mask a word: its attention as a share of its maximum."),
-                sockets.Maps.Output(display_name="maps", tooltip="The maps themselves."),
+                types.Maps.Output(display_name="maps", tooltip="The maps themselves."),
             ],
         )
 
@@ -64,22 +64,21 @@ class CrossAttentionMaps(io.ComfyNode):
         cls, source: InvertedImage | WordMaps, prior: LocalizationPrior | None = None, words: str = ""
     ) -> io.NodeOutput:
         from ..locinv_core.imaging.visualize import attention_image
-        from .bridge.attention_sheet import masks_of, places_in, read_maps, selected
-        from .bridge.inverted_image import InvertedImage
+        from .bridge.payloads import WordMaps, read_maps
+        from .bridge.progress import node_tracker
+        from .bridge.ui_payloads import maps_shown
 
-        wanted = words_from_text(words)
-        if isinstance(source, InvertedImage):
-            from .bridge.progress import node_run
-
-            tracker = node_run("maps")
-            found = read_maps(source, wanted, prior, tracker)
-            tracker.show_cost()
+        names = words_from_text(words)
+        if isinstance(source, WordMaps):
+            found = source.only(names)
         else:
-            found = selected(source, wanted)
-        masks = places_in(found, prior)
+            tracker = node_tracker("maps")
+            found = read_maps(source, names, prior, tracker)
+            tracker.show_cost()
+        masks = found.masks_of(prior)
         sheet = attention_image(found.image, found.maps, before=found.before or None, masks=masks)
         shown = {"pinpoint_maps": [maps_shown(found, masks, cls)]}
-        return io.NodeOutput(image_of(_tensor(sheet)), masks_of(found), found, ui=shown)
+        return io.NodeOutput(to_comfy_image(sheet), found.shares(), found, ui=shown)
 
 
 class Compare(io.ComfyNode):
@@ -101,32 +100,27 @@ class Compare(io.ComfyNode):
                     optional=True,
                     tooltip="Outlined in the images: the prior, or where the edit could change.",
                 ),
-                io.Float.Input(
-                    "gain",
-                    default=2.0,
-                    min=1.0,
-                    max=20.0,
-                    step=0.5,
-                    tooltip="How much the difference is brightened.",
-                ),
+                number("gain", 2.0, (1.0, 20.0, 0.5), "How much the difference is brightened."),
             ],
             outputs=[io.Image.Output(display_name="difference", tooltip="The absolute difference, brightened.")],
         )
 
     @classmethod
     def execute(cls, before: Tensor, after: Tensor, gain: float, mask: Tensor | None = None) -> io.NodeOutput:
+        from .bridge.ui_payloads import compare_shown
+
         first, second = _pair(before, after)
         difference = ((first - second).abs() * gain).clamp(0, 1)
-        outline = None if mask is None else mask_of(mask)
+        outline = None if mask is None else from_comfy_mask(mask)
         if outline is not None and outline.shape != first.shape[-2:]:
             sizes = [f"{width}x{height}" for height, width in (outline.shape, first.shape[-2:])]
             raise ValueError(f"mask: it is {sizes[0]} pixels, requires the {sizes[1]} of the images")
         shown = {"pinpoint_compare": [compare_shown(first, second, outline, gain, cls)]}
-        return io.NodeOutput(image_of(difference), ui=shown)
+        return io.NodeOutput(to_comfy_image(difference), ui=shown)
 
 
 class EditMetrics(io.ComfyNode):
-    """Says in numbers what an edit changed and what it left alone."""
+    """Measures what an edit changed and what it left alone."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -134,14 +128,16 @@ class EditMetrics(io.ComfyNode):
             node_id="PinpointEditMetrics",
             display_name="Edit Metrics",
             category=CATEGORY,
-            description="Measures how far the image moved outside the mask (it should not) and inside, and"
+            description="Measures how much the image changed outside the mask (it should not) and inside, and"
             " how near it came to the true edit, where that is known.",
             is_output_node=True,
             inputs=[
                 io.Image.Input("before", tooltip="The image before the edit."),
                 io.Image.Input("after", tooltip="The edited image, of the same size."),
                 io.Mask.Input("mask", optional=True, tooltip="Where the edited object is: the rest is background."),
-                io.Image.Input("truth", optional=True, tooltip="The true edited image, where it is known."),
+                io.Image.Input(
+                    "truth", optional=True, tooltip="Ground truth: the true edited image, where it is known."
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="All the numbers, a line each."),
@@ -154,8 +150,7 @@ class EditMetrics(io.ComfyNode):
                     tooltip="Of the background, of the whole image without a mask; 1 if unchanged.",
                 ),
                 io.Float.Output(
-                    display_name="truth_psnr",
-                    tooltip="To the true edited image, in dB; -1 if it is not given.",
+                    display_name="truth_psnr", tooltip="PSNR to ground truth, in dB; -1 if it is not given."
                 ),
             ],
         )
@@ -168,27 +163,30 @@ class EditMetrics(io.ComfyNode):
         from .bridge.progress import show_text
 
         first, second = _pair(before, after)
-        inside = None if mask is None else (mask_of(mask) > 0.5).float()
+        inside = None if mask is None else (from_comfy_mask(mask) > 0.5).float()
         if inside is not None and bool(inside.all()):
             raise ValueError("mask: it covers the whole image and leaves no background; requires a smaller one")
         outside = None if inside is None else 1 - inside
-        place = "picture" if outside is None else "background"
         numbers = psnr(first, second, outside), ssim(first, second, outside)
-        lines = [f"{place}: PSNR {_decibels(numbers[0])}, SSIM {numbers[1]:.4f}"]
+        measured = "image" if outside is None else "background"
+        lines = [f"{measured}: PSNR {_decibels(numbers[0])}, SSIM {numbers[1]:.4f}"]
         if inside is not None and bool(inside.any()):
             lines.append(f"inside the mask: root mean square change {math.sqrt(mse(first, second, inside)):.3f}")
         to_truth = -1.0
         if truth is not None:
             to_truth = psnr(*_pair(truth, after, "truth"))
-            lines.append(f"to the true edit: PSNR {_decibels(to_truth)}")
+            lines.append(f"to ground truth: PSNR {_decibels(to_truth)}")
         report = "\n".join(lines)
         show_text(report)
         return io.NodeOutput(report, *numbers, to_truth, ui=ui.PreviewText(report))
 
 
+NODES = [CrossAttentionMaps, Compare, EditMetrics]
+
+
 def _pair(before: Tensor, after: Tensor, name: str = "before") -> tuple[Tensor, Tensor]:
     """Two images or batches (B, 3, H, W) of one size and number; one image goes with a batch."""
-    first, second = images_of(before, name), images_of(after, "after")
+    first, second = from_comfy_images(before, name), from_comfy_images(after, "after")
     if first.shape[-2:] != second.shape[-2:]:
         sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in (first, second)]
         raise ValueError(f"after: it is {sizes[1]} pixels, requires the {sizes[0]} of {name!r}")
@@ -196,13 +194,6 @@ def _pair(before: Tensor, after: Tensor, name: str = "before") -> tuple[Tensor, 
     if {len(first), len(second)} - {1, count}:
         raise ValueError(f"after: got {len(second)} images, requires 1 or the {len(first)} of {name!r}")
     return first.expand(count, -1, -1, -1), second.expand(count, -1, -1, -1)
-
-
-def _tensor(image: object) -> Tensor:
-    """(1, 3, H, W) of a Pillow image of any size."""
-    from ..locinv_core.imaging.io import load_image
-
-    return load_image(image, minimum=1)  # type: ignore[arg-type]
 
 
 def _decibels(value: float) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import comfy.patcher_extension
 import comfy.sample
 import torch
+from einops import rearrange
 
 from ...region_core.editors.base import Editor, cells_of, check_request, check_strength
-from .tensors import image_of
+from .tensors import to_comfy_image
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -30,7 +31,7 @@ _CELLS = 2
 class ComfyUISampler(Editor):
     """Edits inside a mask as a KSampler with a noise mask does.
 
-    What the edit shows is said by `positive`; the text that an edit is asked for is not read here. Masks are
+    What the edit shows is said by `positive`; the prompt of an edit is not read here. Masks are
     sampled one by one, so that samplers which draw noise as they go give each mask the same. Outside the mask
     the result is the VAE's image of the source.
     """
@@ -68,12 +69,12 @@ class ComfyUISampler(Editor):
         steps = self.steps if steps is None else steps
         _check_steps(steps)
         tracker = tracker or CostTracker()
-        framing = self._framing(image)
+        padding = self._padding(image)
         factor = int(self.vae.spacial_compression_encode())
-        cells = cells_of(framing.pad_mask(masks.cpu()), factor)
+        cells = cells_of(padding.pad_mask(masks.cpu()), factor)
         # ComfyUI's networks were loaded in inference mode, and run in it.
         with torch.inference_mode():
-            source = self._encode(framing.pad_image(image.detach().cpu()))
+            source = self._encode(padding.pad_image(image.detach().cpu()))
             model = self._counted(tracker)
             noise = comfy.sample.prepare_noise(source, seed)
             images = []
@@ -98,9 +99,9 @@ class ComfyUISampler(Editor):
                     disable_pbar=True,
                     seed=seed,
                 )
-                images.append(framing.crop(self._decode(latents)))
+                images.append(padding.crop(self._decode(latents)))
         with torch.inference_mode(False):
-            return torch.cat([picture.clone() for picture in images])
+            return torch.cat([image.clone() for image in images])
 
     def cost(self, steps: int | None = None) -> float:
         """About what an edit costs: samplers of higher order make more passes a step."""
@@ -111,11 +112,11 @@ class ComfyUISampler(Editor):
         from .previews import LatentPreview
 
         with torch.inference_mode():
-            padded = self._framing(image).pad_image(image.detach().cpu())
+            padded = self._padding(image).pad_image(image.detach().cpu())
             latents = self.model.model.process_latent_in(self._encode(padded))
         return LatentPreview.fit(latents, padded) if latents.ndim == 4 else None
 
-    def _framing(self, image: Tensor) -> Padding:
+    def _padding(self, image: Tensor) -> Padding:
         from ...locinv_core.imaging.padding import Padding
 
         multiple = _CELLS * int(self.vae.spacial_compression_encode())
@@ -123,15 +124,15 @@ class ComfyUISampler(Editor):
 
     def _encode(self, padded: Tensor) -> Tensor:
         """ComfyUI's latents of an image (1, 3, H, W)."""
-        latents = self.vae.encode(image_of(padded))
+        latents = self.vae.encode(to_comfy_image(padded))
         fixed: Tensor = comfy.sample.fix_empty_latent_channels(self.model, latents)
         return fixed
 
     def _decode(self, latents: Tensor) -> Tensor:
         """The image (1, 3, H, W) in [0, 1], on the CPU, of ComfyUI's latents."""
         pixels = self.vae.decode(latents)
-        images: Tensor = pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2)
-        return images[:1].float().clamp(0, 1).cpu()
+        first: Tensor = rearrange(pixels.reshape(-1, *pixels.shape[-3:])[:1], "b h w c -> b c h w")
+        return first.float().clamp(0, 1).cpu()
 
     def _counted(self, tracker: CostTracker) -> ModelPatcher:
         """The model, each of whose passes is counted; a cancel stops it before the next."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,15 +29,15 @@ class LatentPreview:
     factor: int
 
     @classmethod
-    def fit(cls, latents: Tensor, picture: Tensor) -> LatentPreview:
+    def fit(cls, latents: Tensor, image: Tensor) -> LatentPreview:
         """W by least squares between latents (1, C, h, w) and their image (1, 3, H, W)."""
         height, width = latents.shape[-2:]
         with torch.inference_mode(False), torch.no_grad():
-            small = F.interpolate(picture.detach().clone().float().cpu(), (height, width), mode="area")
+            small = F.interpolate(image.detach().clone().float().cpu(), (height, width), mode="area")
             known = _with_ones(latents)
-            colours = small[0].flatten(1).T
+            colours = rearrange(small, "1 c h w -> (h w) c")
             inner = known.T @ known + _RIDGE * len(known) * torch.eye(known.shape[1])
-            return cls(torch.linalg.solve(inner, known.T @ colours), picture.shape[-1] // width)
+            return cls(torch.linalg.solve(inner, known.T @ colours), image.shape[-1] // width)
 
     def image(self, latents: Tensor) -> Image.Image:
         """The first of the latents (B, C, h, w) as a Pillow image."""
@@ -44,9 +45,9 @@ class LatentPreview:
 
         height, width = latents.shape[-2:]
         with torch.inference_mode(False), torch.no_grad():
-            colours = (_with_ones(latents[:1]) @ self.weights).T.unflatten(1, (height, width))
+            colours = rearrange(_with_ones(latents) @ self.weights, "(h w) c -> 1 c h w", h=height)
             size = (height * self.factor, width * self.factor)
-            return to_pil(F.interpolate(colours[None].clamp(0, 1), size, mode="bilinear"))
+            return to_pil(F.interpolate(colours.clamp(0, 1), size, mode="bilinear"))
 
 
 def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
@@ -58,6 +59,6 @@ def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
 
 
 def _with_ones(latents: Tensor) -> Tensor:
-    """(h·w, C + 1) float32 on the CPU."""
-    cells = latents[0].detach().clone().float().cpu().flatten(1).T
+    """The first of the latents as (h·w, C + 1), float32, on the CPU."""
+    cells = rearrange(latents[0].detach().clone().float().cpu(), "c h w -> (h w) c")
     return torch.cat([cells, torch.ones(len(cells), 1)], dim=1)

@@ -41,7 +41,7 @@ class NodeProgress:
         self._shown_at = -_PREVIEW_SECONDS
 
     def __call__(self, stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
-        """Raises ComfyUI's InterruptProcessingException if the artist has cancelled."""
+        """Raises ComfyUI's InterruptProcessingException if the user has cancelled."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         if stage not in self._done:
             return
@@ -55,16 +55,43 @@ class NodeProgress:
         self._bar.update_absolute(sum(self._done.values()), total, shown)
 
 
-class NodeRun(CostTracker):
-    """A run that a cancel stops before its next UNet pass, also in the middle of a step."""
+class NodeTracker(CostTracker):
+    """A cost tracker that a cancel stops before the next UNet pass, also in the middle of a step."""
 
     def count_forward(self, samples: int, share: float = 1.0) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         super().count_forward(samples, share)
 
     def show_cost(self) -> None:
-        """Write what the run cost under the node."""
+        """Write what the work cost under the node."""
         show_text(f"{self.total:.0f} NFE, {sum(self.seconds.values()):.1f} s")
+
+
+class _MeteredProgress(NodeProgress):
+    """Progress of work that is many edits: the share of `forecast` NFE that are spent, not the steps of each edit."""
+
+    def __init__(self, forecast: float, preview: LatentPreview | None) -> None:
+        super().__init__(["edits"], preview)
+        self._forecast = max(1, round(forecast))
+        self.meter: CostTracker | None = None
+
+    def __call__(self, stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
+        spent = 0 if self.meter is None else min(round(self.meter.total), self._forecast)
+        super().__call__("edits", spent, self._forecast, preview_latents)
+
+
+def node_tracker(
+    *stages: str, preview: LatentPreview | None = None, steps: Mapping[str, int] | None = None
+) -> NodeTracker:
+    """The tracker of a node that goes through these stages; `steps` is how many each has, where they differ."""
+    return NodeTracker(NodeProgress(stages, preview, steps))
+
+
+def metered_tracker(forecast: float, preview: LatentPreview | None = None) -> NodeTracker:
+    """The tracker of a node that is expected to cost `forecast` NFE."""
+    progress = _MeteredProgress(forecast, preview)
+    progress.meter = tracker = NodeTracker(progress)
+    return tracker
 
 
 def show_text(text: str) -> None:
@@ -75,8 +102,3 @@ def show_text(text: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if context is not None and server is not None and hasattr(server, "send_progress_text"):
         server.send_progress_text(text, context.node_id, server.client_id)
-
-
-def node_run(*stages: str, preview: LatentPreview | None = None, steps: Mapping[str, int] | None = None) -> NodeRun:
-    """The run of a node that goes through these stages; `steps` is how many each has, where they differ."""
-    return NodeRun(NodeProgress(stages, preview, steps))

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange, repeat
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 
-def images_of(image: Tensor, name: str = "image") -> Tensor:
+def from_comfy_images(image: Tensor, name: str = "image") -> Tensor:
     """The images (B, 3, H, W), float32 in [0, 1], of an IMAGE (B, H, W, C).
 
     One channel is repeated, transparency is laid over white, values are kept in [0, 1]. Raises ValueError for
@@ -23,22 +25,22 @@ def images_of(image: Tensor, name: str = "image") -> Tensor:
 
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or not len(image):
         raise ValueError(f"{name}: got the shape {tuple(image.shape)}, requires (B, H, W, C) of 1, 3 or 4 channels")
+    pixels = _copied(image)
+    if not bool(torch.isfinite(pixels).all()):
+        raise ValueError(f"{name}: it has values that are not numbers (NaN or infinity), requires 0 to 1")
+    height, width = pixels.shape[1:3]
+    if min(height, width) < MINIMUM_SIDE:
+        raise ValueError(f"{name}: it is {width}x{height} pixels, requires at least {MINIMUM_SIDE} on each side")
     with torch.inference_mode(False), torch.no_grad():
-        pixels = image.detach().clone().float().cpu()
-        if not bool(torch.isfinite(pixels).all()):
-            raise ValueError(f"{name}: it has values that are not numbers (NaN or infinity), requires 0 to 1")
-        pixels = pixels.clamp(0, 1).permute(0, 3, 1, 2)
+        pixels = rearrange(pixels.clamp(0, 1), "b h w c -> b c h w")
         if pixels.shape[1] == 4:
             pixels = pixels[:, :3] * pixels[:, 3:] + (1 - pixels[:, 3:])
-        height, width = pixels.shape[-2:]
-        if min(height, width) < MINIMUM_SIDE:
-            raise ValueError(f"{name}: it is {width}x{height} pixels, requires at least {MINIMUM_SIDE} on each side")
         return pixels.expand(-1, 3, -1, -1).contiguous()
 
 
-def one_image(image: Tensor, name: str = "image") -> Tensor:
+def from_comfy_image(image: Tensor, name: str = "image") -> Tensor:
     """The image (1, 3, H, W) of an IMAGE that holds one. Raises ValueError for a batch, and as above."""
-    images = images_of(image, name)
+    images = from_comfy_images(image, name)
     if len(images) > 1:
         raise ValueError(
             f"{name}: got a batch of {len(images)} images, requires one; put Rebatch Images with batch size"
@@ -47,20 +49,51 @@ def one_image(image: Tensor, name: str = "image") -> Tensor:
     return images
 
 
-def image_of(images: Tensor) -> Tensor:
-    """The IMAGE (B, H, W, 3) of images (B, 3, H, W) in [0, 1]."""
-    return images.detach().permute(0, 2, 3, 1).contiguous().float().cpu()
+def to_comfy_image(images: Tensor | Image.Image) -> Tensor:
+    """The IMAGE (B, H, W, 3) of images (B, 3, H, W) in [0, 1], or of a Pillow image."""
+    return rearrange(as_tensor(images).detach(), "b c h w -> b h w c").contiguous().float().cpu()
 
 
-def mask_of(mask: Tensor, name: str = "mask") -> Tensor:
+def as_tensor(image: Tensor | Image.Image) -> Tensor:
+    """A Pillow image as an image (1, 3, H, W) in [0, 1]; a tensor as it is."""
+    if isinstance(image, torch.Tensor):
+        return image
+    import numpy as np
+
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+    return rearrange(pixels, "h w c -> 1 c h w").float() / 255
+
+
+def from_comfy_mask(mask: Tensor, name: str = "mask") -> Tensor:
     """One mask (H, W), float32, of a MASK (B, H, W) or (H, W); the masks of a batch are joined.
 
     Raises ValueError for another shape and for values outside 0 to 1.
     """
     if mask.ndim not in (2, 3) or 0 in mask.shape:
         raise ValueError(f"{name}: got the shape {tuple(mask.shape)}, requires (B, H, W)")
+    values = _copied(mask)
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError(f"{name}: it has values outside 0 to 1")
     with torch.inference_mode(False), torch.no_grad():
-        values = mask.detach().clone().float().cpu()
-        if not bool(((values >= 0) & (values <= 1)).all()):
-            raise ValueError(f"{name}: it has values outside 0 to 1")
         return values.amax(dim=0) if values.ndim == 3 else values
+
+
+def to_comfy_mask(mask: Tensor) -> Tensor:
+    """The MASK (1, H, W) of a mask (H, W)."""
+    return mask[None]
+
+
+def attention_mask(attention: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
+    """The MASK (1, H, W) of what a ViT attends to, (h, w) patches, as a share of its maximum.
+
+    The last patches may reach beyond the image of `size` (H, W).
+    """
+    share = attention.float().cpu() / attention.max().clamp_min(1e-12).cpu()
+    pixels = repeat(share, "h w -> 1 (h y) (w x)", y=patch, x=patch)
+    return pixels[:, : size[0], : size[1]].contiguous()
+
+
+def _copied(values: Tensor) -> Tensor:
+    """A copy in float32 on the CPU, which gradients may pass."""
+    with torch.inference_mode(False), torch.no_grad():
+        return values.detach().clone().float().cpu()

@@ -5,37 +5,26 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 Model = io.Custom("PINPOINT_MODEL")
-"""A `ManagedModel`."""
-
+"""A `memory.ManagedModel`."""
 InstructModel = io.Custom("PINPOINT_INSTRUCT_MODEL")
-"""A `ManagedModel` whose UNet reads an image beside the latents."""
-
+"""A `memory.ManagedModel` whose UNet reads an image beside the latents."""
 Prompt = io.Custom("PINPOINT_PROMPT")
-"""A `locinv_core.prompts.Prompt`."""
-
+"""A `locinv_core.text.prompt.Prompt`."""
 Prior = io.Custom("PINPOINT_PRIOR")
-"""A `locinv_core.priors.LocalizationPrior` at the image's size."""
-
+"""A `locinv_core.localization.priors.LocalizationPrior` at the image's size."""
 Inversion = io.Custom("PINPOINT_INVERSION")
-"""An `InvertedPicture`."""
-
+"""A `payloads.InvertedImage`."""
 Maps = io.Custom("PINPOINT_MAPS")
-"""A `WordMaps`."""
-
+"""A `payloads.WordMaps`."""
 Vision = io.Custom("PINPOINT_VIT")
-"""A `Managed[VisionFeatures]`."""
-
+"""A `memory.Managed` of a ViT."""
 ClipEncoder = io.Custom("PINPOINT_CLIP")
-"""A `Managed[Guide]`."""
-
+"""A `memory.Managed` of a CLIP."""
 Editor = io.Custom("PINPOINT_EDITOR")
-"""A `ManagedEditor`."""
-
+"""A `memory.ManagedEditor`."""
 Proposals = io.Custom("PINPOINT_PROPOSALS")
-"""A `ProposedRegions`."""
-
+"""A `payloads.ProposedRegions`."""
 Regions = io.Custom("PINPOINT_REGIONS")
-"""A `JudgedRegions`."""
-
+"""A `payloads.JudgedRegions`."""
 BoundingBox = io.Custom("BOUNDING_BOX")
 """ComfyUI's own: a dictionary of x, y, width and height in pixels. Older versions pass it on as any type."""

@@ -1,31 +1,34 @@
 """What nodes tell the browser's viewers beside their outputs: images as temporary files, maps as bytes.
 
-Each viewer reads one key of a node's `ui`, which holds a list of one plain dictionary.
+Each viewer reads one key of a node's `ui`, which holds a list of plain dictionaries.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch.nn.functional as F
-from comfy_api.latest import io, ui
 
-from .tensors import image_of
+from .tensors import to_comfy_image
 
 if TYPE_CHECKING:
+    from comfy_api.latest import io
     from torch import Tensor
 
     from ...locinv_core.text.prompt import Prompt
-    from .inverted_image import WordMaps
+    from ...region_core.proposals import RegionProposals
+    from ...region_core.scorer import Candidate
+    from ...region_core.trainer import RegionScores
+    from .payloads import WordMaps
 
 MAP_SIDE = 96
 """Long side of a word's map and of a mask's outline, in the browser."""
 STEP_SIDE = 32
 """Long side of a word's map at one step."""
 
-Shown = dict[str, list[dict[str, Any]]]
+Node: TypeAlias = "type[io.ComfyNode]"
 
 
 def prompt_shown(prompt: Prompt) -> dict[str, Any]:
@@ -34,14 +37,8 @@ def prompt_shown(prompt: Prompt) -> dict[str, Any]:
     return {
         "text": prompt.text,
         "words": [
-            {
-                "text": word.text,
-                "start": word.start,
-                "end": word.end,
-                "tokens": len(word.tokens),
-                "noun": index in nouns,
-            }
-            for index, word in enumerate(prompt.words)
+            {"text": w.text, "start": w.start, "end": w.end, "tokens": len(w.tokens), "noun": index in nouns}
+            for index, w in enumerate(prompt.words)
         ],
         "pairs": [list(pair) for pair in prompt.pairs],
         "length": prompt.length,
@@ -49,13 +46,13 @@ def prompt_shown(prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def boxes_shown(image: Tensor, boxes: str, node: type[io.ComfyNode]) -> dict[str, Any]:
+def boxes_shown(image: Tensor, boxes: str, node: Node) -> dict[str, Any]:
     """The image (1, 3, H, W) that boxes are drawn on, and their text."""
-    return {"picture": saved(image, node)[0], **_size(image), "boxes": boxes}
+    return {"image": saved(image, node)[0], **_size(image), "boxes": boxes}
 
 
-def maps_shown(maps: WordMaps, masks: Mapping[str, Tensor], node: type[io.ComfyNode]) -> dict[str, Any]:
-    """The image, and each word's maps over it: before and after tuning, over all steps and at each one."""
+def maps_shown(maps: WordMaps, masks: Mapping[str, Tensor], node: Node) -> dict[str, Any]:
+    """The image, and each word's maps over it: before and after optimization, over all steps and at each one."""
     from ...locinv_core.imaging.metrics import best_iou
 
     words = []
@@ -73,12 +70,10 @@ def maps_shown(maps: WordMaps, masks: Mapping[str, Tensor], node: type[io.ComfyN
                 "before_steps": [packed(step, STEP_SIDE) for step in maps.before_by_step.get(word, ())],
             }
         )
-    return {"picture": saved(maps.image, node)[0], **_size(maps.image), "words": words}
+    return {"image": saved(maps.image, node)[0], **_size(maps.image), "words": words}
 
 
-def compare_shown(
-    before: Tensor, after: Tensor, mask: Tensor | None, gain: float, node: type[io.ComfyNode]
-) -> dict[str, Any]:
+def compare_shown(before: Tensor, after: Tensor, mask: Tensor | None, gain: float, node: Node) -> dict[str, Any]:
     """Pairs of images (B, 3, H, W), and the mask (H, W) to outline in them."""
     pairs = zip(saved(before, node), saved(after, node), strict=True)
     return {
@@ -89,9 +84,52 @@ def compare_shown(
     }
 
 
-def saved(images: Tensor, node: type[io.ComfyNode]) -> list[dict[str, str]]:
+def region_rows(proposals: RegionProposals, scores: RegionScores) -> list[dict[str, Any]]:
+    """Each anchor with its boxes, their probabilities and losses, and which is chosen."""
+    probabilities = scores.probabilities.tolist()
+    losses = scores.losses.tolist()
+    return [
+        {
+            "anchor": index + 1,
+            "boxes": [list(box) for box in boxes],
+            "probabilities": probabilities[index],
+            "losses": [None if loss != loss else loss for loss in losses[index]],
+            "chosen": scores.chosen[index],
+        }
+        for index, boxes in enumerate(proposals.pixel_boxes())
+    ]
+
+
+def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
+    """Each candidate's anchor, its box as it was edited, and scores, best first."""
+    from ...region_core.proposals import pixel_box
+
+    return [
+        {
+            "anchor": one.index + 1,
+            "box": list(pixel_box(one.box, (one.image.shape[-2], one.image.shape[-1]))),
+            "score": one.score,
+            "s_t2i": one.s_t2i,
+            "s_i2i": one.s_i2i,
+            "final": one.final,
+            "take": one.take,
+            "placed": one.placed,
+        }
+        for one in candidates
+    ]
+
+
+def bounding_box(box: Sequence[float]) -> dict[str, int]:
+    """ComfyUI's bounding box of x0, y0, x1, y1 in pixels, the last two exclusive."""
+    x0, y0, x1, y1 = (round(side) for side in box)
+    return {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+
+
+def saved(images: Tensor, node: Node) -> list[dict[str, str]]:
     """Where ComfyUI serves each of the images (B, 3, H, W) from."""
-    return [dict(result) for result in ui.PreviewImage(image_of(images), cls=node).values]
+    from comfy_api.latest import ui
+
+    return [dict(result) for result in ui.PreviewImage(to_comfy_image(images), cls=node).values]
 
 
 def packed(values: Tensor, side: int = MAP_SIDE) -> dict[str, Any]:

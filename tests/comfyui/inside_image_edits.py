@@ -18,7 +18,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from pinpoint.nodes.bridge import progress
-from pinpoint.nodes.bridge.managed_model import ManagedModel, manage
+from pinpoint.nodes.bridge.memory import ManagedModel, manage
 from pinpoint.nodes.image_edits import ImagicEdit, LeditsEdit
 from pinpoint.nodes.instructed_edit import InstructPix2PixEdit
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
@@ -90,8 +90,8 @@ def imagic() -> dict[str, Any]:
 
 def left_by_imagic(model: ManagedModel) -> dict[str, Any]:
     image = smooth_image().permute(0, 2, 3, 1)
-    unet = model.model.unet
-    parts = (unet, model.model.vae, model.model.text_encoder)
+    unet = model.value.unet
+    parts = (unet, model.value.vae, model.value.text_encoder)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     told: dict[str, Any] = {}
     asked: list[int] = []
@@ -164,7 +164,7 @@ def edits() -> dict[str, Any]:
         for name, (kind, model, given, _) in nodes.items():
             outputs = kind.execute(model, picture, **given).args
             latent = next(output for output in outputs if isinstance(output, dict))["samples"]
-            decoded = model.model.decode(latent * model.model.vae.config.scaling_factor)
+            decoded = model.value.decode(latent * model.value.vae.config.scaling_factor)
             again = decoded[..., :66, :90].permute(0, 2, 3, 1)
             told[name] = {
                 "shape": list(outputs[0].shape),

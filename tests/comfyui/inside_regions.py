@@ -18,11 +18,9 @@ import folder_paths
 import torch
 
 from pinpoint.nodes.anchor_proposals import ProposeAnchors
-from pinpoint.nodes.bridge.managed_model import manage
-from pinpoint.nodes.bridge.managed_networks import Managed, ManagedEditor, patcher_of
-from pinpoint.nodes.pick_edit import PickBestEdit
+from pinpoint.nodes.bridge.memory import ManagedEditor, manage, managed
 from pinpoint.nodes.region_editors import EditorBlended, EditorComfyUISampler, EditorLocInv
-from pinpoint.nodes.region_scorer import LearnRegions, ScoreRegions
+from pinpoint.nodes.region_scorer import LearnRegions, PickBestEdit, ScoreRegions
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor, tiny_clip, tiny_vit
@@ -90,7 +88,7 @@ def sampler() -> dict[str, Any]:
         "odd": [list(odd.shape), bool(torch.isfinite(odd).all())],
         "inference": ours.is_inference(),
         "passes": tracker.total,
-        "cost": [editor.cost(None), editor.cost(9)],
+        "cost": [editor.value.cost(None), editor.value.cost(9)],
         "preview": list(preview.image(torch.zeros(1, 4, 8, 12)).size),
         "wrappers left": len(given["model"].wrappers.get("apply_model", {})),
     }
@@ -98,8 +96,8 @@ def sampler() -> dict[str, Any]:
 
 def proposals(image: torch.Tensor) -> Any:
     vision = tiny_vit()
-    vit = Managed(vision, (patcher_of(vision.model),))
-    return ProposeAnchors.execute(image, vit, "dino", 3, 3, 2.0, "learned", 0)
+    vit = managed(vision, vision.model)
+    return ProposeAnchors.execute(image, vit, anchors="dino", k=3, m=3, min_distance=2.0, sizes="learned", seed=0)
 
 
 def judging(editor: ManagedEditor, found: Any, clip: Any, **changes: Any) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def judging(editor: ManagedEditor, found: Any, clip: Any, **changes: Any) -> dic
         "caption": "a yellow cat",
         "prompt": "a red star",
         "plan": "preview",
-        "finalists": 0,
+        "final_count": 0,
         "batch": 4,
         "seed": 0,
     }
@@ -132,8 +130,8 @@ def regions() -> dict[str, Any]:
     picture = smooth_image()
     image = picture.permute(0, 2, 3, 1)
     with torch.inference_mode():
-        guide = tiny_clip()
-        clip = Managed(guide, (patcher_of(guide.model),))
+        encoder = tiny_clip()
+        clip = managed(encoder, encoder.model)
         proposed = proposals(image)
         found = proposed[0]
         told["proposed"] = [
@@ -142,7 +140,7 @@ def regions() -> dict[str, Any]:
             float(proposed[2].max()),
         ]
         painting = PaintingEditor(steps=4)
-        editor = ManagedEditor(painting, (), lambda steps: 2.0 * (steps or 4), lambda image: None)
+        editor = ManagedEditor(painting, (), lambda image: None)
         learned = LearnRegions.execute(**judging(editor, found, clip), **LEARNING)
         calls = len(painting.calls)
         scores = learned[0].scores
@@ -170,7 +168,7 @@ def regions() -> dict[str, Any]:
         losses = scored[0].scores.losses
         told["least loss is chosen"] = list(scored[0].scores.chosen) == losses.argmin(dim=1).tolist()
 
-        few = LearnRegions.execute(**judging(editor, found, clip, finalists=1), **LEARNING)
+        few = LearnRegions.execute(**judging(editor, found, clip, final_count=1), **LEARNING)
         last = json.loads(PickBestEdit.execute(few[0], 0, 2.0, 1.0)[4])[-1]
         told["preview at first"] = not last["final"]
         calls = len(painting.calls)
@@ -179,24 +177,24 @@ def regions() -> dict[str, Any]:
 
         told["after a cancel"] = cancelled(found, clip, learned)
 
-        blended = EditorBlended.execute(manage(small_model()), 0.75, 5.0, 4, 4)[0]
+        blended = EditorBlended.execute(manage(small_model()), strength=0.75, guidance=5.0, steps=4, batch=4)[0]
         result = LearnRegions.execute(**judging(blended, found, clip), **LEARNING)[0]
         edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
         told["blended"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
-        told["cost of blended"] = [blended.cost(None), blended.cost(8)]
+        told["cost of blended"] = [blended.value.cost(None), blended.value.cost(8)]
 
         with torch.inference_mode(False):  # as Load Edit Model loads: words are tuned by gradients
             own = manage(small_model())
         locinv = EditorLocInv.execute(own, "a yellow cat", 5.0, 4)[0]
         corner = torch.zeros(1, 64, 64)
         corner[:, :24, :24] = 1
-        wanted = judging(locinv, found, clip, prompt="a yellow star", place=corner)
+        wanted = judging(locinv, found, clip, prompt="a yellow star", region_mask=corner)
         result = LearnRegions.execute(**wanted, **LEARNING)[0]
         edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
         told["locinv"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
         told["near"] = sum(result.scores.near)
         told["in full"] = sum(candidate["final"] for candidate in json.loads(edit[4]))
-        told["steps of locinv"] = locinv.cost(8) / locinv.cost(4)
+        told["steps of locinv"] = locinv.value.cost(8) / locinv.value.cost(4)
 
         sampling, _ = sampler_node(sampler_name="euler", steps=2)
         result = LearnRegions.execute(**judging(sampling, found, clip, plan="stand-in"), **LEARNING)[0]
@@ -220,7 +218,7 @@ def cancelled(found: Any, clip: Any, undisturbed: Any) -> dict[str, Any]:
             return super().edit(*args, **kwargs)
 
     impatient = Impatient(steps=4)
-    editor = ManagedEditor(impatient, (), lambda steps: 2.0 * (steps or 4), lambda image: None)
+    editor = ManagedEditor(impatient, (), lambda image: None)
     told: dict[str, Any] = {}
     try:
         LearnRegions.execute(**judging(editor, found, clip), **LEARNING)
@@ -238,8 +236,7 @@ def places() -> dict[str, Any]:
 
     from pinpoint.locinv_core.localization import prior_from_sam
     from pinpoint.locinv_core.text.prompt import parse_prompt
-    from pinpoint.nodes.find_word import FindWord
-    from pinpoint.nodes.located_priors import NONE, SAMS, PriorFromSegmentAnything, PriorFromText, sam_names
+    from pinpoint.nodes.priors import NO_SAM, SAMS, FindWord, PriorFromSegmentAnything, PriorFromText, sam_names
     from pinpoint.tests.fixtures.tiny_locators import tiny_sam, write_tiny_clipseg
 
     told: dict[str, Any] = {}
@@ -253,7 +250,7 @@ def places() -> dict[str, Any]:
         return ""
 
     with torch.inference_mode():
-        told["none"] = [sam_names(), refused(PriorFromSegmentAnything, NONE, boxes="cat=1,1,9,9")]
+        told["none"] = [sam_names(), refused(PriorFromSegmentAnything, NO_SAM, boxes="cat=1,1,9,9")]
         folder = Path(HOLDER, "sams")
         folder.mkdir()
         folder_paths.add_model_folder_path(SAMS, str(folder))
@@ -277,9 +274,8 @@ def places() -> dict[str, Any]:
         with torch.inference_mode(False):
             model = small_model()
         prompt = parse_prompt("a yellow cat and a red star", model.tokenizer)
-        vision, guide = tiny_vit(), tiny_clip()
-        vit, clip = (Managed(one, (patcher_of(one.model),)) for one in (vision, guide))
-        both: dict[str, Any] = {"vit": vit, "clip": clip}
+        networks: dict[str, Any] = {"vit": tiny_vit(), "clip": tiny_clip()}
+        both: dict[str, Any] = {name: managed(one, one.model) for name, one in networks.items()}
         for name, helpers in (("alone", {}), ("helped", both)):
             answer = FindWord.execute(manage(model), image, prompt, "cat, star", 0.25, **helpers)
             told[f"found {name}"] = [list(answer[0].words), answer[0].kind, answer[2], answer[3]]

@@ -104,7 +104,7 @@ def region_workflow(nodes_info: dict[str, Any], place: tuple[int, int, int, int]
         black = canvas.add("SolidMask", value=0.0, width=128, height=128)
         white = canvas.add("SolidMask", value=1.0, width=x1 - x0, height=y1 - y0)
         inside = canvas.add("MaskComposite", destination=(black, 0), source=(white, 0), x=x0, y=y0, operation="add")
-        placed = {"place": (inside, 0), "caption": SOURCE, "prompt": SOURCE.replace("cat", "fox")}
+        placed = {"region_mask": (inside, 0), "caption": SOURCE, "prompt": SOURCE.replace("cat", "fox")}
         editor = canvas.add("PinpointEditorLocInv", model=(model, 0), source=SOURCE, steps=4)
     learned = canvas.add(
         LEARN, proposals=(anchors, 0), editor=(editor, 0), clip=(judge, 0), plan="preview", epochs=1, **placed

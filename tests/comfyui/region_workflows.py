@@ -66,7 +66,7 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
         clip=(clip, 0),
         caption=SAMPLE,
         prompt=FOX,
-        place=(found, 1),
+        region_mask=(found, 1),
     )
     canvas.column("4  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=(learned, 0))
@@ -101,7 +101,7 @@ def learnable_regions_with_amused(canvas: Canvas) -> None:
         caption=SAMPLE,
         prompt=BLUE,
         edit_prompt=WISH,
-        place=(found, 1),
+        region_mask=(found, 1),
         seed=1,
     )
     canvas.column("4  The best edit")

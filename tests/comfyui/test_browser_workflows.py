@@ -15,7 +15,7 @@ from pinpoint.tests.comfyui.workflow_files import load
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 COMPLETE = [path for path in WORKFLOWS if path.stem not in {build.__name__ for build in NEED_WEIGHTS}]
 # So that a run takes seconds.
-FASTER = {"steps": 2, "inner_steps": 1, "k": 2, "m": 2, "epochs": 1, "finalists": 1}
+FASTER = {"steps": 2, "inner_steps": 1, "k": 2, "m": 2, "epochs": 1, "final_count": 1}
 
 
 def open_template(canvas: CanvasPage, path: Path) -> None:

@@ -48,7 +48,7 @@ def region_edit(*, choice: int = 0, judge: str = "PinpointLearnRegions") -> dict
             caption="a yellow cat",
             prompt="a yellow fox",
             plan="preview",
-            finalists=0,
+            final_count=0,
             batch=4,
             seed=0,
             **(learning if judge == "PinpointLearnRegions" else {}),

@@ -296,7 +296,7 @@ def test_a_null_text_inversion_and_locinv_in_one_node_run_in_inference_mode(comf
     for name, words in {"maps": {"cat", "star", "meadow"}, "edit_maps": {"fox", "star"}}.items():
         (shown,) = outcome.outputs[name]["pinpoint_maps"]
         assert {word["word"] for word in shown["words"]} == words
-        assert comfyui.image(shown["picture"]).shape == (shown["height"], shown["width"], 3)
+        assert comfyui.image(shown["image"]).shape == (shown["height"], shown["width"], 3)
     # Two steps, before and after tuning.
     tuned = outcome.outputs["maps"]["pinpoint_maps"][0]["words"][0]
     assert len(tuned["before_steps"]) == len(tuned["after_steps"]) == 2

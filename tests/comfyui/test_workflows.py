@@ -17,7 +17,7 @@ FILES = sorted((ROOT / "workflows").glob("*.json"))
 WANTING = [path for path in FILES if path.stem in {build.__name__ for build in NEED_WEIGHTS}]
 COMPLETE = [path for path in FILES if path not in WANTING]
 # So that a test takes seconds; the thumbnails were made with the workflows' own.
-FASTER = {"steps": 4, "inner_steps": 1, "k": 2, "m": 2, "epochs": 1, "finalists": 1}
+FASTER = {"steps": 4, "inner_steps": 1, "k": 2, "m": 2, "epochs": 1, "final_count": 1}
 
 
 def test_there_are_workflows_and_the_template_browser_offers_each_with_its_thumbnail(comfyui: ComfyUI):

@@ -10,16 +10,8 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.nodes.bridge.region_drawing import attention_mask, bounding_box, boxed, drawn
-from pinpoint.nodes.bridge.region_results import (
-    RANKINGS,
-    JudgedRegions,
-    candidate_rows,
-    expected_cost,
-    finished,
-    picked,
-    region_rows,
-)
+from pinpoint.nodes.bridge.payloads import RANKINGS, JudgedRegions, expected_cost, finished, picked
+from pinpoint.nodes.bridge.ui_payloads import bounding_box, candidate_rows, region_rows
 from pinpoint.region_core.proposals import propose
 from pinpoint.region_core.scorer import choose
 from pinpoint.region_core.scoring import score_regions
@@ -163,18 +155,3 @@ def test_an_editor_of_few_takes_is_expected_to_edit_boxes_near_the_place_alone_a
 
 def test_a_box_in_comfyui_s_terms():
     assert bounding_box((3.0, 5.0, 10.0, 6.0)) == {"x": 3, "y": 5, "width": 7, "height": 1}
-
-
-def test_the_attention_mask_is_its_share_of_the_maximum_at_the_image_s_size():
-    mask = attention_mask(torch.tensor([[1.0, 2.0], [4.0, 0.0]]), 4, (7, 8))
-    assert mask.shape == (1, 7, 8)
-    assert mask[0, 0].tolist() == [0.25] * 4 + [0.5] * 4 and mask[0, 6].tolist() == [1.0] * 4 + [0.0] * 4
-
-
-def test_drawings_come_back_as_images():
-    picture = torch.zeros(1, 3, 64, 80)
-    shown = boxed(picture, [(10.0, 10.0, 30.0, 40.0)], ["cat 0.9"])
-    assert shown.ndim == 4 and shown.shape[1] == 3 and 0 < float(shown.max()) <= 1
-    from PIL import Image
-
-    assert drawn(Image.new("L", (3, 2), 255)).shape == (1, 3, 2, 3)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
-from pinpoint.nodes.bridge.tensors import image_of, images_of, mask_of, one_image
+from pinpoint.nodes.bridge.tensors import (
+    attention_mask,
+    from_comfy_image,
+    from_comfy_images,
+    from_comfy_mask,
+    to_comfy_image,
+)
 
 
 def test_an_image_becomes_channels_first_and_comes_back_bit_for_bit():
     image = torch.rand(2, 64, 80, 3)
-    images = images_of(image)
+    images = from_comfy_images(image)
     assert images.shape == (2, 3, 64, 80)
     assert images[1, 2, 5, 7] == image[1, 5, 7, 2]
-    assert torch.equal(image_of(images), image)
+    assert torch.equal(to_comfy_image(images), image)
 
 
 def test_transparency_is_laid_over_white_and_one_channel_is_repeated():
@@ -21,26 +28,26 @@ def test_transparency_is_laid_over_white_and_one_channel_is_repeated():
     image[..., 0] = 0.5
     image[..., 3] = 0.25
     # 0.5·0.25 + 0.75 and 0·0.25 + 0.75
-    assert images_of(image)[0, :, 0, 0].tolist() == [0.875, 0.75, 0.75]
-    assert images_of(torch.full((1, 64, 64, 1), 0.25))[0, :, 3, 3].tolist() == [0.25] * 3
+    assert from_comfy_images(image)[0, :, 0, 0].tolist() == [0.875, 0.75, 0.75]
+    assert from_comfy_images(torch.full((1, 64, 64, 1), 0.25))[0, :, 3, 3].tolist() == [0.25] * 3
 
 
 def test_what_comes_out_of_inference_mode_can_take_part_in_a_gradient():
     with torch.inference_mode():
         image, mask = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
-        picture, place = one_image(image), mask_of(mask)
-    assert not picture.is_inference() and not place.is_inference()
+        ours, region = from_comfy_image(image), from_comfy_mask(mask)
+    assert not ours.is_inference() and not region.is_inference()
     weight = torch.ones(1, requires_grad=True)
-    (picture * weight).sum().backward()
+    (ours * weight).sum().backward()
     assert weight.grad is not None
 
 
 def test_what_comes_in_is_never_changed():
     image = torch.full((1, 64, 64, 3), 1.5)
-    images_of(image).zero_()
+    from_comfy_images(image).zero_()
     assert bool((image == 1.5).all())
     mask = torch.ones(1, 64, 64)
-    mask_of(mask).zero_()
+    from_comfy_mask(mask).zero_()
     assert bool((mask == 1).all())
 
 
@@ -56,25 +63,35 @@ def test_what_comes_in_is_never_changed():
 )
 def test_an_image_that_cannot_be_used_is_refused_and_says_why(image, said):
     with pytest.raises(ValueError, match=f"image: .*{said}"):
-        images_of(image, "picture")
+        from_comfy_images(image, "image")
 
 
 def test_a_batch_is_refused_where_one_image_is_wanted_and_says_what_to_do():
     with pytest.raises(ValueError, match=r"batch of 3 images.*Rebatch Images"):
-        one_image(torch.rand(3, 64, 64, 3))
+        from_comfy_image(torch.rand(3, 64, 64, 3))
 
 
 def test_the_masks_of_a_batch_are_joined():
     masks = torch.zeros(2, 64, 64)
     masks[0, 3, 4] = 1
     masks[1, 8, 9] = 1
-    joined = mask_of(masks)
+    joined = from_comfy_mask(masks)
     assert joined.shape == (64, 64)
     assert joined.nonzero().tolist() == [[3, 4], [8, 9]]
 
 
 def test_a_mask_with_other_values_or_another_shape_is_refused():
     with pytest.raises(ValueError, match="outside 0 to 1"):
-        mask_of(torch.full((1, 64, 64), 2.0))
+        from_comfy_mask(torch.full((1, 64, 64), 2.0))
     with pytest.raises(ValueError, match="requires \\(B, H, W\\)"):
-        mask_of(torch.ones(1, 1, 64, 64))
+        from_comfy_mask(torch.ones(1, 1, 64, 64))
+
+
+def test_the_attention_mask_is_its_share_of_the_maximum_at_the_image_s_size():
+    mask = attention_mask(torch.tensor([[1.0, 2.0], [4.0, 0.0]]), 4, (7, 8))
+    assert mask.shape == (1, 7, 8)
+    assert mask[0, 0].tolist() == [0.25] * 4 + [0.5] * 4 and mask[0, 6].tolist() == [1.0] * 4 + [0.0] * 4
+
+
+def test_a_pillow_image_becomes_an_image_of_comfyui():
+    assert to_comfy_image(Image.new("L", (3, 2), 255)).tolist() == [[[[1.0] * 3] * 3] * 2]

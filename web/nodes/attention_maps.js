@@ -54,7 +54,7 @@ export function addMapsViewer(node) {
     const given = contents[at];
     content = given;
     if (!given.words.some((entry) => entry.word === word)) word = given.words[0]?.word ?? "";
-    picture.src = viewUrl(given.picture);
+    picture.src = viewUrl(given.image);
     board.style.setProperty("--pp-ratio", String(given.width / given.height));
     const focused = words.contains(document.activeElement) ? document.activeElement.dataset.word : null;
     words.replaceChildren(

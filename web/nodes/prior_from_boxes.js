@@ -176,7 +176,7 @@ export function addBoxEditor(node) {
   function look() {
     const before = pictureBefore(node, "image");
     const after = shown();
-    const url = before ?? (after ? viewUrl(after.picture) : null);
+    const url = before ?? (after ? viewUrl(after.image) : null);
     if (url !== shownPicture) {
       shownPicture = url;
       if (!url) board.setPicture(null, null, NO_PICTURE);

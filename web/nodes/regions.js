@@ -172,7 +172,7 @@ export function addRegionChooser(node) {
     rows = rowsOf(picks ? null : ran(), pickedOf());
     const at = rows.findIndex(({ anchor }) => anchor === chosen());
     const edit = picks && (rows[at] ?? rows[0])?.picture;
-    const pictures = ran()?.pinpoint_picture;
+    const pictures = ran()?.pinpoint_image;
     const shown = (mode === "after" && edit) || pictures?.[0];
     const url = shown ? viewUrl(shown) : null;
     const boxes = rows.map(({ anchor, box, others, score, loss }, rank) => ({

@@ -1,0 +1,74 @@
+"""Outputs that several nodes have, so that they are called and explained alike everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from . import types
+from .tensors import to_comfy_image, to_comfy_mask
+
+if TYPE_CHECKING:
+    from .payloads import EditedImage
+
+
+def model_output() -> io.Output:
+    """The socket of an edit model that was opened."""
+    return types.Model.Output(display_name="model", tooltip="For Parse Prompt and DDIM Invert.")
+
+
+def inversion_output() -> io.Output:
+    """The socket of an inversion."""
+    return types.Inversion.Output(
+        display_name="inversion", tooltip="For Optimize Tokens, Null-Text Inversion and Prompt-to-Prompt Edit."
+    )
+
+
+def prior_outputs() -> list[io.Output]:
+    """A prior, and all its masks joined."""
+    return [
+        types.Prior.Output(display_name="prior", tooltip="For Optimize Tokens, LocInv and Prompt-to-Prompt Edit."),
+        io.Mask.Output(display_name="mask", tooltip="The prior's masks of all words, joined."),
+    ]
+
+
+def image_output() -> io.Output:
+    """The edited image."""
+    return io.Image.Output(display_name="image", tooltip="The edited image.")
+
+
+def latent_output() -> io.Output:
+    """The edit's latents."""
+    return io.Latent.Output(
+        display_name="latent", tooltip="The edit's latents, as this model's own VAE in ComfyUI has them."
+    )
+
+
+def edit_outputs() -> list[io.Output]:
+    """What `edit_output` gives."""
+    return [
+        image_output(),
+        io.Image.Output(
+            display_name="reconstruction", tooltip="What the source prompt gives: how good the inversion is."
+        ),
+        io.Mask.Output(display_name="mask", tooltip="Where the edit could change the image."),
+        latent_output(),
+        types.Maps.Output(
+            display_name="maps", tooltip="Cross-attention maps of the target's words, for Cross-Attention Maps."
+        ),
+    ]
+
+
+def edit_output(edit: EditedImage) -> io.NodeOutput:
+    """An edit as a node's outputs, and its cost under the node."""
+    from .payloads import WordMaps
+
+    edit.tracker.show_cost()
+    return io.NodeOutput(
+        to_comfy_image(edit.edited),
+        to_comfy_image(edit.reconstruction),
+        to_comfy_mask(edit.mask),
+        {"samples": edit.latents},
+        WordMaps(edit.edited, edit.maps, {}),
+    )

@@ -32,7 +32,7 @@ _NOT_OURS = (
     # Two fingers, which it zooms by.
     "Ignored attempt to cancel a touchmove event",
 )
-IMAGE = ROOT / "locinv_core" / "embedded" / "samples" / "02352.png"
+IMAGE = ROOT / "assets" / "samples" / "02352.png"
 """In ComfyUI's input folder before the page opens, so that Load Image knows it."""
 SETTINGS = {
     "Comfy.TutorialCompleted": True,

@@ -88,7 +88,7 @@ def outcome(comfyui: ComfyUI) -> Outcome:
 def in_the_core() -> dict[str, tuple[torch.Tensor, float]]:
     """(the edited image (H, W, 3), its cost) by kind of node, computed without ComfyUI."""
     model = load_edit_model("embedded")
-    image = load_image(ROOT / "locinv_core" / "embedded" / "samples" / "02352.png")
+    image = load_image(ROOT / "assets" / "samples" / "02352.png")
     source, target = (parse_prompt(text, model.tokenizer) for text in (SOURCE, TARGET))
     inversion = ddim_invert(model, model.encode(image), source, STEPS)
     found = {}

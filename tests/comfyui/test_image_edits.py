@@ -100,7 +100,7 @@ def _in_the_core(comfyui: ComfyUI, folders: None) -> dict[str, np.ndarray]:
         model=load_edit_model("embedded", device="cpu", dtype="float32"),
         instruct=load_instruct_model(comfyui.base / "models" / "diffusers" / "eight", device="cpu", dtype="float32"),
     )
-    image = load_image(ROOT / "locinv_core" / "embedded" / "samples" / "02352.png")
+    image = load_image(ROOT / "assets" / "samples" / "02352.png")
     task = EditTask(image, SOURCE, TARGET, instruction=ORDER)
     found = {}
     for kind, name in NAMES.items():

@@ -51,7 +51,7 @@ def test_places_are_found_by_segment_anything_by_text_and_by_attention(tmp_path)
     assert found["outlined"] == [["cat"], "segment", [1, 64, 64], 1.0]
     assert found["outlined again"] == ["cat"]
     assert "is a pickle" in found["pickle"] and "save_file" in found["pickle"]
-    assert "requires a place" in found["no place"]
+    assert "requires one for at least one word" in found["no place"]
     assert found["by text"] == [["star"], "segment", [1, 64, 64]]
     assert "requires a Grounding DINO or a CLIPSeg" in found["no model"]
     for name in ("found alone", "found helped"):

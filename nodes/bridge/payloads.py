@@ -144,9 +144,9 @@ def read_maps(
     Without words: the prior's, and all other nouns. Raises ValueError for a word that the prompt lacks and
     for a prior of another size or of other words.
     """
+    from ...locinv_core.localization.attention_maps import maps_by_step
     from ...locinv_core.localization.plan import word_name
     from ...locinv_core.localization.priors import prior_word
-    from ...locinv_core.localization.attention_maps import maps_by_step
     from .ui_payloads import STEP_SIDE, reduced
 
     inversion = source.inversion

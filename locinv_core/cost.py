@@ -1,7 +1,7 @@
-"""One run's progress and cost: the callback that long work reports through, and the meter of UNet passes.
+"""Progress and cost: the callback that long work reports through, and the count of UNet passes.
 
-A *NFE* (FE) is one full UNet forward pass of one sample; a backward pass counts two more,
-and a pass stopped early counts its share of the multiply-adds.
+Cost is in NFE-equivalents: a forward pass of one sample is 1, its backward 2; a pass that is stopped early
+counts by its share of the multiply-adds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,17 @@ REPORT_STAGE = "report"
 
 
 class Progress(Protocol):
-    """What long work calls after every step; it may raise to cancel the work.
-
-    `step` counts from 1 to `steps`. `preview_latents` is (B, C, h, w) or None.
-    """
+    """Called after every step, from 1 to `steps`, with latents (B, C, h, w) to preview or None; it may raise to
+    cancel the work."""
 
     def __call__(self, stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None: ...
 
 
 @dataclass
 class CostTracker:
-    """The progress callback of one run, and what the run has cost so far, by stage.
+    """A progress callback, and NFE-equivalents and seconds so far, by the stage's name.
 
-    `forward_equivalents` and `seconds` map a stage's name to its cost. Passes made only to fill a report
-    belong to the stage `report`, which `total` leaves out.
+    Passes made only to fill a report belong to the stage `report`, which `total` leaves out.
     """
 
     progress: Progress | None = None
@@ -48,10 +45,10 @@ class CostTracker:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Book passes and seconds under `name` until the block ends; an inner stage's time is its own."""
+        """Count passes and seconds under `name` until the block ends; an inner stage's seconds are its own."""
         outer_name = self.current if self._stages else None
         self._stages.append(name)
-        self.forward_equivalents.setdefault(name, 0.0)
+        self._add(name, 0.0)
         began = time.perf_counter()
         try:
             yield
@@ -71,13 +68,13 @@ class CostTracker:
         self._add(stage or self.current, BACKWARD_COST * samples * share)
 
     def report(self, step: int, steps: int, preview_latents: Tensor | None = None) -> None:
-        """Tell the callback that `step` of `steps` of the current stage is done."""
+        """Call the callback: `step` of `steps` of the current stage is done."""
         if self.progress is not None:
             self.progress(self.current, step, steps, preview_latents)
 
     @property
     def total(self) -> float:
-        """NFE of everything but the stage `report`."""
+        """NFE-equivalents of everything but the stage `report`."""
         return sum(cost for stage, cost in self.forward_equivalents.items() if stage != REPORT_STAGE)
 
     def _add(self, stage: str, cost: float) -> None:

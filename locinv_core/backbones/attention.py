@@ -1,10 +1,8 @@
-"""Seeing and changing attention: where a UNet attends, and a context manager that puts a control there.
-
-A control is asked at every attention layer and told which one it is; what was there before is put back.
-"""
+"""The attention layers of a UNet, and a context manager under which a control reads and changes them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,19 +12,16 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from einops import rearrange
 from torch import Tensor
 
 REFERENCE_GRID = 16
-"""Cross-attention is read at the level whose grid is nearest to this many cells a side (DESIGN §3)."""
+"""Cross-attention is read at the level whose grid is nearest to this many cells a side (Prompt-to-Prompt: 16)."""
 
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One attention layer of a UNet.
-
-    `level` counts the halvings between the latents and the layer's grid: at level 2, latents of 64×96 are
-    attended on a grid of 16×24.
-    """
+    """One attention layer of a UNet; `level` is how often its grid halves the latents' sides."""
 
     name: str
     kind: Literal["self", "cross"]
@@ -41,9 +36,9 @@ class AttentionLayer:
 
 
 class AttentionControl:
-    """What may be done at an attention layer; this base does nothing, and every method may be overridden.
+    """What is done at each attention layer; this base changes nothing, and every method may be overridden.
 
-    A control carries the step it is for: it is told the layer and never counts calls.
+    A control is given the layer and never counts calls; what depends on the step it must hold itself.
     """
 
     def needs_probabilities(self, layer: AttentionLayer) -> bool:
@@ -60,10 +55,7 @@ class AttentionControl:
 
 
 class MapReader(AttentionControl):
-    """Keeps the cross-attention of chosen layers, averaged over heads and then over the layers.
-
-    `mean()` is (B, N, L), float32, differentiable if the pass was.
-    """
+    """Keeps the cross-attention of chosen layers, averaged over heads and then over the layers."""
 
     def __init__(self, layers: Sequence[AttentionLayer]) -> None:
         self._names = {layer.name for layer in layers}
@@ -78,7 +70,7 @@ class MapReader(AttentionControl):
         return probabilities
 
     def mean(self) -> Tensor:
-        """The mean map; raises RuntimeError if the pass never reached all of the layers."""
+        """(B, N, L) float32, differentiable if the pass was. Raises RuntimeError if a layer was not reached."""
         if len(self._maps) != len(self._names):
             raise RuntimeError(f"{len(self._maps)} of {len(self._names)} attention layers were reached")
         return torch.stack(self._maps).mean(dim=0)
@@ -98,46 +90,34 @@ class QueryReader(AttentionControl):
 
 
 class StoppedEarly(Exception):
-    """Raised inside a UNet pass once the last layer of interest has been seen."""
+    """Raised inside a UNet pass once the last layer that is read has been reached."""
 
 
 def list_attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """Every attention layer of the UNet in the order of execution."""
     depth = len(unet.config.block_out_channels)
-    order = {"down": 0, "mid": 1, "up": 2}
-    layers = []
+    found: dict[str, list[AttentionLayer]] = {"down": [], "mid": [], "up": []}
     for name, module in unet.named_modules():
-        if not isinstance(module, Attention):
-            continue
-        parts = name.split(".")
-        if parts[0] == "down_blocks":
-            place, level = "down", int(parts[1])
-        elif parts[0] == "mid_block":
-            place, level = "mid", depth - 1
-        else:
-            place, level = "up", depth - 1 - int(parts[1])
-        kind = "cross" if parts[-1] == "attn2" else "self"
-        layers.append(AttentionLayer(name, kind, place, level, module.heads))  # type: ignore[arg-type]
-    return tuple(sorted(layers, key=lambda layer: order[layer.place]))
+        if isinstance(module, Attention):
+            block, number = re.match(r"(down|mid|up)_blocks?\.(\d+)?", name).groups()  # type: ignore[union-attr]
+            level = {"down": int(number or 0), "mid": depth - 1, "up": depth - 1 - int(number or 0)}[block]
+            kind: Literal["self", "cross"] = "cross" if name.endswith("attn2") else "self"
+            found[block].append(AttentionLayer(name, kind, block, level, module.heads))  # type: ignore[arg-type]
+    return (*found["down"], *found["mid"], *found["up"])
 
 
 def map_layers(layers: Sequence[AttentionLayer], native_latent_size: int) -> tuple[AttentionLayer, ...]:
-    """The cross-attention layers that maps are read from: one level, down and up (DESIGN §3).
+    """The cross-attention layers that attention maps are averaged over: one level, down and up.
 
-    Among the levels that have cross-attention on the way down and up, the one whose grid at the model's
-    native size is nearest to 16×16; of two equally near, the finer.
+    Of the levels that have cross-attention on the way down and up, the one whose grid at the model's native
+    size is nearest to 16×16; of two equally near, the finer. Raises ValueError where there is none.
     """
-    levels = {
-        layer.level
-        for layer in layers
-        if layer.kind == "cross"
-        and layer.place == "down"
-        and any(s.kind == "cross" and s.place == "up" and s.level == layer.level for s in layers)
-    }
+    cross = [layer for layer in layers if layer.kind == "cross" and layer.place != "mid"]
+    levels = set.intersection(*({layer.level for layer in cross if layer.place == way} for way in ("down", "up")))
     if not levels:
         raise ValueError("UNet: it has no level with cross-attention on the way down and up")
     level = min(levels, key=lambda n: (abs(native_latent_size / 2**n - REFERENCE_GRID), n))
-    return tuple(s for s in layers if s.kind == "cross" and s.level == level and s.place != "mid")
+    return tuple(layer for layer in cross if layer.level == level)
 
 
 def attention_probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
@@ -150,16 +130,12 @@ def attention_probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
 
 
 class _ControlledProcessor:
-    """An attention processor that asks a control; equal to the fused one where that does nothing."""
+    """An attention processor that calls a control; equal to the fused one where that does nothing."""
 
     def __init__(
-        self,
-        layer: AttentionLayer,
-        control: AttentionControl,
-        stop_here: bool,
-        value_context: Tensor | None,
+        self, layer: AttentionLayer, control: AttentionControl, stop_here: bool, value_context: Tensor | None
     ) -> None:
-        self._site = layer
+        self._layer = layer
         self._control = control
         self._stop_here = stop_here
         self._value_context = value_context
@@ -179,29 +155,28 @@ class _ControlledProcessor:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         values = context
-        if self._site.kind == "cross" and self._value_context is not None:
+        if self._layer.kind == "cross" and self._value_context is not None:
             values = self._value_context
         if attn.norm_cross and encoder_hidden_states is not None:
             context = attn.norm_encoder_hidden_states(context)
             values = attn.norm_encoder_hidden_states(values)
 
         def split(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            return rearrange(x, "b l (h d) -> b h l d", h=attn.heads)
 
         query, key, value = self._control.inputs(
-            self._site, split(attn.to_q(hidden_states)), split(attn.to_k(context)), split(attn.to_v(values))
+            self._layer, split(attn.to_q(hidden_states)), split(attn.to_k(context)), split(attn.to_v(values))
         )
-        explicit = self._control.needs_probabilities(self._site)
-        if explicit:
-            weights = attention_probabilities(query, key, attn.scale)
-            weights = self._control.probabilities(self._site, weights)
+        weights = None
+        if self._control.needs_probabilities(self._layer):
+            weights = self._control.probabilities(self._layer, attention_probabilities(query, key, attn.scale))
         if self._stop_here:
             raise StoppedEarly
-        if explicit:
-            hidden_states = weights @ value
-        else:
+        if weights is None:
             hidden_states = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
-        hidden_states = hidden_states.transpose(1, 2).flatten(2).to(residual.dtype)
+        else:
+            hidden_states = weights @ value
+        hidden_states = rearrange(hidden_states, "b h l d -> b l (h d)").to(residual.dtype)
         hidden_states = attn.to_out[1](attn.to_out[0](hidden_states))
         if attn.residual_connection:
             hidden_states = hidden_states + residual
@@ -217,9 +192,9 @@ def controlled_attention(
     stop_after: AttentionLayer | None = None,
     value_context: Tensor | None = None,
 ) -> Iterator[None]:
-    """Put `control` at every attention layer, and put back what was there, whatever happens.
+    """Call `control` at every attention layer within the block; the processors that were there come back.
 
-    With `stop_after` a pass raises `StoppedEarly` in that layer, once the control has seen it.
+    With `stop_after` a pass raises `StoppedEarly` in that layer, once the control was called there.
     `value_context` (B, L, D) gives the cross-attention values another context than the keys'.
     """
     modules = dict(unet.named_modules())

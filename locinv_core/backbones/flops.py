@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,13 +12,13 @@ from .attention import AttentionControl, AttentionLayer, StoppedEarly, controlle
 
 
 class _Explicit(AttentionControl):
-    """Asks for explicit probabilities at one layer, so that a stop there counts Q·Kᵀ and not the values."""
+    """Explicit probabilities at one layer, so that a stop there counts Q·Kᵀ and not the values."""
 
     def __init__(self, layer: AttentionLayer | None) -> None:
-        self._site = layer
+        self._layer = layer
 
     def needs_probabilities(self, layer: AttentionLayer) -> bool:
-        return layer == self._site
+        return layer == self._layer
 
 
 def count_flops(
@@ -38,13 +40,7 @@ def count_flops(
         timestep = torch.zeros(1, dtype=torch.long)
     layers = list_attention_layers(hollow)
     counter = FlopCounterMode(display=False)
-    with (
-        torch.no_grad(),
-        counter,
-        controlled_attention(hollow, layers, _Explicit(stop_after), stop_after=stop_after),
-    ):
-        try:
-            hollow(latents, timestep, encoder_hidden_states=context)
-        except StoppedEarly:
-            pass
+    control = controlled_attention(hollow, layers, _Explicit(stop_after), stop_after=stop_after)
+    with torch.no_grad(), counter, control, suppress(StoppedEarly):
+        hollow(latents, timestep, encoder_hidden_states=context)
     return int(counter.get_total_flops())

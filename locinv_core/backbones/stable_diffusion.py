@@ -1,10 +1,10 @@
-"""The edit model: UNet, VAE, text encoder, tokenizer and noise schedule, and the one door to the UNet."""
+"""Stable Diffusion 1.x and 2.x: UNet, VAE, text encoder, tokenizer and schedule; the only call site of the UNet."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,10 +28,7 @@ from .flops import count_flops
 
 @dataclass(frozen=True)
 class EditModel:
-    """A latent diffusion model that edits go through; nothing here ever changes its weights.
-
-    Latents are float32 everywhere outside the networks, which run in their own dtype.
-    """
+    """A latent diffusion model, whose weights never change; only the networks run in another dtype than float32."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -88,13 +85,13 @@ class EditModel:
 
     @cached_property
     def layer_modules(self) -> Mapping[str, Any]:
-        """The attention layers themselves by their site's name."""
+        """The attention modules by their layer's name."""
         modules = dict(self.unet.named_modules())
         return {layer.name: modules[layer.name] for layer in self.layers}
 
     @cached_property
     def map_layers(self) -> tuple[AttentionLayer, ...]:
-        """The cross-attention layers that word maps are averaged over (DESIGN §3)."""
+        """The cross-attention layers that word maps are averaged over."""
         return map_layers(self.layers, self._native_latent_size)
 
     @cached_property
@@ -162,8 +159,8 @@ class EditModel:
     ) -> Tensor:
         """Encode padded tokens (L,) to a context (1, L, D) for the UNet.
 
-        `vectors` (K, D) take the place of the input embeddings at `positions` (K,) in this pass alone; the
-        result is differentiable in them.
+        `vectors` (K, D) replace the input embeddings at `positions` (K,) in this pass; the result is
+        differentiable in them.
         """
         if len(token_ids) != self.context_length:
             raise ValueError(f"token_ids: got {len(token_ids)}, requires {self.context_length}, padding included")
@@ -188,8 +185,7 @@ class EditModel:
     ) -> Tensor:
         """ε_θ(z_t, t, C): latents (B, C, h, w) and context (B, L, D) to noise (B, C, h, w), float32.
 
-        `control` sees every attention layer of the pass. A gradient through the result is counted when it
-        is taken.
+        `control` is called at every attention layer. A gradient through the result is counted when it is taken.
         """
         output = self._pass(latents, timestep, context, tracker or CostTracker(), control, None, value_context)
         if output is None:
@@ -208,11 +204,10 @@ class EditModel:
     ) -> None:
         """Run the UNet only as far as the last layer that word maps are read from (or `stop_after`).
 
-        What the control keeps is the result; the pass counts its share of the multiply-adds.
+        What the control keeps is the result; the cost is the pass's share of the multiply-adds.
         """
-        self._pass(
-            latents, timestep, context, tracker or CostTracker(), control, stop_after or self.map_layers[-1], None
-        )
+        last = stop_after or self.map_layers[-1]
+        self._pass(latents, timestep, context, tracker or CostTracker(), control, last, None)
 
     def share(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> float:
         """The part of a full pass's multiply-adds that is run up to and including `stop_after`."""
@@ -268,8 +263,9 @@ class EditModel:
         if value_context is not None:
             value_context = value_context.to(self.device, self.dtype).expand(samples, -1, -1)
         control = control or AttentionControl()
-        with controlled_attention(self.unet, self.layers, control, stop_after=stop_after, value_context=value_context):
-            try:
-                return self.unet(inputs, time, encoder_hidden_states=context).sample
-            except StoppedEarly:
-                return None
+        with (
+            suppress(StoppedEarly),
+            controlled_attention(self.unet, self.layers, control, stop_after=stop_after, value_context=value_context),
+        ):
+            return self.unet(inputs, time, encoder_hidden_states=context).sample
+        return None

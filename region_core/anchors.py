@@ -1,10 +1,18 @@
-"""Anchor points {C_i}: the patches that boxes are drawn around (paper §3.1), and random ones beside them."""
+"""Anchor points {C_i}: the patches that boxes are drawn around (Learnable Regions §3.1), and random ones."""
 
 from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .encoders.vit import PatchFeatures
+from .options import ANCHORS, SIZES, Anchors, Sizes
+from .proposals import RegionProposals, propose
 
 DEFAULT_DISTANCE = 2.0
 """Patches between two anchors, as proposals are made by default. Any closer, they often share one object: of
@@ -13,16 +21,89 @@ DEFAULT_SMOOTHING = 1
 """Side of the square that attention is averaged over. With 5, and anchors 3.5 apart, the best of all boxes
 has an IoU of 0.72 with a given object on 80 embedded scenes (0.61 as it is), but more anchors are on the
 ground, where an editor adds an object that S likes as well as one that has changed."""
-PLACE_DISTANCE = 3.5
-PLACE_SMOOTHING = 5
-"""The same where the place of the object is known: then anchors on the ground do no harm."""
+REGION_DISTANCE = 3.5
+REGION_SMOOTHING = 5
+"""The same where the object's region is known: then anchors on the ground do no harm."""
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """Which boxes are proposed: M around each of K anchors, or with "random" the baselines of Learnable Regions.
+
+    min_distance: patches between any two "dino" anchors, at least; 0 as published. smoothing: side of the
+    square of patches that attention is averaged over for them; 1 as published. None of either is the default,
+    see `spaced`. seed: draws what is random. Raises ValueError for a value out of bounds.
+    """
+
+    anchors: Anchors = "dino"
+    sizes: Sizes = "learned"
+    k: int = 8
+    m: int = 7
+    min_distance: float | None = None
+    smoothing: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("anchors", ANCHORS), ("sizes", SIZES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, requires one of {', '.join(choices)}")
+        for name in ("k", "m"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
+        if self.min_distance is not None and not (math.isfinite(self.min_distance) and self.min_distance >= 0):
+            raise ValueError(
+                f"min_distance: got {self.min_distance}, requires a finite number of patches, 0 or more"
+            )
+        if self.smoothing is not None:
+            _check_side(self.smoothing)
+
+    @property
+    def random(self) -> bool:
+        """Whether anchors or sizes are drawn at random."""
+        return "random" in (self.anchors, self.sizes)
+
+
+def propose_regions(features: PatchFeatures, settings: ProposalSettings | None = None) -> RegionProposals:
+    """The boxes around anchors on the image that `features` are of (Learnable Regions §3.1).
+
+    Raises ValueError as `dino_anchors`, `random_anchors` and `propose` do.
+    """
+    chosen = spaced(settings or ProposalSettings(), features)
+    if chosen.anchors == "dino":
+        assert chosen.smoothing is not None and chosen.min_distance is not None
+        attention = smoothed(features.attention, chosen.smoothing)
+        points = dino_anchors(attention, chosen.k, min_distance=chosen.min_distance)
+    else:
+        points = random_anchors(features.grid, chosen.k, chosen.seed)
+    return propose(points, features.grid, features.patch, features.size, chosen.m, chosen.sizes, chosen.seed)
+
+
+def spaced(settings: ProposalSettings, features: PatchFeatures, *, region_known: bool = False) -> ProposalSettings:
+    """The settings with numbers for a min_distance and a smoothing that are None.
+
+    region_known: it is known where the object to be edited is. Then anchors are far apart in the middle of
+    objects, if the grid has room for K of them; else they are as published but for a distance.
+    """
+    def defaults(distance: float, side: int) -> ProposalSettings:
+        return replace(
+            settings,
+            min_distance=distance if settings.min_distance is None else settings.min_distance,
+            smoothing=side if settings.smoothing is None else settings.smoothing,
+        )
+
+    if region_known:
+        apart = defaults(REGION_DISTANCE, REGION_SMOOTHING)
+        with suppress(ValueError):
+            dino_anchors(smoothed(features.attention, apart.smoothing or 1), apart.k, min_distance=apart.min_distance or 0)
+            return apart
+    return defaults(DEFAULT_DISTANCE, DEFAULT_SMOOTHING)
 
 
 def dino_anchors(attention: Tensor, count: int, *, min_distance: float = 0.0) -> Tensor:
     """The `count` patches that [CLS] attends to most, (K, 2) long (row, column), strongest first.
 
     attention: (h, w). min_distance: patches between any two anchors at least, from centre to centre; 0 takes
-    the top K as the paper does, which may all lie on one object. Ties go to the upper and left patch.
+    the top K as published, which may all lie on one object. Ties go to the upper and left patch.
     Raises ValueError for a map that is not finite, and for more anchors than the grid has room for.
     """
     if attention.ndim != 2 or not bool(torch.isfinite(attention).all()):
@@ -53,8 +134,7 @@ def smoothed(attention: Tensor, side: int) -> Tensor:
 
     Its maxima are in the middle of what is attended to. Raises ValueError unless `side` is odd and positive.
     """
-    if side < 1 or side % 2 == 0:
-        raise ValueError(f"smoothing: got {side}, requires an odd number of patches, 1 or more")
+    _check_side(side)
     if side == 1:
         return attention
     return F.avg_pool2d(attention[None, None], side, stride=1, padding=side // 2)[0, 0]
@@ -69,6 +149,11 @@ def random_anchors(grid: tuple[int, int], count: int, seed: int = 0) -> Tensor:
     rows, columns = grid
     order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(seed))[:count]
     return torch.stack([order // columns, order % columns], dim=1)
+
+
+def _check_side(side: int) -> None:
+    if side < 1 or side % 2 == 0:
+        raise ValueError(f"smoothing: got {side}, requires an odd number of patches, 1 or more")
 
 
 def _check_count(count: int, grid: tuple[int, int]) -> None:

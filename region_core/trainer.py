@@ -1,5 +1,8 @@
-"""Learning which box of each anchor the edit should use: the region network, trained on one image (paper
-§3.1 and §3.2). How the gradient is estimated is `estimators`' business, and what is edited the plan's."""
+"""Learning which box of each anchor to edit in: the region network, trained on one image (Learnable Regions §3).
+
+How the gradient is estimated is chosen in `estimators`, and which boxes are considered and judged by a
+`search.base.BoxSearch`, which by itself does what is published.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..locinv_core.cost import CostTracker
-from .encoders.clip import ClipEncoder, CompositeLoss, Crops, GuidanceWeights
+from .encoders.clip import ClipEncoder
 from .encoders.vit import PatchFeatures
-from .estimators import Expected, Objective, StraightThrough, in_play_only
+from .estimators import Expected, Objective, Remembering
+from .losses import CompositeLoss, Crops, LossWeights
 from .options import ESTIMATORS, Estimator
-from .proposals import PixelBox, RegionProposals, roi_features
+from .proposals import RegionProposals, roi_features
 from .region_network import RegionNetwork
-from .search.box_prior import box_prior
-from .search.budget import Judgement, judge_boxes
+from .search.base import BoxPrior, BoxSearch, Judgement
 from .search.edit_cache import BoxEdits
-from .search.plans import PLANS, EditPlan
 
 if TYPE_CHECKING:
     from .editors.base import Editor
 
 LEARN_STAGE = "learning"
-DEFAULT_PLAN = PLANS["preview"]
 
 
 @dataclass(frozen=True)
 class LearningSettings:
     """How the network is trained: Adam at `lr` for `epochs` of `iterations` steps, all K anchors in each.
 
-    The paper has 5 epochs at 3e-3, the published code 10 iterations an epoch. `temperature` is
+    Published are 5 epochs at 3e-3; the published code has 10 iterations an epoch. `temperature` is
     Gumbel-softmax's, for `straight-through` alone, and so is `remember`: a box that was drawn before has its
-    known loss in place of the gradient's guess (False: the paper's estimator as it is). `exploration` is for
-    `expected` alone: the softmax scores' entropy is rewarded by so many deviations of the boxes' losses, less
-    at each step and not at all at the end. Without it (0, the paper's loss) the anchors run together to
-    whichever box is good for most of them and stay there. `seed` fixes the network's first weights, the
-    draws and the editor's noise.
+    known loss in place of the gradient's guess (False as published). `exploration` is for `expected` alone: the
+    softmax scores' entropy is rewarded by so many deviations of the boxes' losses, less at each step and not at
+    all at the end. Without it (0, the published loss) the anchors run together to whichever box is good for
+    most of them. `seed` fixes the network's first weights, the draws and the editor's noise. `weights` and
+    `crops` are the loss's; `batch` is how many boxes are edited at a time.
     """
 
     epochs: int = 5
@@ -51,9 +52,12 @@ class LearningSettings:
     exploration: float = 1.0
     remember: bool = True
     seed: int = 0
+    weights: LossWeights = field(default_factory=LossWeights)
+    crops: Crops = field(default_factory=Crops)
+    batch: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "iterations"):
+        for name in ("epochs", "iterations", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
         for name in ("lr", "temperature"):
@@ -72,28 +76,53 @@ class LearningSettings:
 
 
 @dataclass(frozen=True, eq=False)
+class RegionTask:
+    """An image and what it is to become.
+
+    image: X, (1, 3, H, W) in [0, 1]. caption: T_ROI, what it shows where the edit belongs. prompt: T.
+    edit_prompt: what the editor draws in a box; None is T, as published. Where T names what surrounds the
+    object too, an editor draws that into the box as well.
+    """
+
+    image: Tensor
+    caption: str
+    prompt: str
+    edit_prompt: str | None = None
+
+    def edits_and_loss(
+        self, editor: Editor, clip: ClipEncoder, settings: LearningSettings
+    ) -> tuple[BoxEdits, CompositeLoss]:
+        """The image's edits by box, none made yet, and their loss (Learnable Regions Eq. 3), on CLIP's device."""
+        # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
+        image = self.image.detach().to(clip.device, torch.float32).clone()
+        loss = CompositeLoss(clip, image, self.prompt, self.caption, settings.weights, settings.crops)
+        told = {"edit_prompt": self.edit_prompt, "batch": settings.batch}
+        return BoxEdits(editor, image, self.prompt, settings.seed, **told), loss
+
+
+@dataclass(frozen=True, eq=False)
 class RegionScores:
     """What was learned about the boxes of one image."""
 
     proposals: RegionProposals
     logits: Tensor
-    """(K, M) π, float32; −inf for a box that the plan has dropped."""
+    """(K, M) π, float32; −inf for a box that is not considered."""
     losses: Tensor
-    """(K, M) float32: each box's loss where it was last judged; nan where it never was. With a place, 1 − its
-    fit is in it."""
+    """(K, M) float32: each box's loss when it was last judged; nan where it never was. What the prior of the
+    boxes adds is in it."""
     loss_curve: tuple[float, ...]
     """The loss at each of Adam's steps, mean over anchors."""
-    chosen: tuple[int, ...]
-    """For each anchor, the box of the highest softmax score."""
     network: dict[str, Tensor]
     """The region network's weights."""
-    plan: EditPlan
     edits: BoxEdits = field(repr=False)
-    """The edits made so far, which choosing goes on with."""
-    near: tuple[bool, ...] | None = None
-    """For each anchor, whether it has boxes near the place that was given; None where none was."""
-    place: PixelBox | None = None
-    """The box around that place."""
+    """The edits made so far, which ranking goes on with."""
+    search: BoxSearch
+    prior: BoxPrior
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """For each anchor, the box of the highest softmax score."""
+        return tuple(self.logits.argmax(dim=-1).tolist())
 
     @property
     def probabilities(self) -> Tensor:
@@ -107,93 +136,56 @@ class RegionScores:
 
 
 def learn_regions(
-    image: Tensor,
+    task: RegionTask,
     proposals: RegionProposals,
     features: PatchFeatures,
     editor: Editor,
-    guide: ClipEncoder,
+    clip: ClipEncoder,
+    settings: LearningSettings | None = None,
     *,
-    caption: str,
-    prompt: str,
-    edit_prompt: str | None = None,
-    place: Tensor | None = None,
-    epochs: int = 5,
-    lr: float = 3e-3,
-    iterations: int = 10,
-    estimator: Estimator = "expected",
-    temperature: float = 1.0,
-    exploration: float = 1.0,
-    remember: bool = True,
-    seed: int = 0,
-    plan: EditPlan = DEFAULT_PLAN,
-    weights: GuidanceWeights | None = None,
-    crops: Crops | None = None,
-    batch: int = 8,
+    search: BoxSearch | None = None,
     tracker: CostTracker | None = None,
 ) -> RegionScores:
-    """Train a region network on `image` (1, 3, H, W) and choose a box for each anchor.
+    """Train a region network on the task's image and choose a box for each anchor.
 
-    caption: T_ROI, what the source shows where the edit belongs. prompt: T, what it is to become.
-    edit_prompt: what the editor is told to draw in a box. None is T, as in the paper; where T names what
-    surrounds the object too, an editor draws that into the box as well. place: (H, W) from 0 to 1, where the
-    object to be edited is, if that is known: boxes far from it are not considered (`places.considered`), and a
-    box's loss has 1 − its fit added. None considers all, as in the paper. The others are those of
-    `LearningSettings`, `EditPlan`, `GuidanceWeights` and `Crops`; `batch` is how many boxes are edited at a
-    time. With one box an anchor there is nothing to learn, and nothing is edited.
-    Raises ValueError, before any work, for texts that CLIP would cut, proposals or features of another
-    image, and settings out of bounds; later for an `lr` whose steps overflow.
+    search: None considers all boxes, as published. With one box an anchor there is nothing to learn, and
+    nothing is edited. Raises ValueError, before any work, for texts that CLIP would cut and for proposals or
+    features of another image; later for an `lr` whose steps overflow.
     """
-    settings = LearningSettings(epochs, lr, iterations, estimator, temperature, exploration, remember, seed)
-    _check_image(image, proposals, features)
-    known = box_prior(proposals, place)
-    tracker = tracker or CostTracker()
+    settings, search, tracker = settings or LearningSettings(), search or BoxSearch(), tracker or CostTracker()
+    _check_image(task.image, proposals)
+    if features.size != proposals.size or features.grid != tuple(proposals.grid):
+        raise ValueError(
+            f"features: got a grid of {features.grid} on an image of {features.size}, requires the proposals'"
+            f" {tuple(proposals.grid)} on {proposals.size}"
+        )
+    prior = search.prior(proposals)
     with torch.inference_mode(False), torch.enable_grad():
-        # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
-        image = image.detach().to(guide.device, torch.float32).clone()
-        loss = CompositeLoss(guide, image, prompt, caption, weights or GuidanceWeights(), crops or Crops())
-        edits = BoxEdits(editor, image, prompt, seed, edit_prompt=edit_prompt, batch=batch)
-        maps = standardised(features.features.detach().to(image).clone())
-        pooled = roi_features(maps, proposals.boxes, proposals.patch)  # Eq. 1
-        network = RegionNetwork(maps.shape[0], proposals.m, seed=seed).to(image.device)
-        judged = Judgement(torch.full_like(known.added, math.nan), known.in_play)
+        edits, loss = task.edits_and_loss(editor, clip, settings)
+        maps = standardised(features.features.detach().to(edits.image).clone())
+        pooled = roi_features(maps, proposals.boxes, proposals.patch)  # Learnable Regions Eq. 1
+        network = RegionNetwork(maps.shape[0], proposals.m, seed=settings.seed).to(edits.image.device)
+        judged = Judgement(torch.full_like(prior.added, math.nan), prior.considered)
         curve: list[float] = []
         if proposals.m > 1:
-            # Straight-through edits only in the boxes that it draws, unless the plan has to see all of them.
-            lazy = estimator == "straight-through" and plan.rounds[1:] == () and not plan.rounds[0].stand_in
+            lazy = settings.estimator == "straight-through" and not search.judges_first
             if not lazy:
-                judged = judge_boxes(plan, proposals, edits, loss, box_prior=known, tracker=tracker)
+                judged = search.judge(proposals, edits, loss, prior, tracker)
             objective: Objective
-            if estimator == "expected":
-                objective = Expected(judged, exploration)
+            if settings.estimator == "expected":
+                objective = Expected(judged, settings.exploration)
             else:
-                objective = StraightThrough(
-                    proposals,
-                    edits,
-                    loss,
-                    judged,
-                    known.added,
-                    temperature=temperature,
-                    remember=remember,
-                    lazy=lazy,
-                    steps=plan.rounds[-1].steps,
-                    seed=seed,
-                    tracker=tracker,
+                known = {"judged": judged, "added": prior.added, "lazy": lazy}
+                objective = Remembering(
+                    proposals, edits, loss, settings, steps=search.steps, tracker=tracker, **known
                 )
-            curve = train_network(network, pooled, objective, settings, tracker=tracker)
+            curve = train_network(
+                network, pooled, objective, settings, considered=judged.considered, tracker=tracker
+            )
         with torch.no_grad():
-            logits = in_play_only(_finite(network(pooled), lr), judged.in_play).float().cpu()
-    return RegionScores(
-        proposals=proposals,
-        logits=logits,
-        losses=judged.losses,
-        loss_curve=tuple(curve),
-        chosen=tuple(logits.argmax(dim=-1).tolist()),
-        network={name: weight.detach().cpu() for name, weight in network.state_dict().items()},
-        plan=plan,
-        edits=edits,
-        near=known.near,
-        place=known.place,
-    )
+            logits = _among(network(pooled), judged.considered, settings.lr).float().cpu()
+    weights = {name: weight.detach().cpu() for name, weight in network.state_dict().items()}
+    return RegionScores(proposals, logits, judged.losses, tuple(curve), weights, edits, search, prior)
 
 
 def train_network(
@@ -202,20 +194,21 @@ def train_network(
     objective: Objective,
     settings: LearningSettings,
     *,
+    considered: Tensor | None = None,
     tracker: CostTracker | None = None,
 ) -> list[float]:
-    """Adam on `objective`; returns the loss of Eq. 3 at each step.
+    """Adam on `objective`; returns the loss of Learnable Regions Eq. 3 at each step.
 
-    pooled: (K, M·d, 7, 7), [f_1 … f_M] of each anchor. Raises ValueError where the learning rate is so large
-    that the network's numbers overflow.
+    pooled: (K, M·d, 7, 7), [f_1 … f_M] of each anchor. considered: (K, M) bool; None is all boxes. Raises
+    ValueError where the learning rate is so large that the network's numbers overflow.
     """
     tracker = tracker or CostTracker()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
     curve = []
     for step in range(settings.steps):
         with tracker.stage(LEARN_STAGE):
-            logits = _finite(network(pooled), settings.lr)  # Eq. 2
-            minimised, loss = objective(logits, step / settings.steps)  # Eq. 3
+            logits = _among(network(pooled), considered, settings.lr)  # Learnable Regions Eq. 2
+            minimised, loss = objective(logits, step / settings.steps)  # Learnable Regions Eq. 3
             optimizer.zero_grad()
             minimised.backward()
             optimizer.step()
@@ -224,27 +217,52 @@ def train_network(
     return curve
 
 
+def score_regions(
+    task: RegionTask,
+    proposals: RegionProposals,
+    editor: Editor,
+    clip: ClipEncoder,
+    settings: LearningSettings | None = None,
+    *,
+    search: BoxSearch | None = None,
+    tracker: CostTracker | None = None,
+) -> RegionScores:
+    """Take each anchor's box of least loss, with nothing learned: ours, and what learning is compared with.
+
+    The logits are −loss, and −inf for a box that is not considered. Of the settings, `seed`, `weights`,
+    `crops` and `batch` are read. With one box an anchor nothing is edited. Raises ValueError, before any work,
+    for texts that CLIP would cut and proposals of another image.
+    """
+    settings, search = settings or LearningSettings(), search or BoxSearch()
+    _check_image(task.image, proposals)
+    prior = search.prior(proposals)
+    with torch.inference_mode(False), torch.no_grad():
+        edits, loss = task.edits_and_loss(editor, clip, settings)
+        losses, logits = torch.full_like(prior.added, math.nan), torch.zeros_like(prior.added)
+        if proposals.m > 1:
+            judged = search.judge(proposals, edits, loss, prior, tracker or CostTracker())
+            losses, logits = judged.losses, torch.where(judged.considered, -judged.losses, -math.inf)
+    return RegionScores(proposals, logits, losses, (), {}, edits, search, prior)
+
+
 def standardised(features: Tensor) -> Tensor:
     """Features (d, h, w) with mean 0 and deviation 1 over the image, channel by channel."""
     centred = features - features.mean(dim=(1, 2), keepdim=True)
     return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
-def _finite(logits: Tensor, lr: float) -> Tensor:
-    """The network's logits (K, M). Raises ValueError if training has driven them out of float32's range."""
+def _among(logits: Tensor, considered: Tensor | None, lr: float) -> Tensor:
+    """The network's logits (K, M), −inf for boxes that are not considered.
+
+    Raises ValueError if training has driven them out of float32's range.
+    """
     if not bool(torch.isfinite(logits).all()):
         raise ValueError(f"lr: got {lr}, and the network's numbers are no longer finite, requires a smaller one")
-    return logits
+    return logits if considered is None else logits.masked_fill(~considered.to(logits.device), -math.inf)
 
 
-def _check_image(image: Tensor, proposals: RegionProposals, features: PatchFeatures) -> None:
-    height, width = proposals.size
-    if tuple(image.shape) != (1, 3, height, width):
+def _check_image(image: Tensor, proposals: RegionProposals) -> None:
+    if tuple(image.shape) != (1, 3, *proposals.size):
         raise ValueError(
-            f"image: got the shape {tuple(image.shape)}, requires {(1, 3, height, width)} like the proposals' image"
-        )
-    if features.size != proposals.size or features.grid != tuple(proposals.grid):
-        raise ValueError(
-            f"features: got a grid of {features.grid} on an image of {features.size}, requires the proposals'"
-            f" {tuple(proposals.grid)} on {proposals.size}"
+            f"image: got the shape {tuple(image.shape)}, requires {(1, 3, *proposals.size)} like the proposals' image"
         )

@@ -1,4 +1,4 @@
-"""Images of a region edit: all anchors and boxes with their scores, the ranked edits, the loss curve."""
+"""Images of a region edit: the proposals, their scores, the ranked edits, the loss curve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..locinv_core.imaging.io import to_pil
@@ -15,7 +15,37 @@ from .proposals import RegionProposals, box_masks, pixel_box
 from .scorer import Candidate
 
 _DPI = 100
+_LEAST_SIDE = 768
 _INK, _FAINT = "#1A1A1A", "#6B6B6B"
+
+
+def proposals_image(image: Tensor, proposals: RegionProposals, chosen: Sequence[int] | None = None) -> Image.Image:
+    """The boxes on the image (1, 3, H, W), enlarged to at least 768 pixels, an anchor in its own colour.
+
+    chosen: for each anchor, which of its boxes is drawn strongly; None draws all alike. Anchors are numbered
+    from 1. Raises ValueError for a choice that is not one box an anchor.
+    """
+    if chosen is not None and len(chosen) != proposals.k:
+        raise ValueError(f"chosen: got {len(chosen)} boxes, requires one for each of {proposals.k} anchors")
+    height, width = proposals.size
+    scale = max(1, round(_LEAST_SIDE / max(height, width)))
+    canvas = to_pil(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(canvas)
+    for anchor, boxes in enumerate(proposals.pixel_boxes()):
+        for box in dict.fromkeys(boxes):
+            _outline(draw, box, scale, COLOURS[anchor % len(COLOURS)], 1)
+    for anchor, number in enumerate(chosen or ()):
+        box = proposals.pixel_boxes()[anchor][number]
+        _outline(draw, box, scale, "white", 5)
+        _outline(draw, box, scale, COLOURS[anchor % len(COLOURS)], 3)
+    for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
+        # The last patch may reach beyond the image.
+        x = min((column + 0.5) * proposals.patch, width - 1) * scale
+        y = min((row + 0.5) * proposals.patch, height - 1) * scale
+        colour = COLOURS[anchor % len(COLOURS)]
+        draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=colour, outline="white", width=2)
+        draw.text((x, y), str(anchor + 1), fill="white", font=ImageFont.load_default(12), anchor="mm")
+    return canvas
 
 
 def boxes_image(
@@ -58,7 +88,7 @@ def candidates_image(source: Tensor, candidates: Sequence[Candidate], columns: i
         label += f": {elsewhere}" if (elsewhere := _elsewhere(candidate)) else ""
         size = (source.shape[-2], source.shape[-1])
         inside = box_masks([pixel_box(candidate.box, size)], size)[0, 0]
-        cells.append((label, mask_outline(candidate.image, inside, _colour(candidate.of), shade=0.0)))
+        cells.append((label, mask_outline(candidate.image, inside, _colour(candidate.edit.source_anchor), shade=0.0)))
     return contact_sheet(cells, columns)
 
 
@@ -95,7 +125,7 @@ def _draw_boxes(panel: Any, proposals: RegionProposals, candidates: Sequence[Can
             panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_colour(anchor), linewidth=0.5))
     for candidate in reversed(candidates):
         x0, y0, x1, y1 = candidate.box
-        best, colour = candidate is candidates[0], _colour(candidate.of)
+        best, colour = candidate is candidates[0], _colour(candidate.edit.source_anchor)
         for edge, line in (("white", 5.0 if best else 3.2), (colour, 3.0 if best else 1.6)):
             panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=line))
         if best:
@@ -118,7 +148,7 @@ def _write_scores(
 ) -> None:
     """The table right of `left` (a share of the figure's width), a row a candidate, best first.
 
-    of_picture: (H, W) of the image, in whose pixels boxes are.
+    of_image: (H, W) of the image, in whose pixels boxes are.
     """
     steps = [0.0, 0.45, 1.7, 2.3, 2.9]
     columns = [left + step / size[0] for step in steps]
@@ -140,7 +170,7 @@ def _write_scores(
             fontsize=9,
             va="center",
             color="white",
-            backgroundcolor=_colour(candidate.of),
+            backgroundcolor=_colour(candidate.edit.source_anchor),
         )
         numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
         line(row, ["", _elsewhere(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
@@ -168,13 +198,18 @@ def _drawn(canvas: Any) -> Image.Image:
 
 
 def _elsewhere(candidate: Candidate) -> str:
-    """Whose box an anchor's edit is in and which take it is there, where the box is not its own."""
-    if candidate.of == candidate.index:
+    """Whose box an anchor's edit is in and which variant it is, where the box is not its own."""
+    if candidate.edit.source_anchor == candidate.index:
         return ""
-    whose = "place" if candidate.of is None else f"{candidate.of + 1}'s box"
-    return f"{whose}, take {candidate.take + 1}" if candidate.take else whose
+    whose = "region" if candidate.edit.source_anchor is None else f"{candidate.edit.source_anchor + 1}'s box"
+    return f"{whose}, variant {candidate.edit.variant + 1}" if candidate.edit.variant else whose
 
 
 def _colour(anchor: int | None) -> str:
-    """An anchor's colour; that of the box around the place, which is no anchor's, where None."""
+    """An anchor's colour; that of the box around the region, which is no anchor's, where None."""
     return _INK if anchor is None else COLOURS[anchor % len(COLOURS)]
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], scale: int, colour: str, width: int) -> None:
+    x0, y0, x1, y1 = (side * scale for side in box)
+    draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=width)

@@ -21,9 +21,9 @@ from ...locinv_core.imaging.padding import Padding
 from ...locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from ...locinv_core.localization.priors import LocalizationPrior, prior_word
 from ...locinv_core.pipeline import EditRequest, localized_edit
+from ...locinv_core.text.edit_target import changed_noun, word_to_edit
 from ...locinv_core.text.prompt import parse_prompt
 from ...methods.presets import METHODS
-from ..object_localization.word_place import changed_noun, word_to_edit
 from .base import Editor, check_request, keep_outside
 from .registry import RegionEditor
 

@@ -1,4 +1,4 @@
-"""Where a word's object is, with no mask: neither paper has this.
+"""Localizing a word's object with no mask (ours; neither paper has this).
 
 Boxes are the squares around a ViT's anchors and windows slid over the image. They are ranked by the model's
 own cross-attention for the word, read at a few noise levels, and by CLIP on their crops. No edit is needed.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ...locinv_core.backbones.attention import MapReader
@@ -19,26 +20,14 @@ from ...locinv_core.cost import CostTracker
 from ...locinv_core.imaging.io import size_within
 from ...locinv_core.imaging.padding import Padding
 from ...locinv_core.localization.priors import LocalizationPrior, from_boxes
-from ...locinv_core.text.prompt import Prompt
+from ...locinv_core.text.edit_target import changed_noun
+from ...locinv_core.text.prompt import Prompt, parse_prompt
 from ..anchors import dino_anchors
 from ..editors.base import seeded_noise
 from ..encoders.clip import ClipEncoder
 from ..encoders.vit import VisionFeatures
-from ..proposals import default_reach, propose
-from .box_ranking import Box, LocateSettings, Place, rank_places
-
-__all__ = [
-    "LocateSettings",
-    "Located",
-    "Phrase",
-    "Place",
-    "attention_maps",
-    "detection_prior",
-    "locate_word",
-    "locate_words",
-    "other_phrases",
-    "phrase_of",
-]
+from ..proposals import box_masks, default_reach, propose
+from .box_ranking import Box, LocatedBox, LocateSettings, rank_boxes
 
 LOCATE_STAGE = "locate"
 WORKING_SIDE = 128
@@ -60,7 +49,7 @@ class Located:
     word: str
     phrase: str
     """The word with its adjectives."""
-    candidates: tuple[Place, ...]
+    candidates: tuple[LocatedBox, ...]
     """Best first."""
     attention: Tensor = field(repr=False)
     """(h, w) the phrase's cross-attention on the image, averaged over noise levels, 1 at its maximum."""
@@ -77,11 +66,16 @@ class Located:
         """The best candidate's, from 0 to 1."""
         return self.candidates[0].score
 
+    def mask(self, size: tuple[int, int]) -> Tensor:
+        """The box as a mask (H, W) of 0 and 1 on an image of this size."""
+        x0, y0, x1, y1 = self.box
+        return box_masks([(round(x0), round(y0), round(x1), round(y1))], size)[0, 0]
+
 
 def locate_words(
     model: EditModel,
     vision: VisionFeatures | None,
-    guide: ClipEncoder | None,
+    clip: ClipEncoder | None,
     image: Tensor,
     prompt: Prompt,
     words: Sequence[str],
@@ -91,7 +85,7 @@ def locate_words(
 ) -> dict[str, Located]:
     """Find the box of each of the prompt's `words` in `image` (1, 3, H, W); they share the passes.
 
-    Costs one early-stopped pass a noise level. Without `vision` there are no anchors, without `guide`
+    Costs one early-stopped pass a noise level. Without `vision` there are no anchors, without `clip`
     attention alone decides. Raises ValueError, before any pass, for no word or one that the prompt lacks, and
     for an image smaller than the ViT's patch.
     """
@@ -107,9 +101,9 @@ def locate_words(
         for word, phrase in phrases.items():
             values = maps[..., list(phrase.tokens)].mean(dim=-1)
             judge = None
-            if guide is not None and settings.clip_weight > 0:
-                judge = _CropJudge(guide, image, phrase.text, other_phrases(prompt, phrase), settings)
-            places = rank_places(values, (image.shape[-2], image.shape[-1]), squares, judge, settings)
+            if clip is not None and settings.clip_weight > 0:
+                judge = _CropJudge(clip, image, phrase.text, other_phrases(prompt, phrase), settings)
+            places = rank_boxes(values, (image.shape[-2], image.shape[-1]), squares, judge, settings)
             found[word] = Located(word, phrase.text, places, values / values.max().clamp_min(1e-12), anchors)
     return found
 
@@ -117,7 +111,7 @@ def locate_words(
 def locate_word(
     model: EditModel,
     vision: VisionFeatures | None,
-    guide: ClipEncoder | None,
+    clip: ClipEncoder | None,
     image: Tensor,
     prompt: Prompt,
     word: str,
@@ -126,7 +120,34 @@ def locate_word(
     tracker: CostTracker | None = None,
 ) -> Located:
     """Find the box of one word, as `locate_words` does."""
-    return locate_words(model, vision, guide, image, prompt, [word], settings, tracker=tracker)[word]
+    return locate_words(model, vision, clip, image, prompt, [word], settings, tracker=tracker)[word]
+
+
+def locate_changed(
+    model: EditModel,
+    vision: VisionFeatures | None,
+    clip: ClipEncoder | None,
+    image: Tensor,
+    texts: tuple[str, str],
+    *,
+    word: str | None = None,
+    tracker: CostTracker | None = None,
+) -> Located | None:
+    """Localize the caption's `word` in `image` (1, 3, H, W); None takes the one noun that the prompt changes.
+
+    texts: caption and prompt. None comes back where the prompt changes no noun or several, and where the model
+    would cut one of the texts. With a `word`, raises ValueError for one that the caption lacks and a caption
+    that is too long.
+    """
+    caption, prompt = texts
+    if word is None:
+        try:
+            word = changed_noun(parse_prompt(caption, model.tokenizer), parse_prompt(prompt, model.tokenizer))
+        except ValueError:
+            return None
+        if word is None:
+            return None
+    return locate_word(model, vision, clip, image, parse_prompt(caption, model.tokenizer), word, tracker=tracker)
 
 
 def detection_prior(found: Mapping[str, Located], size: tuple[int, int]) -> LocalizationPrior:
@@ -169,24 +190,26 @@ def attention_maps(
         readings.append(reader.mean()[0])
         tracker.report(step, len(settings.levels), latents)
     grid = model.map_layers[0].grid(*source.shape[-2:])
-    maps = torch.stack(readings).mean(dim=0).T.unflatten(1, grid)[None].cpu()
+    mean = torch.stack(readings).mean(dim=0)
+    maps = rearrange(mean, "(y x) l -> 1 l y x", y=grid[0], x=grid[1]).cpu()
     padded = (framing.padded_height, framing.padded_width)
     full = framing.crop(F.interpolate(maps, size=padded, mode="bilinear", align_corners=False))
-    return F.adaptive_avg_pool2d(full, size_within(height, width, WORKING_SIDE))[0].permute(1, 2, 0)
+    small = F.adaptive_avg_pool2d(full, size_within(height, width, WORKING_SIDE))
+    return rearrange(small, "1 l y x -> y x l")
 
 
 class _CropJudge:
     """CLIP's evidence that a box shows a phrase: cos(crop, phrase) less the mean of cos(crop, other)."""
 
     def __init__(
-        self, guide: ClipEncoder, image: Tensor, phrase: str, others: Sequence[str], settings: LocateSettings
+        self, clip: ClipEncoder, image: Tensor, phrase: str, others: Sequence[str], settings: LocateSettings
     ) -> None:
-        self._guide, self._image, self._settings = guide, image, settings
+        self._clip, self._image, self._settings = clip, image, settings
         texts = [settings.template.format(_with_article(text)) for text in (phrase, *others)]
-        self._texts = guide.encode_texts(texts)
+        self._texts = clip.encode_texts(texts)
 
     def __call__(self, boxes: Tensor) -> Tensor:
-        crops = self._guide.encode_images(self.crops(boxes))
+        crops = self._clip.encode_images(self.crops(boxes))
         similarity = crops @ self._texts.T
         if similarity.shape[1] == 1:
             return similarity[:, 0]

@@ -72,7 +72,7 @@ class LocateSettings:
 
 
 @dataclass(frozen=True)
-class Place:
+class LocatedBox:
     """A box that a word's object may be in, and the evidence, from 0 to 1.
 
     box: x0, y0, x1, y1 in whole pixels, the last two exclusive. attention: how well the box fits the word's
@@ -86,13 +86,13 @@ class Place:
     clip: float | None
 
 
-def rank_places(
+def rank_boxes(
     values: Tensor,
     size: tuple[int, int],
     squares: Tensor,
     judge: Callable[[Tensor], Tensor] | None,
     settings: LocateSettings,
-) -> tuple[Place, ...]:
+) -> tuple[LocatedBox, ...]:
     """The shortlist for a phrase, best first, on an image of `size` (H, W).
 
     values: (h, w) the phrase's map on the image, no finer than its pixels. squares: (K, M, 4) the anchors'
@@ -122,7 +122,7 @@ def rank_places(
     if evidence is not None:
         scores = (1 - settings.clip_weight) * attention + settings.clip_weight * evidence
     return tuple(
-        Place(
+        LocatedBox(
             _four(boxes[k]),
             float(scores[k]),
             float(attention[k]),

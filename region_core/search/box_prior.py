@@ -1,76 +1,77 @@
-"""A place that an edit should keep to: how well boxes fit it, and which of them are considered at all."""
+"""A region that an edit should keep to: how well boxes fit it, and which of them are considered at all."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from ..proposals import PixelBox, RegionProposals, box_masks
-from .budget import BoxPrior
+from .base import BoxPrior
 
-NEAR = 0.85
-"""A box is near a place if it fits it at least this well, as a share of how the best of all boxes does."""
+IN_REGION = 0.85
+"""A box is in a region if it fits it at least this well, as a share of how the best of all boxes does."""
 BEYOND, MISSED = 0.25, 2.0
-"""What a box has beyond its place counts so much against it, and what it misses of the place so much."""
+"""What a box has beyond the region counts so much against it, and what it misses of the region so much."""
 ROOM = 1 / 8
-"""The box around a place has so much of its sides more on each side: one that is found is often too tight."""
+"""The box around a region is enlarged by this share of its sides on each: a region found is often too tight."""
 
 
-def place_fits(proposals: RegionProposals, place: Tensor) -> Tensor:
-    """How well each box fits a place (H, W) from 0 to 1: (K, M) float32 from 0 to 1.
+def region_fits(proposals: RegionProposals, region_mask: Tensor) -> Tensor:
+    """How well each box fits a region (H, W) from 0 to 1: (K, M) float32 from 0 to 1.
 
     This is Tversky's index, covered / (covered + ¼·beyond + 2·missed), in pixels; IoU is that with weights of
     1. A box that cuts an object leaves a part of it beside what is drawn, so it is better a little too large.
-    Raises ValueError for a place of another size than the proposals' image, and one that is empty.
+    Raises ValueError for a region of another size than the proposals' image, and one that is empty.
     """
-    if tuple(place.shape) != tuple(proposals.size):
-        got, wanted = tuple(place.shape), tuple(proposals.size)
-        raise ValueError(f"place: got the shape {got}, requires {wanted} like the image")
-    if not bool((place > 0).any()):
-        raise ValueError("place: got an empty mask, requires at least one pixel")
-    place = place.cpu().double().clamp(0, 1)
+    if tuple(region_mask.shape) != tuple(proposals.size):
+        got, wanted = tuple(region_mask.shape), tuple(proposals.size)
+        raise ValueError(f"region_mask: got the shape {got}, requires {wanted} like the image")
+    if not bool((region_mask > 0).any()):
+        raise ValueError("region_mask: got an empty mask, requires at least one pixel")
+    region = region_mask.cpu().double().clamp(0, 1)
     masks = box_masks([box for row in proposals.pixel_boxes() for box in row], proposals.size)[:, 0]
-    covered = (masks * place).flatten(1).sum(dim=1)
-    beyond, missed = masks.flatten(1).sum(dim=1) - covered, place.sum() - covered
+    covered = (masks * region).flatten(1).sum(dim=1)
+    beyond, missed = masks.flatten(1).sum(dim=1) - covered, region.sum() - covered
     fits = covered / (covered + BEYOND * beyond + MISSED * missed)
-    return fits.float().view(proposals.k, proposals.m)
+    return rearrange(fits.float(), "(k m) -> k m", k=proposals.k)
 
 
-def anchors_near(fits: Tensor) -> Tensor:
-    """Which anchors have a box near the place, (K,) bool, by how well the boxes fit it (K, M)."""
-    return fits.amax(dim=1) >= NEAR * fits.max()
+def anchors_in_region(fits: Tensor) -> Tensor:
+    """Which anchors have a box in the region, (K,) bool, by how well the boxes fit it (K, M)."""
+    return fits.amax(dim=1) >= IN_REGION * fits.max()
 
 
 def considered(fits: Tensor) -> Tensor:
-    """Which boxes are in play, (K, M) bool: those near the place, and of an anchor without any, its best.
+    """Which boxes are considered, (K, M) bool: those in the region, and of an anchor without any, its best.
 
     Of boxes that fit equally, not at all for instance, that is the first, the smallest.
     """
     best = F.one_hot(fits.argmax(dim=1), fits.shape[1]).bool()
-    return torch.where(anchors_near(fits)[:, None], fits >= NEAR * fits.max(), best)
+    return torch.where(anchors_in_region(fits)[:, None], fits >= IN_REGION * fits.max(), best)
 
 
-def box_prior(proposals: RegionProposals, place: Tensor | None) -> BoxPrior:
-    """What a place says of boxes before any edit: which are in play, and their losses have 1 − fit added.
+def region_prior(proposals: RegionProposals, region_mask: Tensor) -> BoxPrior:
+    """Which boxes are considered in a region (H, W), and 1 − their fit, which is added to their losses.
 
-    Without a place all are in play and nothing is added. Raises ValueError as `place_fits` does.
+    Raises ValueError as `region_fits` does.
     """
-    if place is None:
-        return BoxPrior.unplaced(proposals)
-    fits = place_fits(proposals, place)
-    return BoxPrior(considered(fits), 1 - fits, tuple(anchors_near(fits).tolist()), box_around(place))
+    fits = region_fits(proposals, region_mask)
+    inside = tuple(anchors_in_region(fits).tolist())
+    return BoxPrior(considered(fits), 1 - fits, inside, box_around(region_mask))
 
 
-def box_around(place: Tensor) -> PixelBox:
-    """The box around what is at least half as much in a place (H, W) as anything is, and `ROOM`."""
-    inside = place.cpu() >= place.max().item() / 2
-    rows, columns = (inside.any(dim=dim).nonzero()[:, 0].tolist() for dim in (1, 0))
-    room_y, room_x = (ROOM * (cells[-1] + 1 - cells[0]) for cells in (rows, columns))
+def box_around(region_mask: Tensor) -> PixelBox:
+    """The box around the pixels of a region (H, W) of at least half its maximum, and `ROOM`."""
+    inside = region_mask.cpu() >= region_mask.max().item() / 2
+    x0, y0, x1, y1 = masks_to_boxes(inside[None])[0].long().tolist()  # x1 and y1 are the last pixels
+    room_x, room_y = ROOM * (x1 + 1 - x0), ROOM * (y1 + 1 - y0)
     height, width = inside.shape
     return (
-        max(0, round(columns[0] - room_x)),
-        max(0, round(rows[0] - room_y)),
-        min(width, round(columns[-1] + 1 + room_x)),
-        min(height, round(rows[-1] + 1 + room_y)),
+        max(0, round(x0 - room_x)),
+        max(0, round(y0 - room_y)),
+        min(width, round(x1 + 1 + room_x)),
+        min(height, round(y1 + 1 + room_y)),
     )

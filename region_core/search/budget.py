@@ -1,127 +1,108 @@
-"""Judging boxes by an edit plan, without editing every one of them in full; what a plan costs.
-
-The published code edits afresh at every iteration, about 9,000 NFE an image. Here an edit is
-made once, and a plan says how many steps it gets and which boxes get any.
-"""
+"""Searching on a budget: boxes are judged in the rounds of an edit plan, those in a region alone if one is given."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ...locinv_core.cost import CostTracker
 from ..proposals import PixelBox, RegionProposals
+from .base import BoxPrior, BoxSearch, FinalEdit, Judgement, Loss, judge_round
+from .box_prior import region_prior
 from .edit_cache import BoxEdits
-from .plans import EditPlan
+from .plans import PLANS, EditPlan
+from .variants import budgeted_edits
 
-EDITS_STAGE = "edits for learning"
-JUDGE_STAGE = "judging"
+if TYPE_CHECKING:
+    from ..scorer import Candidate
+    from ..trainer import RegionScores
 
-
-@dataclass(frozen=True, eq=False)
-class BoxPrior:
-    """What is known of the boxes before any edit."""
-
-    in_play: Tensor
-    """(K, M) bool: the boxes that are considered at all."""
-    added: Tensor
-    """(K, M) float32: what is added to each box's loss."""
-    near: tuple[bool, ...] | None = None
-    """For each anchor, whether it has boxes near the place that was given; None where none was."""
-    place: PixelBox | None = None
-    """The box around the place, with some room."""
-
-    @classmethod
-    def unplaced(cls, proposals: RegionProposals) -> BoxPrior:
-        """All boxes in play, and nothing added to their losses."""
-        added = torch.zeros(proposals.k, proposals.m)
-        return cls(torch.ones_like(added, dtype=torch.bool), added)
+DEFAULT_PLAN = PLANS["preview"]
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
-    """What the rounds found."""
+class BudgetedSearch(BoxSearch):
+    """A search that judges boxes as `plan` says, and edits only in `region_mask` if one is given.
 
-    losses: Tensor
-    """(K, M) float32: each box's loss in the last round that it was in; nan where it was in none."""
-    in_play: Tensor
-    """(K, M) bool: the boxes that every round has kept."""
-
-
-def judge_boxes(
-    plan: EditPlan,
-    proposals: RegionProposals,
-    edits: BoxEdits,
-    loss: Callable[[Tensor], Tensor],
-    *,
-    box_prior: BoxPrior | None = None,
-    tracker: CostTracker | None = None,
-) -> Judgement:
-    """Go through the plan's rounds; `loss` maps images (B, 3, H, W) to (B,).
-
-    box_prior: None has all boxes in play and adds nothing to their losses. Boxes that clipping has made the
-    same are edited and judged once.
+    region_mask: (H, W) from 0 to 1, where the object to be edited is. Boxes far from it are not considered
+    (`box_prior.considered`), and a box's loss has 1 − its fit added. An anchor without a box in the region has
+    a further variant of another's edit.
     """
-    tracker = tracker or CostTracker()
-    boxes = proposals.pixel_boxes()
-    losses = torch.full((proposals.k, proposals.m), math.nan)
-    box_prior = box_prior or BoxPrior.unplaced(proposals)
-    in_play = box_prior.in_play
-    for turn in plan.rounds:
-        found: dict[PixelBox, float] = {}
-        wanted = list(dict.fromkeys(boxes[i][j] for i, j in in_play.nonzero().tolist()))
-        for first in range(0, len(wanted), edits.batch):
-            part = wanted[first : first + edits.batch]
-            with tracker.stage(EDITS_STAGE):
-                make = edits.standing_in if turn.stand_in else edits.edited
-                images = make(part, turn.steps, tracker=tracker)
-            with tracker.stage(JUDGE_STAGE), torch.no_grad():
-                found.update(zip(part, loss(images).tolist(), strict=True))
-                tracker.report(first + len(part), len(wanted))
-        for i, j in in_play.nonzero().tolist():
-            losses[i, j] = found[boxes[i][j]] + float(box_prior.added[i, j])
-        in_play = torch.stack([_kept(row, losses[i], in_play[i], turn.keep) for i, row in enumerate(boxes)])
-    return Judgement(losses, in_play)
+
+    plan: EditPlan = DEFAULT_PLAN
+    region_mask: Tensor | None = None
+
+    @property
+    def steps(self) -> int | None:  # type: ignore[override]
+        """Those of the plan's last round."""
+        return self.plan.rounds[-1].steps
+
+    @property
+    def judges_first(self) -> bool:  # type: ignore[override]
+        """Whether the plan drops boxes or has a stand-in for edits."""
+        return len(self.plan.rounds) > 1 or self.plan.rounds[0].stand_in
+
+    def prior(self, proposals: RegionProposals) -> BoxPrior:
+        """The boxes in the region. Raises ValueError for a mask of another size than the image, or empty."""
+        return BoxPrior.flat(proposals) if self.region_mask is None else region_prior(proposals, self.region_mask)
+
+    def judge(
+        self, proposals: RegionProposals, edits: BoxEdits, loss: Loss, prior: BoxPrior, tracker: CostTracker
+    ) -> Judgement:
+        """The plan's rounds: each judges the boxes that the one before has kept."""
+        losses = torch.full((proposals.k, proposals.m), math.nan)
+        considered, boxes = prior.considered, proposals.pixel_boxes()
+        for turn in self.plan.rounds:
+            found = judge_round(
+                proposals, edits, loss, prior, considered, tracker, turn.steps, stand_in=turn.stand_in
+            )
+            losses = torch.where(considered, found, losses)
+            rows = zip(boxes, losses, considered, strict=True)
+            considered = torch.stack([_kept(*row, turn.keep) for row in rows])
+        return Judgement(losses, considered)
+
+    def final_edits(self, scores: RegionScores) -> list[FinalEdit]:
+        """Edits in full of as many boxes as the plan says; see `variants.budgeted_edits`."""
+        return budgeted_edits(scores, self.plan.final_count)
+
+    def precedence(self, candidate: Candidate) -> tuple[bool, ...]:
+        """Edits in the region before any other, and then edits in full."""
+        return not candidate.edit.in_region, not candidate.final
+
+    def forecast(
+        self, proposals: RegionProposals, cost: Callable[[int | None], float], *, learned: bool = True
+    ) -> float:
+        """NFE that judging and the final edits need at most; `cost` is of one edit, by steps.
+
+        learned: False leaves the rounds out, as for boxes that there is nothing to choose from.
+        """
+        rows = zip(proposals.pixel_boxes(), self.prior(proposals).considered.tolist(), strict=True)
+        boxes = [[box for box, kept in zip(row, alive, strict=True) if kept] for row, alive in rows]
+        distinct = len({box for row in boxes for box in row})
+        left = [len(set(row)) for row in boxes]
+        edited: dict[int | None, int] = {}
+        for turn in self.plan.rounds if learned else ():
+            count = 1 if turn.stand_in else min(distinct, sum(left))
+            edited[turn.steps] = edited.get(turn.steps, 0) + count
+            left = [math.ceil(count * turn.keep) for count in left]
+        if not (learned and self.judges_in_full):
+            edited[None] = edited.get(None, 0) + min(len(boxes), self.plan.final_count or len(boxes))
+        return sum(count * cost(steps) for steps, count in edited.items())
+
+    @property
+    def judges_in_full(self) -> bool:
+        """Whether the last round edits in full, so that the final edits are made already."""
+        return self.plan.rounds[-1].steps is None and not self.plan.rounds[-1].stand_in
 
 
-def forecast(
-    plan: EditPlan,
-    proposals: RegionProposals,
-    cost: Callable[[int | None], float],
-    *,
-    learned: bool = True,
-    in_play: Tensor | None = None,
-) -> float:
-    """NFE that the plan and its final edits need at most; `cost` is of one edit, by steps.
-
-    learned: False leaves the rounds out, as for boxes that there is nothing to choose from. in_play: (K, M)
-    bool, the boxes that are considered at all; None is all of them.
-    """
-    boxes = proposals.pixel_boxes()
-    if in_play is not None:
-        rows = zip(boxes, in_play.tolist(), strict=True)
-        boxes = [[box for box, alive in zip(row, kept, strict=True) if alive] for row, kept in rows]
-    distinct = len({box for row in boxes for box in row})
-    left = [len(set(row)) for row in boxes]
-    edited: dict[int | None, int] = {}
-    for turn in plan.rounds if learned else ():
-        count = 1 if turn.stand_in else min(distinct, sum(left))
-        edited[turn.steps] = edited.get(turn.steps, 0) + count
-        left = [math.ceil(count * turn.keep) for count in left]
-    final_count = min(len(boxes), plan.final_count or len(boxes))
-    own = plan.rounds[-1]
-    if not (learned and own.steps is None and not own.stand_in):
-        edited[None] = edited.get(None, 0) + final_count
-    return sum(count * cost(steps) for steps, count in edited.items())
-
-
-def _kept(boxes: Sequence[PixelBox], losses: Tensor, in_play: Tensor, keep: float) -> Tensor:
-    """Which boxes of an anchor stay in play, (M,) bool; boxes that are the same share their fate."""
-    alive = [j for j in torch.argsort(losses, stable=True).tolist() if in_play[j]]
+def _kept(boxes: Sequence[PixelBox], losses: Tensor, considered: Tensor, keep: float) -> Tensor:
+    """Which boxes of an anchor a round keeps, (M,) bool; boxes that are the same share their fate."""
+    alive = [j for j in torch.argsort(losses, stable=True).tolist() if considered[j]]
     distinct = list(dict.fromkeys(boxes[j] for j in alive))
     best = set(distinct[: math.ceil(len(distinct) * keep)])
-    return torch.tensor([bool(in_play[j]) and box in best for j, box in enumerate(boxes)])
+    return torch.tensor([bool(considered[j]) and box in best for j, box in enumerate(boxes)])

@@ -1,4 +1,4 @@
-"""Edits of one image by box, each made once: learning and choosing draw on the same edits."""
+"""Edits of one image by box, each made once: learning and ranking share them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class BoxEdits:
     """What an editor makes of `image` (1, 3, H, W) in boxes, by box and number of steps.
 
     Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
-    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. More
-    takes of an edit are from other noise, that of `seed` + take, or where the editor draws nothing at random,
-    with other settings of its own. `prompt` is T, which the image is judged by; `edit_prompt` is what the
-    editor is told (None: T too).
+    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. Variants
+    of an edit are from other noise, that of `seed` + variant, or, where the editor draws nothing at random,
+    with other settings of its own. `prompt` is T, which the image is judged by; `edit_prompt` is the editor's
+    (None: T too).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BoxEdits:
         return counts
 
     def edited(
-        self, boxes: Sequence[PixelBox], steps: int | None = None, *, take: int = 0, tracker: CostTracker | None = None
+        self, boxes: Sequence[PixelBox], steps: int | None = None, *, variant: int = 0, tracker: CostTracker | None = None
     ) -> Tensor:
         """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache.
 
@@ -70,11 +70,11 @@ class BoxEdits:
         own = self.editor.steps
         if steps is not None and own is not None and steps >= own:
             steps = None
-        missing = [box for box in dict.fromkeys(boxes) if (box, steps, take) not in self._edits]
+        missing = [box for box in dict.fromkeys(boxes) if (box, steps, variant) not in self._edits]
         for start in range(0, len(missing), self.batch):
             part = missing[start : start + self.batch]
             masks = box_masks(part, self.size).to(self.image)
-            seed = take if self.editor.variants is not None else (self.seed + take) % 2**64
+            seed = variant if self.editor.variants is not None else (self.seed + variant) % 2**64
             with torch.no_grad():
                 images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, tracker=tracker)
             if tuple(images.shape) != (len(part), *self.image.shape[1:]):
@@ -84,8 +84,8 @@ class BoxEdits:
                 )
             composites = torch.where(masks > 0, images.detach().to(self.image), self.image)
             pairs = zip(part, composites, strict=True)
-            self._edits.update({(box, steps, take): image for box, image in pairs})
-        return torch.stack([self._edits[box, steps, take] for box in boxes])
+            self._edits.update({(box, steps, variant): image for box, image in pairs})
+        return torch.stack([self._edits[box, steps, variant] for box in boxes])
 
     def standing_in(
         self, boxes: Sequence[PixelBox], steps: int | None = None, *, tracker: CostTracker | None = None
@@ -125,7 +125,7 @@ class BoxEdits:
         return copy
 
     def _longest(self, box: PixelBox) -> Tensor | None:
-        lengths = [steps for made, steps, take in self._edits if made == box and take == 0]
+        lengths = [steps for made, steps, variant in self._edits if made == box and variant == 0]
         if not lengths:
             return None
         longest = None if None in lengths else max(steps for steps in lengths if steps is not None)

@@ -1,22 +1,15 @@
-"""Where the object is that a prompt changes, to keep region learning to it: neither paper has this.
-
-The word is found as LocInv's automatic prior finds it, by cross-attention and CLIP on crops.
-"""
+"""Which word of a caption a prompt changes, and what the prompt says of it alone."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from .prompt import Prompt, parse_prompt, same_word
+from .word_alignment import align
 
-from ...locinv_core.backbones.stable_diffusion import EditModel
-from ...locinv_core.cost import CostTracker
-from ...locinv_core.text.prompt import Prompt, parse_prompt, same_word
-from ...locinv_core.text.word_alignment import align
-from ..encoders.clip import ClipEncoder
-from ..encoders.vit import VisionFeatures
-from .attention_localizer import Located, locate_word
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _JOINT = re.compile(r"\s*(,|&|and|, and)\s*", re.IGNORECASE)
 """What stands between two objects of a list."""
@@ -42,29 +35,29 @@ def word_to_edit(caption: Prompt, prompt: Prompt, word: str) -> str:
 
     Raises ValueError for one that the caption lacks, and where the prompt changes other objects and not it.
     """
-    places = _places(caption, word)
-    if not places:
+    named = _named(caption, word)
+    if not named:
         words = ", ".join(one.text for one in caption.words)
         raise ValueError(f"word: {word!r} is not in the caption {caption.text!r}; its words are: {words}")
     nouns = _changed_nouns(caption, prompt)
     changed = {*nouns, *align(caption, prompt).removed}
-    for name, place in places.items():
-        if not nouns or not changed.isdisjoint(place):
+    for name, indices in named.items():
+        if not nouns or not changed.isdisjoint(indices):
             return name
     objects = " and ".join(repr(caption.words[noun].text) for noun in sorted(nouns))
     raise ValueError(f"word: got {word!r}, and the prompt changes {objects}; requires what is to change")
 
 
-def _places(caption: Prompt, word: str) -> dict[str, range]:
+def _named(caption: Prompt, word: str) -> dict[str, range]:
     """The indices of each of the caption's words of this name, by a name that `Prompt.find` takes for it."""
     names = [word] if "#" in word else [word, *(f"{word}#{n}" for n in range(2, len(caption.words) + 1))]
-    places = {}
+    found = {}
     for name in names:
         try:
-            places[name] = caption.locate(name)
+            found[name] = caption.locate(name)
         except ValueError:
             break
-    return places
+    return found
 
 
 def _changed_nouns(caption: Prompt, prompt: Prompt) -> set[int]:
@@ -80,12 +73,11 @@ def _changed_nouns(caption: Prompt, prompt: Prompt) -> set[int]:
     return nouns
 
 
-def without_company(caption: Prompt, prompt: Prompt, word: str) -> str:
-    """`prompt` with what became of the caption's `word` alone in place of the list of objects that it is in.
+def without_other_objects(caption: Prompt, prompt: Prompt, word: str) -> str:
+    """`prompt` with what became of the caption's `word` in place of the list of objects that it is in.
 
     "a photo of a cat and a dog at night", of the dog, is "a photo of a dog at night": what an editor should
-    draw in the dog's box, where the whole prompt would have it draw the cat there too. The prompt as it is,
-    where the object is in no list.
+    draw in the dog's box. The prompt as it is where the object is in no list.
     """
     noun = _become(caption, prompt, caption.locate(word)[-1])
     if noun is None:
@@ -102,53 +94,6 @@ def without_company(caption: Prompt, prompt: Prompt, word: str) -> str:
             first = one
     own = slice(*spans[noun])
     return prompt.text[: spans[first][0]] + prompt.text[own] + prompt.text[spans[last][1] :]
-
-
-def find_changed(
-    model: EditModel,
-    vision: VisionFeatures | None,
-    guide: ClipEncoder | None,
-    image: Tensor,
-    caption: str,
-    prompt: str,
-    *,
-    word: str | None = None,
-    tracker: CostTracker | None = None,
-) -> Located | None:
-    """Where the caption's `word` is in `image` (1, 3, H, W); None takes the one noun that the prompt changes.
-
-    None comes back where the prompt changes no noun or several, and where the model would cut one of the
-    texts. With a `word`, raises ValueError for one that the caption lacks and a caption that is too long.
-    """
-    if word is None:
-        try:
-            word = changed_noun(parse_prompt(caption, model.tokenizer), parse_prompt(prompt, model.tokenizer))
-        except ValueError:
-            return None
-        if word is None:
-            return None
-    reading = parse_prompt(caption, model.tokenizer)
-    return locate_word(model, vision, guide, image, reading, word, tracker=tracker)
-
-
-def edit_prompt_for(model: EditModel, caption: str, prompt: str, word: str) -> str:
-    """What an editor should be told of an edit about the caption's `word`: see `without_company`.
-
-    model: what has found the word. The prompt as it is, where it would cut that.
-    """
-    try:
-        wanted = parse_prompt(prompt, model.tokenizer)
-    except ValueError:
-        return prompt
-    return without_company(parse_prompt(caption, model.tokenizer), wanted, word)
-
-
-def place_of(located: Located, size: tuple[int, int]) -> Tensor:
-    """The box of a located word as a mask (H, W) of 0 and 1."""
-    x0, y0, x1, y1 = (round(side) for side in located.box)
-    mask = torch.zeros(size)
-    mask[y0:y1, x0:x1] = 1
-    return mask
 
 
 def _become(caption: Prompt, prompt: Prompt, noun: int) -> int | None:
@@ -173,3 +118,15 @@ def _phrase_span(prompt: Prompt, noun: int) -> tuple[int, int]:
     if first > 0 and prompt.words[first - 1].text.lower() in _ARTICLES:
         first -= 1
     return prompt.words[first].start, prompt.words[noun].end
+
+
+def edit_prompt_for(tokenizer: PreTrainedTokenizerBase, caption: str, prompt: str, word: str) -> str:
+    """What an editor draws in the box of the caption's `word`: see `without_other_objects`.
+
+    The prompt as it is where the tokenizer would cut it.
+    """
+    try:
+        whole = parse_prompt(prompt, tokenizer)
+    except ValueError:
+        return prompt
+    return without_other_objects(parse_prompt(caption, tokenizer), whole, word)

@@ -189,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
                 dtype=args.dtype,
                 **_settings_of(args),
             )
-            networks = RegionNetworks(editor, _reader(args, editor, looks=request.looks), vision, guide)
+            networks = RegionNetworks(editor, _reader(args, editor, localizes=request.localizes), vision, guide)
         found = edit_region(image, networks, request, tracker=tracker)
     with filled_folder(args.out) as folder:
         report = write_regions(folder, args, image, editor, found, tracker)
@@ -214,12 +214,12 @@ def window_of(args: argparse.Namespace) -> float | None:
     return float(window)
 
 
-def _reader(args: argparse.Namespace, editor: Editor, *, looks: bool) -> EditModel | None:
+def _reader(args: argparse.Namespace, editor: Editor, *, localizes: bool) -> EditModel | None:
     """The text-to-image model that looks for the word, if there is one."""
     from ..locinv_core.backbones.loading import load_edit_model
 
     own = editor.reader
-    if args.reader is None and (own is not None or args.model != "embedded" or not looks):
+    if args.reader is None and (own is not None or args.model != "embedded" or not localizes):
         return own
     return load_edit_model(args.reader or "embedded", device=args.device, dtype=args.dtype)
 
@@ -228,26 +228,10 @@ def _request(args: argparse.Namespace) -> RegionRequest:
     from ..region_core.pipeline import RegionRequest
     from ..region_core.search.plans import plan_named
 
-    request = RegionRequest(
-        args.caption,
-        args.prompt,
-        args.edit_prompt,
-        args.word,
-        anchors=args.anchors,
-        sizes=args.sizes,
-        k=args.k,
-        m=args.m,
-        min_distance=args.min_distance,
-        smoothing=args.smoothing,
-        epochs=args.epochs,
-        lr=args.lr,
-        estimator=args.estimator,
-        temperature=args.temperature,
-        plan=plan_named(args.plan).with_final_count(args.finalists),
-        seed=args.seed,
-    )
-    if args.reader is not None and not request.looks:
-        raise ValueError(f"reader: got {args.reader!r}, but nothing is looked for: --word none, or random boxes")
+    options = {**vars(args), "plan": plan_named(args.plan).with_final_count(args.finalists)}
+    request = RegionRequest.from_options(**options)
+    if args.reader is not None and not request.localizes:
+        raise ValueError(f"reader: got {args.reader!r}, but no word is localized: --word none, or random boxes")
     return request
 
 

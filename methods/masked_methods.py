@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
@@ -93,21 +93,9 @@ class RegionSettings:
 
     def request(self, caption: str, prompt: str, seed: int) -> RegionRequest:
         """What `edit_region` is asked for."""
-        return RegionRequest(
-            caption,
-            prompt,
-            word=self.word,
-            k=self.k,
-            m=self.m,
-            min_distance=self.min_distance,
-            smoothing=self.smoothing,
-            epochs=self.epochs,
-            lr=self.lr,
-            estimator=self.estimator,
-            temperature=self.temperature,
-            plan=plan_named(self.plan).with_final_count(self.finalists),
-            seed=seed,
-        )
+        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        options |= {"plan": plan_named(self.plan).with_final_count(self.finalists), "seed": seed}
+        return RegionRequest.from_options(**{**options, "caption": caption, "prompt": prompt})
 
 
 def edit_blended(

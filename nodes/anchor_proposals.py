@@ -76,16 +76,16 @@ class ProposeAnchors(io.ComfyNode):
     def execute(cls, image: Tensor, vit: Managed[VisionFeatures], **options: Any) -> io.NodeOutput:
         from dataclasses import replace
 
-        from ..region_core.proposal_image import proposal_picture
-        from ..region_core.proposing import propose_regions
+        from ..region_core.anchors import ProposalSettings, propose_regions
+        from ..region_core.visualize import proposals_image
         from .bridge.payloads import ProposedRegions
 
         source = from_comfy_image(image)
         with vit.ready() as vision:
             seen = vision.look(source)
             seen = replace(seen, attention=seen.attention.cpu(), features=seen.features.cpu())
-            proposals = propose_regions(seen, **options)
-            shown = to_comfy_image(proposal_picture(source, proposals))
+            proposals = propose_regions(seen, ProposalSettings(**options))
+            shown = to_comfy_image(proposals_image(source, proposals))
             mask = attention_mask(seen.attention, seen.patch, seen.size)
         return io.NodeOutput(ProposedRegions(source, seen, proposals), shown, mask, ui=ui.PreviewImage(shown, cls=cls))
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from ..region_core.editors.base import Editor
     from ..region_core.encoders.clip import ClipEncoder
-    from ..region_core.search.plans import EditPlan
-    from ..region_core.trainer import RegionScores
+    from ..region_core.search.budget import BudgetedSearch
+    from ..region_core.trainer import LearningSettings, RegionScores, RegionTask
     from .bridge.memory import Managed, ManagedEditor
     from .bridge.payloads import JudgedRegions, ProposedRegions
     from .bridge.progress import NodeTracker
@@ -46,16 +46,16 @@ class ScoreRegions(io.ComfyNode):
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
-        from ..region_core.scoring import score_regions
+        from ..region_core.trainer import score_regions
 
-        judged, options = JudgingWork.of(**given)
-        regions = judged.proposals
+        work = JudgingWork.of(**given)
+        boxes = work.proposals.proposals
 
         def judge(editor: Editor, tracker: NodeTracker) -> RegionScores:
-            clip = judged.clip.value
-            return score_regions(regions.image, regions.proposals, editor, clip, **options, tracker=tracker)
+            parts = work.task, boxes, editor, work.clip.value, work.settings
+            return score_regions(*parts, search=work.search, tracker=tracker)
 
-        return judged.output(cls, judge)
+        return work.output(cls, judge)
 
 
 class LearnRegions(io.ComfyNode):
@@ -103,14 +103,14 @@ class LearnRegions(io.ComfyNode):
     def execute(cls, learning_rate: float, **given: Any) -> io.NodeOutput:
         from ..region_core.trainer import learn_regions
 
-        judged, options = JudgingWork.of(lr=learning_rate, **given)
-        regions = judged.proposals
+        work = JudgingWork.of(lr=learning_rate, **given)
+        boxes, features = work.proposals.proposals, work.proposals.features
 
         def judge(editor: Editor, tracker: NodeTracker) -> RegionScores:
-            parts = regions.image, regions.proposals, regions.features, editor, judged.clip.value
-            return learn_regions(*parts, **options, tracker=tracker)
+            parts = work.task, boxes, features, editor, work.clip.value, work.settings
+            return learn_regions(*parts, search=work.search, tracker=tracker)
 
-        return judged.output(cls, judge)
+        return work.output(cls, judge)
 
 
 class PickBestEdit(io.ComfyNode):
@@ -256,9 +256,9 @@ class JudgingWork:
     proposals: ProposedRegions
     editor: ManagedEditor
     clip: Managed[ClipEncoder]
-    plan: EditPlan
-    region_mask: Tensor | None
-    """(H, W): where the object to be edited is; None where that was not given."""
+    task: RegionTask
+    settings: LearningSettings
+    search: BudgetedSearch
 
     @classmethod
     def of(
@@ -266,26 +266,30 @@ class JudgingWork:
         proposals: ProposedRegions,
         editor: ManagedEditor,
         clip: Managed[ClipEncoder],
+        caption: str,
+        prompt: str,
+        *,
         plan: str,
         final_count: int,
         edit_prompt: str = "",
         region_mask: Tensor | None = None,
-        **options: Any,
-    ) -> tuple[JudgingWork, dict[str, Any]]:
-        """The work that a node's inputs describe, and the options of the core's function that does it."""
+        **settings: Any,
+    ) -> JudgingWork:
+        """The work that a node's inputs describe."""
+        from ..region_core.search.budget import BudgetedSearch
         from ..region_core.search.plans import plan_named
+        from ..region_core.trainer import LearningSettings, RegionTask
 
-        chosen = plan_named(plan).with_final_count(final_count or None)
         mask = None if region_mask is None else from_comfy_mask(region_mask, "region_mask")
-        options = {**options, "edit_prompt": edit_prompt.strip() or None, "place": mask, "plan": chosen}
-        return cls(proposals, editor, clip, chosen, mask), options
+        search = BudgetedSearch(plan_named(plan).with_final_count(final_count or None), mask)
+        task = RegionTask(proposals.image, caption, prompt, edit_prompt.strip() or None)
+        return cls(proposals, editor, clip, task, LearningSettings(**settings), search)
 
     def output(self, cls: type[io.ComfyNode], judge: Callable[[Editor, NodeTracker], RegionScores]) -> io.NodeOutput:
         """Run `judge` with the networks loaded, and show the boxes that it chose."""
         import torch
 
-        from ..region_core.proposal_image import proposal_picture
-        from ..region_core.visualize import loss_image
+        from ..region_core.visualize import loss_image, proposals_image
         from .bridge.memory import EditorAmong, all_ready, load
         from .bridge.payloads import JudgedRegions, settled
         from .bridge.ui_payloads import region_rows, saved
@@ -299,7 +303,7 @@ class JudgingWork:
         tracker.show_cost()
         with torch.inference_mode(False), torch.no_grad():
             kept = replace(scores, edits=settled(scores.edits, self.editor.value))
-            shown = to_comfy_image(proposal_picture(self.proposals.image, scores.proposals, scores.chosen))
+            shown = to_comfy_image(proposals_image(self.proposals.image, scores.proposals, scores.chosen))
             loss = to_comfy_image(loss_image(scores.loss_curve))
         told: dict[str, Any] = {"pinpoint_regions": region_rows(scores.proposals, scores)}
         told["pinpoint_image"] = saved(self.proposals.image, cls)
@@ -308,15 +312,7 @@ class JudgingWork:
 
     def _tracker(self) -> NodeTracker:
         """A tracker whose bar goes with the edits that the plan needs, without those in full at the end."""
-        from ..region_core.search.box_prior import box_prior
-        from ..region_core.search.budget import forecast
         from .bridge.progress import metered_tracker
 
-        plan, boxes, editor = self.plan, self.proposals.proposals, self.editor
-        cost = editor.value.cost
-        in_play = box_prior(boxes, self.region_mask).in_play
-        expected = forecast(plan, boxes, cost, learned=boxes.m > 1, in_play=in_play)
-        own = plan.rounds[-1]
-        if own.steps is not None or own.stand_in or boxes.m == 1:
-            expected -= min(boxes.k, plan.final_count or boxes.k) * cost(None)
-        return metered_tracker(expected, editor.preview(self.proposals.image))
+        expected = self.search.judging_cost(self.proposals.proposals, self.editor.value.cost)
+        return metered_tracker(expected, self.editor.preview(self.proposals.image))

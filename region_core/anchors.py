@@ -51,9 +51,7 @@ class ProposalSettings:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
         if self.min_distance is not None and not (math.isfinite(self.min_distance) and self.min_distance >= 0):
-            raise ValueError(
-                f"min_distance: got {self.min_distance}, requires a finite number of patches, 0 or more"
-            )
+            raise ValueError(f"min_distance: got {self.min_distance}, requires a finite number of patches, 0 or more")
         if self.smoothing is not None:
             _check_side(self.smoothing)
 
@@ -69,12 +67,7 @@ def propose_regions(features: PatchFeatures, settings: ProposalSettings | None =
     Raises ValueError as `dino_anchors`, `random_anchors` and `propose` do.
     """
     chosen = spaced(settings or ProposalSettings(), features)
-    if chosen.anchors == "dino":
-        assert chosen.smoothing is not None and chosen.min_distance is not None
-        attention = smoothed(features.attention, chosen.smoothing)
-        points = dino_anchors(attention, chosen.k, min_distance=chosen.min_distance)
-    else:
-        points = random_anchors(features.grid, chosen.k, chosen.seed)
+    points = _anchor_points(features, chosen)
     return propose(points, features.grid, features.patch, features.size, chosen.m, chosen.sizes, chosen.seed)
 
 
@@ -84,6 +77,7 @@ def spaced(settings: ProposalSettings, features: PatchFeatures, *, region_known:
     region_known: it is known where the object to be edited is. Then anchors are far apart in the middle of
     objects, if the grid has room for K of them; else they are as published but for a distance.
     """
+
     def defaults(distance: float, side: int) -> ProposalSettings:
         return replace(
             settings,
@@ -94,9 +88,18 @@ def spaced(settings: ProposalSettings, features: PatchFeatures, *, region_known:
     if region_known:
         apart = defaults(REGION_DISTANCE, REGION_SMOOTHING)
         with suppress(ValueError):
-            dino_anchors(smoothed(features.attention, apart.smoothing or 1), apart.k, min_distance=apart.min_distance or 0)
+            _anchor_points(features, apart)
             return apart
     return defaults(DEFAULT_DISTANCE, DEFAULT_SMOOTHING)
+
+
+def _anchor_points(features: PatchFeatures, settings: ProposalSettings) -> Tensor:
+    """The anchors (K, 2) of settings whose numbers are known."""
+    if settings.anchors == "random":
+        return random_anchors(features.grid, settings.k, settings.seed)
+    assert settings.smoothing is not None and settings.min_distance is not None
+    attention = smoothed(features.attention, settings.smoothing)
+    return dino_anchors(attention, settings.k, min_distance=settings.min_distance)
 
 
 def dino_anchors(attention: Tensor, count: int, *, min_distance: float = 0.0) -> Tensor:

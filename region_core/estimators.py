@@ -52,21 +52,29 @@ class StraightThrough:
 
     def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
         """What is minimised, and the drawn boxes' loss."""
+        return self.minimised(logits, self.judge)
+
+    def minimised(self, logits: Tensor, judge: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
+        """Draw a box for each anchor; `judge` maps the draw (K,) to its losses (K,) and estimates of all (K, M)."""
         choice = gumbel_choice(logits, self.temperature, self.generator)
-        losses, estimates = self.judge(choice.detach().argmax(dim=-1).cpu())
+        losses, estimates = judge(choice.detach().argmax(dim=-1).cpu())
         return (choice * estimates.to(choice)).sum(dim=-1).mean(), float(losses.mean())
 
     def judge(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """The losses of the drawn boxes (K,), and what their gradient says of every box's, (K, M)."""
-        boxes = self.drawn_boxes(drawn)
-        self.edit(boxes)
-        images = torch.stack([self._images(row, box) for row, box in zip(self.boxes, boxes, strict=True)])
-        return straight_through_losses(drawn.to(images.device), images, self.loss)
+        """Edit in the drawn boxes (K,): their losses (K,), and what the gradient says of every box's (K, M)."""
+        self.edit(drawn)
+        return self.through_the_mask(drawn)
 
-    def edit(self, boxes: list[PixelBox]) -> None:
+    def edit(self, drawn: Tensor) -> None:
         """Edit in the drawn boxes."""
         with self.tracker.stage(EDITS_STAGE):
-            self.edits.edited(boxes, self.steps, tracker=self.tracker)
+            self.edits.edited(self.drawn_boxes(drawn), self.steps, tracker=self.tracker)
+
+    def through_the_mask(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """`straight_through_losses` of the drawn boxes, whose edits are made."""
+        boxes = self.drawn_boxes(drawn)
+        images = torch.stack([self._images(row, box) for row, box in zip(self.boxes, boxes, strict=True)])
+        return straight_through_losses(drawn.to(images.device), images, self.loss)
 
     def drawn_boxes(self, drawn: Tensor) -> list[PixelBox]:
         """The boxes that are drawn, one of each anchor."""
@@ -83,46 +91,36 @@ class StraightThrough:
         return torch.stack([through if one is None else one for one, through in zip(own, seen, strict=True)])
 
 
-class Remembering(StraightThrough):
+class Remembering:
     """Ours: a box that was judged before has its own loss in place of the gradient's guess.
 
     The guess is linear, and poor for boxes that are much larger or smaller: a mask that paints a box half right
-    says to paint everything. With `settings.remember` False the guesses stay. added: (K, M), part of the boxes'
-    losses whatever their edits. lazy: boxes are edited when they are drawn; else `judged` has them all.
+    says to paint everything. Without `remember` the guesses stay. added: (K, M), part of the boxes' losses
+    whatever their edits. lazy: boxes are edited when they are drawn; else `judged` has them all.
     """
 
     def __init__(
-        self,
-        proposals: RegionProposals,
-        edits: BoxEdits,
-        loss: Loss,
-        settings: LearningSettings,
-        *,
-        judged: Judgement,
-        added: Tensor,
-        lazy: bool,
-        steps: int | None = None,
-        tracker: CostTracker | None = None,
+        self, published: StraightThrough, judged: Judgement, added: Tensor, *, lazy: bool, remember: bool
     ) -> None:
-        super().__init__(proposals, edits, loss, settings, steps=steps, tracker=tracker)
-        self.judged, self.added, self.lazy, self.remember = judged, added, lazy, settings.remember
+        self.published, self.judged, self.added, self.lazy, self.remember = published, judged, added, lazy, remember
 
-    def edit(self, boxes: list[PixelBox]) -> None:
-        """Edit in the drawn boxes, unless all were judged before."""
-        if self.lazy:
-            super().edit(boxes)
+    def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
+        """What is minimised, and the drawn boxes' loss."""
+        return self.published.minimised(logits, self.judge)
 
     def judge(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """As published where a loss is not known; `judged` learns the losses of boxes that were edited."""
         known = self.judged.losses
+        if self.lazy:
+            self.published.edit(drawn)
         if self.remember and bool((known.isfinite() | ~self.judged.considered).all()):
             return known.gather(1, drawn[:, None]), known.nan_to_num()
-        losses, guesses = super().judge(drawn)
+        losses, guesses = self.published.through_the_mask(drawn)
         losses = losses + self.added.gather(1, drawn[:, None])[:, 0].to(losses)
         guesses = guesses + self.added.to(guesses)
         if self.lazy:
-            found = dict(zip(self.drawn_boxes(drawn), losses.tolist(), strict=True))
-            for i, row in enumerate(self.boxes):
+            found = dict(zip(self.published.drawn_boxes(drawn), losses.tolist(), strict=True))
+            for i, row in enumerate(self.published.boxes):
                 for j, box in enumerate(row):
                     known[i, j] = found.get(box, known[i, j])
         return losses, torch.where(known.isfinite(), known, guesses.cpu()) if self.remember else guesses

@@ -39,7 +39,10 @@ def structure_loss(edited: Tensor, source: Tensor) -> Tensor:
 
 
 def direction_loss(edited: Tensor, source: Tensor, prompt: Tensor, roi: Tensor) -> Tensor:
-    """L_Dir = D_cos(E_v(X_o) − E_v(X), E_t(T) − E_t(T_ROI)) (Learnable Regions Eq. 6): (B, e) and three (1, e) to (B,)."""
+    """L_Dir = D_cos(E_v(X_o) − E_v(X), E_t(T) − E_t(T_ROI)) (Learnable Regions Eq. 6).
+
+    (B, e) and three (1, e) to (B,).
+    """
     return 1 - F.cosine_similarity(edited - source, prompt - roi, dim=-1, eps=NO_CHANGE)
 
 
@@ -131,7 +134,7 @@ class CompositeLoss:
         object.__setattr__(self, "_patches", patches)
 
     def __call__(self, edited: Tensor) -> Tensor:
-        """L = λ_C·L_Clip + λ_S·L_Str + λ_D·L_Dir (Learnable Regions Eq. 3): images (B, 3, H, W) to (B,), differentiable."""
+        """L = λ_C·L_Clip + λ_S·L_Str + λ_D·L_Dir (Learnable Regions Eq. 3): (B, 3, H, W) to (B,), differentiable."""
         weights = asdict(self.weights)
         return torch.stack([weights[name] * loss for name, loss in self.terms(edited).items()]).sum(dim=0)
 

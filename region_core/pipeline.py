@@ -91,12 +91,13 @@ class RegionRequest:
 
 @dataclass(frozen=True, eq=False)
 class FoundRegions:
-    """The edits; where their word is, if one was localized; the editor's prompt; how anchors were spaced."""
+    """The edits, where their word is if one was localized, the editor's prompt, and the stages' settings."""
 
     edit: RegionEdit
     located: Located | None
     edit_prompt: str
     proposals: ProposalSettings
+    plan: EditPlan
 
 
 def edit_region(
@@ -131,10 +132,8 @@ def edit_region(
             edit_prompt = edit_prompt_for(reader.tokenizer, request.caption, request.prompt, located.word)
     task = RegionTask(image, request.caption, request.prompt, edit_prompt)
     search = BudgetedSearch(request.plan, region_mask)
-    scores = learn_regions(
-        task, proposals, features, editor, clip, request.learning, search=search, tracker=tracker
-    )
-    return FoundRegions(choose(scores, clip, tracker=tracker), located, edit_prompt, settings)
+    scores = learn_regions(task, proposals, features, editor, clip, request.learning, search=search, tracker=tracker)
+    return FoundRegions(choose(scores, clip, tracker=tracker), located, edit_prompt, settings, request.plan)
 
 
 def _word(networks: RegionNetworks, request: RegionRequest) -> str | None:

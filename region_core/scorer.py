@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..locinv_core.cost import CostTracker
 from .encoders.clip import ClipEncoder
-from .search.base import FinalEdit
+from .search.base import BoxSearch, FinalEdit
 
 if TYPE_CHECKING:
     from .search.edit_cache import BoxEdits
@@ -77,8 +78,7 @@ def choose(
 ) -> RegionEdit:
     """Edit in each anchor's chosen box, or as the search plans, and rank the edits by S.
 
-    Edits that learning has made already, and boxes that several anchors have chosen, cost nothing more. Equal
-    candidates stay in the order of their anchors.
+    Edits that learning has made already, and boxes that several anchors have chosen, cost nothing more.
     """
     tracker, edits = tracker or CostTracker(), scores.edits
     finals = scores.search.final_edits(scores)
@@ -107,8 +107,12 @@ def choose(
         )
         for index, edit in enumerate(finals)
     ]
-    ranked = sorted(candidates, key=lambda one: (*scores.search.precedence(one), -one.score))
-    return RegionEdit(tuple(ranked), scores)
+    return RegionEdit(rank(candidates, scores.search), scores)
+
+
+def rank(candidates: Sequence[Candidate], search: BoxSearch) -> tuple[Candidate, ...]:
+    """Highest S first, after what the search puts before it; equal ones stay in the order of their anchors."""
+    return tuple(sorted(candidates, key=lambda one: (*search.precedence(one), -one.score)))
 
 
 def final_edit_count(scores: RegionScores) -> int:
@@ -127,9 +131,7 @@ def _images(edits: BoxEdits, finals: list[FinalEdit], tracker: CostTracker) -> T
     return torch.stack([image for image in images if image is not None])
 
 
-def _position(
-    edit: FinalEdit, scores: RegionScores
-) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+def _position(edit: FinalEdit, scores: RegionScores) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
     """The box, and the row and column of the patch in its middle."""
     patch, (x0, y0, x1, y1) = scores.proposals.patch, edit.box
     if edit.source_anchor is None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..locinv_core.cost import CostTracker
 from .encoders.clip import ClipEncoder
 from .encoders.vit import PatchFeatures
-from .estimators import Expected, Objective, Remembering
+from .estimators import Expected, Objective, Remembering, StraightThrough
 from .losses import CompositeLoss, Crops, LossWeights
 from .options import ESTIMATORS, Estimator
 from .proposals import RegionProposals, roi_features
@@ -96,8 +96,8 @@ class RegionTask:
         # What comes from a caller's inference mode (ComfyUI's) could not take part in a gradient.
         image = self.image.detach().to(clip.device, torch.float32).clone()
         loss = CompositeLoss(clip, image, self.prompt, self.caption, settings.weights, settings.crops)
-        told = {"edit_prompt": self.edit_prompt, "batch": settings.batch}
-        return BoxEdits(editor, image, self.prompt, settings.seed, **told), loss
+        edits = BoxEdits(editor, image, self.prompt, settings.seed, edit_prompt=self.edit_prompt, batch=settings.batch)
+        return edits, loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,13 +175,9 @@ def learn_regions(
             if settings.estimator == "expected":
                 objective = Expected(judged, settings.exploration)
             else:
-                known = {"judged": judged, "added": prior.added, "lazy": lazy}
-                objective = Remembering(
-                    proposals, edits, loss, settings, steps=search.steps, tracker=tracker, **known
-                )
-            curve = train_network(
-                network, pooled, objective, settings, considered=judged.considered, tracker=tracker
-            )
+                drawn = StraightThrough(proposals, edits, loss, settings, steps=search.steps, tracker=tracker)
+                objective = Remembering(drawn, judged, prior.added, lazy=lazy, remember=settings.remember)
+            curve = train_network(network, pooled, objective, settings, considered=judged.considered, tracker=tracker)
         with torch.no_grad():
             logits = _among(network(pooled), judged.considered, settings.lr).float().cpu()
     weights = {name: weight.detach().cpu() for name, weight in network.state_dict().items()}

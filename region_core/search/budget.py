@@ -58,9 +58,7 @@ class BudgetedSearch(BoxSearch):
         losses = torch.full((proposals.k, proposals.m), math.nan)
         considered, boxes = prior.considered, proposals.pixel_boxes()
         for turn in self.plan.rounds:
-            found = judge_round(
-                proposals, edits, loss, prior, considered, tracker, turn.steps, stand_in=turn.stand_in
-            )
+            found = judge_round(proposals, edits, loss, prior, considered, tracker, turn.steps, stand_in=turn.stand_in)
             losses = torch.where(considered, found, losses)
             rows = zip(boxes, losses, considered, strict=True)
             considered = torch.stack([_kept(*row, turn.keep) for row in rows])
@@ -74,30 +72,19 @@ class BudgetedSearch(BoxSearch):
         """Edits in the region before any other, and then edits in full."""
         return not candidate.edit.in_region, not candidate.final
 
-    def forecast(
-        self, proposals: RegionProposals, cost: Callable[[int | None], float], *, learned: bool = True
-    ) -> float:
-        """NFE that judging and the final edits need at most; `cost` is of one edit, by steps.
-
-        learned: False leaves the rounds out, as for boxes that there is nothing to choose from.
-        """
+    def judging_cost(self, proposals: RegionProposals, cost: Callable[[int | None], float]) -> float:
+        """NFE that judging the boxes needs, without the final edits; `cost` is of one edit, by steps."""
+        if proposals.m == 1:
+            return 0.0
         rows = zip(proposals.pixel_boxes(), self.prior(proposals).considered.tolist(), strict=True)
-        boxes = [[box for box, kept in zip(row, alive, strict=True) if kept] for row, alive in rows]
-        distinct = len({box for row in boxes for box in row})
-        left = [len(set(row)) for row in boxes]
-        edited: dict[int | None, int] = {}
-        for turn in self.plan.rounds if learned else ():
-            count = 1 if turn.stand_in else min(distinct, sum(left))
-            edited[turn.steps] = edited.get(turn.steps, 0) + count
-            left = [math.ceil(count * turn.keep) for count in left]
-        if not (learned and self.judges_in_full):
-            edited[None] = edited.get(None, 0) + min(len(boxes), self.plan.final_count or len(boxes))
-        return sum(count * cost(steps) for steps, count in edited.items())
-
-    @property
-    def judges_in_full(self) -> bool:
-        """Whether the last round edits in full, so that the final edits are made already."""
-        return self.plan.rounds[-1].steps is None and not self.plan.rounds[-1].stand_in
+        boxes = [{box for box, kept in zip(row, alive, strict=True) if kept} for row, alive in rows]
+        left = [len(row) for row in boxes]
+        total = 0.0
+        for turn in self.plan.rounds:
+            count = 1 if turn.stand_in else min(len(set().union(*boxes)), sum(left))
+            total += count * cost(turn.steps)
+            left = [math.ceil(kept * turn.keep) for kept in left]
+        return total
 
 
 def _kept(boxes: Sequence[PixelBox], losses: Tensor, considered: Tensor, keep: float) -> Tensor:

@@ -61,7 +61,12 @@ class BoxEdits:
         return counts
 
     def edited(
-        self, boxes: Sequence[PixelBox], steps: int | None = None, *, variant: int = 0, tracker: CostTracker | None = None
+        self,
+        boxes: Sequence[PixelBox],
+        steps: int | None = None,
+        *,
+        variant: int = 0,
+        tracker: CostTracker | None = None,
     ) -> Tensor:
         """The edits in `boxes`, (B, 3, H, W); the editor makes those that are not in the cache.
 

@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -38,8 +38,8 @@ from pinpoint.region_core.object_localization.attention_localizer import detecti
 from pinpoint.region_core.object_localization.box_ranking import Box
 from pinpoint.region_core.pipeline import NONE, RegionNetworks, RegionRequest, edit_region
 from pinpoint.region_core.scorer import RegionEdit
+from pinpoint.region_core.search.budget import DEFAULT_PLAN
 from pinpoint.region_core.search.plans import PLANS, plan_named
-from pinpoint.region_core.trainer import DEFAULT_PLAN
 from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.research.embedded_world.scenes.spec import with_article
 from pinpoint.research.embedded_world.scenes.wording import overlap
@@ -111,19 +111,17 @@ def region_edit(
     if editor is None:
         editor = LocInvEditor(networks.model, trial.source, trial.noun, steps=args.steps or 20)
         told = trial.target
-    request = RegionRequest(
+    asked = {name: getattr(args, name) for name in ("k", "m", "min_distance", "smoothing")}
+    request = RegionRequest.from_options(
         texts[0],
         texts[1],
-        told,
-        args.word if arm == "learned" else NONE,
-        anchors=cast(Any, anchors_by),
-        sizes=cast(Any, sizes),
-        k=args.k,
-        m=args.m,
-        min_distance=args.min_distance,
-        smoothing=args.smoothing,
+        edit_prompt=told,
+        word=args.word if arm == "learned" else NONE,
+        anchors=anchors_by,
+        sizes=sizes,
         plan=plan_named(plan).with_final_count(args.finalists),
         seed=args.seed + trial.number,
+        **asked,
     )
     found = edit_region(
         trial.image, RegionNetworks(editor, networks.model, networks.vision, networks.guide), request, tracker=tracker

@@ -12,13 +12,13 @@ from PIL import Image
 from pinpoint.__main__ import build_parser, main
 from pinpoint.locinv_core.imaging.io import save_png
 from pinpoint.methods.masked_methods import RegionSettings
-from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING
+from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING, spaced
 from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.encoders.vit import PatchFeatures
 from pinpoint.region_core.options import PLAN_NAMES
-from pinpoint.region_core.proposing import anchoring
+from pinpoint.region_core.pipeline import RegionRequest
+from pinpoint.region_core.search.budget import DEFAULT_PLAN
 from pinpoint.region_core.search.plans import PLANS
-from pinpoint.region_core.trainer import DEFAULT_PLAN
 from pinpoint.research.embedded_world.checks.trials import held_out_trial
 from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of
 
@@ -303,7 +303,6 @@ def test_anchors_are_kept_as_far_apart_whatever_asks_for_them():
     args = build_parser().parse_args("regions a.png --caption a --prompt b --out c".split())
     assert args.min_distance is None and args.smoothing is None
     features = PatchFeatures(torch.rand(16, 16), torch.rand(3, 16, 16), 8, (128, 128))
-    usual = anchoring(features, 8, args.min_distance, args.smoothing, placed=False)
-    asked = RegionSettings().request("a", "b", 0)
-    assert usual == anchoring(features, asked.k, asked.min_distance, asked.smoothing, placed=False)
-    assert usual == (DEFAULT_DISTANCE, DEFAULT_SMOOTHING)
+    usual = spaced(RegionRequest.from_options(**vars(args) | {"plan": DEFAULT_PLAN}).proposals, features)
+    assert usual == spaced(RegionSettings().request("a", "b", 0).proposals, features)
+    assert (usual.min_distance, usual.smoothing) == (DEFAULT_DISTANCE, DEFAULT_SMOOTHING)

@@ -192,7 +192,7 @@ def regions() -> dict[str, Any]:
         result = LearnRegions.execute(**wanted, **LEARNING)[0]
         edit = PickBestEdit.execute(result, 0, 2.0, 1.0)
         told["locinv"] = [list(edit[0].shape), float((edit[0] - image).abs().max()) > 0]
-        told["near"] = sum(result.scores.near)
+        told["near"] = sum(result.scores.prior.in_region)
         told["in full"] = sum(candidate["final"] for candidate in json.loads(edit[4]))
         told["steps of locinv"] = locinv.value.cost(8) / locinv.value.cost(4)
 

@@ -14,9 +14,9 @@ from pinpoint.nodes.bridge.payloads import RANKINGS, JudgedRegions, expected_cos
 from pinpoint.nodes.bridge.ui_payloads import bounding_box, candidate_rows, region_rows
 from pinpoint.region_core.proposals import propose
 from pinpoint.region_core.scorer import choose
-from pinpoint.region_core.scoring import score_regions
+from pinpoint.region_core.search.budget import BudgetedSearch
 from pinpoint.region_core.search.plans import PLANS
-from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
+from pinpoint.tests.fixtures.planted import Planted
 
 
 class Holder:
@@ -27,15 +27,7 @@ class Holder:
 
 
 def judged(case, plan="preview", finalists=None):
-    scores = score_regions(
-        case.image,
-        case.proposals,
-        case.editor,
-        case.guide,
-        caption=CAPTION,
-        prompt=PROMPT,
-        plan=PLANS[plan].with_final_count(finalists),
-    )
+    scores = case.score(plan=PLANS[plan].with_final_count(finalists))
     return JudgedRegions(scores, Holder(case.guide), Holder(case.editor))
 
 
@@ -141,16 +133,29 @@ def test_the_expected_cost_is_that_of_the_finalists():
 def test_an_editor_of_few_takes_is_expected_to_edit_boxes_near_the_place_alone_and_so_often():
     case = Planted()
     scores = judged(case).scores
-    placed = replace(scores, near=(True, True, True, False))
+    placed = replace(scores, prior=replace(scores.prior, in_region=(True, True, True, False)))
     assert expected_cost(placed, lambda steps: 10.0) == 40.0  # it has another take for the anchor that is far
     object.__setattr__(case.editor, "variants", 1)
     assert expected_cost(placed, lambda steps: 10.0) == 30.0
     object.__setattr__(case.editor, "variants", 2)
-    assert expected_cost(replace(placed, near=(True, False, False, False)), lambda steps: 10.0) == 20.0
+    assert (
+        expected_cost(
+            replace(placed, prior=replace(placed.prior, in_region=(True, False, False, False))), lambda steps: 10.0
+        )
+        == 20.0
+    )
     object.__setattr__(case.editor, "variants", 3)
-    assert expected_cost(replace(placed, near=(True, False, False, False)), lambda steps: 10.0) == 30.0
-    assert expected_cost(replace(placed, plan=PLANS["preview"].with_final_count(2)), lambda steps: 10.0) == 20.0
-    assert expected_cost(replace(placed, near=None), lambda steps: 10.0) == 40.0
+    assert (
+        expected_cost(
+            replace(placed, prior=replace(placed.prior, in_region=(True, False, False, False))), lambda steps: 10.0
+        )
+        == 30.0
+    )
+    assert (
+        expected_cost(replace(placed, search=BudgetedSearch(PLANS["preview"].with_final_count(2))), lambda steps: 10.0)
+        == 20.0
+    )
+    assert expected_cost(replace(placed, prior=replace(placed.prior, in_region=None)), lambda steps: 10.0) == 40.0
 
 
 def test_a_box_in_comfyui_s_terms():

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.estimators import (
     Expected,
     expected_loss,
     straight_through_image,
     straight_through_losses,
 )
+from pinpoint.region_core.losses import CompositeLoss, LossWeights
 from pinpoint.region_core.proposals import box_masks
 from pinpoint.region_core.region_network import RegionNetwork, gumbel_choice
-from pinpoint.region_core.search.budget import Judgement
+from pinpoint.region_core.search.base import Judgement
 from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 
 
@@ -89,7 +89,7 @@ class OneAnchor:
         self.images = (masks * red + (1 - masks) * case.image)[None]
         guide = case.guide
         guide.meanings[PROMPT] = self.images[:, 2]
-        weights = GuidanceWeights(1.0, 1.0, 0.0) if opacity < 1 else GuidanceWeights()
+        weights = LossWeights(1.0, 1.0, 0.0) if opacity < 1 else LossWeights()
         self.loss = CompositeLoss(guide, case.image, PROMPT, CAPTION, weights)
         self.losses = self.loss(self.images[0]).detach()[None]
         self.logits = torch.tensor([[0.3, -0.2, 0.1, 0.4, -0.5]])
@@ -170,7 +170,7 @@ def test_the_guess_at_every_box_has_the_losss_own_gradient() -> None:
 def test_exploration_rewards_entropy_at_first_and_not_at_all_at_the_end() -> None:
     losses = torch.tensor([[1.0, 3.0, 2.0]])
     judged = Judgement(losses, torch.tensor([[True, True, False]]))
-    logits = torch.log(torch.tensor([[0.25, 0.75, 5.0]]))
+    logits = torch.tensor([[math.log(0.25), math.log(0.75), -math.inf]])
     minimised, loss = Expected(judged, exploration=0.5)(logits, 0.5)
     # π = (1/4, 3/4): Σ π·L = 2.5, H = ln 4 − 3/4·ln 3. The losses in play, 1 and 3, deviate by √2.
     entropy = math.log(4) - 0.75 * math.log(3)
@@ -183,6 +183,6 @@ def test_exploration_rewards_entropy_at_first_and_not_at_all_at_the_end() -> Non
 def test_exploration_sends_no_gradient_to_boxes_out_of_play() -> None:
     judged = Judgement(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[True, True, False]]))
     logits = torch.zeros(1, 3, requires_grad=True)
-    Expected(judged, exploration=1.0)(logits, 0.0)[0].backward()
+    Expected(judged, exploration=1.0)(logits.masked_fill(~judged.considered, -math.inf), 0.0)[0].backward()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, torch.tensor([[-0.5, 0.5, 0.0]]))

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from pinpoint.region_core.anchors import ProposalSettings
 from pinpoint.region_core.pipeline import RegionRequest
+from pinpoint.region_core.trainer import LearningSettings
 
 
 @pytest.mark.parametrize("anchors", ["dino", "random"])
@@ -25,11 +27,11 @@ def test_spacing_out_of_bounds_is_refused_whatever_the_anchors(
     anchors: Any, name: str, value: float, wanted: str
 ) -> None:
     with pytest.raises(ValueError, match=f"{name}: got {value}, requires {wanted}"):
-        RegionRequest("a cat", "a fox", anchors=anchors, **{name: value})  # type: ignore[arg-type]
+        RegionRequest.from_options("a cat", "a fox", anchors=anchors, **{name: value})
 
 
-def test_no_spacing_at_all_may_be_asked_for() -> None:
-    request = RegionRequest("a cat", "a fox", min_distance=0.0, smoothing=1)
-    assert (request.min_distance, request.smoothing) == (0.0, 1)
-    usual = RegionRequest("a cat", "a fox")
-    assert usual.min_distance is None and usual.smoothing is None
+def test_options_by_name_go_to_the_stage_that_they_are_of() -> None:
+    asked = RegionRequest.from_options("a cat", "a fox", min_distance=0.0, smoothing=1, lr=0.1, seed=5, other=1)
+    assert asked.proposals == ProposalSettings(min_distance=0.0, smoothing=1, seed=5)
+    assert asked.learning == LearningSettings(lr=0.1, seed=5)
+    assert RegionRequest.from_options("a cat", "a fox") == RegionRequest("a cat", "a fox")

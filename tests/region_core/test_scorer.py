@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,46 +11,43 @@ from torch import Tensor
 
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.proposals import pixel_box, propose
-from pinpoint.region_core.scorer import Candidate, choose, rank
-from pinpoint.region_core.scoring import score_regions
+from pinpoint.region_core.scorer import Candidate, choose, quality_score, rank
+from pinpoint.region_core.search.base import BoxSearch, FinalEdit
+from pinpoint.region_core.search.budget import BudgetedSearch
 from pinpoint.region_core.search.plans import PLANS, EditPlan, Round
-from pinpoint.region_core.trainer import RegionScores, learn_regions
-from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
+from pinpoint.region_core.trainer import RegionScores
+from pinpoint.tests.fixtures.planted import PROMPT, Planted
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
 
 
-def learned(case: Planted, plan: EditPlan = PLANS["full"], **options) -> RegionScores:
-    return learn_regions(
-        case.image,
-        options.pop("proposals", case.proposals),
-        case.features,
-        case.editor,
-        case.guide,
-        caption=CAPTION,
-        prompt=PROMPT,
-        plan=plan,
-        **options,
-    )
+def learned(case: Planted, plan: EditPlan = PLANS["full"], **options: Any) -> RegionScores:
+    return case.learn(plan=plan, **options)
 
 
-def candidate(index: int, score: float, final: bool = True) -> Candidate:
-    picture = torch.zeros(1, 3, 2, 2)
-    return Candidate((0, 0, 1, 1), (0, 0), index, index, 0.0, 0.0, score, picture, final)
+def candidate(index: int, score: float, final: bool = True, in_region: bool = True) -> Candidate:
+    picture, edit = torch.zeros(1, 3, 2, 2), FinalEdit((0, 0, 1, 1), index, in_region=in_region)
+    return Candidate(index, edit, (0, 0, 1, 1), (0, 0), 0.0, 0.0, score, picture, final)
+
+
+def test_the_quality_is_twice_the_text_and_once_the_image_similarity() -> None:
+    found = quality_score(torch.tensor([0.3, 0.1]), torch.tensor([0.8, 0.9]))
+    torch.testing.assert_close(found, torch.tensor([1.4, 1.1]))
+    torch.testing.assert_close(quality_score(torch.tensor([0.3]), torch.tensor([0.8]), 1, 3), torch.tensor([2.7]))
 
 
 def test_the_highest_score_comes_first_and_equal_ones_stay_in_order() -> None:
-    ranked = rank([candidate(0, 1.0), candidate(1, 2.0), candidate(2, 1.0), candidate(3, 1.5)])
+    ranked = rank([candidate(0, 1.0), candidate(1, 2.0), candidate(2, 1.0), candidate(3, 1.5)], BoxSearch())
     assert [c.index for c in ranked] == [1, 3, 0, 2]
 
 
 def test_edits_in_full_come_before_previews() -> None:
-    ranked = rank([candidate(0, 3.0, final=False), candidate(1, 1.0), candidate(2, 2.0)])
+    ranked = rank([candidate(0, 3.0, final=False), candidate(1, 1.0), candidate(2, 2.0)], BudgetedSearch())
     assert [c.index for c in ranked] == [2, 1, 0]
 
 
-def test_what_is_near_the_place_comes_before_what_is_not() -> None:
-    far = dataclasses.replace(candidate(0, 3.0), near=False)
-    ranked = rank([far, candidate(1, 1.0, final=False), candidate(2, 0.5)])
+def test_what_is_in_the_region_comes_before_what_is_not() -> None:
+    far = candidate(0, 3.0, in_region=False)
+    ranked = rank([far, candidate(1, 1.0, final=False), candidate(2, 0.5)], BudgetedSearch())
     assert [c.index for c in ranked] == [2, 1, 0]
 
 
@@ -208,33 +205,24 @@ def test_edits_are_judged_by_the_prompt_whatever_the_editor_is_told(judge: str) 
     if judge == "learned":
         scores = learned(case, edit_prompt="red")
     else:
-        scores = score_regions(
-            case.image,
-            case.proposals,
-            case.editor,
-            case.guide,
-            caption=CAPTION,
-            prompt=PROMPT,
-            edit_prompt="red",
-            plan=PLANS["full"],
-        )
+        scores = case.score(edit_prompt="red")
     torch.testing.assert_close(choose(scores, case.guide).image, case.right_edit)
     assert set(told) == {"red"}
 
 
-def square_place(x0: int, y0: int, x1: int, y1: int) -> Tensor:
-    place = torch.zeros(128, 128)
-    place[y0:y1, x0:x1] = 1
-    return place
+def square_region(x0: int, y0: int, x1: int, y1: int) -> Tensor:
+    region = torch.zeros(128, 128)
+    region[y0:y1, x0:x1] = 1
+    return region
 
 
 @pytest.mark.parametrize("estimator", ["expected", "straight-through"])
-def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> None:
+def test_with_a_region_only_boxes_in_it_are_edited_in_full(estimator: str) -> None:
     # Anchor 3 in patch (12, 12), whose boxes are centred on (100, 100): its second box is 40 pixels wide.
     case, tracker = Planted(anchor=2), CostTracker()
-    place = square_place(76, 76, 124, 124)
-    scores = learned(case, PLANS["preview"], place=place, estimator=estimator, tracker=tracker)
-    assert scores.near == (False, False, True, False)
+    region = square_region(76, 76, 124, 124)
+    scores = learned(case, PLANS["preview"], region_mask=region, estimator=estimator, tracker=tracker)
+    assert scores.prior.in_region == (False, False, True, False)
     # Sides of 24, 40, 56, 64 and 72 (the last two clipped) on a place of 48 cover 576, 1600 and all 2304
     # pixels of it, and the last three have 832, 1792 and 2880 beyond: they fit by 0.143, 0.532, 0.917, 0.837
     # and 0.762. Near are those of 0.85 * 0.917 = 0.780 or more.
@@ -243,23 +231,23 @@ def test_with_a_place_only_boxes_near_it_are_edited_in_full(estimator: str) -> N
     found = choose(scores, case.guide, tracker=tracker)
     # Anchor 3's edit, and three more takes in the same box in place of the other anchors' edits.
     assert tracker.forward_equivalents["final edits"] == 4 * 74
-    assert sorted((one.index, one.take) for one in found.candidates) == [(0, 1), (1, 2), (2, 0), (3, 3)]
-    assert all(one.final and one.near for one in found.candidates)
+    assert sorted((one.index, one.edit.variant) for one in found.candidates) == [(0, 1), (1, 2), (2, 0), (3, 3)]
+    assert all(one.final and one.edit.in_region for one in found.candidates)
     assert len({(one.box, one.anchor) for one in found.candidates}) == 1
     # A preview of each box in play: two of anchor 3, and one of every other.
     assert tracker.forward_equivalents["edits for learning"] == 5 * 4
 
 
-def test_among_boxes_near_a_place_the_plan_says_how_many_are_edited_in_full() -> None:
+def test_among_boxes_in_a_region_the_plan_says_how_many_are_edited_in_full() -> None:
     case, tracker = Planted(anchors=((11, 11), (12, 12), (13, 12), (0, 0)), anchor=1), CostTracker()
-    place = square_place(72, 72, 120, 120)
-    scores = learned(case, PLANS["shortlist"], place=place, tracker=tracker)
-    assert scores.near == (True, True, True, False)
+    region = square_region(72, 72, 120, 120)
+    scores = learned(case, PLANS["shortlist"], region_mask=region, tracker=tracker)
+    assert scores.prior.in_region == (True, True, True, False)
     found = choose(scores, case.guide, tracker=tracker)
     assert tracker.forward_equivalents["final edits"] == 2 * 74
     assert [one.final for one in found.candidates] == [True, True, False, False]
     assert {one.index for one in found.candidates[:2]} <= {0, 1, 2}
-    assert [one.take for one in found.candidates] == [0] * 4 and not found.candidates[3].near
+    assert [one.edit.variant for one in found.candidates] == [0] * 4 and not found.candidates[3].edit.in_region
 
 
 class NoisyEditor(PaintingEditor):
@@ -272,96 +260,101 @@ class NoisyEditor(PaintingEditor):
         return super().edit(image, masks, prompt, seed, steps=steps, tracker=tracker) * (1 - 0.1 * (seed % 7))
 
 
-def test_takes_start_from_other_noise_in_boxes_near_the_place_by_turns() -> None:
+def test_variants_start_from_other_noise_in_boxes_in_the_region_by_turns() -> None:
     case = Planted(anchors=((12, 12), (11, 12), (0, 0), (0, 15), (15, 0)), anchor=0, editor=NoisyEditor())
-    scores = learned(case, PLANS["preview"], place=square_place(76, 76, 124, 124), seed=2**64 - 1)
-    assert scores.near == (True, True, False, False, False)
+    scores = learned(case, PLANS["preview"], region_mask=square_region(76, 76, 124, 124), seed=2**64 - 1)
+    assert scores.prior.in_region == (True, True, False, False, False)
     boxes = [tuple(box) for box in scores.boxes.tolist()]
     NoisyEditor.seen.clear()
     found = choose(scores, case.guide)
     assert sorted(NoisyEditor.seen) == [0, 1, 2**64 - 1]  # seeds go round
     by_index = {one.index: one for one in found.candidates}
-    assert [by_index[i].take for i in range(5)] == [0, 0, 1, 1, 2]
+    assert [by_index[i].edit.variant for i in range(5)] == [0, 0, 1, 1, 2]
     assert [by_index[i].box for i in range(5)] == [boxes[0], boxes[1], boxes[0], boxes[1], boxes[0]]
     assert bool((by_index[0].image != by_index[2].image).any())
 
 
-PLACE = (76, 76, 124, 124)
+REGION = (76, 76, 124, 124)
 AROUND = (70, 70, 128, 128)
 """With an eighth of 48 pixels more on each side, as far as the image goes."""
 CORNERS = ((12, 12), (0, 0), (0, 15), (15, 0))
-"""Of which the first alone has boxes near `PLACE`."""
+"""Of which the first alone has boxes in `REGION`."""
 
 
-def test_an_editor_with_nothing_at_random_makes_its_takes_and_then_those_in_the_box_of_the_place() -> None:
+def test_an_editor_with_nothing_at_random_makes_its_variants_and_then_those_in_the_box_of_the_region() -> None:
     editor = NoisyEditor(variants=2)
     case = Planted(anchors=(*CORNERS, (15, 15)), anchor=0, editor=editor)
-    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), seed=11)
-    assert scores.near == (True, False, False, False, False) and scores.place == AROUND
+    scores = learned(case, PLANS["preview"], region_mask=square_region(*REGION), seed=11)
+    assert scores.prior.in_region == (True, False, False, False, False) and scores.prior.region_box == AROUND
     NoisyEditor.seen.clear()
     tracker = CostTracker()
     found = choose(scores, case.guide, tracker=tracker)
-    # Its takes by number, whatever the seed; the second in both boxes at once.
-    assert NoisyEditor.seen == [0, 0, 1] and tracker.forward_equivalents["final edits"] == 4 * 74
+    # Its variants by number, whatever the seed, each in both boxes at once.
+    assert NoisyEditor.seen == [0, 1] and tracker.forward_equivalents["final edits"] == 4 * 74
     by_index = {one.index: one for one in found.candidates}
     own = tuple(scores.boxes[0].tolist())
     assert own != AROUND
-    assert [(by_index[i].box, by_index[i].take, by_index[i].near, by_index[i].final) for i in range(5)] == [
+    assert [
+        (by_index[i].box, by_index[i].edit.variant, by_index[i].edit.in_region, by_index[i].final) for i in range(5)
+    ] == [
         (own, 0, True, True),
         (own, 1, True, True),
         (AROUND, 0, True, True),
         (AROUND, 1, True, True),
         (tuple(scores.boxes[4].tolist()), 0, False, False),
     ]
-    assert [by_index[i].of for i in range(5)] == [0, 0, None, None, 4]
-    assert [by_index[i].placed for i in range(5)] == [False, False, True, True, False]
+    assert [by_index[i].edit.source_anchor for i in range(5)] == [0, 0, None, None, 4]
+    assert [by_index[i].edit.source_anchor is None for i in range(5)] == [False, False, True, True, False]
     assert by_index[2].anchor == (12, 12) and by_index[4].anchor == (15, 15)  # 100 // 8
-    outside = 1 - square_place(*AROUND)
+    outside = 1 - square_region(*AROUND)
     assert bool((by_index[2].image == case.image)[..., outside > 0].all())
     assert bool((by_index[2].image != case.image)[..., outside == 0].any())
 
 
-def test_an_editor_with_a_single_take_edits_in_the_box_of_the_place_too() -> None:
+def test_an_editor_with_a_single_variant_edits_in_the_box_of_the_region_too() -> None:
     case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(variants=1)), CostTracker()
-    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), tracker=tracker)
+    scores = learned(case, PLANS["preview"], region_mask=square_region(*REGION), tracker=tracker)
     found = choose(scores, case.guide, tracker=tracker)
     assert tracker.forward_equivalents["final edits"] == 2 * 74
-    assert sorted((one.near, one.final, one.take, one.placed) for one in found.candidates) == [
+    assert sorted(
+        (one.edit.in_region, one.final, one.edit.variant, one.edit.source_anchor is None) for one in found.candidates
+    ) == [
         *[(False, False, 0, False)] * 2,
         (True, True, 0, False),
         (True, True, 0, True),
     ]
 
 
-def test_a_place_whose_box_an_anchor_has_chosen_is_not_edited_twice() -> None:
+def test_a_region_whose_box_an_anchor_has_chosen_is_not_edited_twice() -> None:
     case, tracker = Planted(anchors=CORNERS, anchor=0, editor=PaintingEditor(variants=1)), CostTracker()
-    scores = learned(case, PLANS["preview"], place=square_place(*PLACE), tracker=tracker)
+    scores = learned(case, PLANS["preview"], region_mask=square_region(*REGION), tracker=tracker)
     chosen = pixel_box(scores.boxes[0], scores.proposals.size)
-    found = choose(dataclasses.replace(scores, place=chosen), case.guide, tracker=tracker)
+    found = choose(
+        dataclasses.replace(scores, prior=dataclasses.replace(scores.prior, region_box=chosen)),
+        case.guide,
+        tracker=tracker,
+    )
     assert tracker.forward_equivalents["final edits"] == 74 and sum(one.final for one in found.candidates) == 1
 
 
-def test_a_box_off_its_place_loses_by_as_much_as_it_does_not_fit() -> None:
+def test_a_box_off_its_region_loses_by_as_much_as_it_does_not_fit() -> None:
     case = Planted(anchor=2)
-    place = square_place(76, 76, 124, 124)
+    region = square_region(76, 76, 124, 124)
     plain = learned(case).losses
-    both = learned(case, place=place).losses
-    scored = score_regions(
-        case.image, case.proposals, case.editor, case.guide, caption=CAPTION, prompt=PROMPT, place=place,
-        plan=PLANS["full"],
-    )  # fmt: skip
+    both = learned(case, region_mask=region).losses
+    scored = case.score(region_mask=region)
     added = torch.tensor([1 - 2304 / (2304 + 832 / 4), 1 - 2304 / (2304 + 1792 / 4)])
     torch.testing.assert_close((both - plain)[2, 2:4], added)
     assert bool(both[2, [0, 1, 4]].isnan().all())
     torch.testing.assert_close(scored.losses, both, equal_nan=True)
-    assert scored.near == (False, False, True, False)
+    assert scored.prior.in_region == (False, False, True, False)
     torch.testing.assert_close(scored.logits.isinf(), both.isnan())
 
 
-def test_a_place_of_another_image_is_refused_before_any_edit() -> None:
+def test_a_region_of_another_image_is_refused_before_any_edit() -> None:
     case, tracker = Planted(), CostTracker()
-    with pytest.raises(ValueError, match="place: got the shape"):
-        learned(case, place=torch.ones(64, 64), tracker=tracker)
-    with pytest.raises(ValueError, match="place: got an empty mask"):
-        learned(case, place=torch.zeros(128, 128), tracker=tracker)
+    with pytest.raises(ValueError, match="region_mask: got the shape"):
+        learned(case, region_mask=torch.ones(64, 64), tracker=tracker)
+    with pytest.raises(ValueError, match="region_mask: got an empty mask"):
+        learned(case, region_mask=torch.zeros(128, 128), tracker=tracker)
     assert tracker.total == 0

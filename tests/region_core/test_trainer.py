@@ -12,34 +12,25 @@ import torch
 from torch import Tensor
 
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.region_core.encoders.clip import CompositeLoss, GuidanceWeights
 from pinpoint.region_core.estimators import Expected
+from pinpoint.region_core.losses import CompositeLoss, LossWeights
 from pinpoint.region_core.proposals import box_masks, propose, roi_features
 from pinpoint.region_core.region_network import RegionNetwork
-from pinpoint.region_core.search.budget import Judgement
+from pinpoint.region_core.scorer import choose
+from pinpoint.region_core.search.base import Judgement
 from pinpoint.region_core.search.plans import PLANS, EditPlan, Round
 from pinpoint.region_core.trainer import (
     LearningSettings,
     RegionScores,
-    learn_regions,
     standardised,
     train_network,
 )
 from pinpoint.tests.fixtures.planted import CAPTION, PROMPT, Planted
 from pinpoint.tests.fixtures.tiny_encoders import tiny_clip
 
-FULL = PLANS["full"]
 
-
-def learn(case: Planted, **options) -> RegionScores:
-    return learn_regions(
-        case.image,
-        case.proposals,
-        case.features,
-        case.editor,
-        case.guide,
-        **{"caption": CAPTION, "prompt": PROMPT, "plan": FULL, **options},
-    )
+def learn(case: Planted, **options: Any) -> RegionScores:
+    return case.learn(**options)
 
 
 def true_losses(case: Planted) -> Tensor:
@@ -121,7 +112,7 @@ def learn_from(maps: Tensor, boxes: Tensor, losses: Tensor, settings: LearningSe
 def test_every_plan_finds_the_planted_box_with_both_estimators(estimator: str, plan: str) -> None:
     # The painter needs no steps to paint, so that cheap edits are as good as full ones.
     scores = learn(Planted(), estimator=estimator, plan=PLANS[plan])
-    assert scores.chosen[0] == 2 and scores.plan.name == plan
+    assert scores.chosen[0] == 2 and scores.search.steps == PLANS[plan].rounds[-1].steps
 
 
 def test_boxes_that_a_plan_has_dropped_cannot_be_chosen() -> None:
@@ -153,23 +144,14 @@ def test_losses_of_what_straight_through_drew_are_those_of_its_edits() -> None:
 
 def test_the_papers_estimator_as_it_is_learns_from_clip_alone() -> None:
     # On the structure loss of this case its linear guess leads away from the planted box.
-    weights = GuidanceWeights(clip=1, structure=0, direction=0)
+    weights = LossWeights(clip=1, structure=0, direction=0)
     scores = learn(Planted(), estimator="straight-through", remember=False, weights=weights)
     assert scores.chosen[0] == 2
 
 
 def test_a_real_clip_guides_too() -> None:
     case = Planted(m=3)
-    scores = learn_regions(
-        case.image,
-        case.proposals,
-        case.features,
-        case.editor,
-        tiny_clip(),
-        caption="a grey wall",
-        prompt="a red square on a grey wall",
-        plan=FULL,
-    )
+    scores = learn(case, clip=tiny_clip(), caption="a grey wall", prompt="a red square on a grey wall")
     assert scores.loss_curve[-1] < scores.loss_curve[0]
 
 
@@ -216,16 +198,7 @@ def test_it_learns_inside_a_callers_inference_mode_and_changes_none_of_its_tenso
         case = Planted()
         image, features = case.image, case.features
         kept = image.clone(), features.features.clone()
-        scores = learn_regions(
-            image,
-            case.proposals,
-            features,
-            case.editor,
-            case.guide,
-            caption=CAPTION,
-            prompt=PROMPT,
-            plan=FULL,
-        )
+        scores = learn(case, image=image, features=features)
     assert scores.chosen[0] == 2
     assert torch.equal(image, kept[0]) and torch.equal(features.features, kept[1])
 
@@ -281,7 +254,7 @@ def test_a_cancel_anywhere_leaves_nothing_broken(estimator: str, where: str) -> 
 
 def test_scores_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        learn(Planted(m=1, box=0)).chosen = (1,)  # type: ignore[misc]
+        learn(Planted(m=1, box=0)).loss_curve = ()  # type: ignore[misc]
 
 
 # What is refused, before anything is edited
@@ -313,15 +286,7 @@ def test_texts_that_clip_would_cut_are_refused_before_any_edit(name: str) -> Non
     case = Planted()
     texts = {"caption": "a cat", "prompt": "a fox", name: "very " * 80}
     with pytest.raises(ValueError, match=f"{name} is too long"):
-        learn_regions(
-            case.image,
-            case.proposals,
-            case.features,
-            case.editor,
-            tiny_clip(),
-            caption=texts["caption"],
-            prompt=texts["prompt"],
-        )
+        learn(case, clip=tiny_clip(), **texts)
     assert case.editor.calls == []
 
 
@@ -333,9 +298,61 @@ def test_a_learning_rate_that_overflows_is_refused_as_soon_as_it_has(estimator: 
 
 def test_an_image_or_features_of_another_size_are_refused() -> None:
     case = Planted()
-    options: dict[str, Any] = {"caption": CAPTION, "prompt": PROMPT}
     with pytest.raises(ValueError, match="image: got the shape"):
-        learn_regions(case.image[..., :64], case.proposals, case.features, case.editor, case.guide, **options)
+        learn(case, image=case.image[..., :64])
     small = dataclasses.replace(case.features, attention=torch.rand(8, 8), features=torch.rand(24, 8, 8), size=(64, 64))
     with pytest.raises(ValueError, match=r"features: got a grid of \(8, 8\)"):
-        learn_regions(case.image, case.proposals, small, case.editor, case.guide, **options)
+        learn(case, features=small)
+
+
+# Scoring, with nothing learned
+
+
+def test_each_box_has_the_loss_of_its_own_edit_and_the_least_is_chosen() -> None:
+    case = Planted(anchor=1, box=2)
+    scores = case.score()
+    assert scores.chosen[1] == 2
+    loss = CompositeLoss(case.guide, case.image, PROMPT, CAPTION)
+    red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
+    for anchor, boxes in enumerate(case.proposals.pixel_boxes()):
+        painted = torch.where(box_masks(boxes, (128, 128)) > 0, red, case.image)
+        expected = loss(painted)
+        torch.testing.assert_close(scores.losses[anchor], expected, atol=1e-5, rtol=0)
+        assert scores.chosen[anchor] == int(expected.argmin())
+    torch.testing.assert_close(scores.logits, -scores.losses)
+    assert scores.loss_curve == () and scores.network == {}
+
+
+def test_choosing_goes_on_with_the_edits_that_scoring_made() -> None:
+    case = Planted(anchor=0, box=1)
+    scores = case.score()
+    calls = len(case.editor.calls)
+    found = choose(scores, case.guide)
+    assert len(case.editor.calls) == calls
+    assert found.chosen.index == 0
+    torch.testing.assert_close(found.image, case.right_edit)
+
+
+def test_boxes_that_a_plan_has_dropped_are_not_chosen_by_score() -> None:
+    scores = Planted().score(plan=PLANS["halving"])
+    dropped = scores.logits.isneginf()
+    assert bool(dropped.any()) and not bool(dropped.all(dim=1).any())
+    assert all(not dropped[anchor, box] for anchor, box in enumerate(scores.chosen))
+    assert not bool(scores.losses.isnan().any())
+
+
+def test_one_box_an_anchor_is_taken_without_an_edit() -> None:
+    case = dataclasses.replace(Planted(), box=0, m=1)
+    tracker = CostTracker()
+    scores = case.score(tracker=tracker)
+    assert scores.chosen == (0, 0, 0, 0) and case.editor.calls == [] and tracker.total == 0
+    assert bool(scores.losses.isnan().all())
+
+
+def test_the_image_of_other_proposals_is_refused_before_any_edit() -> None:
+    case = Planted()
+    with pytest.raises(ValueError, match=r"image: got the shape \(1, 3, 64, 128\)"):
+        case.score(image=torch.zeros(1, 3, 64, 128))
+    with pytest.raises(ValueError, match="caption"):
+        case.score(caption=PROMPT)
+    assert case.editor.calls == []

@@ -12,7 +12,8 @@ from PIL import ImageColor
 from pinpoint.locinv_core.imaging.visualize import COLOURS
 from pinpoint.region_core.proposals import propose
 from pinpoint.region_core.scorer import Candidate
-from pinpoint.region_core.visualize import boxes_image, candidates_image, loss_image
+from pinpoint.region_core.search.base import FinalEdit
+from pinpoint.region_core.visualize import boxes_image, candidates_image, loss_image, proposals_image
 
 ANCHORS = torch.tensor([[2, 2], [5, 6], [7, 0]])
 
@@ -28,7 +29,8 @@ def proposals_of(height=64, width=64):
 def candidate(index, score, proposals, image, final=True):
     x0, y0, x1, y1 = proposals.boxes[index, 1].tolist()
     row, column = ANCHORS[index].tolist()
-    return Candidate((x0, y0, x1, y1), (row, column), index, index, 0.3, 0.8, score, image, final)
+    edit = FinalEdit((int(x0), int(y0), int(x1), int(y1)), index)
+    return Candidate(index, edit, (x0, y0, x1, y1), (row, column), 0.3, 0.8, score, image, final)
 
 
 def close_to(picture, colour):
@@ -70,10 +72,11 @@ def test_the_chosen_box_is_filled_and_no_other():
     assert (filled[0] != filled[1]).any()
 
 
-def test_a_take_in_another_anchors_box_has_that_anchors_colour_and_one_in_the_place_has_none():
+def test_a_variant_in_another_anchors_box_has_that_anchors_colour_and_one_in_the_region_has_none():
     proposals, image = proposals_of(), grey()
     own = candidate(0, 1.0, proposals, image)
-    retaken = [replace(own, index=1, take=1), replace(own, index=2, of=None)]
+    others = [replace(own.edit, variant=1), replace(own.edit, source_anchor=None)]
+    retaken = [replace(own, index=k, edit=edit) for k, edit in enumerate(others, start=1)]
     plain = boxes_image(image, proposals, [own])
     taken = boxes_image(image, proposals, [own, *retaken])
     sheets = [candidates_image(image, [one]) for one in (own, retaken[0])]
@@ -121,3 +124,41 @@ def test_no_candidates_are_refused():
         boxes_image(grey(), proposals_of(), [])
     with pytest.raises(ValueError, match="no candidates"):
         candidates_image(grey(), [])
+
+
+# The proposals: lines lie where the boxes' edges are, computed by hand
+
+GREY = 128
+
+
+def differing(picture):
+    return (np.asarray(picture).astype(int) - GREY).__abs__().max(axis=-1) > 20
+
+
+def test_every_box_is_outlined_at_its_edges_and_the_chosen_one_strongly():
+    # One anchor in the middle: boxes of 24 and 40 pixels around its patch of 8.
+    proposals = propose(torch.tensor([[4, 4]]), (8, 8), 8, (64, 64), m=2)
+    assert proposals.pixel_boxes() == [[(24, 24, 48, 48), (16, 16, 56, 56)]]
+    image = torch.full((1, 3, 64, 64), GREY / 255)
+    plain, strong = proposals_image(image, proposals), proposals_image(image, proposals, [1])
+    assert plain.size == (768, 768)
+    thin, thick = differing(plain), differing(strong)
+    # Column 300 of 768 is inside both boxes (192 to 672, 288 to 576) and beside the anchor's dot.
+    assert np.flatnonzero(thin[:, 300]).tolist() == [192, 288, 575, 671]
+    assert {192, 193, 194, 195, 196, 288, 575, 671} <= set(np.flatnonzero(thick[:, 300]).tolist())
+    assert not thin[:, 100].any()
+    # The anchor's dot is in the middle of its patch: row and column 4.5 · 8 · 12.
+    assert thin[432 - 9 : 432 + 9, 432 - 3].all()
+
+
+def test_a_large_image_is_not_made_smaller_and_anchors_at_the_edge_stay_inside():
+    proposals = propose(torch.tensor([[0, 0], [99, 124]]), (100, 125), 8, (800, 996), m=1)
+    picture = proposals_image(torch.full((1, 3, 800, 996), GREY / 255), proposals, (0, 0))
+    assert picture.size == (996, 800)
+    assert differing(picture)[795:, 985:].any()
+
+
+def test_a_choice_must_be_one_box_an_anchor():
+    proposals = propose(torch.tensor([[4, 4]]), (8, 8), 8, (64, 64), m=2)
+    with pytest.raises(ValueError, match="got 2 boxes, requires one for each of 1"):
+        proposals_image(torch.zeros(1, 3, 64, 64), proposals, (0, 1))

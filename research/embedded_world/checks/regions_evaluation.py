@@ -22,9 +22,10 @@ from ....locinv_core.backbones.diffusers_folder import quiet_loading
 from ....locinv_core.imaging.metrics import psnr
 from ....region_core.anchors import dino_anchors, random_anchors
 from ....region_core.editors.amused import EDITOR
-from ....region_core.encoders.clip import ClipEncoder, quality
+from ....region_core.encoders.clip import ClipEncoder
 from ....region_core.encoders.vit import VisionFeatures
 from ....region_core.proposals import box_masks
+from ....region_core.scorer import quality_score
 from ..networks.vq import encode_codes, reconstructed
 from ..scenes.edits import sample_edit
 from ..scenes.spec import SceneSpec, caption, render, sample_scene, with_article
@@ -91,8 +92,8 @@ def text_picks(guide: ClipEncoder, seeds: Sequence[int], *, among: int = 32) -> 
         shares[kind] = float(((scenes * captions).sum(1) > (scenes * wrong).sum(1)).float().mean())
         with torch.no_grad():
             after = guide.encode_images(scene_images(edited)).cpu()
-        left = quality((scenes * wrong).sum(1), torch.ones(len(scenes)))
-        done = quality((after * wrong).sum(1), (after * scenes).sum(1))
+        left = quality_score((scenes * wrong).sum(1), torch.ones(len(scenes)))
+        done = quality_score((after * wrong).sum(1), (after * scenes).sum(1))
         shares[f"{kind}_score"] = float((done > left).float().mean())
     shares["phrase"], shares["crop"] = _crop_picks(guide, specs, pictures, among)
     return shares

@@ -25,14 +25,16 @@ from ....locinv_core.text.prompt import parse_prompt
 from ....methods.dpl import plan_dpl
 from ....methods.instruct_pix2pix import with_article
 from ....methods.types import changed_objects
+from ....region_core.anchors import ProposalSettings, propose_regions
 from ....region_core.editors.base import Editor, WrappedEditor
 from ....region_core.editors.registry import load_editor
-from ....region_core.encoders.clip import ClipEncoder, GuidanceWeights, load_clip
+from ....region_core.encoders.clip import ClipEncoder, load_clip
 from ....region_core.encoders.vit import PatchFeatures, VisionFeatures, load_vit
-from ....region_core.proposing import propose_regions
+from ....region_core.losses import LossWeights
 from ....region_core.scorer import choose
+from ....region_core.search.budget import BudgetedSearch
 from ....region_core.search.plans import plan_named
-from ....region_core.trainer import learn_regions
+from ....region_core.trainer import LearningSettings, RegionTask, learn_regions
 from ..datasets.types import Item
 from ..evaluator import OpenedItem, png
 from ..execution.work_items import Outcome, Task, Variant
@@ -133,9 +135,9 @@ class RegionsRecipe:
 class RegionsPerformer:
     """Learns where to edit an item as a variant says; a box that two variants edit alike is edited once."""
 
-    def __init__(self, editor: Editor, guide: ClipEncoder, vision: VisionFeatures) -> None:
+    def __init__(self, editor: Editor, clip: ClipEncoder, vision: VisionFeatures) -> None:
         self.editor = editor
-        self.guide = guide
+        self.clip = clip
         self.vision = vision
         self._opened: tuple[Item, OpenedItem, PatchFeatures, RememberingEditor] | None = None
 
@@ -156,29 +158,19 @@ class RegionsPerformer:
         editor.remembered = editor.remembered_seconds = 0.0
         tracker = CostTracker()
         began = time.perf_counter()
-        proposals = propose_regions(
-            features,
-            anchors=settings["anchors"],
-            k=settings["k"],
-            m=settings["m"],
-            sizes=settings["sizes"],
-            seed=task.seed,
-        )
+        asked = {name: settings[name] for name in ("anchors", "sizes", "k", "m")}
+        proposals = propose_regions(features, ProposalSettings(**asked, seed=task.seed))
         scores = learn_regions(
-            image,
+            RegionTask(image, caption, prompt),
             proposals,
             features,
             editor,
-            self.guide,
-            caption=caption,
-            prompt=prompt,
-            epochs=settings["epochs"],
-            seed=task.seed,
-            plan=plan_named(settings["plan"]),
-            weights=GuidanceWeights(*settings["losses"]),
+            self.clip,
+            LearningSettings(settings["epochs"], seed=task.seed, weights=LossWeights(*settings["losses"])),
+            search=BudgetedSearch(plan_named(settings["plan"])),
             tracker=tracker,
         )
-        chosen = choose(scores, self.guide, tracker=tracker).chosen
+        chosen = choose(scores, self.clip, tracker=tracker).chosen
         seconds = time.perf_counter() - began
         metrics: dict[str, float | None] = {
             "s_t2i": chosen.s_t2i,

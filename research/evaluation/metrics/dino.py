@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ....region_core.encoders.clip import self_similarity
 from ....region_core.encoders.vit import VisionFeatures
+from ....region_core.losses import self_similarity
 
 LONGEST = 480 / 224
 """How much longer than the ViT's own side an image's longer side may be (Splice: 480 of 224 pixels)."""

@@ -8,20 +8,26 @@ import torch
 from PIL import Image, ImageDraw
 
 from pinpoint.locinv_core.backbones.flops import count_flops
+from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.io import size_within
 from pinpoint.locinv_core.text.prompt import parse_prompt
-from pinpoint.region_core.encoders.vit import PatchFeatures
+from pinpoint.region_core.encoders.clip import load_clip
+from pinpoint.region_core.encoders.vit import PatchFeatures, load_vit
 from pinpoint.region_core.object_localization.attention_localizer import (
+    Located,
     LocateSettings,
     attention_maps,
     detection_prior,
+    locate_changed,
     locate_word,
     locate_words,
     other_phrases,
     phrase_of,
 )
-from pinpoint.region_core.object_localization.box_ranking import rank_places, sharpened, soft_iou, windows
+from pinpoint.region_core.object_localization.box_ranking import LocatedBox, rank_boxes, sharpened, soft_iou, windows
+from pinpoint.research.embedded_world.checks.trials import held_out_trial
+from pinpoint.research.embedded_world.scenes.wording import overlap
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
 NOWHERE = torch.zeros(0, 7, 4)
@@ -122,7 +128,7 @@ def test_windows_stay_inside_and_reach_every_edge():
 
 @pytest.mark.parametrize("box", [(8, 8, 32, 32), (30, 5, 62, 37), (2, 40, 24, 62), (20, 20, 44, 44)])
 def test_the_best_window_is_where_the_map_is_strong(box):
-    places = rank_places(blob(box), (64, 64), NOWHERE, None, LocateSettings())
+    places = rank_boxes(blob(box), (64, 64), NOWHERE, None, LocateSettings())
     assert box_iou(places[0].box, box) > 0.7
     assert places[0].clip is None and places[0].attention == pytest.approx(1)
     scores = [place.score for place in places]
@@ -130,7 +136,7 @@ def test_the_best_window_is_where_the_map_is_strong(box):
 
 
 def test_boxes_are_in_the_pixels_of_the_image_however_coarse_the_map():
-    places = rank_places(blob((8, 8, 32, 32)), (128, 192), NOWHERE, None, LocateSettings())
+    places = rank_boxes(blob((8, 8, 32, 32)), (128, 192), NOWHERE, None, LocateSettings())
     x0, y0, x1, y1 = places[0].box
     assert box_iou((x0 / 3, y0 / 2, x1 / 3, y1 / 2), (8, 8, 32, 32)) > 0.6
     assert all(float(side).is_integer() for place in places for side in place.box)
@@ -139,7 +145,7 @@ def test_boxes_are_in_the_pixels_of_the_image_however_coarse_the_map():
 def test_a_higher_gamma_makes_smaller_boxes():
     areas = []
     for gamma in (0.3, 2.0):
-        places = rank_places(blob((8, 8, 40, 40)), (64, 64), NOWHERE, None, LocateSettings(gamma=gamma))
+        places = rank_boxes(blob((8, 8, 40, 40)), (64, 64), NOWHERE, None, LocateSettings(gamma=gamma))
         x0, y0, x1, y1 = places[0].box
         areas.append((x1 - x0) * (y1 - y0))
     assert areas[0] > 1.3 * areas[1]
@@ -147,8 +153,8 @@ def test_a_higher_gamma_makes_smaller_boxes():
 
 def test_a_long_object_has_a_long_box_where_aspects_allow_it():
     box = (8, 24, 56, 40)
-    square = rank_places(blob(box), (64, 64), NOWHERE, None, LocateSettings())
-    wide = rank_places(blob(box), (64, 64), NOWHERE, None, LocateSettings(aspects=(0.5, 1.0, 2.0, 3.0)))
+    square = rank_boxes(blob(box), (64, 64), NOWHERE, None, LocateSettings())
+    wide = rank_boxes(blob(box), (64, 64), NOWHERE, None, LocateSettings(aspects=(0.5, 1.0, 2.0, 3.0)))
     assert box_iou(wide[0].box, box) > 0.7 > box_iou(square[0].box, box)
 
 
@@ -161,7 +167,7 @@ def test_clip_decides_where_attention_cannot(model):
 
     for phrase, other, wanted in (("red cat", "blue dog", red), ("blue dog", "red cat", blue)):
         judge = _CropJudge(ColourGuide(), image, phrase, [other], LocateSettings())
-        places = rank_places(both, (64, 64), NOWHERE, judge, LocateSettings())
+        places = rank_boxes(both, (64, 64), NOWHERE, judge, LocateSettings())
         assert box_iou(places[0].box, wanted) > 0.6
         assert max(place.clip for place in places) == 1 and min(place.clip for place in places) == 0
 
@@ -177,8 +183,8 @@ def test_a_box_around_an_anchor_is_judged_although_attention_is_elsewhere(model)
     judge = _CropJudge(ColourGuide(), image, "red cat", ["blue dog"], settings)
     # Attention has a trace on the red object, too little for any of the four windows.
     values = blob(elsewhere) + 0.3 * blob(red)
-    without = rank_places(values, (64, 64), NOWHERE, judge, settings)
-    with_anchor = rank_places(values, (64, 64), squares, judge, settings)
+    without = rank_boxes(values, (64, 64), NOWHERE, judge, settings)
+    with_anchor = rank_boxes(values, (64, 64), squares, judge, settings)
     assert box_iou(with_anchor[0].box, red) > 0.5 > box_iou(without[0].box, red)
 
 
@@ -188,7 +194,7 @@ def test_a_square_that_ends_with_the_image_is_judged_whatever_the_images_size():
         # Cells are no whole number of pixels high, and the square ends where the last of them does.
         values = torch.rand(size_within(height, 300, 128), generator=torch.Generator().manual_seed(height))
         whole = torch.tensor([[[0.0, 0.0, 300.0, height]]])
-        places = rank_places(values, (height, 300), whole, None, settings)
+        places = rank_boxes(values, (height, 300), whole, None, settings)
         assert (0.0, 0.0, 300.0, float(height)) in [place.box for place in places]
 
 
@@ -208,7 +214,7 @@ def test_clip_may_judge_on_a_device_that_has_no_double_precision():
     def judge(boxes):
         return OnMetal(boxes[:, 0] / 64)
 
-    places = rank_places(blob((8, 8, 32, 32)), (64, 64), NOWHERE, judge, LocateSettings(clip_weight=1.0))
+    places = rank_boxes(blob((8, 8, 32, 32)), (64, 64), NOWHERE, judge, LocateSettings(clip_weight=1.0))
     assert places[0].box[0] == max(place.box[0] for place in places)
 
 
@@ -357,3 +363,38 @@ def test_a_cancel_passes_through_and_bad_words_cost_nothing(model):
 def test_a_setting_out_of_bounds_is_refused(changed, message):
     with pytest.raises(ValueError, match=message):
         LocateSettings(**changed)
+
+
+def test_the_changed_object_is_found_in_a_scene_of_two() -> None:
+    model, vision, guide = load_edit_model("embedded"), load_vit("embedded"), load_clip("embedded")
+    for number in (3, 8):
+        trial, tracker = held_out_trial(number, objects=2, kind="swap"), CostTracker()
+        located = locate_changed(model, vision, guide, trial.image, (trial.source, trial.target), tracker=tracker)
+        assert located is not None and located.word == trial.noun
+        assert overlap(located.box, trial.boxes[trial.edit.index]) > 0.5
+        assert tracker.total < 6  # one early-stopped pass a noise level
+        other = trial.nouns[1 - trial.edit.index]
+        told = locate_changed(model, vision, guide, trial.image, (trial.source, trial.target), word=other)
+        assert told is not None
+        assert overlap(told.box, trial.boxes[1 - trial.edit.index]) > 0.5
+
+
+def test_nothing_is_localized_where_no_one_word_changes_or_the_model_would_cut_the_text() -> None:
+    model, tracker = small_model(), CostTracker()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert locate_changed(model, None, None, picture, ("a cat", "a cat"), tracker=tracker) is None
+    long = "a cat " * 60
+    assert locate_changed(model, None, None, picture, (long, "a dog"), tracker=tracker) is None
+    assert tracker.total == 0
+    with pytest.raises(ValueError, match="'dog' is not in the prompt"):
+        locate_changed(model, None, None, picture, ("a cat", "a dog"), word="dog")
+    with pytest.raises(ValueError, match="tokens"):
+        locate_changed(model, None, None, picture, (long, "a dog"), word="cat")
+
+
+def test_a_located_word_is_a_mask_of_its_box() -> None:
+    located = Located(
+        "cat", "a cat", (LocatedBox((2.0, 1.0, 5.0, 3.0), 1.0, 1.0, None),), torch.ones(2, 2), torch.zeros(0, 2)
+    )
+    mask = located.mask((4, 6))
+    assert mask.tolist() == [[0] * 6, [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0] * 6]

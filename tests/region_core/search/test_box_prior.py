@@ -1,4 +1,4 @@
-"""Places that an edit keeps to: fits by hand, and which boxes are considered."""
+"""Regions that an edit keeps to: fits by hand, and which boxes are considered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pinpoint.region_core.proposals import RegionProposals
-from pinpoint.region_core.search.box_prior import anchors_near, box_around, box_prior, considered, place_fits
+from pinpoint.region_core.search.base import BoxSearch
+from pinpoint.region_core.search.box_prior import anchors_in_region, box_around, considered, region_fits, region_prior
 
 BOXES = [[(0, 0, 4, 4), (0, 0, 8, 8)], [(8, 8, 16, 16), (4, 4, 16, 16)], [(2, 0, 6, 4), (0, 0, 16, 16)]]
 
@@ -17,27 +18,27 @@ def proposals() -> RegionProposals:
     return RegionProposals(anchors, torch.tensor(BOXES).float(), (4, 4), 4, (16, 16))
 
 
-def place(x0: int, y0: int, x1: int, y1: int) -> Tensor:
+def region(x0: int, y0: int, x1: int, y1: int) -> Tensor:
     mask = torch.zeros(16, 16)
     mask[y0:y1, x0:x1] = 1
     return mask
 
 
 def test_a_box_fits_a_place_by_what_it_covers_misses_and_has_beyond() -> None:
-    fits = place_fits(proposals(), place(0, 0, 4, 4))
+    fits = region_fits(proposals(), region(0, 0, 4, 4))
     # all 16 and no more, 48 more; nothing; 8, with 8 missed and 8 more; all, and 240 more
     expected = torch.tensor([[1, 16 / (16 + 48 / 4)], [0, 0], [8 / (8 + 2 * 8 + 8 / 4), 16 / (16 + 240 / 4)]])
     torch.testing.assert_close(fits, expected)
 
 
 def test_a_soft_place_counts_by_its_weight() -> None:
-    fits = place_fits(proposals(), 0.5 * place(0, 0, 4, 4))
+    fits = region_fits(proposals(), 0.5 * region(0, 0, 4, 4))
     assert float(fits[0, 0]) == pytest.approx(8 / (8 + 8 / 4))  # 8 inside; 16 - 8 beyond
 
 
 def test_boxes_nearly_as_near_as_the_best_are_considered_and_the_best_of_every_other_anchor() -> None:
     fits = torch.tensor([[0.6, 0.5, 0.52], [0.1, 0.2, 0.0], [0.5, 0.515, 0.1]])
-    assert anchors_near(fits).tolist() == [True, False, True]
+    assert anchors_in_region(fits).tolist() == [True, False, True]
     assert considered(fits).tolist() == [
         [True, False, True],
         [False, True, False],
@@ -46,10 +47,10 @@ def test_boxes_nearly_as_near_as_the_best_are_considered_and_the_best_of_every_o
 
 
 def test_before_any_edit_a_box_has_what_its_place_adds_to_its_loss() -> None:
-    known = box_prior(proposals(), place(0, 0, 4, 4))
+    known = region_prior(proposals(), region(0, 0, 4, 4))
     torch.testing.assert_close(known.added, torch.tensor([[0, 3 / 7], [1, 1], [9 / 13, 15 / 19]]))
-    assert known.in_play.tolist() == [[True, False], [True, False], [True, False]]
-    assert known.near == (True, False, False) and known.place == (0, 0, 4, 4)
+    assert known.considered.tolist() == [[True, False], [True, False], [True, False]]
+    assert known.in_region == (True, False, False) and known.region_box == (0, 0, 4, 4)
 
 
 def test_the_box_around_a_place_holds_what_is_at_least_half_as_much_in_it_and_an_eighth_more() -> None:
@@ -64,13 +65,13 @@ def test_the_box_around_a_place_does_not_leave_the_image() -> None:
 
 
 def test_without_a_place_all_boxes_are_in_play_and_nothing_is_added() -> None:
-    known = box_prior(proposals(), None)
-    assert bool(known.in_play.all()) and not bool(known.added.any())
-    assert known.near is None and known.place is None
+    known = BoxSearch().prior(proposals())
+    assert bool(known.considered.all()) and not bool(known.added.any())
+    assert known.in_region is None and known.region_box is None
 
 
 def test_a_place_that_is_empty_or_of_another_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="place: got an empty mask"):
-        place_fits(proposals(), torch.zeros(16, 16))
-    with pytest.raises(ValueError, match=r"place: got the shape \(8, 16\), requires \(16, 16\)"):
-        place_fits(proposals(), torch.ones(8, 16))
+    with pytest.raises(ValueError, match="region_mask: got an empty mask"):
+        region_fits(proposals(), torch.zeros(16, 16))
+    with pytest.raises(ValueError, match=r"region_mask: got the shape \(8, 16\), requires \(16, 16\)"):
+        region_fits(proposals(), torch.ones(8, 16))

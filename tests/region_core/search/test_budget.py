@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.region_core.proposals import RegionProposals, propose
-from pinpoint.region_core.search.budget import BoxPrior, forecast, judge_boxes
+from pinpoint.region_core.search.base import BoxPrior, BoxSearch, Judgement
+from pinpoint.region_core.search.budget import BudgetedSearch
 from pinpoint.region_core.search.edit_cache import BoxEdits
 from pinpoint.region_core.search.plans import PLANS, EditPlan, Round, plan_named
 from pinpoint.tests.fixtures.tiny_encoders import PaintingEditor
@@ -43,12 +44,17 @@ def areas(proposals: RegionProposals) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) / 128**2
 
 
+def judged_by(plan, proposals, edits, loss, *, prior=None, tracker=None) -> Judgement:
+    prior = prior or BoxPrior.flat(proposals)
+    return BudgetedSearch(plan).judge(proposals, edits, loss, prior, tracker or CostTracker())
+
+
 def test_the_full_plan_edits_every_box_in_full_and_judges_it() -> None:
     proposals, tracker = eight_anchors(), CostTracker()
     edits = BoxEdits(PaintingEditor(), IMAGE, "red")
-    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, tracker=tracker)
+    judged = judged_by(PLANS["full"], proposals, edits, red_area, tracker=tracker)
     torch.testing.assert_close(judged.losses, areas(proposals))
-    assert bool(judged.in_play.all())
+    assert bool(judged.considered.all())
     assert edits.made() == {None: 56} and tracker.total == 56 * 74
 
 
@@ -64,21 +70,21 @@ def test_boxes_that_are_the_same_are_edited_and_judged_once() -> None:
         return red_area(images)
 
     edits = BoxEdits(PaintingEditor(), IMAGE[..., :64, :64], "red")
-    judged = judge_boxes(PLANS["full"], proposals, edits, loss)
+    judged = judged_by(PLANS["full"], proposals, edits, loss)
     assert edits.made() == {None: distinct} and judged_images == distinct
     assert torch.equal(judged.losses[0], judged.losses[1])
 
 
 def test_a_preview_takes_its_own_number_of_steps() -> None:
     edits = BoxEdits(PaintingEditor(), IMAGE, "red")
-    judge_boxes(EditPlan("p", (Round(steps=6),)), eight_anchors(), edits, red_area)
+    judged_by(EditPlan("p", (Round(steps=6),)), eight_anchors(), edits, red_area)
     assert edits.made() == {6: 56}
 
 
 def test_a_stand_in_is_one_edit_for_every_box() -> None:
     proposals = eight_anchors()
     edits = BoxEdits(PaintingEditor(), IMAGE, "red")
-    judged = judge_boxes(PLANS["stand-in"], proposals, edits, red_area)
+    judged = judged_by(PLANS["stand-in"], proposals, edits, red_area)
     assert edits.made() == {None: 1}
     torch.testing.assert_close(judged.losses, areas(proposals))
 
@@ -88,9 +94,9 @@ def test_a_round_keeps_the_best_boxes_of_each_anchor_for_the_next() -> None:
     # Squares of 3, 5, 7, 9, 11 and 13 patches cover 9, 25, 49, 81, 121 and 169 of 256.
     plan = EditPlan("h", (Round(steps=2, keep=0.5), Round(steps=4, keep=0.5), Round(steps=8)))
     edits = BoxEdits(PaintingEditor(), IMAGE, "red")
-    judged = judge_boxes(plan, proposals, edits, away_from(60 / 256))
+    judged = judged_by(plan, proposals, edits, away_from(60 / 256))
     # Losses·256: 51, 35, 11, 21, 61, 109. Three stay: 11, 21, 35; then two: 11, 21.
-    assert judged.in_play.tolist() == [[False, False, True, True, False, False]]
+    assert judged.considered.tolist() == [[False, False, True, True, False, False]]
     torch.testing.assert_close(judged.losses * 256, torch.tensor([[51.0, 35, 11, 21, 61, 109]]))
     assert edits.made() == {2: 6, 4: 3, 8: 2}
 
@@ -103,7 +109,7 @@ def test_a_later_round_has_the_last_word_on_what_it_judges() -> None:
     proposals = propose(torch.tensor([(8, 8)]), (16, 16), 8, (128, 128), m=4)
     plan = EditPlan("h", (Round(steps=2, keep=0.5), Round(steps=4)))
     edits = BoxEdits(Fading(), torch.zeros(1, 3, 128, 128), "")
-    found = judge_boxes(plan, proposals, edits, lambda images: images.mean(dim=(1, 2, 3)))
+    found = judged_by(plan, proposals, edits, lambda images: images.mean(dim=(1, 2, 3)))
     inside = torch.tensor([[9.0, 25, 49, 81]]) / 256
     torch.testing.assert_close(found.losses, inside * torch.tensor([[0.04, 0.04, 0.02, 0.02]]))
 
@@ -113,46 +119,49 @@ def test_boxes_that_are_the_same_stay_or_go_together() -> None:
     proposals = propose(torch.tensor([(4, 4)]), (8, 8), 8, (64, 64), m=7)
     plan = EditPlan("h", (Round(steps=2, keep=0.5),))
     small = BoxEdits(PaintingEditor(), IMAGE[..., :64, :64], "red")
-    judged = judge_boxes(plan, proposals, small, away_from(1.0))
+    judged = judged_by(plan, proposals, small, away_from(1.0))
     # Distinct: 3, 5 and 7 patches, and the whole; half of the 4 stay: the whole and 7 patches.
     row = proposals.pixel_boxes()[0]
     whole = [box == (0, 0, 64, 64) for box in row]
     assert len(set(row)) == 4 and sum(whole) == 4
-    assert judged.in_play[0].tolist() == [False, False, True, *[True] * 4]
+    assert judged.considered[0].tolist() == [False, False, True, *[True] * 4]
 
 
-def test_the_cheap_plans_stay_under_900_forward_equivalents_and_full_takes_thousands() -> None:
+def test_judging_by_a_cheap_plan_takes_hundreds_of_forward_equivalents_and_in_full_thousands() -> None:
     proposals = eight_anchors()
-    forecasts = {name: forecast(plan, proposals, cost) for name, plan in PLANS.items()}
-    finalists = 8 * 74
-    assert forecasts == {
+    assert {name: BudgetedSearch(plan).judging_cost(proposals, cost) for name, plan in PLANS.items()} == {
         "full": 56 * 74,
-        "preview": 56 * 4 + finalists,
-        "shortlist": 56 * 4 + 2 * 74,
-        "stand-in": 74 + finalists,
-        "halving": 56 * 2 + 32 * 6 + finalists,
-        "screened": 74 + 32 * 6 + finalists,
+        "preview": 56 * 4,
+        "shortlist": 56 * 4,
+        "stand-in": 74,
+        "halving": 56 * 2 + 32 * 6,
+        "screened": 74 + 32 * 6,
     }
-    assert all(total <= 900 for name, total in forecasts.items() if name != "full")
-
-
-def test_a_forecast_without_learning_is_of_the_finalists_alone() -> None:
-    assert forecast(PLANS["screened"], eight_anchors(1), cost, learned=False) == 8 * 74
-    assert forecast(PLANS["screened"].with_final_count(3), eight_anchors(), cost) == 74 + 32 * 6 + 3 * 74
+    assert BudgetedSearch().judging_cost(eight_anchors(1), cost) == 0
 
 
 def test_boxes_that_are_not_considered_cost_nothing() -> None:
-    proposals = eight_anchors()
-    in_play = torch.zeros(8, 7, dtype=torch.bool)
-    in_play[:, 2] = True
-    in_play[0, 3] = True
-    assert forecast(PLANS["preview"], proposals, cost, in_play=in_play) == 9 * 4 + 8 * 74
+    proposals, region = eight_anchors(), torch.zeros(128, 128)
+    region[4:60, 4:60] = 1
+    search = BudgetedSearch(PLANS["preview"], region)
+    boxes = proposals.pixel_boxes()
+    considered = search.prior(proposals).considered
+    alive = {boxes[i][j] for i, j in considered.nonzero().tolist()}
+    assert 8 <= len(alive) < 56 and search.judging_cost(proposals, cost) == 4 * len(alive)
     edits, tracker = BoxEdits(PaintingEditor(), IMAGE, "red"), CostTracker()
-    box_prior = BoxPrior(in_play, torch.full((8, 7), 0.5))
-    judged = judge_boxes(PLANS["full"], proposals, edits, red_area, box_prior=box_prior, tracker=tracker)
-    assert tracker.total == 9 * 74 and torch.equal(judged.in_play, in_play)
-    torch.testing.assert_close(judged.losses[in_play], areas(proposals)[in_play] + 0.5)
-    assert bool(judged.losses[~in_play].isnan().all())
+    prior = BoxPrior(considered, torch.full((8, 7), 0.5))
+    judged = judged_by(PLANS["full"], proposals, edits, red_area, prior=prior, tracker=tracker)
+    assert tracker.total == len(alive) * 74 and torch.equal(judged.considered, considered)
+    torch.testing.assert_close(judged.losses[considered], areas(proposals)[considered] + 0.5)
+    assert bool(judged.losses[~considered].isnan().all())
+
+
+def test_the_published_search_judges_every_box_in_full() -> None:
+    proposals, edits = eight_anchors(), BoxEdits(PaintingEditor(), IMAGE, "red")
+    prior = BoxSearch().prior(proposals)
+    judged = BoxSearch().judge(proposals, edits, red_area, prior, CostTracker())
+    assert torch.equal(judged.losses, judged_by(PLANS["full"], proposals, edits, red_area).losses)
+    assert bool(judged.considered.all()) and edits.made() == {None: 56}
 
 
 def test_rounds_and_plans_out_of_bounds_are_refused() -> None:

@@ -1,27 +1,11 @@
-"""Which word a prompt changes, and where it is found."""
+"""Which word of a caption a prompt changes, and what the prompt says of it alone."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
-from pinpoint.locinv_core.backbones.loading import load_edit_model
-from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.region_core.encoders.clip import load_clip
-from pinpoint.region_core.encoders.vit import load_vit
-from pinpoint.region_core.object_localization.attention_localizer import Located
-from pinpoint.region_core.object_localization.box_ranking import Place
-from pinpoint.region_core.object_localization.word_place import (
-    changed_noun,
-    find_changed,
-    place_of,
-    without_company,
-    word_to_edit,
-)
-from pinpoint.research.embedded_world.checks.trials import held_out_trial
-from pinpoint.research.embedded_world.scenes.wording import overlap
+from pinpoint.locinv_core.text.edit_target import changed_noun, without_other_objects, word_to_edit
 from pinpoint.tests.fixtures.clip_text import prompt
-from pinpoint.tests.fixtures.tiny_editors import small_model
 
 
 @pytest.mark.parametrize(
@@ -99,42 +83,7 @@ def test_a_word_that_the_prompt_leaves_as_it_is_cannot_be_what_is_edited(edited:
         ("a yellow cat and a star", "a yellow cat and a striped star", "star", "a striped star"),
     ],
 )
-def test_the_editor_is_told_of_the_object_without_those_beside_it(
+def test_the_prompt_of_one_object_leaves_out_those_listed_beside_it(
     caption: str, edited: str, word: str, alone: str
 ) -> None:
-    assert without_company(prompt(caption), prompt(edited), word) == alone
-
-
-def test_the_changed_object_is_found_in_a_scene_of_two() -> None:
-    model, vision, guide = load_edit_model("embedded"), load_vit("embedded"), load_clip("embedded")
-    for number in (3, 8):
-        trial, tracker = held_out_trial(number, objects=2, kind="swap"), CostTracker()
-        located = find_changed(model, vision, guide, trial.image, trial.source, trial.target, tracker=tracker)
-        assert located is not None and located.word == trial.noun
-        assert overlap(located.box, trial.boxes[trial.edit.index]) > 0.5
-        assert tracker.total < 6  # one early-stopped pass a noise level
-        other = trial.nouns[1 - trial.edit.index]
-        told = find_changed(model, vision, guide, trial.image, trial.source, trial.target, word=other)
-        assert told is not None
-        assert overlap(told.box, trial.boxes[1 - trial.edit.index]) > 0.5
-
-
-def test_nothing_is_looked_for_where_no_one_word_changes_or_the_model_would_cut_the_text() -> None:
-    model, tracker = small_model(), CostTracker()
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert find_changed(model, None, None, picture, "a cat", "a cat", tracker=tracker) is None
-    long = "a cat " * 60
-    assert find_changed(model, None, None, picture, long, "a dog", tracker=tracker) is None
-    assert tracker.total == 0
-    with pytest.raises(ValueError, match="'dog' is not in the prompt"):
-        find_changed(model, None, None, picture, "a cat", "a dog", word="dog")
-    with pytest.raises(ValueError, match="tokens"):
-        find_changed(model, None, None, picture, long, "a dog", word="cat")
-
-
-def test_a_found_place_is_its_box() -> None:
-    located = Located(
-        "cat", "a cat", (Place((2.0, 1.0, 5.0, 3.0), 1.0, 1.0, None),), torch.ones(2, 2), torch.zeros(0, 2)
-    )
-    mask = place_of(located, (4, 6))
-    assert mask.tolist() == [[0] * 6, [0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0] * 6]
+    assert without_other_objects(prompt(caption), prompt(edited), word) == alone

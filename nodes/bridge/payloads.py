@@ -299,6 +299,6 @@ def finished(candidate: Candidate, edits: BoxEdits, tracker: CostTracker) -> Can
 def expected_cost(scores: RegionScores, cost: Callable[[int | None], float]) -> float:
     """NFE that choosing among the anchors' edits needs at most, where an edit of so many
     steps (None: the editor's own) costs `cost`."""
-    from ...region_core.scorer import edits_to_choose_among
+    from ...region_core.scorer import final_edit_count
 
-    return edits_to_choose_among(scores) * cost(None)
+    return final_edit_count(scores) * cost(None)

@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ..ddim import PredictionType
 from .clip_tokenizer import CONFIGS, END, clip_tokenizer
@@ -78,46 +80,34 @@ def load_single_file(
     *,
     config_folder: Path | None = None,
 ) -> EditModel:
-    """Open a `.safetensors` checkpoint of SD 1.x or 2.x through diffusers' `from_single_file`.
+    """Open a `.safetensors` checkpoint of SD 1.x or 2.x by diffusers' conversions of names.
 
     prediction: None works it out (`inspect_file`). config_folder: diffusers configs of another architecture
     with the same names; None takes the pack's for the family.
     Raises ValueError naming the file and what it seems to be.
     """
-    from diffusers import StableDiffusionPipeline
-
     facts = inspect_file(path, prediction)
     configs = config_folder or CONFIGS / facts.family
     tokenizer = clip_tokenizer(pad_token=END if facts.family == "sd1" else "!")
     where = f"model file {path}"
+    family = f"Stable Diffusion {'1.x' if facts.family == 'sd1' else '2.x'}"
     with quiet_loading():
         try:
-            pipeline = StableDiffusionPipeline.from_single_file(
-                str(path),
-                config=str(configs),
-                local_files_only=True,
-                torch_dtype=dtype,
-                tokenizer=tokenizer,
-                safety_checker=None,
-                feature_extractor=None,
-            )
+            parts = _parts(load_file(path), configs, dtype)
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise ValueError(
-                f"{where}: its names are Stable Diffusion {_version(facts)}'s, its weights are not ({error})"
-            ) from error
-    parts = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
-    for part, module in parts.items():
-        lacking = [name for name, weight in module.named_parameters() if weight.is_meta]
+            raise ValueError(f"{where}: its names are {family}'s, its weights are not ({error})") from error
+    for part, (module, lacking) in parts.items():
         if lacking:
-            raise ValueError(
-                f"{where}: it lacks {len(lacking)} weights of Stable Diffusion {_version(facts)}'s {part},"
-                f" first {lacking[0]}"
-            )
+            raise ValueError(f"{where}: it lacks {len(lacking)} weights of {family}'s {part}, first {lacking[0]}")
+        module.eval()
+    unet, vae, text_encoder = (parts[name][0] for name in ("unet", "vae", "text_encoder"))
     if config_folder is None:
-        parts["unet"].register_to_config(sample_size=facts.native_size // 8)
+        unet.register_to_config(sample_size=facts.native_size // 8)
     schedule = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     return assemble(
-        **parts,
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         schedule_config={**schedule, "prediction_type": facts.prediction_type},
         name=path.stem,
@@ -126,8 +116,38 @@ def load_single_file(
     )
 
 
-def _version(facts: FileFacts) -> str:
-    return "1.x" if facts.family == "sd1" else "2.x"
+def _parts(weights: dict[str, Tensor], configs: Path, dtype: torch.dtype) -> dict[str, tuple[Any, list[str]]]:
+    """UNet, VAE and text encoder of a checkpoint, each with the names of the weights that it lacks.
+
+    diffusers' conversions of names, without its `from_single_file`: that one leaves random what a file lacks
+    unless accelerate is installed, and of every diffusers a newer transformers breaks its text encoder.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.loaders import single_file_utils as convert
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(configs / "unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(configs / "vae"))
+    text = CLIPTextModel(CLIPTextConfig.from_pretrained(configs / "text_encoder"))
+    if _TEXT_1 in weights:
+        named = convert.convert_ldm_clip_checkpoint(weights)
+    else:
+        named = convert.convert_open_clip_checkpoint(
+            text, weights, prefix=_TEXT_2.removesuffix("token_embedding.weight")
+        )
+    known = text.state_dict()  # since transformers 5 its names do not begin with `text_model.`
+    parts = {
+        "unet": (unet, convert.convert_ldm_unet_checkpoint(weights, unet.config)),
+        "vae": (vae, convert.convert_ldm_vae_checkpoint(weights, vae.config)),
+        "text_encoder": (text, {n if n in known else n.removeprefix("text_model."): w for n, w in named.items()}),
+    }
+    loaded = {}
+    for part, (module, state) in parts.items():
+        state = {name: weight.to(dtype) if weight.is_floating_point() else weight for name, weight in state.items()}
+        lacking = module.load_state_dict(state, strict=False, assign=True).missing_keys
+        loaded[part] = (module, lacking)
+    return loaded
 
 
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:

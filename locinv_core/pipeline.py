@@ -15,7 +15,7 @@ from ..methods.dpl import dpl_groups, plan_dpl
 from ..methods.presets import METHODS, Method, MethodSettings
 from .backbones.stable_diffusion import EditModel
 from .cost import REPORT_STAGE, CostTracker
-from .editing.local_blend import edited_place
+from .editing.edited_objects import edited_mask
 from .editing.prompt_to_prompt import Edit
 from .guidance import check_guidance
 from .imaging.composite import composite
@@ -168,7 +168,7 @@ def localized_edit(
         edited, reconstruction = (framing.crop(model.decode(z)).cpu() for z in (result.latents, result.source_latents))
     if request.composite_pixels and request.prior is not None:
         reweighted = getattr(request.edit_settings, "equalizer", ())
-        place = edited_place(source, target, request.prior, reweighted=reweighted, grown=request.composite_grow)
+        place = edited_mask(source, target, request.prior, reweighted=reweighted, grown=request.composite_grow)
         edited = composite(request.image, edited, place, request.feather)
     return LocalizedEdit(edited, reconstruction, inversion, result, bindings)
 

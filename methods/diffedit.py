@@ -17,10 +17,11 @@ from ..locinv_core.backbones.attention import MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
+from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.editing.settings import step_of
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
+from ..locinv_core.localization.attention_maps import maps_of_all_words
 from ..locinv_core.localization.priors import LocalizationPrior
 from ..locinv_core.setting import MOST_SEED, check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt
@@ -115,7 +116,7 @@ def edit(
     mask costs (1 + n) passes a noise, and each of round(r·T) steps, but at least one, 2n (at guidance 1: n).
     Outside the mask the latents end in z_0 itself. `blend_masks` are the masks; no source branch is run.
     prior: checked, and not used by this method, whose point is to find the place.
-    Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior.
+    Raises ValueError as `editing.edit` does for inversion, targets and prior.
     """
     settings = settings or DiffEditSettings()
     tracker = tracker or CostTracker()
@@ -160,6 +161,6 @@ def edit(
         latents=z,
         source_latents=clean,
         source_maps={},
-        target_maps=tuple(named_maps(target, mean[k]) for k, target in enumerate(targets)),
+        target_maps=tuple(maps_of_all_words(mean[k], target) for k, target in enumerate(targets)),
         blend_masks=masks.float(),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.editing.local_blend import edited_objects
+from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.text.prompt import Prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
 

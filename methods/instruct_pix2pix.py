@@ -17,7 +17,7 @@ from ..locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_dt
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.local_blend import edited_objects
+from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.setting import check_settings, guidance_setting, steps_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt
 from ..locinv_core.text.word_alignment import align

@@ -16,9 +16,10 @@ from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.prompt_to_prompt import Edit, named_maps
+from ..locinv_core.editing.prompt_to_prompt import Edit
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
+from ..locinv_core.localization.attention_maps import maps_of_all_words
 from ..locinv_core.text.prompt import Prompt, empty_prompt
 
 SOURCE_ROW = 0
@@ -96,7 +97,7 @@ def edit_beside_source(
     return Edit(
         latents=z,
         source_latents=inversion.pivot(inversion.steps).to(z),
-        source_maps=named_maps(inversion.prompt, mean[0]),
-        target_maps=tuple(named_maps(target, mean[1 + k]) for k, target in enumerate(targets)),
+        source_maps=maps_of_all_words(mean[0], inversion.prompt),
+        target_maps=tuple(maps_of_all_words(mean[1 + k], target) for k, target in enumerate(targets)),
         blend_masks=None,
     )

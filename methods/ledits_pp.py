@@ -22,7 +22,7 @@ from torch import Tensor
 from ..locinv_core.backbones.attention import AttentionControl, MapReader
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.editing.local_blend import edited_objects
+from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting, steps_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align

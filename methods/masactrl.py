@@ -107,7 +107,7 @@ def edit(
     The published code gives a real image's source the empty prompt, so the source's passes with and without
     a prompt are one. Here too it has one, with the inversion's prompt, and all rows of a target read it.
     prior: checked, and not used by this method.
-    Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior, and for a layer that
+    Raises ValueError as `editing.edit` does for inversion, targets and prior, and for a layer that
     the UNet lacks.
     """
     settings = settings or MasaCtrlSettings()

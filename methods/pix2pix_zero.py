@@ -18,9 +18,10 @@ from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit, named_maps
+from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
+from ..locinv_core.localization.attention_maps import maps_of_all_words
 from ..locinv_core.localization.priors import LocalizationPrior
 from ..locinv_core.setting import check_settings, guidance_setting, setting
 from ..locinv_core.text.prompt import Prompt
@@ -163,7 +164,7 @@ def edit(
     With s the share of a pass up to the last cross-attention layer, a step costs s·(1 + 3n) + 2n passes, at
     guidance 1 s·(1 + 3n) + n; at a rate of 0 the 3n·s are saved.
     prior: checked, and not used by this method.
-    Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior, and for sentences
+    Raises ValueError as `editing.edit` does for inversion, targets and prior, and for sentences
     that are too long for the text encoder.
     """
     settings = settings or Pix2PixZeroSettings()
@@ -195,9 +196,9 @@ def edit(
     return Edit(
         latents=z,
         source_latents=inversion.pivot(inversion.steps).to(z),
-        source_maps=named_maps(source, mean[0]),
+        source_maps=maps_of_all_words(mean[0], source),
         # A target's tokens stand where the source's do, whatever words the target prompt has.
-        target_maps=tuple(named_maps(source, mean[1 + k]) for k in range(n)),
+        target_maps=tuple(maps_of_all_words(mean[1 + k], source) for k in range(n)),
         blend_masks=None,
     )
 

@@ -141,7 +141,7 @@ def edit(
 
     Rows with and without the prompt of a target are injected alike, as published.
     prior: checked, and not used by this method.
-    Raises ValueError as `prompt_to_prompt.edit` does for inversion, targets and prior, and for layers that
+    Raises ValueError as `editing.edit` does for inversion, targets and prior, and for layers that
     the UNet lacks.
     """
     settings = settings or PlugAndPlaySettings()

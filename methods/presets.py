@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.editing import prompt_to_prompt
+from ..locinv_core.editing import edit as localized
 from ..locinv_core.editing.prompt_to_prompt import Edit
 from ..locinv_core.editing.settings import EditSettings, with_current_names
 from ..locinv_core.inversion.ddim_inversion import Inversion
@@ -71,9 +71,9 @@ class Method:
     null: NullMethod
     objective: Objective = "locinv"
     blend: LocalBlendMode = "off"
-    edit: EditFunction = prompt_to_prompt.edit
+    edit: EditFunction = localized.edit
     settings_type: type[MethodSettings] = EditSettings
-    check_choices: CheckFunction | None = prompt_to_prompt.check_choices
+    check_choices: CheckFunction | None = localized.check_choices
 
     def settings(self, **choices: Any) -> MethodSettings:
         """The settings of an edit by this method; `choices` are fields of them.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.editing.local_blend import edited_objects, edited_place
+from ..locinv_core.editing.edited_objects import edited_mask, edited_objects
 from ..locinv_core.imaging.padding import Padding
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.plan import Binding
@@ -154,7 +154,7 @@ def edit_mask(task: EditTask, source: Prompt, target: Prompt) -> Tensor:
     if task.prior is None:
         raise ValueError(f"mask: got none, requires {WANTS['mask']}")
     own_size = Padding.of(task.image.shape[-2], task.image.shape[-1], 1)
-    place = edited_place(source, target, task.prior.padded(own_size)).float().cpu()
+    place = edited_mask(source, target, task.prior.padded(own_size)).float().cpu()
     check_mask(place, task.image)
     return place
 

@@ -133,8 +133,8 @@ class PromptToPromptEdit(io.ComfyNode):
     ) -> io.NodeOutput:
         import torch
 
-        from ..locinv_core.editing.local_blend import edited_place
-        from ..locinv_core.editing.prompt_to_prompt import edit
+        from ..locinv_core.editing.edit import edit
+        from ..locinv_core.editing.edited_objects import edited_mask
         from ..locinv_core.editing.settings import ALL_WORDS, EditSettings
         from ..locinv_core.imaging.composite import composite as composed
         from ..locinv_core.text.prompt import parse_prompt
@@ -148,7 +148,7 @@ class PromptToPromptEdit(io.ComfyNode):
             raise ValueError("composite: it keeps what is outside the prior, requires a prior for the edited word")
         prompts = inversion.inversion.prompt, parse_prompt(target, inversion.model.value.tokenizer)
         with torch.inference_mode(False):
-            mask = edited_place(*prompts, prior, reweighted=chosen.equalizer, grown=composite_grow)
+            mask = edited_mask(*prompts, prior, reweighted=chosen.equalizer, grown=composite_grow)
         result = edited_by(edit, inversion, target, chosen, prior)
         with torch.inference_mode(False):
             edited = composed(inversion.image, result.edited, mask, feather)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..cost import CostTracker
@@ -88,6 +89,11 @@ class EditModel:
         """The attention modules by their layer's name."""
         modules = dict(self.unet.named_modules())
         return {layer.name: modules[layer.name] for layer in self.layers}
+
+    def word_keys(self, layer: str, context: Tensor) -> Tensor:
+        """The keys (B, heads, L, d) float32 of contexts (B, L, D) in a cross-attention layer; differentiable."""
+        attention = self.layer_modules[layer]
+        return rearrange(attention.to_k(context.to(self.dtype)).float(), "b l (h d) -> b h l d", h=attention.heads)
 
     @cached_property
     def map_layers(self) -> tuple[AttentionLayer, ...]:

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt's hold on attention (Hertz et al. 2022): targets attend as the source does, word by word.
+"""Prompt-to-Prompt attention control (Hertz et al. 2022): Replace, Refine and Reweight, word by word.
 
 A plan says what happens in all steps; a control carries it out in the layers of one UNet pass.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..backbones.attention import AttentionControl, AttentionLayer
 from ..text.prompt import Prompt
 from ..text.word_alignment import Alignment
-from .attribute_preservation import KeptPlaces
 from .settings import ALL_WORDS, EditSettings, step_of
 
 
@@ -49,13 +50,10 @@ def plan_attention(
     """The plan of `settings` for these targets.
 
     Self-attention follows the source at `finest_level` and at coarser ones; finer ones stay the target's.
-    Raises ValueError for a word of `cross_replace_steps` or `equalizer` that is in none of the targets.
+    Raises as `check_words`.
     """
+    check_words(targets, settings)
     ranges = settings.cross_replace_ranges
-    for name, words in (("cross_replace_steps", ranges), ("equalizer", settings.equalizer)):
-        for word in words:
-            if word != ALL_WORDS:
-                _check_somewhere(name, word, targets)
     weights = torch.zeros(steps, len(targets), len(targets[0].token_ids))
     factors = torch.ones(weights.shape[1:])
     for k, target in enumerate(targets):
@@ -74,11 +72,18 @@ def plan_attention(
     )
 
 
-class PromptToPromptControl(AttentionControl):
-    """Step `step` of a plan, in a batch with the source's conditional row and the targets' conditional rows.
+class SourceAttention(Protocol):
+    """What targets take for the source's cross-attention, in place of what the source attends with."""
 
-    With `kept` the attention that targets take from the source is as that says, and else the source's own.
-    It also keeps the word maps: `maps()` is (1 + n, N, L), the source's and then the targets' after the
+    def probabilities(self, layer: AttentionLayer, query: Tensor, key: Tensor) -> Tensor:
+        """(n, heads, N, L) for n targets, from the source's own query (heads, N, d) and key (heads, L, d)."""
+        ...
+
+
+class PromptToPromptControl(AttentionControl):
+    """Step `step` of a plan, in a batch whose first row is the source and whose last n are the targets.
+
+    `maps()` are the word maps of the pass, (1 + n, N, L): the source's and then the targets' after the
     control, averaged over the heads and over the layers `map_layers`.
     """
 
@@ -87,21 +92,18 @@ class PromptToPromptControl(AttentionControl):
         plan: AttentionPlan,
         step: int,
         *,
-        source_row: int,
-        target_rows: slice,
         map_layers: Sequence[AttentionLayer],
         device: torch.device,
-        kept: KeptPlaces | None = None,
+        source_attention: SourceAttention | None = None,
     ) -> None:
-        self._mapper = plan.mapper.to(device)
-        self._weights = plan.weights[step].to(device)
-        self._factors = plan.factors.to(device)
+        self._mapper = rearrange(plan.mapper.to(device), "n i j -> n 1 i j")
+        self._weights = rearrange(plan.weights[step].to(device), "n l -> n 1 1 l")
+        self._factors = rearrange(plan.factors.to(device), "n l -> n 1 1 l")
         self._changes_cross = bool((plan.weights[step] != 0).any() or (plan.factors != 1).any())
-        self._self_sites = plan.self_layers if step < plan.self_steps else frozenset()
-        self._source_row = source_row
-        self._target_rows = target_rows
+        self._self_layers = plan.self_layers if step < plan.self_steps else frozenset()
+        self._targets = slice(-len(plan.mapper), None)
         self._read = {layer.name for layer in map_layers}
-        self._kept = kept
+        self._source_attention = source_attention
         self._source: Tensor | None = None
         self._maps: list[Tensor] = []
 
@@ -109,21 +111,21 @@ class PromptToPromptControl(AttentionControl):
         return layer.kind == "cross" and (self._changes_cross or layer.name in self._read)
 
     def inputs(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if layer.name in self._self_sites:
+        if layer.name in self._self_layers:
             # The source's queries and keys give its probabilities, and leave the fused kernel in use.
             query, key = self._from_source(query), self._from_source(key)
-        if self._kept is not None and self._changes_cross and layer.kind == "cross":
-            self._source = self._kept.probabilities(layer, query[self._source_row], key[self._source_row])
+        if self._source_attention is not None and self._changes_cross and layer.kind == "cross":
+            self._source = self._source_attention.probabilities(layer, query[0], key[0])
         return query, key, value
 
     def probabilities(self, layer: AttentionLayer, probabilities: Tensor) -> Tensor:
         if self._changes_cross:
             probabilities = probabilities.clone()
-            own = probabilities[self._target_rows]
-            source = probabilities[self._source_row][None] if self._source is None else self._source.to(own)
-            probabilities[self._target_rows] = self._mixed(source, own)
+            own = probabilities[self._targets]
+            source = probabilities[:1] if self._source is None else self._source.to(own)
+            probabilities[self._targets] = self._mixed(source, own)
         if layer.name in self._read:
-            kept = torch.cat([probabilities[self._source_row][None], probabilities[self._target_rows]])
+            kept = torch.cat([probabilities[:1], probabilities[self._targets]])
             self._maps.append(kept.float().mean(dim=1))
         return probabilities
 
@@ -135,14 +137,13 @@ class PromptToPromptControl(AttentionControl):
 
     def _mixed(self, source: Tensor, own: Tensor) -> Tensor:
         """source (1 or n, heads, N, L) and own (n, heads, N, L) to (n, heads, N, L)."""
-        weights = self._weights[:, None, None].to(own.dtype)
-        mapped = source @ self._mapper[:, None].to(own.dtype)
-        mixed = weights * mapped + (1 - weights) * own
-        return mixed * self._factors[:, None, None].to(own.dtype)
+        weights = self._weights.to(own.dtype)
+        mixed = weights * (source @ self._mapper.to(own.dtype)) + (1 - weights) * own
+        return mixed * self._factors.to(own.dtype)
 
     def _from_source(self, tensor: Tensor) -> Tensor:
         tensor = tensor.clone()
-        tensor[self._target_rows] = tensor[self._source_row]
+        tensor[self._targets] = tensor[0]
         return tensor
 
 
@@ -154,7 +155,10 @@ def _positions(prompt: Prompt, word: str) -> list[int]:
         return []
 
 
-def _check_somewhere(setting: str, word: str, targets: Sequence[Prompt]) -> None:
-    if not any(_positions(target, word) for target in targets):
-        there = "; ".join(f"{t.text!r} has {', '.join(w.text for w in t.words)}" for t in targets)
-        raise ValueError(f"{setting}: the word {word!r} is in no target prompt: {there}")
+def check_words(targets: Sequence[Prompt], settings: EditSettings) -> None:
+    """Raise ValueError for a word of `cross_replace_steps` or `equalizer` that is in none of the targets."""
+    for setting, words in (("cross_replace_steps", settings.cross_replace_ranges), ("equalizer", settings.equalizer)):
+        for word in words:
+            if word != ALL_WORDS and not any(_positions(target, word) for target in targets):
+                there = "; ".join(f"{t.text!r} has {', '.join(w.text for w in t.words)}" for t in targets)
+                raise ValueError(f"{setting}: the word {word!r} is in no target prompt: {there}")

@@ -1,4 +1,4 @@
-"""The Prompt-to-Prompt edit (Hertz et al. 2022): sample targets beside the source, attending as it does.
+"""The Prompt-to-Prompt edit (Hertz et al. 2022): sample targets beside the source, with its attention.
 
 The source branch costs one pass a step where its next latents are known, so n targets cost 1 + 2n.
 """
@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from ..backbones.stable_diffusion import EditModel
 from ..cost import CostTracker
-from ..ddim import step_pairs
+from ..ddim import Schedule, step_pairs
 from ..guidance import guided_noise
 from ..inversion.ddim_inversion import Inversion
+from ..localization.attention_maps import maps_of_all_words
 from ..localization.priors import LocalizationPrior
-from ..text.prompt import Prompt, empty_prompt, same_word
+from ..text.prompt import Prompt, empty_prompt
 from ..text.word_alignment import Alignment, align
-from .attention_control import PromptToPromptControl, plan_attention
-from .attribute_preservation import kept_places
-from .local_blend import BlendPlan, kept_words, plan_blend, words_in
-from .proximal import ProximalStep
+from .attention_control import AttentionPlan, PromptToPromptControl, SourceAttention, plan_attention
+from .edited_objects import kept_words
+from .local_blend import LocalBlend, plan_blend
 from .settings import EditSettings, step_of
-
-__all__ = ["Edit", "EditSettings", "edit"]
 
 
 @dataclass(frozen=True)
@@ -47,91 +47,138 @@ class Edit:
     """(n, h, w) float32, 1 where a target could differ at the last step; None if nothing was blended."""
 
 
-@torch.no_grad()
-def edit(
+class SamplingStep(Protocol):
+    """How latents go from one timestep to the next, (start, end), given the predicted noise."""
+
+    @property
+    def always_guided(self) -> bool:
+        """Whether targets have an unconditional prediction at guidance 1, too."""
+        ...
+
+    def target(
+        self, latents: Tensor, conditional: Tensor, unconditional: Tensor | None, timesteps: tuple[int, int]
+    ) -> Tensor:
+        """The n targets' latents (n, C, h, w)."""
+        ...
+
+    def source(
+        self, latents: Tensor, conditional: Tensor, unconditional: Tensor | None, timesteps: tuple[int, int]
+    ) -> Tensor:
+        """The source's latents (1, C, h, w), where they are not known beforehand."""
+        ...
+
+
+@dataclass(frozen=True)
+class GuidedStep:
+    """A DDIM step under classifier-free guidance."""
+
+    schedule: Schedule
+    guidance: float
+    always_guided: bool = False
+
+    def target(
+        self, latents: Tensor, conditional: Tensor, unconditional: Tensor | None, timesteps: tuple[int, int]
+    ) -> Tensor:
+        """LocInv Eq. 3, then LocInv Eq. 2."""
+        noise = guided_noise(conditional, unconditional, self.guidance)
+        return self.schedule.ddim_step(latents, noise, *timesteps)
+
+    source = target
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """An edit towards n targets, made out before the first pass."""
+
+    settings: EditSettings
+    targets: tuple[Prompt, ...]
+    alignments: tuple[Alignment, ...]
+    attention: AttentionPlan
+    blends: tuple[LocalBlend | None, ...]
+
+
+def plan_edit(
     model: EditModel,
     inversion: Inversion,
     targets: Sequence[Prompt],
-    settings: EditSettings | None = None,
-    *,
+    settings: EditSettings,
     prior: LocalizationPrior | None = None,
+) -> EditPlan:
+    """Make out an edit. Raises ValueError as `plan_attention`, `plan_blend` and `check_edit`."""
+    check_edit(model, inversion, targets, prior)
+    source, finest = inversion.prompt, model.map_layers[0].level
+    alignments = tuple(align(source, target) for target in targets)
+    size = inversion.latents.shape[-2], inversion.latents.shape[-1]
+    return EditPlan(
+        settings,
+        tuple(targets),
+        alignments,
+        plan_attention(targets, alignments, settings, inversion.steps, model.layers, finest),
+        tuple(
+            plan_blend(source, target, alignment, settings, prior, size, cell=2**finest)
+            for target, alignment in zip(targets, alignments, strict=True)
+        ),
+    )
+
+
+@torch.no_grad()
+def prompt_to_prompt(
+    model: EditModel,
+    inversion: Inversion,
+    plan: EditPlan,
+    *,
+    sampling: SamplingStep | None = None,
+    source_attention: SourceAttention | None = None,
     tracker: CostTracker | None = None,
 ) -> Edit:
-    """Edit an inverted image towards each of n target prompts.
+    """Sample the targets of a plan beside the source.
 
-    A step costs 1 + 2n passes with Direct Inversion, null-text and both kinds of negative prompt, 2 + 2n
-    without any; at guidance 1 (proximal aside) 1 + n. Null text is used with any guidance, though it
-    reconstructs at the one that it was fitted for; the source branch replays what it was then.
-    prior: places of source words at the image's size, for the local blend and `EditSettings.attribute_attention`.
-    Raises ValueError for an inversion of another model, no targets or ones of another tokenizer, words of the
-    settings that no target has, a prior of another size than the image, and a blend without its prior.
+    `sampling` takes the place of plain guided DDIM steps, and `source_attention` that of the source's own
+    cross-attention where targets follow it.
     """
-    settings = settings or EditSettings()
     tracker = tracker or CostTracker()
-    targets = tuple(targets)
-    check_edit(model, inversion, targets, prior)
-    source, steps, n = inversion.prompt, inversion.steps, len(targets)
-    alignments = [align(source, target) for target in targets]
-    plan = plan_attention(targets, alignments, settings, steps, model.layers, model.map_layers[0].level)
-    height, width = inversion.latents.shape[-2:]
-    kept = kept_places(model, inversion, targets, alignments, settings, prior)
-    blends = _blend_plans(model, source, targets, alignments, settings, prior, (height, width))
-
+    sampling = sampling or GuidedStep(model.schedule, plan.settings.guidance)
+    source, targets, steps, n = inversion.prompt, plan.targets, inversion.steps, len(plan.targets)
+    if not steps:
+        raise ValueError("inversion: it has no steps")
+    rows, _ = model.map_layers[0].grid(*inversion.latents.shape[-2:])
+    total, masks = torch.zeros(()), None
     with tracker.stage("edit"):
-        contexts = _Contexts(model, inversion, targets, alignments, settings)
+        contexts = _Contexts(model, inversion, plan, guided=plan.settings.guidance != 1 or sampling.always_guided)
         source_z = _at_source(model, inversion, 0)
-        z = source_z.expand(n, -1, -1, -1)
-        read_grid = model.map_layers[0].grid(*z.shape[-2:])
-        total: Tensor | None = None
-        masks: Tensor | None = None
-        for i, (timestep, following) in enumerate(step_pairs(inversion.timesteps)):
+        z = repeat(source_z, "1 c h w -> n c h w", n=n)
+        for i, pair in enumerate(step_pairs(inversion.timesteps)):
             # Rows: source conditional, [source unconditional], [targets unconditional], targets conditional.
             row = contexts.at(i)
             own = [source_z] * (1 + contexts.source_guided)
             latents = torch.cat([*own, z, z] if contexts.guided else [*own, z])
             control = PromptToPromptControl(
-                plan,
+                plan.attention,
                 i,
-                source_row=0,
-                target_rows=slice(len(latents) - n, None),
                 map_layers=model.map_layers,
                 device=model.device,
-                kept=kept,
+                source_attention=source_attention,
             )
             noise = model.predict_noise(
-                latents, timestep, row.keys, tracker=tracker, control=control, value_context=row.values
+                latents, pair[0], row.keys, tracker=tracker, control=control, value_context=row.values
             )
-            conditional = noise[-n:]
-            unconditional = noise[-2 * n : -n] if contexts.guided else None
-
-            if contexts.proximal:
-                proximal = ProximalStep(model.schedule, settings, inversion.pivot(steps).to(z))
-                z = proximal.target(z, conditional, unconditional, (timestep, following))
-                source_z = proximal.source(source_z, noise[:1], (timestep, following))
+            z = sampling.target(z, noise[-n:], noise[-2 * n : -n] if contexts.guided else None, pair)
+            if inversion.replayed(i + 1) is not None:
+                source_z = _at_source(model, inversion, i + 1)
             else:
-                guided = guided_noise(conditional, unconditional, settings.guidance)
-                z = model.schedule.ddim_step(z, guided, start=timestep, end=following)
-                if inversion.replayed(i + 1) is not None:
-                    source_z = _at_source(model, inversion, i + 1)
-                else:
-                    base = noise[1:2] if contexts.source_guided else None
-                    guided = guided_noise(noise[:1], base, settings.guidance)
-                    source_z = model.schedule.ddim_step(source_z, guided, start=timestep, end=following)
+                source_z = sampling.source(source_z, noise[:1], noise[1:2] if contexts.source_guided else None, pair)
 
-            total = control.maps() if total is None else total + control.maps()
-            if any(blends) and i >= step_of(settings.blend_start, steps):
-                masks = _blend_masks(blends, (total / (i + 1)).unflatten(1, read_grid), z)
-                z = torch.where(masks[:, None], z, source_z)
+            total = total.to(noise.device) + rearrange(control.maps(), "b (y x) l -> b y x l", y=rows)
+            if any(plan.blends) and i >= step_of(plan.settings.blend_start, steps):
+                masks = _blend_masks(plan.blends, total / (i + 1), z)
+                z = torch.where(rearrange(masks, "n h w -> n 1 h w"), z, source_z)
             tracker.report(i + 1, steps, z)
-
-    if total is None:
-        raise ValueError("inversion: it has no steps")
-    maps = (total / steps).unflatten(1, read_grid)
+    maps = total / steps
     return Edit(
         latents=z,
         source_latents=source_z,
-        source_maps=named_maps(source, maps[0]),
-        target_maps=tuple(named_maps(target, maps[1 + k]) for k, target in enumerate(targets)),
+        source_maps=maps_of_all_words(maps[0], source),
+        target_maps=tuple(maps_of_all_words(maps[1 + k], target) for k, target in enumerate(targets)),
         blend_masks=None if masks is None else masks.float(),
     )
 
@@ -145,36 +192,25 @@ class _Row:
 
 
 class _Contexts:
-    """What every row of every step reads."""
+    """The contexts of every row of every step.
 
-    def __init__(
-        self,
-        model: EditModel,
-        inversion: Inversion,
-        targets: Sequence[Prompt],
-        alignments: Sequence[Alignment],
-        settings: EditSettings,
-    ) -> None:
-        self._model = model
-        self._inversion = inversion
-        self._targets = targets
-        self._plain = [model.encode_prompt(target.token_ids) for target in targets]
-        self._keys_only = settings.target_embeddings == "keys"
-        carried = settings.target_embeddings != "original" and inversion.token_vectors is not None
+    `guided` says whether the targets have unconditional rows, `source_guided` whether the source has one.
+    """
+
+    def __init__(self, model: EditModel, inversion: Inversion, plan: EditPlan, *, guided: bool) -> None:
+        self._model, self._inversion, self._targets = model, inversion, plan.targets
+        self._plain = [model.encode_prompt(target.token_ids) for target in plan.targets]
+        self._keys_only = plan.settings.target_embeddings == "keys"
+        carries = plan.settings.target_embeddings != "original" and inversion.token_vectors is not None
         self._carried = [
-            carried_positions(inversion, target, alignment) if carried else ()
-            for target, alignment in zip(targets, alignments, strict=True)
+            carried_positions(inversion, target, alignment) if carries else ()
+            for target, alignment in zip(plan.targets, plan.alignments, strict=True)
         ]
         self._source = inversion.context(model, 0) if inversion.token_vectors is None else None
         self._empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
-        self.proximal = inversion.null_method == "proximal"
-        negative = self.proximal or inversion.null_method == "negative-prompt"
-        self._negative = negative
-        self.guided = settings.guidance != 1 or self.proximal
-        """Whether the targets have unconditional rows."""
+        self.guided = guided
         # With a negative prompt the source's two predictions are one, and guidance cancels.
-        self.source_guided = self.guided and not negative and inversion.replayed(0) is None
-        """Whether the source has one."""
+        self.source_guided = guided and not inversion.has_negative_prompt and inversion.replayed(0) is None
 
     def at(self, step: int) -> _Row:
         source = self._inversion.context(self._model, step) if self._source is None else self._source
@@ -186,15 +222,15 @@ class _Contexts:
         plain = torch.cat([*rows, *self._plain])
         if not any(self._carried):
             return _Row(plain, None)
-        tuned = torch.cat([*rows, *(self._tuned(k, step) for k in range(len(self._targets)))])
-        return _Row(tuned, plain if self._keys_only else None)
+        optimized = torch.cat([*rows, *(self._optimized(k, step) for k in range(len(self._targets)))])
+        return _Row(optimized, plain if self._keys_only else None)
 
     def _unconditional(self, step: int, source: Tensor) -> Tensor:
         if self._inversion.null_text is not None and self._inversion.null_method == "null-text":
             return self._inversion.null_text[step][None]
-        return source if self._negative else self._empty
+        return source if self._inversion.has_negative_prompt else self._empty
 
-    def _tuned(self, target: int, step: int) -> Tensor:
+    def _optimized(self, target: int, step: int) -> Tensor:
         pairs, vectors = self._carried[target], self._inversion.token_vectors
         if not pairs or vectors is None:
             return self._plain[target]
@@ -203,9 +239,9 @@ class _Contexts:
 
 
 def carried_positions(inversion: Inversion, target: Prompt, alignment: Alignment) -> tuple[tuple[int, int], ...]:
-    """(k, target position) for every tuned vector k whose word the target keeps.
+    """(k, target position) for every optimized vector k whose word the target keeps.
 
-    A swapped word keeps its own embedding, and a tuned word that the target lacks is left out.
+    A swapped word keeps its own embedding, and an optimized word that the target lacks is left out.
     """
     source = inversion.prompt
     pairs: dict[int, int] = {}
@@ -239,49 +275,7 @@ def check_edit(
             )
 
 
-def check_choices(
-    model: EditModel,
-    source: Prompt,
-    targets: Sequence[Prompt],
-    settings: EditSettings,
-    prior: LocalizationPrior | None = None,
-) -> None:
-    """Raise ValueError, before there is an inversion, for what `edit` would refuse of the settings: a word
-    that no target has, a blend without its prior."""
-    alignments = [align(source, target) for target in targets]
-    plan_attention(targets, alignments, settings, 1, model.layers, model.map_layers[0].level)
-    height, width = (0, 0) if prior is None else prior.size
-    latent_size = height // model.latent_factor, width // model.latent_factor
-    _blend_plans(model, source, targets, alignments, settings, prior, latent_size)
-
-
-def _blend_plans(
-    model: EditModel,
-    source: Prompt,
-    targets: Sequence[Prompt],
-    alignments: Sequence[Alignment],
-    settings: EditSettings,
-    prior: LocalizationPrior | None,
-    latent_size: tuple[int, int],
-) -> list[BlendPlan | None]:
-    return [
-        plan_blend(
-            source,
-            target,
-            alignment,
-            settings.local_blend,
-            prior=prior,
-            emphasised=words_in(target, settings.equalizer),
-            threshold=settings.blend_threshold,
-            grow=settings.blend_grow,
-            latent_size=latent_size,
-            cell=2 ** model.map_layers[0].level,
-        )
-        for target, alignment in zip(targets, alignments, strict=True)
-    ]
-
-
-def _blend_masks(blends: Sequence[BlendPlan | None], maps: Tensor, z: Tensor) -> Tensor:
+def _blend_masks(blends: Sequence[LocalBlend | None], maps: Tensor, z: Tensor) -> Tensor:
     """(n, h, w) bool from the running means (1 + n, rows, columns, L); without a blend all True."""
     height, width = z.shape[-2:]
     everywhere = torch.ones(height, width, dtype=torch.bool, device=z.device)
@@ -297,13 +291,3 @@ def _at_source(model: EditModel, inversion: Inversion, step: int) -> Tensor:
     """Where the source branch is known to be at the start of a step, (1, C, h, w); at step 0 always z_T."""
     replayed = inversion.replayed(step)
     return (inversion.pivot(step) if replayed is None else replayed).to(model.device, torch.float32).clone()
-
-
-def named_maps(prompt: Prompt, maps: Tensor) -> dict[str, Tensor]:
-    """(rows, columns) on the CPU by word, from maps (rows, columns, L)."""
-    named: dict[str, Tensor] = {}
-    for index, word in enumerate(prompt.words):
-        occurrence = sum(same_word(word.text, other.text) for other in prompt.words[: index + 1])
-        name = word.text if occurrence == 1 else f"{word.text}#{occurrence}"
-        named[name] = maps[..., list(word.tokens)].mean(dim=-1).cpu()
-    return named

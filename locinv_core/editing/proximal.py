@@ -24,6 +24,7 @@ class ProximalStep:
     schedule: Schedule
     settings: EditSettings
     clean_source: Tensor
+    always_guided: bool = True
 
     def target(
         self, latents: Tensor, conditional: Tensor, unconditional: Tensor | None, timesteps: tuple[int, int]
@@ -35,7 +36,9 @@ class ProximalStep:
         noise = unconditional + self.settings.guidance * difference
         return self._pulled(latents, noise, kept, timesteps)
 
-    def source(self, latents: Tensor, conditional: Tensor, timesteps: tuple[int, int]) -> Tensor:
+    def source(
+        self, latents: Tensor, conditional: Tensor, unconditional: Tensor | None, timesteps: tuple[int, int]
+    ) -> Tensor:
         """The source's latents (1, C, h, w) after the step: its guidance difference is 0, and all of it is pulled."""
         return self._pulled(latents, conditional, torch.zeros_like(latents, dtype=torch.bool), timesteps)
 

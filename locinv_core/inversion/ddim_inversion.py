@@ -50,6 +50,11 @@ class Inversion:
         """T."""
         return len(self.timesteps)
 
+    @property
+    def has_negative_prompt(self) -> bool:
+        """Whether the unconditional branch has the source prompt: negative-prompt inversion, proximal or not."""
+        return self.null_method in ("negative-prompt", "proximal")
+
     def pivot(self, step: int) -> Tensor:
         """z at the start of a step, (1, C, h, w): pivot(0) is z_T, pivot(T) is z_0."""
         return self.latents[self.steps - step][None]

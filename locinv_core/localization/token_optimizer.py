@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..backbones.attention import MapReader, QueryReader, attention_probabilities
@@ -146,8 +145,6 @@ def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Ten
     """
     maps = []
     for name, query in queries.items():
-        attention = model.layer_modules[name]
-        key = attention.to_k(context.to(model.dtype)).float()
-        key = rearrange(key, "b l (h d) -> b h l d", h=attention.heads)
-        maps.append(attention_probabilities(query, key, attention.scale).mean(dim=1))
+        key = model.word_keys(name, context)
+        maps.append(attention_probabilities(query, key, model.layer_modules[name].scale).mean(dim=1))
     return torch.stack(maps).mean(dim=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
-from ...locinv_core.editing.prompt_to_prompt import edit as prompt_to_prompt
+from ...locinv_core.editing.edit import edit as prompt_to_prompt
 from ...locinv_core.imaging.io import to_pil, to_uint8
 from ...locinv_core.imaging.metrics import iou_curve
 from ...locinv_core.imaging.padding import Padding

@@ -28,7 +28,7 @@ from torch import Tensor
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.locinv_core.editing.prompt_to_prompt import edit
+from pinpoint.locinv_core.editing.edit import edit
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.imaging.metrics import best_iou, psnr
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert

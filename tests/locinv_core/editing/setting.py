@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pinpoint.locinv_core.editing.prompt_to_prompt import EditSettings
+from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.text.prompt import Prompt
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pinpoint.locinv_core.backbones.attention import AttentionControl, controlled_attention
-from pinpoint.locinv_core.editing.attribute_preservation import KeptPlaces, kept_places
-from pinpoint.locinv_core.editing.prompt_to_prompt import EditSettings, edit
+from pinpoint.locinv_core.editing.attribute_preservation import PreservedAttention, preserved_attention
+from pinpoint.locinv_core.editing.edit import edit
+from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.text.prompt import Prompt, parse_prompt
 from pinpoint.locinv_core.text.word_alignment import align
@@ -50,11 +51,11 @@ def _places(tiny_model, parse, inverted, prior):
     """places(targets, …): those of an inversion with both words tuned."""
     inversion = tuned(inverted(text=TEXT), (2, 5))
 
-    def make(*targets: str, **settings) -> KeptPlaces | None:
+    def make(*targets: str, **settings) -> PreservedAttention | None:
         prompts = [parse(target) for target in targets]
         alignments = [align(inversion.prompt, prompt) for prompt in prompts]
         given = settings.pop("prior", prior)
-        return kept_places(
+        return preserved_attention(
             tiny_model, inversion, prompts, alignments, EditSettings(local_blend="off", **settings), given
         )
 
@@ -73,7 +74,9 @@ def test_scores_in_the_place_are_those_before_tuning_as_worked_out_by_hand(tiny_
     key = torch.tensor([[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]])
     inside = torch.zeros(2, 2, 1, dtype=torch.bool)
     inside[0, 1, 0] = True
-    places = KeptPlaces((2,), {layer.name: torch.tensor([[[3.0, 4.0]]])}, {layer.name: 0.5}, {layer.name: inside})
+    places = PreservedAttention(
+        (2,), {layer.name: torch.tensor([[[3.0, 4.0]]])}, {layer.name: 0.5}, {layer.name: inside}
+    )
     found = places.probabilities(layer, query, key)
     outside = [softmax([0.05, 0.15, 0.25]), softmax([0.2, 0.4, 0.6])]
     expected = torch.tensor([[[outside[0], softmax([0.2, 0.4, 4.0])]], [outside]])
@@ -154,7 +157,9 @@ def test_of_a_phrase_the_words_that_stay_are_kept(tiny_model, parse, inverted):
     prior = from_boxes({"red cat": (0, 0, side // 2, side)}, (side, side))
     inversion = tuned(inverted(text="a red cat and a dog"), (2, 3))
     target = parse("a blue cat and a dog")
-    found = kept_places(tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior)
+    found = preserved_attention(
+        tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior
+    )
     red, cat = found.inside[tiny_model.map_layers[0].name][0].T
     assert found.positions == (2, 3) and not bool(red.any())
     assert bool(cat.any()) and not bool(cat.all())
@@ -179,7 +184,9 @@ def test_words_that_were_not_tuned_have_nothing_to_keep(tiny_model, parse, inver
     target = parse("a red cat and a dog")
     plain = inverted(text=TEXT)
     for inversion, kept in ((plain, None), (tuned(plain, (5,)), None), (tuned(plain, (2,)), (2,))):
-        found = kept_places(tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior)
+        found = preserved_attention(
+            tiny_model, inversion, [target], [align(inversion.prompt, target)], EditSettings(), prior
+        )
         assert kept == (None if found is None else found.positions)
 
 

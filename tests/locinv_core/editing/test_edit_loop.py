@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.locinv_core.editing.prompt_to_prompt import EditSettings, edit
+from pinpoint.locinv_core.editing.edit import edit
+from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion, ddim_invert
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.text.prompt import Prompt, empty_prompt

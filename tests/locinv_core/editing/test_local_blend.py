@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.locinv_core.editing.local_blend import edited_objects, grown_place, plan_blend, strong
-from pinpoint.locinv_core.editing.prompt_to_prompt import edit
+from pinpoint.locinv_core.editing.edit import edit
+from pinpoint.locinv_core.editing.edited_objects import edited_objects
+from pinpoint.locinv_core.editing.local_blend import LocalBlend, latent_mask, plan_blend, strong
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.localization.priors import LocalizationPrior, from_boxes, from_masks, merge
@@ -119,15 +119,15 @@ def test_an_edit_touches_the_nouns_that_differ_and_those_of_adjectives_that_do(
     objects = edited_objects(before, after, align(before, after), prior=boxes(*places))
     assert " ".join(before.words[i].text for i in objects.source) == old
     assert " ".join(after.words[j].text for j in objects.target) == new
-    assert list(objects.placed) == placed
-    assert list(objects.unplaced) == unplaced
+    assert list(objects.with_prior) == placed
+    assert list(objects.without_prior) == unplaced
 
 
 def test_a_word_that_is_only_weighed_is_edited_too(parse):
     prompt = parse(*RED_CAT)
     objects = edited_objects(prompt, prompt, align(prompt, prompt), prior=PRIOR, emphasised=[1])
     assert [prompt.words[i].text for i in objects.source] == ["cat"]
-    assert objects.placed == ("cat",) and objects.unplaced == ()
+    assert objects.with_prior == ("cat",) and objects.without_prior == ()
 
 
 # --- places -----------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_a_place_is_every_latent_cell_that_a_mask_touches():
     mask[31, 31] = 1
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[0, 1] = expected[3, 3] = True
-    assert torch.equal(grown_place(from_masks({"cat": mask}), ["cat"], (4, 4), 0), expected)
+    assert torch.equal(latent_mask(from_masks({"cat": mask}), ["cat"], (4, 4), 0), expected)
 
 
 def test_a_place_grows_on_every_side_and_stops_at_the_edge():
@@ -147,12 +147,12 @@ def test_a_place_grows_on_every_side_and_stops_at_the_edge():
     mask[0, 20] = 1
     expected = torch.zeros(8, 6, dtype=torch.bool)
     expected[0:3, 0:5] = True
-    assert torch.equal(grown_place(from_masks({"cat": mask}), ["cat"], (8, 6), 2), expected)
+    assert torch.equal(latent_mask(from_masks({"cat": mask}), ["cat"], (8, 6), 2), expected)
 
 
 def test_places_of_several_words_are_joined():
     prior = merge(from_boxes({"cat": (0, 0, 4, 4)}, (16, 16)), from_boxes({"dog": (12, 12, 16, 16)}, (16, 16)))
-    both = grown_place(prior, ["cat", "dog"], (4, 4), 0)
+    both = latent_mask(prior, ["cat", "dog"], (4, 4), 0)
     assert both.nonzero().tolist() == [[0, 0], [3, 3]]
 
 
@@ -178,39 +178,39 @@ def test_a_map_is_pooled_before_it_is_compared():
 
 # --- the plan ---------------------------------------------------------------------------------------------
 
-PLAN = partial(plan_blend, threshold=0.3, grow=1, latent_size=(16, 16), cell=2)
+
+def planned(
+    source: Prompt, target: Prompt, mode: str, prior: LocalizationPrior | None, **settings
+) -> LocalBlend | None:
+    chosen = EditSettings(local_blend=mode, **settings)  # type: ignore[arg-type]
+    return plan_blend(source, target, align(source, target), chosen, prior, latent_size=(8, 8), cell=1)
 
 
 def test_auto_blends_by_the_prior_where_all_that_is_edited_has_one(parse):
     source = parse(*RED_CAT)
-
-    def planned(target: Prompt, prior: LocalizationPrior | None):
-        return PLAN(source, target, align(source, target), "auto", prior=prior)
-
     fox = parse("a red fox and a dog", "fox dog")
-    plan = planned(fox, PRIOR)
-    assert plan is not None and plan.place is not None
-    assert planned(fox, None) is None
-    assert planned(fox, boxes("dog")) is None
-    assert planned(parse("a red fox and a cow", "fox cow"), PRIOR) is None
-    assert planned(source, PRIOR) is None
+    plan = planned(source, fox, "auto", PRIOR)
+    assert plan is not None and plan.prior_mask is not None
+    assert planned(source, fox, "auto", None) is None
+    assert planned(source, fox, "auto", boxes("dog")) is None
+    assert planned(source, parse("a red fox and a cow", "fox cow"), "auto", PRIOR) is None
+    assert planned(source, source, "auto", PRIOR) is None
 
 
 @pytest.mark.parametrize("blend", ["prior", "prior+map"])
 def test_a_blend_by_the_prior_names_the_objects_that_have_none(parse, blend):
     source, target = parse(*RED_CAT), parse("a red fox and a cow", "fox cow")
-    alignment = align(source, target)
     with pytest.raises(ValueError, match="requires a prior for dog, but the prior has cat"):
-        PLAN(source, target, alignment, blend, prior=PRIOR)
+        planned(source, target, blend, PRIOR)
     with pytest.raises(ValueError, match="requires a prior for cat, dog, but there is no prior"):
-        PLAN(source, target, alignment, blend, prior=None)
+        planned(source, target, blend, None)
 
 
 @pytest.mark.parametrize("blend", ["prior", "prior+map", "map"])
 def test_a_blend_of_an_edit_that_changes_nothing_is_refused(parse, blend):
     source = parse(*RED_CAT)
     with pytest.raises(ValueError, match="edits nothing"):
-        PLAN(source, source, align(source, source), blend, prior=PRIOR)
+        planned(source, source, blend, PRIOR)
 
 
 def maps_with(strong_tokens: dict[int, tuple[int, int]]) -> torch.Tensor:
@@ -225,7 +225,7 @@ def maps_with(strong_tokens: dict[int, tuple[int, int]]) -> torch.Tensor:
 def test_the_mask_is_of_the_prior_of_the_maps_or_of_both(parse, blend):
     # tokens: 1 a, 2 red, 3 cat/fox, 4 and, 5 a, 6 dog
     source, target = parse(*RED_CAT), parse("a red fox and a dog", "fox dog")
-    plan = PLAN(source, target, align(source, target), blend, prior=PRIOR, grow=0, latent_size=(8, 8), cell=1)
+    plan = planned(source, target, blend, PRIOR, blend_grow=0)
     assert plan is not None
     mask = plan.mask(maps_with({3: (0, 0), 6: (7, 7)}), maps_with({3: (0, 7), 6: (7, 0)}), (8, 8))
     expected = torch.zeros(8, 8, dtype=torch.bool)

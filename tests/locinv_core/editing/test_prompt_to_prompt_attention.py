@@ -15,7 +15,7 @@ from pinpoint.locinv_core.editing.attention_control import (
     PromptToPromptControl,
     plan_attention,
 )
-from pinpoint.locinv_core.editing.prompt_to_prompt import edit
+from pinpoint.locinv_core.editing.edit import edit
 from pinpoint.locinv_core.editing.settings import EditSettings, step_of
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.text.prompt import Prompt, parse_prompt
@@ -84,15 +84,8 @@ def test_a_factor_holds_for_the_targets_that_have_the_word(parse):
     assert plan.factors[0, 2] == plan.factors[2, 2] == 3.0
 
 
-def control_for(plan: AttentionPlan, step: int = 0, targets: int = 1) -> PromptToPromptControl:
-    return PromptToPromptControl(
-        plan,
-        step,
-        source_row=0,
-        target_rows=slice(-targets, None),
-        map_layers=[CROSS],
-        device=torch.device("cpu"),
-    )
+def control_for(plan: AttentionPlan) -> PromptToPromptControl:
+    return PromptToPromptControl(plan, 0, map_layers=[CROSS], device=torch.device("cpu"))
 
 
 def small_plan(weights: list[float], factors: list[float], self_steps: int = 1) -> AttentionPlan:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.ndimage import maximum_filter
 
-from pinpoint.locinv_core.editing.prompt_to_prompt import edit
+from pinpoint.locinv_core.editing.edit import edit
 from pinpoint.locinv_core.editing.proximal import ProximalStep, hard_threshold
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.guidance import guided_noise

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pinpoint.locinv_core.editing.prompt_to_prompt import EditSettings, carried_positions, edit
+from pinpoint.locinv_core.editing.edit import edit
+from pinpoint.locinv_core.editing.prompt_to_prompt import carried_positions
+from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.inversion.ddim_inversion import Inversion
 from pinpoint.locinv_core.text.word_alignment import align
 from pinpoint.tests.locinv_core.editing.setting import FREE, STEPS

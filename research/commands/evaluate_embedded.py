@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...locinv_core.backbones.stable_diffusion import EditModel
-    from ..embedded_world.checks.judge import Judge
+    from ..embedded_world.judge import Judge
     from ..embedded_world.scenes.spec import SceneSpec
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
             _regions_model(args, part)
 
     from ...locinv_core.imaging.io import written_whole
-    from ..embedded_world.checks.sd_evaluation import scene_images
+    from ..embedded_world.evaluation import scene_images
     from ..embedded_world.scenes.dataset import held_out_seeds
     from ..embedded_world.scenes.spec import sample_scene
 
@@ -168,7 +168,7 @@ class _Findings:
     @cached_property
     def judge(self) -> Judge:
         """The judge of drawn images, trained where `--work` has none."""
-        from ..embedded_world.checks.judge import train_judge
+        from ..embedded_world.judge import train_judge
 
         return train_judge(self.args.work / "judge.safetensors", steps=self.args.judge_steps, report=report)
 
@@ -210,7 +210,7 @@ class _Findings:
 
 def _vae(found: _Findings) -> None:
     """How well the autoencoder reconstructs."""
-    from ..embedded_world.checks.sd_evaluation import reconstructions
+    from ..embedded_world.evaluation import reconstructions
 
     made, values = reconstructions(found.model, found.images)
     found.figures["vae_psnr"] = found.add_psnr("autoencoder PSNR", values)
@@ -219,7 +219,7 @@ def _vae(found: _Findings) -> None:
 
 def _text(found: _Findings) -> None:
     """Whether images drawn from captions show what the captions name; the judge is tried on true scenes first."""
-    from ..embedded_world.checks.sd_evaluation import draw_captions, judge_images
+    from ..embedded_world.evaluation import draw_captions, judge_images
 
     args, model = found.args, found.model
     own, _ = judge_images(found.judge, found.images, found.specs)
@@ -243,7 +243,7 @@ def _judged_cells(texts: Sequence[str], images: Tensor, verdicts: Sequence[bool]
 
 def _attention(found: _Findings) -> None:
     """Where the nouns' untuned attention maps lie."""
-    from ..embedded_world.checks.sd_evaluation import attention_statistics
+    from ..embedded_world.evaluation import attention_statistics
     from ..embedded_world.scenes.dataset import held_out_seeds
 
     seeds = held_out_seeds(found.args.attention_count, seed=found.args.seed)
@@ -267,7 +267,7 @@ def _regions_model(args: argparse.Namespace, part: str) -> Path:
 def _clip(found: _Findings) -> None:
     """Whether CLIP picks the right text, on the largest number of whole groups of scenes."""
     from ...region_core.encoders.clip import load_clip
-    from ..embedded_world.checks.regions_evaluation import text_picks
+    from ..embedded_world.evaluation import text_picks
     from ..embedded_world.scenes.dataset import held_out_seeds
 
     count = found.args.count // _AMONG * _AMONG
@@ -281,7 +281,7 @@ def _vit(found: _Findings) -> None:
     """Where the vision transformer's attention lies, beside random patches."""
     from ...locinv_core.imaging.visualize import heat_map
     from ...region_core.encoders.vit import load_vit
-    from ..embedded_world.checks.regions_evaluation import attention_anchors
+    from ..embedded_world.evaluation import attention_anchors
     from ..embedded_world.scenes.dataset import held_out_seeds
 
     vision = load_vit(_regions_model(found.args, "vit"))
@@ -302,12 +302,12 @@ def _vit(found: _Findings) -> None:
 
 def _amused(found: _Findings) -> None:
     """What aMUSEd's autoencoder reconstructs, and the images that it draws and edits."""
-    from ..embedded_world.checks.regions_evaluation import (
+    from ..embedded_world.evaluation import (
         codes_and_reconstructions,
         draw_with_amused,
         edit_with_amused,
     )
-    from ..embedded_world.checks.sd_evaluation import judge_images
+    from ..embedded_world.evaluation import judge_images
     from ..embedded_world.scenes.spec import caption
 
     args, judge = found.args, found.judge

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ...assets import EMBEDDED
-
 __all__ = ["add_parser", "run"]
 
-_WEIGHTS = EMBEDDED / "sd"
 _STEPS = {
     "vae": "the autoencoder",
     "decoder": "the autoencoder's decoder alone",
@@ -20,6 +17,7 @@ _STEPS = {
     "transformer": "the masked-token transformer",
     "instruct": "InstructPix2Pix",
 }
+_STAGES = "tokenizer,vae,decoder,diffusion,clip,vit,amused"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,10 +33,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--work", type=Path, default=Path("training"), help="folder of scenes and checkpoints")
     parser.add_argument(
         "--stages",
-        default="tokenizer,vae,decoder,diffusion,clip,vit,amused",
-        help="what to train, separated by commas (default: tokenizer,vae,decoder,diffusion,clip,vit,amused);"
-        " instruct trains an InstructPix2Pix from the text-to-image model into its own folder instruct, in"
-        " --out or else in --work",
+        default=_STAGES,
+        help=f"what to train, separated by commas (default: {_STAGES}); instruct trains an InstructPix2Pix from the"
+        " text-to-image model into its own folder instruct, in --out or else in --work",
     )
     for name, whose in _STEPS.items():
         parser.add_argument(f"--steps-{name}", type=int, metavar="N", help=f"steps of {whose}")
@@ -61,90 +58,33 @@ def report(line: str) -> None:
     print(line, flush=True)
 
 
-def _check_start(start: Path | None, stages: tuple[str, ...]) -> None:
-    """Raise ValueError where a stage that goes on from a folder would not find its model in it."""
-    if start is None:
-        return
-    wanted = {"diffusion": "unet", "instruct": "unet", "clip": "clip"}
-    folders = dict.fromkeys(wanted[stage] for stage in stages if stage in wanted)
-    if not folders:
-        raise ValueError(f"--start: got {start}, but --stages has none of {', '.join(wanted)}")
-    for folder in folders:
-        if not (start / folder).is_dir():
-            raise ValueError(f"--start: {start} has no folder {folder}; needs a folder of models")
-
-
 def run(args: argparse.Namespace) -> int:
     """Train; the exit status.
 
     Raises:
-        ValueError: for a number out of bounds or an unknown stage.
+        ValueError: for a number out of bounds, and as ``training.train``.
     """
     for name in (*(f"steps_{model}" for model in _STEPS), "scenes", "processes"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: got {value}, needs 1 or more")
+            raise ValueError(f"--{name.replace('_', '-')}: got {value}, requires 1 or more")
     if args.seed < 0:
-        raise ValueError(f"--seed: got {args.seed}, needs 0 or more")
+        raise ValueError(f"--seed: got {args.seed}, requires 0 or more")
 
     from dataclasses import replace
 
-    from ..embedded_world.networks import instruct as instruct
-    from ..embedded_world.training import regions_training as regions
-    from ..embedded_world.training.regions_recipe import RegionsRecipe
-    from ..embedded_world.training.sd_recipe import Recipe
-    from ..embedded_world.training.sd_training import CHECKPOINTS, STAGES, train, with_steps
+    from ..embedded_world.training.recipe import Recipe
+    from ..embedded_world.training.training import Training, train
+    from .run_options import listed
 
-    stages = tuple(stage.strip() for stage in args.stages.split(",") if stage.strip())
-    known = (*STAGES, *regions.STAGES, instruct.STAGE)
-    unknown = [stage for stage in stages if stage not in known]
-    if unknown or not stages:
-        raise ValueError(f"--stages: got {', '.join(unknown) or 'none'}, needs some of {', '.join(known)}")
-    first = tuple(stage for stage in stages if stage in STAGES)
-    then = tuple(stage for stage in stages if stage in regions.STAGES)
-    _check_start(args.start, stages)
-    recipe, of_regions = Recipe(seed=args.seed), RegionsRecipe(seed=args.seed)
+    recipe = Recipe(seed=args.seed)
     if args.smoke:
-        recipe, of_regions = recipe.smoke(), of_regions.smoke()
+        recipe = recipe.smoke()
     if args.scenes is not None:
-        recipe, of_regions = replace(recipe, scenes=args.scenes), replace(of_regions, scenes=args.scenes)
-    recipe = with_steps(recipe, vae=args.steps_vae, decoder=args.steps_decoder, unet=args.steps_unet)
-    of_regions = of_regions.with_steps(
-        clip=args.steps_clip, vit=args.steps_vit, vq=args.steps_vq, transformer=args.steps_transformer
-    )
-    regions.check_recipe(of_regions, then, args.processes)
-    if args.restart:
-        forgotten = [name for stage in first for name in CHECKPOINTS[stage]]
-        forgotten += [instruct.CHECKPOINT] if instruct.STAGE in stages else []
-        for name in forgotten + [name for stage in then for name in regions.CHECKPOINTS[stage]]:
-            (args.work / name).unlink(missing_ok=True)
-    if first:
-        out = args.out or _WEIGHTS
-        train(recipe, out, args.work, stages=first, processes=args.processes, report=report, start=args.start)
-    if then:
-        own = args.out is not None and (args.out / "tokenizer").is_dir()
-        regions.train_regions(
-            of_regions,
-            args.out or EMBEDDED,
-            args.work,
-            tokenizer=(args.out if own else _WEIGHTS) / "tokenizer",
-            stages=then,
-            processes=args.processes,
-            report=report,
-            start=args.start if "clip" in then else None,
-        )
-    if instruct.STAGE in stages:
-        of_pairs = instruct.InstructRecipe(seed=args.seed)
-        if args.smoke:
-            of_pairs = of_pairs.smoke()
-        of_pairs = of_pairs.with_numbers(pairs=args.scenes, steps=args.steps_instruct)
-        trained_here = args.out is not None and (args.out / "unet").is_dir()
-        instruct.train_instruct(
-            of_pairs,
-            (args.out or args.work) / "instruct",
-            args.work,
-            start=args.start or (args.out if trained_here else _WEIGHTS),
-            processes=args.processes,
-            report=report,
-        )
+        recipe = replace(recipe, scenes=args.scenes).changed({"instruct": {"pairs": args.scenes}})
+    steps = {name: getattr(args, f"steps_{name}") for name in _STEPS}
+    steps["diffusion"] = steps.pop("unet")
+    recipe = recipe.changed({name: {"steps": count} for name, count in steps.items() if count is not None})
+    job = Training(recipe, args.work, report, out=args.out, start=args.start)
+    train(job, listed(args.stages), processes=args.processes, restart=args.restart)
     return 0

@@ -29,8 +29,8 @@ from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import psnr
 from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
 from pinpoint.methods.presets import METHODS
-from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.tests.benchmarks.scene_figures import measured
+from pinpoint.tests.fixtures.trials import Trial, held_out_trial
 
 Variant = Callable[[Trial], EditRequest]
 

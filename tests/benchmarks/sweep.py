@@ -38,8 +38,8 @@ from pinpoint.locinv_core.localization.plan import bindings_of_edit, plan_tuning
 from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.locinv_core.text.word_alignment import align
-from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.tests.benchmarks.scene_figures import measured
+from pinpoint.tests.fixtures.trials import Trial, held_out_trial
 
 Rows = dict[str, dict[str, float]]
 """Figures by what they are of."""

@@ -19,7 +19,7 @@ from pinpoint.region_core.options import PLAN_NAMES
 from pinpoint.region_core.pipeline import RegionRequest
 from pinpoint.region_core.search.budget import DEFAULT_PLAN
 from pinpoint.region_core.search.plans import PLANS
-from pinpoint.research.embedded_world.checks.trials import held_out_trial
+from pinpoint.tests.fixtures.trials import held_out_trial
 from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of
 
 FILES = {"source.png", "edited.png", "boxes.png", "candidates.png", "loss.png", "report.json"}

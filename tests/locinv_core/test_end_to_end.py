@@ -29,8 +29,8 @@ from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.methods.dpl import plan_dpl
 from pinpoint.methods.presets import METHODS
 from pinpoint.region_core.encoders.clip import load_clip
-from pinpoint.research.embedded_world.checks.trials import Trial, held_out_trial
 from pinpoint.research.embedded_world.scenes.spec import with_article
+from pinpoint.tests.fixtures.trials import Trial, held_out_trial
 
 FIRST, COUNT = 7000, 4
 LATENTS = 16, 16

@@ -8,24 +8,22 @@ share of the captions is the empty one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AmusedScheduler, UVit2DModel
 from diffusers.models.attention_processor import AttnProcessor
+from einops import rearrange
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModelWithProjection
 
-from ..training.compiling import compiled
 from ..training.fitting import Report, fit
-from ..training.regions_recipe import TransformerRecipe
+from ..training.recipe import TransformerRecipe
 from ..training.state import TrainingState
-from ..training.workers import rank, share
-from .exporting import write_amused_index, write_half
+from ..training.workers import share
+from .exporting import copy_tokenizer, write_half, write_index
 
 __all__ = [
     "MICRO_CONDITIONS",
@@ -38,6 +36,13 @@ __all__ = [
 ]
 
 MICRO_CONDITIONS = (128.0, 128.0, 0.0, 0.0, 6.0)  # width, height, crop's corner, aesthetic score: as aMUSEd's
+_PARTS = {
+    "scheduler": "diffusers.AmusedScheduler",
+    "text_encoder": "transformers.CLIPTextModelWithProjection",
+    "tokenizer": "transformers.CLIPTokenizer",
+    "transformer": "diffusers.UVit2DModel",
+    "vqvae": "diffusers.VQModel",
+}
 _ENCODED = 2  # numbers that each of them becomes
 _MARGIN = 2  # most codes around an object that are masked with it
 
@@ -203,12 +208,8 @@ def train_transformer(
     transformer.set_attn_processor(AttnProcessor())
     text_encoder.set_attn_implementation("eager")
     pair = _Pair(transformer, text_encoder).train().requires_grad_(True)
-    predict: Callable[..., Any] | None = None
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        nonlocal predict
-        if predict is None:
-            predict = compiled(pair, steps=recipe.steps - state.step)
         count = recipe.batch
         rows = torch.randint(len(codes), (count,), generator=rng)
         grid, of_object = codes.shape[-1], torch.rand(count, generator=rng) < recipe.objects
@@ -225,8 +226,8 @@ def train_transformer(
         truth = codes[rows].long()
         tokens = torch.where(masks, codebook, truth)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = predict(tokens, ids, micro)
-        guesses, wanted = logits.float().permute(0, 2, 3, 1)[masks], truth[masks]
+            logits = state.forward(tokens, ids, micro)
+        guesses, wanted = rearrange(logits.float(), "b codes h w -> b h w codes")[masks], truth[masks]
         # Labels as they are: codes are drawn from these chances, and smoothed ones would give noise a share.
         loss = F.cross_entropy(guesses, wanted)
         right = (guesses.detach().argmax(1) == wanted).float().mean()
@@ -236,19 +237,10 @@ def train_transformer(
         write_half(trained.transformer, out / "transformer")
         write_half(trained.text_encoder, out / "text_encoder")
         AmusedScheduler(mask_token_id=codebook).save_pretrained(out / "scheduler")
-        write_amused_index(out, tokenizer)
+        copy_tokenizer(tokenizer, out / "tokenizer")
+        write_index(out, "AmusedPipeline", _PARTS)
 
     fit(
-        "transformer",
-        pair,
-        loss_of,
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        report_steps=50,
-        save_steps=recipe.save_steps,
-        snapshot=snapshot,
-    )
-    if rank() == 0:
-        report(f"transformer: written to {out}")
+        "transformer", pair, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=snapshot,
+        worth_compiling=pair,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,11 +32,12 @@ from ..scenes.wording import (
     word_edited,
     word_scene,
 )
-from ..training.fitting import Report, fit, gathered
-from ..training.regions_recipe import ClipRecipe
+from ..training.fitting import Report, fit
+from ..training.recipe import ClipRecipe
 from ..training.state import TrainingState
-from ..training.workers import rank, share
+from ..training.workers import gathered, share
 from .exporting import write_clip
+from .tokenizer import encode_texts
 
 __all__ = [
     "botched",
@@ -44,7 +46,6 @@ __all__ = [
     "edit_loss",
     "embed_images",
     "embed_texts",
-    "token_ids",
     "train_clip",
 ]
 
@@ -78,22 +79,6 @@ def build_clip(recipe: ClipRecipe, *, vocabulary: int, length: int) -> CLIPModel
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=recipe.embedding))
 
 
-def token_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    """Token ids (B, L), padded to the longest.
-
-    The text tower reads from left to right and stops at the first mark of the end, so padding costs nothing
-    but time.
-
-    Raises:
-        ValueError: for a text that the encoder would have to cut.
-    """
-    ids = tokenizer(list(texts), padding="longest")["input_ids"]
-    if len(ids[0]) > tokenizer.model_max_length:
-        longest, most = max(texts, key=len), tokenizer.model_max_length
-        raise ValueError(f"text: {longest!r} takes more than {most} tokens, marks included; needs {most} or fewer")
-    return torch.tensor(ids)
-
-
 def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
     """Unit vectors (B, e) of images (B, 3, side, side) in [0, 1]."""
     pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
@@ -121,7 +106,7 @@ class _Batch:
 
     def __init__(
         self,
-        pictures: Tensor,
+        images: Tensor,
         edited: Tensor,
         seeds: Sequence[int],
         tokenizer: CLIPTokenizer,
@@ -129,21 +114,21 @@ class _Batch:
         rng: torch.Generator,
     ) -> None:
         count, again = recipe.batch, recipe.pairs
-        rows = torch.randint(len(pictures), (count - 2 * again,), generator=rng)
+        rows = torch.randint(len(images), (count - 2 * again,), generator=rng)
         twice = torch.randint(len(edited), (again,), generator=rng)
-        rows = torch.cat([rows, twice, len(pictures) + twice])  # the edited follow all others
-        words, size = numpy_generator(rng), pictures.shape[-1]
+        rows = torch.cat([rows, twice, len(images) + twice])  # the edited follow all others
+        words, size = numpy_generator(rng), images.shape[-1]
         examples = [
             word_scene(seeds[row], words, size=size)
-            if row < len(pictures)
-            else word_edited(seeds[row - len(pictures)], words, size=size)
+            if row < len(images)
+            else word_edited(seeds[row - len(images)], words, size=size)
             for row in rows.tolist()
         ]
         self.examples = examples
         self.contents = [example.content for example in examples]
         self.contents += [example.altered_content for example in examples]
         self.names = [example.name for example in examples] + [example.altered_name for example in examples]
-        whole = torch.tensor([0.0, 0.0, pictures.shape[-1], pictures.shape[-2]]).expand(count, -1)
+        whole = torch.tensor([0.0, 0.0, images.shape[-1], images.shape[-2]]).expand(count, -1)
         good = torch.tensor([example.window for example in examples])
         poor = torch.tensor([example.poor for example in examples[::2]])
         places = [botched_places(seeds[row], words, size=size) for row in twice.tolist()]
@@ -153,10 +138,10 @@ class _Batch:
         gains, shifts = uniform((views, 3), 0.92, 1.08, rng), uniform((views, 3), -0.03, 0.03, rng)
 
         def scene(row: int) -> Tensor:
-            return pictures[row] if row < len(pictures) else edited[row - len(pictures)]
+            return images[row] if row < len(images) else edited[row - len(images)]
 
         def spoilt(k: int) -> Tensor:
-            return botched(scene(int(twice[k])), scene(len(pictures) + int(twice[k])), *places[k])
+            return botched(scene(int(twice[k])), scene(len(images) + int(twice[k])), *places[k])
 
         groups: list[tuple[Tensor, Callable[[int], Tensor]]] = [
             (whole, lambda k: scene(int(rows[k]))),
@@ -174,10 +159,10 @@ class _Batch:
         self.sizes = [len(part) for part in parts]
         self.images = torch.cat(parts)
         captions = [example.caption for example in examples] + [example.altered for example in examples]
-        self.caption_ids = share(token_ids(tokenizer, captions))
+        self.caption_ids = share(encode_texts(tokenizer, captions, longest=True))
         phrases = [example.phrase for example in examples]
         phrases += [example.altered_phrase for example in examples]
-        self.phrase_ids = share(token_ids(tokenizer, phrases))
+        self.phrase_ids = share(encode_texts(tokenizer, phrases, longest=True))
 
 
 def botched(image: Tensor, edited: Tensor, place: Window, window: Window) -> Tensor:
@@ -239,7 +224,7 @@ def _loss(model: CLIPModel, batch: _Batch, most_scale: float) -> tuple[Tensor, s
 
 
 def train_clip(
-    pictures: Tensor,
+    images: Tensor,
     edited: Tensor,
     seeds: Sequence[int],
     tokenizer_folder: Path,
@@ -253,7 +238,7 @@ def train_clip(
 ) -> None:
     """Train on images (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
 
-    ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit (``edited_picture``).
+    ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit.
     ``start``: a folder that ``write_clip`` has written, to go on from in place of random weights.
     Worker 0 writes the averaged model, with the tokenizer, into ``out`` at every checkpoint.
     """
@@ -267,18 +252,7 @@ def train_clip(
     model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        return _loss(model, _Batch(pictures, edited, seeds, tokenizer, recipe, rng), recipe.scale)
+        return _loss(model, _Batch(images, edited, seeds, tokenizer, recipe, rng), recipe.scale)
 
-    fit(
-        "clip",
-        model,
-        loss_of,
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        save_steps=recipe.save_steps,
-        snapshot=lambda trained: write_clip(trained, tokenizer_folder, out),
-    )
-    if rank() == 0:
-        report(f"clip: written to {out}")
+    export = partial(write_clip, tokenizer=tokenizer_folder, folder=out)
+    fit("clip", model, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=export)

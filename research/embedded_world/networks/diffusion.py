@@ -6,10 +6,10 @@ by the empty one, for classifier-free guidance.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -17,14 +17,15 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..training.compiling import compiled
 from ..training.fitting import Report, fit
-from ..training.sd_recipe import DiffusionRecipe
+from ..training.recipe import DiffusionRecipe, InstructRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
+from .exporting import write_half, write_index
 
 __all__ = [
-    "Pair",
+    "Batch",
+    "CaptionedLatents",
     "build_scheduler",
     "build_text_encoder",
     "build_unet",
@@ -35,7 +36,7 @@ __all__ = [
     "noise_weights",
     "noised",
     "train_diffusion",
-    "write_model_index",
+    "train_noise_prediction",
 ]
 
 
@@ -132,7 +133,43 @@ def noise_loss(predicted: Tensor, noise: Tensor, factors: Tensor) -> Tensor:
     return (factors * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
 
 
-class Pair(nn.Module):
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A worker's share of a batch: latents to predict the noise in, the noise, token ids of the texts, and the
+    latents that the UNet reads beside the noisy ones, if any."""
+
+    clean: Tensor
+    noise: Tensor
+    ids: Tensor
+    beside: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedLatents:
+    """The training set of text to image.
+
+    Attributes:
+        latents: (N, C, h, w), unit deviation. ids: (N, V, L), tokens of V captions an image.
+        empty: (L,), of the empty caption. objects: (N,), how many each image shows.
+    """
+
+    latents: Tensor
+    ids: Tensor
+    empty: Tensor
+    objects: Tensor
+
+    def draw(self, recipe: DiffusionRecipe, rng: torch.Generator) -> Batch:
+        """A step's batch."""
+        count = recipe.batch
+        rows = draw_rows(self.objects, recipe.crowd, count, rng)
+        which = torch.randint(self.ids.shape[1], (count,), generator=rng)
+        noise = torch.randn(count, *self.latents.shape[1:], generator=rng)
+        ids = self.ids[rows, which]
+        ids[torch.rand(count, generator=rng) < recipe.dropout] = self.empty
+        return Batch(self.latents[share(rows)].float(), share(noise), share(ids))
+
+
+class _Pair(nn.Module):
     """The two models that are trained, as one module."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
@@ -140,113 +177,98 @@ class Pair(nn.Module):
         self.unet, self.text_encoder = unet, text_encoder
 
 
+def train_noise_prediction(
+    name: str,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    draw: Callable[[torch.Generator], Batch],
+    recipe: DiffusionRecipe | InstructRecipe,
+    checkpoint: Path,
+    *,
+    seed: int,
+    report: Report,
+    export: Callable[[UNet2DConditionModel, CLIPTextModel], None],
+) -> None:
+    """Train both models, going on from ``checkpoint`` when it exists, on batches from ``draw``; ``export``
+    receives the averaged models in worker 0 at every checkpoint."""
+    unet.set_attn_processor(AttnProcessor())  # with few heads on a CPU, faster backward than the fused kernel
+    text_encoder.set_attn_implementation("eager")
+    alpha_bar = build_scheduler().alphas_cumprod
+    weights = noise_weights(alpha_bar, recipe.weight_cap)
+
+    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
+        timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
+        batch = draw(rng)
+        seen = torch.cat([noised(batch.clean, batch.noise, alpha_bar[timesteps]), *batch.beside], dim=1)
+        with torch.autocast("cpu", torch.bfloat16):
+            context = text_encoder(batch.ids).last_hidden_state
+            predicted = state.forward(seen, timesteps, encoder_hidden_states=context).sample.float()
+        return noise_loss(predicted, batch.noise, factors), ""
+
+    pair = _Pair(unet, text_encoder).train()
+
+    def snapshot(trained: nn.Module) -> None:
+        export(trained.unet, trained.text_encoder)
+
+    fit(
+        name, pair, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=snapshot, worth_compiling=unet
+    )  # fmt: skip
+
+
 def train_diffusion(
-    latents: Tensor,
-    token_ids: Tensor,
-    empty_ids: Tensor,
-    objects: Tensor,
+    data: CaptionedLatents,
     recipe: DiffusionRecipe,
     checkpoint: Path,
+    out: Path,
     *,
     vocabulary: int,
     seed: int,
     report: Report,
-    snapshot: Callable[[UNet2DConditionModel, CLIPTextModel], None],
     start: Path | None = None,
 ) -> None:
-    """Train, going on from ``checkpoint`` when it exists; ``snapshot`` receives the averaged models.
+    """Train, going on from ``checkpoint`` when it exists; worker 0 writes into ``out`` at every checkpoint.
 
-    Args:
-        latents: (N, C, h, w), unit deviation. token_ids: (N, V, L), V captions an image.
-        empty_ids: (L,), of the empty caption. objects: (N,), how many each image shows.
-        snapshot: called in worker 0 at every checkpoint.
-        start: a folder of models to start from in place of random weights, where there is no checkpoint.
+    ``start``: a folder of models to start from in place of random weights, where there is no checkpoint.
     """
     torch.manual_seed(seed)
-    unet = build_unet(recipe, latents.shape[1:])
-    text_encoder = build_text_encoder(recipe, vocabulary=vocabulary, length=token_ids.shape[-1])
-    unet.set_attn_processor(AttnProcessor())  # with few heads on a CPU, faster backward than the fused kernel
-    text_encoder.set_attn_implementation("eager")
+    unet = build_unet(recipe, data.latents.shape[1:])
+    text_encoder = build_text_encoder(recipe, vocabulary=vocabulary, length=data.ids.shape[-1])
     if start is not None and not checkpoint.exists():
-        _load_into(unet, text_encoder, start)
+        known = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+        unet.load_state_dict(known.state_dict())
+        words = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
+        text_encoder.load_state_dict(words.state_dict())
         report(f"unet: starting from the weights in {start}")
-    pair = Pair(unet, text_encoder).train()
-    alpha_bar = build_scheduler().alphas_cumprod
-    weights = noise_weights(alpha_bar, recipe.weight_cap)
-    predict: Callable[..., Any] | None = None
-
-    def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        nonlocal predict
-        if predict is None:
-            predict = compiled(unet, steps=recipe.steps - state.step)
-        timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
-        clean, noise, ids = _batch(latents, token_ids, empty_ids, objects, recipe, rng)
-        noisy = noised(clean, noise, alpha_bar[timesteps])
-        with torch.autocast("cpu", torch.bfloat16):
-            context = text_encoder(ids).last_hidden_state
-            predicted = predict(noisy, timesteps, encoder_hidden_states=context).sample.float()
-        return noise_loss(predicted, noise, factors), ""
-
-    fit(
+    train_noise_prediction(
         "unet",
-        pair,
-        loss_of,
+        unet,
+        text_encoder,
+        lambda rng: data.draw(recipe, rng),
         recipe,
         checkpoint,
         seed=seed,
         report=report,
-        report_steps=50,
-        save_steps=250,
-        snapshot=lambda trained: snapshot(trained.unet, trained.text_encoder),
+        export=partial(export_diffusion, folder=out),
     )
 
 
-def _load_into(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, folder: Path) -> None:
-    known = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    unet.load_state_dict(known.state_dict())
-    words = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
-    text_encoder.load_state_dict(words.state_dict())
-
-
-def _batch(
-    latents: Tensor,
-    token_ids: Tensor,
-    empty_ids: Tensor,
-    objects: Tensor,
-    recipe: DiffusionRecipe,
-    rng: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """This worker's share of a batch: latents, noise, token ids."""
-    count = recipe.batch
-    rows = draw_rows(objects, recipe.crowd, count, rng)
-    which = torch.randint(token_ids.shape[1], (count,), generator=rng)
-    noise = torch.randn(count, *latents.shape[1:], generator=rng)
-    ids = token_ids[rows, which]
-    ids[torch.rand(count, generator=rng) < recipe.dropout] = empty_ids
-    rows = share(rows)
-    return latents[rows].float(), share(noise), share(ids)
-
-
-def export_diffusion(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, folder: Path) -> None:
-    """Write UNet, text encoder and scheduler, weights in fp16, and the index of the folder."""
-    unet.half().save_pretrained(folder / "unet", safe_serialization=True)
-    text_encoder.half().save_pretrained(folder / "text_encoder", safe_serialization=True)
+def export_diffusion(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    folder: Path,
+    pipeline: str = "StableDiffusionPipeline",
+) -> None:
+    """Write UNet, text encoder and scheduler, weights in fp16, and the index of the folder, with a VAE and a
+    tokenizer beside them, as one of diffusers' pipelines."""
+    write_half(unet, folder / "unet")
+    write_half(text_encoder, folder / "text_encoder")
     build_scheduler().save_pretrained(folder / "scheduler")
-    write_model_index(folder)
-
-
-def write_model_index(folder: Path) -> None:
-    """Write ``model_index.json``, by which diffusers knows the folder as a StableDiffusionPipeline."""
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+    parts = {
+        "scheduler": "diffusers.DDIMScheduler",
+        "text_encoder": "transformers.CLIPTextModel",
+        "tokenizer": "transformers.CLIPTokenizer",
+        "unet": "diffusers.UNet2DConditionModel",
+        "vae": "diffusers.AutoencoderKL",
     }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    none = {name: [None, None] for name in ("feature_extractor", "image_encoder", "safety_checker")}
+    write_index(folder, pipeline, parts, requires_safety_checker=False, **none)

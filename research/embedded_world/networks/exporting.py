@@ -1,10 +1,11 @@
-"""Writing the regions' models in the layouts of transformers and diffusers, weights in fp16."""
+"""Writing the embedded models in the layouts of transformers and diffusers, weights in fp16."""
 
 from __future__ import annotations
 
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from transformers import CLIPModel, ViTModel
 
 from ....locinv_core.backbones.diffusers_folder import quiet_loading
 
-__all__ = ["copy_tokenizer", "write_amused_index", "write_clip", "write_half", "write_vit"]
+__all__ = ["copy_tokenizer", "write_clip", "write_half", "write_index", "write_vit"]
 
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _HALF = [0.5, 0.5, 0.5]
+
+
+def _write_json(content: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def write_half(model: Any, folder: Path) -> None:
@@ -38,40 +43,43 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
 
 
+def write_index(folder: Path, pipeline: str, parts: Mapping[str, str], **settings: Any) -> None:
+    """Write ``model_index.json``, by which diffusers knows the folder as one of its pipelines.
+
+    Args:
+        parts: of each part, which lies in the folder of that name, "diffusers.CLASS" or "transformers.CLASS".
+        settings: other entries of the index.
+    """
+    index = {name: kind.split(".") for name, kind in parts.items()} | settings
+    _write_json({"_class_name": pipeline} | dict(sorted(index.items())), folder / "model_index.json")
+
+
 def write_clip(model: CLIPModel, tokenizer: Path, folder: Path) -> None:
     """Write a CLIPModel, its tokenizer, and how its images are prepared, all in one folder."""
     write_half(model, folder)
     copy_tokenizer(tokenizer, folder)
     side = int(model.config.vision_config.image_size)
-    _write_preprocessor(
-        folder,
-        {
-            "image_processor_type": "CLIPImageProcessor",
-            "do_convert_rgb": True,
-            "do_resize": True,
-            "size": {"shortest_edge": side},
-            "do_center_crop": True,
-            "crop_size": {"height": side, "width": side},
-        },
-    )
+    settings = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+    }
+    _write_preprocessor(folder, settings)
 
 
 def write_vit(model: ViTModel, folder: Path) -> None:
     """Write a ViTModel and how its images are prepared."""
     write_half(model, folder)
     side = int(model.config.image_size)
-    _write_preprocessor(
-        folder,
-        {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": {"height": side, "width": side},
-        },
-    )
+    size = {"height": side, "width": side}
+    _write_preprocessor(folder, {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": size})
 
 
-def _write_preprocessor(folder: Path, settings: dict[str, object]) -> None:
-    common: dict[str, object] = {
+def _write_preprocessor(folder: Path, settings: Mapping[str, Any]) -> None:
+    common = {
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -79,18 +87,4 @@ def _write_preprocessor(folder: Path, settings: dict[str, object]) -> None:
         "image_std": _HALF,
         "resample": 3,
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings | common, indent=2) + "\n")
-
-
-def write_amused_index(folder: Path, tokenizer: Path) -> None:
-    """Copy the tokenizer and write ``model_index.json``, by which diffusers knows an AmusedPipeline."""
-    copy_tokenizer(tokenizer, folder / "tokenizer")
-    index = {
-        "_class_name": "AmusedPipeline",
-        "scheduler": ["diffusers", "AmusedScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "transformer": ["diffusers", "UVit2DModel"],
-        "vqvae": ["diffusers", "VQModel"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    _write_json({**settings, **common}, folder / "preprocessor_config.json")

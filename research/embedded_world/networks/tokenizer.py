@@ -8,15 +8,18 @@ one token; the recipe keeps some of them in two pieces, as long words are in a l
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import CLIPTokenizer
 
-from ..training.sd_recipe import TokenizerRecipe
+from ....locinv_core.imaging.io import written_whole
+from ..training.recipe import TokenizerRecipe
 
-__all__ = ["END", "START", "byte_symbols", "export_tokenizer", "train_merges"]
+__all__ = ["END", "START", "byte_symbols", "encode_texts", "export_tokenizer", "train_merges"]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _SUFFIX = "</w>"
@@ -38,7 +41,7 @@ def train_merges(captions: Iterable[str], recipe: TokenizerRecipe) -> list[tuple
     """
     room = recipe.vocabulary - 514
     if room < 0:
-        raise ValueError(f"vocabulary: got {recipe.vocabulary}, needs 514 or more")
+        raise ValueError(f"vocabulary: got {recipe.vocabulary}, requires 514 or more")
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=_SUFFIX))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -82,6 +85,23 @@ def export_tokenizer(merges: Sequence[tuple[str, str]], length: int, folder: Pat
         "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
     }
     for name, text in files.items():
-        partial = folder / (name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, folder / name)
+        with written_whole(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def encode_texts(tokenizer: CLIPTokenizer, texts: Sequence[str], *, longest: bool = False) -> Tensor:
+    """Token ids (B, L), padded to the tokenizer's length, or to that of the ``longest`` text.
+
+    A text tower reads from left to right and stops at the first mark of the end, so padding costs nothing but
+    time.
+
+    Raises:
+        ValueError: for a text that the encoder would have to cut.
+    """
+    rows = tokenizer(list(texts))["input_ids"]
+    most = tokenizer.model_max_length
+    for text, row in zip(texts, rows, strict=True):
+        if len(row) > most:
+            raise ValueError(f"text: {text!r} takes {len(row)} tokens, marks included; requires {most} or fewer")
+    length = max(map(len, rows)) if longest else most
+    return torch.tensor([row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows])

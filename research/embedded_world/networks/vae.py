@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..scenes.spec import SIDE
 from ..training.fitting import Report, fit
-from ..training.sd_recipe import DecoderRecipe, VaeRecipe
+from ..training.recipe import AutoencoderRecipe, DecoderRecipe, VaeRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
 
@@ -25,7 +27,7 @@ __all__ = [
     "decoding_loss",
     "encode_set",
     "export_vae",
-    "reconstruction_psnr",
+    "plain_convolutions",
     "standardise_latents",
     "train_decoder",
     "train_vae",
@@ -33,22 +35,24 @@ __all__ = [
 ]
 
 
+def plain_convolutions(recipe: AutoencoderRecipe) -> dict[str, Any]:
+    """The settings that the autoencoders share in diffusers: convolutions alone, one block a level."""
+    levels = len(recipe.channels)
+    return {
+        "block_out_channels": recipe.channels,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "layers_per_block": 1,
+        "latent_channels": recipe.latents,
+        "norm_num_groups": recipe.groups,
+        "mid_block_add_attention": False,
+        "sample_size": SIDE,
+    }
+
+
 def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
     """A new autoencoder of the recipe's shape."""
-    levels = len(recipe.channels)
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        latent_channels=recipe.latents,
-        block_out_channels=recipe.channels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
-        norm_num_groups=recipe.groups,
-        mid_block_add_attention=False,
-        sample_size=128,
-        scaling_factor=1.0,
-    )
+    return AutoencoderKL(in_channels=3, out_channels=3, scaling_factor=1.0, **plain_convolutions(recipe))
 
 
 def vae_loss(decoded: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, recipe: VaeRecipe) -> Tensor:
@@ -62,45 +66,36 @@ def vae_loss(decoded: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, reci
 
 
 def decoding_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
-    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences) of (B, 3, H, W) in [-1, 1]."""
+    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences) of images (B, 3, H, W)."""
     error = decoded - target
     of_edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return error.abs().mean() + error.square().mean() + edges * of_edges
 
 
-def random_crops(pictures: Tensor, count: int, side: int, rng: torch.Generator) -> Tensor:
+def random_crops(images: Tensor, count: int, side: int, rng: torch.Generator) -> Tensor:
     """``count`` square crops of images (N, 3, H, W) uint8, half of them mirrored.
 
     Returns (count, 3, side, side), float in [-1, 1].
     """
-    rows = torch.randint(len(pictures), (count,), generator=rng).tolist()
-    tops = torch.randint(pictures.shape[2] - side + 1, (count,), generator=rng).tolist()
-    lefts = torch.randint(pictures.shape[3] - side + 1, (count,), generator=rng).tolist()
+    rows = torch.randint(len(images), (count,), generator=rng).tolist()
+    tops = torch.randint(images.shape[2] - side + 1, (count,), generator=rng).tolist()
+    lefts = torch.randint(images.shape[3] - side + 1, (count,), generator=rng).tolist()
     mirrored = (torch.rand(count, generator=rng) < 0.5).tolist()
     crops = []
     for row, top, left, mirror in zip(rows, tops, lefts, mirrored, strict=True):
-        crop = pictures[row, :, top : top + side, left : left + side]
+        crop = images[row, :, top : top + side, left : left + side]
         crops.append(crop.flip(2) if mirror else crop)
     return torch.stack(crops).float() / 127.5 - 1
 
 
-def train_vae(
-    pictures: Tensor,
-    recipe: VaeRecipe,
-    checkpoint: Path,
-    *,
-    seed: int,
-    report: Report,
-    report_steps: int = 50,
-    save_steps: int = 200,
-) -> AutoencoderKL:
+def train_vae(images: Tensor, recipe: VaeRecipe, checkpoint: Path, *, seed: int, report: Report) -> AutoencoderKL:
     """Train on images (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
     torch.manual_seed(seed)
     vae = build_vae(recipe).train()
     side = recipe.crop // recipe.factor
 
     def loss_of(_: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        batch = share(random_crops(pictures, recipe.batch, recipe.crop, rng))
+        batch = share(random_crops(images, recipe.batch, recipe.crop, rng))
         noise = torch.randn(recipe.batch, recipe.latents, side, side, generator=rng)
         with torch.autocast("cpu", torch.bfloat16):
             moments = vae.quant_conv(vae.encoder(batch))
@@ -110,17 +105,7 @@ def train_vae(
             decoded = vae.decoder(vae.post_quant_conv(latents)).float()
         return vae_loss(decoded, batch, mean, logvar, recipe), f"crop PSNR {_psnr(decoded, batch):.2f}"
 
-    trained = fit(
-        "vae",
-        vae,
-        loss_of,
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        report_steps=report_steps,
-        save_steps=save_steps,
-    )
+    trained = fit("vae", vae, loss_of, recipe, checkpoint, seed=seed, report=report)
     assert isinstance(trained, AutoencoderKL)
     return trained
 
@@ -128,7 +113,7 @@ def train_vae(
 def train_decoder(
     vae: AutoencoderKL,
     latents: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     recipe: DecoderRecipe,
     checkpoint: Path,
     *,
@@ -148,10 +133,10 @@ def train_decoder(
     factor = vae.config.scaling_factor
 
     def loss_of(_: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
-        rows = torch.randint(len(pictures), (recipe.batch,), generator=rng)
+        rows = torch.randint(len(images), (recipe.batch,), generator=rng)
         amounts = recipe.noise * torch.rand(recipe.batch, 1, 1, 1, generator=rng)
         noise = amounts * torch.randn(recipe.batch, *latents.shape[1:], generator=rng)
-        batch = share(pictures[rows]).float() / 127.5 - 1
+        batch = share(images[rows]).float() / 127.5 - 1
         with torch.autocast("cpu", torch.bfloat16):
             decoded = decode((share(latents[rows]).float() + share(noise)) / factor).float()
         return decoding_loss(decoded, batch, recipe.edges), f"PSNR {_psnr(decoded, batch):.2f}"
@@ -174,27 +159,13 @@ def _psnr(decoded: Tensor, target: Tensor) -> float:
 
 
 @torch.no_grad()
-def encode_set(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 32, mirrored: bool = False) -> Tensor:
+def encode_set(vae: AutoencoderKL, images: Tensor, *, batch: int = 32) -> Tensor:
     """Latent means of images (N, 3, H, W) uint8, unscaled: (N, C, h, w) float32."""
     latents = []
-    for part in pictures.split(batch):
-        images = part.float() / 127.5 - 1
+    for part in images.split(batch):
         with torch.autocast("cpu", torch.bfloat16):
-            latents.append(vae.encode(images.flip(3) if mirrored else images).latent_dist.mean.float())
+            latents.append(vae.encode(part.float() / 127.5 - 1).latent_dist.mean.float())
     return torch.cat(latents)
-
-
-@torch.no_grad()
-def reconstruction_psnr(vae: AutoencoderKL, pictures: Tensor, *, batch: int = 16) -> Tensor:
-    """PSNR in dB of each image's reconstruction from its latent mean, 8 bits a channel: (N,)."""
-    values = []
-    for part in pictures.split(batch):
-        images = part.to(vae.dtype) / 127.5 - 1
-        decoded = vae.decode(vae.encode(images).latent_dist.mean).sample
-        shown = (decoded.float().clamp(-1, 1) + 1).mul(127.5).round()
-        error = (shown - part.float()).div(255).square().mean(dim=(1, 2, 3))
-        values.append(-10 * torch.log10(error))
-    return torch.cat(values)
 
 
 def export_vae(vae: AutoencoderKL, folder: Path, scaling_factor: float) -> None:

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
-from ..scenes.grounds import SceneParts
+from ..scenes.dataset import SceneParts
 from ..scenes.views import look, mirrored, softened, toned, uniform, windows_on_objects
-from ..training.fitting import Report, fit, gathered
-from ..training.regions_recipe import VitRecipe
+from ..training.fitting import Report, fit
+from ..training.recipe import VitRecipe
 from ..training.state import TrainingState
-from ..training.workers import rank, share
+from ..training.workers import gathered, share
 from .exporting import write_vit
 
 __all__ = ["SelfDistilled", "build_vit", "distillation_loss", "train_vit"]
@@ -142,16 +142,7 @@ def train_vit(parts: SceneParts, recipe: VitRecipe, checkpoint: Path, out: Path,
         loss = distillation_loss(students, teachers, recipe.temperature)
         return loss, f"right {right.item():.0%} of {len(nearest)}"
 
-    fit(
-        "vit",
-        model,
-        loss_of,
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        save_steps=recipe.save_steps,
-        snapshot=lambda trained: write_vit(trained.backbone, out),
-    )
-    if rank() == 0:
-        report(f"vit: written to {out}")
+    def export(trained: nn.Module) -> None:
+        write_vit(trained.backbone, out)
+
+    fit("vit", model, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=export)

@@ -7,48 +7,39 @@ that none is lost from the start.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import VQModel
+from einops import rearrange
 from torch import Tensor
 
 from ..scenes.views import look, mirrored
 from ..training.fitting import Report, fit
-from ..training.regions_recipe import VqRecipe
+from ..training.recipe import VqRecipe
 from ..training.state import TrainingState
-from ..training.workers import rank, share
+from ..training.workers import share
 from .exporting import write_half
+from .vae import plain_convolutions
 
 __all__ = ["build_vq", "decode_codes", "encode_codes", "k_means", "reconstructed", "train_vq", "vq_loss"]
 
 
 def build_vq(recipe: VqRecipe) -> VQModel:
     """A new autoencoder of the recipe's shape."""
-    levels = len(recipe.channels)
-    return VQModel(
-        block_out_channels=recipe.channels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
-        latent_channels=recipe.latents,
-        num_vq_embeddings=recipe.codes,
-        norm_num_groups=recipe.groups,
-        mid_block_add_attention=False,
-        lookup_from_codebook=True,
-        sample_size=128,
-    )
+    return VQModel(num_vq_embeddings=recipe.codes, lookup_from_codebook=True, **plain_convolutions(recipe))
 
 
 def vq_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
-    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences); (B, 3, H, W) in [0, 1]."""
+    """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences); (B, 3, H, W) in [0, 1].
+
+    The terms of ``vae.decoding_loss``, in the order in which the shipped weights were trained.
+    """
     error = decoded - target
-    return (
-        error.abs().mean()
-        + error.square().mean()
-        + edges * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean())
-    )
+    whole = error.abs().mean() + error.square().mean()
+    return whole + edges * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean())
 
 
 def k_means(points: Tensor, count: int, rng: torch.Generator, *, rounds: int = 10) -> Tensor:
@@ -71,7 +62,7 @@ def _latents(model: VQModel, images: Tensor) -> Tensor:
     """All latents of images (B, 3, H, W) uint8 as points (B * h * w, d)."""
     with torch.autocast("cpu", torch.bfloat16):
         latents = model.encode(images.float() / 255).latents
-    return latents.float().permute(0, 2, 3, 1).flatten(0, 2)
+    return rearrange(latents.float(), "b d h w -> (b h w) d")
 
 
 @torch.no_grad()
@@ -81,10 +72,7 @@ def _renew(model: VQModel, state: TrainingState, images: Tensor, rng: torch.Gene
     Every worker does the same, from the same numbers. Returns how many codes were in use before.
     """
     points = _latents(model, images)
-    book, kept = (
-        model.quantize.embedding.weight,
-        state.average.tensors["quantize.embedding.weight"],
-    )
+    book, kept = model.quantize.embedding.weight, state.average.tensors["quantize.embedding.weight"]
     used = torch.bincount(torch.cdist(points, book).argmin(dim=1), minlength=len(book)) > 0
     if fresh:
         book.copy_(k_means(points, len(book), rng))
@@ -132,20 +120,8 @@ def train_vq(images: Tensor, recipe: VqRecipe, checkpoint: Path, out: Path, *, s
         figures = f"crop PSNR {psnr.item():.2f} quantizer {commitment.item():.4f}"
         return loss, f"{figures} codes in use {in_use}"
 
-    fit(
-        "vq",
-        model,
-        loss_of,
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        report_steps=50,
-        save_steps=recipe.save_steps,
-        snapshot=lambda trained: write_half(trained, out),
-    )
-    if rank() == 0:
-        report(f"vq: written to {out}")
+    export = partial(write_half, folder=out)
+    fit("vq", model, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=export)
 
 
 @torch.no_grad()

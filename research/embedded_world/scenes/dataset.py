@@ -1,4 +1,4 @@
-"""The training set of the embedded world: scenes drawn once, kept as files, read back as tensors.
+"""The training sets of the embedded world: scenes drawn once, kept as files, read back as tensors.
 
 Training seeds and held-out seeds are disjoint ranges; every measurement draws from the held-out one.
 """
@@ -6,29 +6,37 @@ Training seeds and held-out seeds are disjoint ranges; every measurement draws f
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .spec import HELD_OUT_SEED, TRAINING_SEEDS, caption, render, sample_scene
+from ....locinv_core.imaging.io import written_whole
+from .edits import instructions, sample_edit
+from .render import render
+from .spec import HELD_OUT_SEED, TRAINING_SEEDS, caption, sample_scene
 
 __all__ = [
+    "SceneParts",
+    "SetName",
     "caption_variants",
     "draw_once",
     "held_out_seeds",
-    "load_captions",
     "load_images",
-    "scene_image",
+    "load_parts",
+    "load_texts",
+    "scene_pair",
+    "scene_parts",
     "training_seeds",
-    "write_training_set",
 ]
+
+SetName = Literal["images", "edited", "grounds", "pairs"]
 
 
 def training_seeds(count: int, *, first: int = 0) -> range:
@@ -40,7 +48,7 @@ def training_seeds(count: int, *, first: int = 0) -> range:
     last = first + count
     if count < 1 or first < TRAINING_SEEDS.start or last > TRAINING_SEEDS.stop:
         raise ValueError(
-            f"scenes: got {count} from seed {first}, needs 1 or more within "
+            f"scenes: got {count} from seed {first}, requires 1 or more within "
             f"{TRAINING_SEEDS.start}..{TRAINING_SEEDS.stop - 1}"
         )
     return range(first, last)
@@ -53,116 +61,133 @@ def held_out_seeds(count: int, *, seed: int = 0) -> range:
         ValueError: for a count under 1 or a negative block.
     """
     if count < 1:
-        raise ValueError(f"count: got {count}, needs 1 or more")
+        raise ValueError(f"count: got {count}, requires 1 or more")
     if seed < 0:
-        raise ValueError(f"seed: got {seed}, needs 0 or more")
+        raise ValueError(f"seed: got {seed}, requires 0 or more")
     start = HELD_OUT_SEED + 100_000 * seed
     return range(start, start + count)
 
 
-def scene_image(seed: int) -> tuple[np.ndarray, str]:
-    """The image of a training scene, uint8 (H, W, 3), and its caption with the training variations."""
+def _scene_image(seed: int) -> dict[str, Any]:
+    """A training scene, uint8 (H, W, 3), and its caption with the training variations."""
     spec = sample_scene(seed)
-    return render(spec)[0], caption(spec, vary=True)
+    return {"images": render(spec)[0], "texts": caption(spec, vary=True)}
 
 
-def draw_once(
-    folder: Path,
-    names: Sequence[str],
-    draw: Callable[[int], Sequence[np.ndarray]],
-    count: int,
-    *,
-    seed: int = 0,
-    workers: int = 1,
-) -> None:
-    """Draw ``count`` training scenes into ``folder``, unless the same are there.
+def _scene_edited(seed: int) -> dict[str, Any]:
+    """A training scene after its first edit, uint8 (H, W, 3)."""
+    return {"edited": render(sample_edit(sample_scene(seed), 0)[1])[0]}
 
-    Args:
-        names: of the arrays that ``draw`` gives of a seed; each is stacked into its own ``NAME.npy``. The
-            first one's ``NAME.json`` says which seeds they are of, and is written last.
-        draw: a module's function, which can be sent to a process.
+
+def scene_parts(seed: int) -> dict[str, Any]:
+    """The bare ground of a training scene, uint8 (H, W, 3), and where its objects show, bool (H, W)."""
+    spec = sample_scene(seed)
+    return {"grounds": render(replace(spec, objects=()))[0], "masks": np.logical_or.reduce(render(spec)[1])}
+
+
+def scene_pair(seed: int) -> dict[str, Any]:
+    """A training scene before and after its first edit, uint8 (2, H, W, 3), and the edit as an order."""
+    spec = sample_scene(seed)
+    edit, edited = sample_edit(spec, 0)
+    return {"pairs": np.stack([render(spec)[0], render(edited)[0]]), "texts": instructions(edit)}
+
+
+_DRAWN: Final[dict[SetName, Callable[[int], dict[str, Any]]]] = {
+    "images": _scene_image,
+    "edited": _scene_edited,
+    "grounds": scene_parts,
+    "pairs": scene_pair,
+}
+
+
+def draw_once(folder: Path, name: SetName, count: int, *, seed: int = 0, workers: int = 1) -> None:
+    """Draw the first ``count`` training scenes from ``seed`` on into ``folder``, unless the same are there.
+
+    "images" are the scenes with their captions, "edited" shows them after an edit, "grounds" and "masks" take
+    them apart, "pairs" are scenes before and after an edit, with orders. Arrays become ``ARRAY.npy``;
+    ``NAME.json``, written last, holds which seeds they are of, and the texts.
     """
-    seeds = training_seeds(count, first=seed)
-    manifest = {"first": seeds.start, "count": count}
-    record = folder / f"{names[0]}.json"
-    if record.exists() and json.loads(record.read_text()) == manifest:
+    draw, seeds = _DRAWN[name], training_seeds(count, first=seed)
+    scenes = {"first": seeds.start, "count": count}
+    record = folder / f"{name}.json"
+    if record.exists() and json.loads(record.read_text()).get("scenes") == scenes:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        drawn = list(pool.map(draw, seeds, chunksize=64) if workers > 1 else map(draw, seeds))
-    for name, arrays in zip(names, zip(*drawn, strict=True), strict=True):
-        partial = folder / f"{name}.partial.npy"
-        np.save(partial, np.stack(arrays))
-        partial.replace(folder / f"{name}.npy")
-    partial = folder / f"{names[0]}.partial.json"
-    partial.write_text(json.dumps(manifest))
-    os.replace(partial, record)
+    arrays, texts = {}, []
+    with ExitStack() as files:
+        for kind, like in draw(seeds.start).items():
+            if kind != "texts":
+                partial = files.enter_context(written_whole(folder / f"{kind}.npy"))
+                shape = (count, *like.shape)
+                arrays[kind] = np.lib.format.open_memmap(partial, mode="w+", dtype=like.dtype, shape=shape)
+        pool = files.enter_context(ProcessPoolExecutor(workers)) if workers > 1 else None
+        for row, drawn in enumerate(pool.map(draw, seeds, chunksize=64) if pool else map(draw, seeds)):
+            for kind, array in arrays.items():
+                array[row] = drawn[kind]
+            texts.append(drawn.get("texts"))
+        for array in arrays.values():
+            array.flush()
+    with written_whole(record) as partial:
+        partial.write_text(json.dumps({"scenes": scenes, "texts": texts}))
 
 
-def write_training_set(folder: Path, count: int, *, seed: int = 0, workers: int = 1) -> None:
-    """Draw ``count`` scenes into ``folder``: ``images.npy`` (N, H, W, 3) uint8 and ``captions.json``.
-
-    What is there already, drawn for the same seeds, is kept. Files are written beside their place and
-    renamed.
-    """
-    seeds = training_seeds(count, first=seed)
-    manifest = {"first": seeds.start, "count": count}
-    record = folder / "captions.json"
-    if record.exists():
-        known = json.loads(record.read_text())
-        if known["scenes"] == manifest:
-            return
-    folder.mkdir(parents=True, exist_ok=True)
-    side = render(sample_scene(seeds.start))[0].shape[0]
-    partial = folder / "pictures.partial.npy"
-    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
-    captions: list[str] = []
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            drawn = pool.map(scene_image, seeds, chunksize=64)
-            for row, (image, text) in enumerate(drawn):
-                images[row] = image
-                captions.append(text)
-    else:
-        for row, seed_ in enumerate(seeds):
-            image, text = scene_image(seed_)
-            images[row] = image
-            captions.append(text)
-    images.flush()
-    del images
-    partial.replace(folder / "pictures.npy")
-    part = folder / "captions.partial.json"
-    part.write_text(json.dumps({"scenes": manifest, "captions": captions}))
-    os.replace(part, record)
-
-
-def load_images(folder: Path) -> Tensor:
-    """Images, uint8 (N, 3, H, W), as ``write_training_set`` left them, read from disk as they are used.
-
-    Raises:
-        ValueError: when the folder holds no finished training set.
-    """
-    _record(folder)
-    images = np.load(folder / "pictures.npy", mmap_mode="c")
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def load_captions(folder: Path) -> list[str]:
-    """The N captions that belong to the images.
-
-    Raises:
-        ValueError: when the folder holds no finished training set.
-    """
-    captions: list[str] = _record(folder)["captions"]
-    return captions
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / "captions.json"
+def _record(folder: Path, name: SetName) -> dict[str, Any]:
+    path = folder / f"{name}.json"
     if not path.exists():
-        raise ValueError(f"training set: {folder} holds none; draw it first")
+        raise ValueError(f"training set: {folder} holds no {name}; draw them first")
     record: dict[str, Any] = json.loads(path.read_text())
     return record
+
+
+def load_texts(folder: Path, name: SetName) -> list[Any]:
+    """The texts of a set that ``draw_once`` left: a caption for each of "images", orders for each of "pairs".
+
+    Raises:
+        ValueError: when the folder holds no finished set of that name.
+    """
+    texts: list[Any] = _record(folder, name)["texts"]
+    return texts
+
+
+def load_images(folder: Path, name: SetName) -> Tensor:
+    """The images of a set that ``draw_once`` left, uint8 (N, 3, H, W), of "pairs" (N, 2, 3, H, W), read from disk
+    as they are used.
+
+    Raises:
+        ValueError: when the folder holds no finished set of that name.
+    """
+    _record(folder, name)
+    return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).movedim(-1, -3)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneParts:
+    """The first N scenes of a training set, taken apart.
+
+    With both parts, a scene's objects can be shown on the ground of any other, which says to a learner what is
+    an object.
+
+    Attributes:
+        images: (N, 3, H, W) uint8. grounds: (N, 3, H, W) uint8, without the objects and their shadows.
+        masks: (N, H, W) bool, the pixels where objects show.
+    """
+
+    images: Tensor
+    grounds: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def on_ground(self, scenes: Tensor, grounds: Tensor) -> Tensor:
+        """The objects of ``scenes`` (B,) on the grounds of ``grounds`` (B,): (B, 3, H, W) uint8."""
+        return torch.where(self.masks[scenes][:, None], self.images[scenes], self.grounds[grounds])
+
+
+def load_parts(folder: Path, images: Tensor) -> SceneParts:
+    """The "grounds" that ``draw_once`` has left in ``folder``, with the whole set's ``images`` (N, 3, H, W)."""
+    masks = torch.from_numpy(np.load(folder / "masks.npy", mmap_mode="c"))
+    return SceneParts(images[: len(masks)], load_images(folder, "grounds"), masks)
 
 
 def caption_variants(seed: int, count: int) -> list[str]:

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.random import Generator
 
 from .backgrounds import place_phrase
-from .object_shapes import NOUNS
-from .palette import COLOURS
-from .spec import SceneObject, SceneSpec, with_article
+from .spec import COLOURS, NOUNS, SceneObject, SceneSpec, with_article
 
 EditKind = Literal["swap", "attribute"]
 
 _EDIT_STREAM: Final = 3
 _OTHER_PATTERN: Final = {"striped": "dotted", "dotted": "striped"}
 _TO_WOOD, _TO_PATTERN = 0.3, 0.5
+WORDINGS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,9 @@ def sample_edit(spec: SceneSpec, seed: int, kind: EditKind | None = None) -> tup
         ValueError: for a negative seed or an unknown kind.
     """
     if seed < 0:
-        raise ValueError(f"seed: got {seed}, needs 0 or more")
+        raise ValueError(f"seed: got {seed}, requires 0 or more")
     if kind not in (None, "swap", "attribute"):
-        raise ValueError(f"kind: got {kind!r}, needs 'swap' or 'attribute'")
+        raise ValueError(f"kind: got {kind!r}, requires 'swap' or 'attribute'")
     rng = np.random.default_rng((spec.seed, seed, _EDIT_STREAM))
     coin = rng.random() < 0.5
     index = int(rng.integers(len(spec.objects)))
@@ -87,3 +86,19 @@ def _new_look(obj: SceneObject, taken: set[str], rng: Generator) -> SceneObject:
     if obj.material == "plain" and to_wood and "wooden" not in taken:
         return replace(obj, colour=None, material="wooden")
     return replace(obj, colour=colour, material="plain")
+
+
+def instructions(edit: Edit) -> list[str]:
+    """The edit as an order, in `WORDINGS` wordings; the first is "turn the red cat into a red fox"."""
+    noun, target_noun = (phrase.split()[-1] for phrase in (edit.phrase, edit.target_phrase))
+    if edit.kind == "swap":
+        short = f"turn the {noun} into {with_article(target_noun)}"
+    else:
+        look = edit.target_phrase.removesuffix(f" {noun}")
+        short = f"make the {noun} {look}"
+    return [
+        f"turn the {edit.phrase} into {with_article(edit.target_phrase)}",
+        short,
+        f"replace the {edit.phrase} with {with_article(edit.target_phrase)}",
+        f"change the {edit.phrase} to {with_article(edit.target_phrase)}",
+    ]

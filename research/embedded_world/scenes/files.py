@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ....locinv_core.imaging.io import save_png, written_whole
 from .edits import Edit, EditKind, sample_edit
 from .render import render, tight_box
-from .spec import HELD_OUT_SEED, Box, SceneSpec, caption, sample_scene
+from .spec import HELD_OUT_SEED, SIDE, Box, SceneSpec, caption, sample_scene
 
-Picture = NDArray[np.uint8]
+__all__ = ["held_out_pair", "write_scenes"]
 
 _SHEET_ROWS = 8  # rows of the contact sheet that stand above one another before a new column starts
 _SHEET_GAP = 6
@@ -32,7 +31,7 @@ def held_out_pair(
         ValueError: for a negative seed, or what ``sample_scene`` and ``sample_edit`` refuse.
     """
     if seed < 0:
-        raise ValueError(f"seed: got {seed}, needs 0 or more")
+        raise ValueError(f"seed: got {seed}, requires 0 or more")
     spec = sample_scene(HELD_OUT_SEED + seed, objects=objects)
     edit, edited = sample_edit(spec, 0, kind)
     return spec, edit, edited
@@ -43,23 +42,20 @@ def write_scenes(
     *,
     count: int,
     seed: int = 0,
-    size: int = 128,
+    size: int = SIDE,
     objects: int | None = None,
     kind: EditKind | None = None,
 ) -> Path:
-    """Write held-out scenes ``seed`` to ``seed + count - 1`` into ``folder``.
+    """Write held-out scenes ``seed`` to ``seed + count - 1`` into ``folder``, which is made where missing.
 
     Each scene gets its image, a mask (0 or 255) per object and the true edited image; ``scenes.json``,
     written last and whole, lists them with paths relative to the folder; ``contact_sheet.png`` shows source
     and true edit side by side.
 
     Args:
-        folder: made where missing.
-        count: at least 1.
-        seed: number of the first held-out scene, at least 0.
+        count, seed: at least 1, and at least 0.
         size: side of the images in pixels, a multiple of 8, at least 32.
-        objects: 1, 2 or 3 objects in every scene; mixed where left out.
-        kind: every edit of this kind; mixed where left out.
+        objects, kind: 1, 2 or 3 objects in every scene, and every edit of this kind; mixed where left out.
 
     Returns:
         The path of ``scenes.json``.
@@ -68,36 +64,31 @@ def write_scenes(
         ValueError: for an argument out of its range, before anything is written.
     """
     if count < 1:
-        raise ValueError(f"count: got {count}, needs 1 or more")
+        raise ValueError(f"count: got {count}, requires 1 or more")
     if size < 32 or size % 8:
-        raise ValueError(f"size: got {size}, needs a multiple of 8, at least 32")
+        raise ValueError(f"size: got {size}, requires a multiple of 8, at least 32")
     held_out_pair(seed, objects=objects, kind=kind)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out: {folder} is a file, needs a folder")
+        raise ValueError(f"out: {folder} is a file, requires a folder")
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
-    pairs: list[tuple[Picture, Picture]] = []
-    for number in range(count):
-        spec, edit, edited = held_out_pair(seed + number, objects=objects, kind=kind)
+    pairs: list[NDArray[np.uint8]] = []
+    for number in range(seed, seed + count):
+        spec, edit, edited = held_out_pair(number, objects=objects, kind=kind)
         before, masks = render(spec, size)
         after, _ = render(edited, size)
-        name = f"{seed + number:05d}"
-        _save(before, folder / f"{name}.png")
-        _save(after, folder / f"{name}_target.png")
+        name = f"{number:05d}"
+        save_png(before, folder / f"{name}.png")
+        save_png(after, folder / f"{name}_target.png")
         for index, mask in enumerate(masks):
-            _save(mask.astype(np.uint8) * np.uint8(255), folder / f"{name}_mask{index}.png")
+            save_png(mask.astype(np.uint8) * np.uint8(255), folder / f"{name}_mask{index}.png")
         entries.append(_entry(name, spec, edit, edited, [tight_box(mask) for mask in masks]))
         if len(pairs) < 4 * _SHEET_ROWS:
-            pairs.append((before, after))
-    _save(contact_sheet(pairs), folder / "contact_sheet.png")
-    index_file = folder / "scenes.json"
-    beside = folder / f".scenes.json.{os.getpid()}"
-    try:
-        beside.write_text(json.dumps({"scenes": entries}, indent=1) + "\n", encoding="utf-8")
-        beside.replace(index_file)
-    finally:
-        beside.unlink(missing_ok=True)
-    return index_file
+            pairs.append(np.stack([before, after]))
+    save_png(contact_sheet(pairs), folder / "contact_sheet.png")
+    with written_whole(folder / "scenes.json") as partial:
+        partial.write_text(json.dumps({"scenes": entries}, indent=1) + "\n", encoding="utf-8")
+    return folder / "scenes.json"
 
 
 def _entry(name: str, spec: SceneSpec, edit: Edit, edited: SceneSpec, boxes: list[Box]) -> dict[str, Any]:
@@ -121,9 +112,9 @@ def _entry(name: str, spec: SceneSpec, edit: Edit, edited: SceneSpec, boxes: lis
     }
 
 
-def contact_sheet(pairs: list[tuple[Picture, Picture]]) -> Picture:
-    """Source and edit side by side, pair under pair, in columns of eight; uint8 (H, W, 3)."""
-    side = pairs[0][0].shape[0]
+def contact_sheet(pairs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Source and edit (2, H, W, 3) side by side, pair under pair, in columns of eight; uint8 (H, W, 3)."""
+    side = pairs[0].shape[1]
     columns = -(-len(pairs) // _SHEET_ROWS)
     rows = min(len(pairs), _SHEET_ROWS)
     step, pair = side + _SHEET_GAP, 2 * side + 3 * _SHEET_GAP
@@ -134,12 +125,3 @@ def contact_sheet(pairs: list[tuple[Picture, Picture]]) -> Picture:
             top, left = _SHEET_GAP + row * step, _SHEET_GAP + column * pair + place * step
             sheet[top : top + side, left : left + side] = image
     return sheet
-
-
-def _save(pixels: Picture, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(pixels).save(beside, format="PNG")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

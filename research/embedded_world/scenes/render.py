@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .backgrounds import paint_background
-from .materials import surface
-from .object_shapes import shapes
-from .palette import MAIN, SHINE, outline_colour, role_colour
-
-if TYPE_CHECKING:
-    from .spec import SceneObject, SceneSpec
+from .materials import Role, outline_colour, role_colour, surface
+from .shapes import shapes
+from .spec import SIDE, Box, SceneObject, SceneSpec
 
 Plane = NDArray[np.float32]
 
@@ -35,11 +31,10 @@ def _blur_matrix(length: int, sigma: float) -> Plane:
 
 def _blur(plane: Plane, sigma: float) -> Plane:
     rows, columns = _blur_matrix(plane.shape[0], sigma), _blur_matrix(plane.shape[1], sigma)
-    blurred: Plane = (rows @ plane @ columns).astype(np.float32, copy=False)
-    return blurred
+    return (rows @ plane @ columns).astype(np.float32, copy=False)
 
 
-def _coverage(obj: SceneObject, width: int, height: int) -> dict[tuple[int, int], Plane]:
+def _coverage(obj: SceneObject, width: int, height: int) -> dict[tuple[int, Role], Plane]:
     """How much of each pixel every (part, role) of the drawing covers, 0..1, hidden parts left out."""
     fine = Image.new("L", ((width + 2 * _MARGIN) * _FINE, (height + 2 * _MARGIN) * _FINE), 0)
     draw = ImageDraw.Draw(fine)
@@ -50,9 +45,9 @@ def _coverage(obj: SceneObject, width: int, height: int) -> dict[tuple[int, int]
         draw.polygon(np.stack([x, y], axis=1).ravel().tolist(), fill=1 + shape.part * 16 + shape.role)
     labels = np.asarray(fine)
     cover = {}
-    for label in sorted({1 + shape.part * 16 + shape.role for shape in shapes(obj.noun)}):
-        reduced = Image.fromarray((labels == label).view(np.uint8) * np.uint8(255)).reduce(_FINE)
-        cover[divmod(label - 1, 16)] = np.asarray(reduced, dtype=np.float32) / np.float32(255)
+    for part, role in sorted({(shape.part, shape.role) for shape in shapes(obj.noun)}):
+        shown = (labels == 1 + part * 16 + role).view(np.uint8) * np.uint8(255)
+        cover[part, role] = np.asarray(Image.fromarray(shown).reduce(_FINE), dtype=np.float32) / np.float32(255)
     return cover
 
 
@@ -67,27 +62,24 @@ def _shading(part: Plane, scale: float) -> tuple[Plane, Plane]:
     return relief, edge
 
 
-def draw_object(obj: SceneObject, size: int) -> tuple[tuple[int, int, int, int], Plane, Plane]:
+def draw_object(obj: SceneObject, size: int) -> tuple[Box, Plane, Plane]:
     """One object, on its own.
 
     Returns:
         The window (x0, y0, x1, y1) that it is drawn in, which may reach beyond the image, its colours
         (h, w, 3) in [0, 1], and how much it covers of each pixel, (h, w) in [0, 1].
     """
-    scale = size / 128
+    scale = size / SIDE
     x0, y0, x1, y1 = (round(edge * scale) for edge in obj.box)
     cover = _coverage(obj, x1 - x0, y1 - y0)
     total: Plane = np.minimum(np.sum(list(cover.values()), axis=0), 1).astype(np.float32)
     height, width = total.shape
-    name = "wooden" if obj.colour is None else obj.colour
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     across, down = (columns + 0.5 - width / 2) / scale, (rows + 0.5 - height / 2) / scale
 
     patterned = obj.material in ("striped", "dotted")  # a shine would break the pattern
-
     gradient = 1.06 - 0.22 * (0.35 * across / (width / scale) + 0.65 * down / (height / scale) + 0.5)
     colours = np.zeros((height, width, 3), dtype=np.float32)
-    outline = outline_colour(name)
     lines = np.zeros_like(total)
     for part in sorted({part for part, _ in cover}):
         body: Plane = np.sum([plane for (owner, _), plane in cover.items() if owner == part], axis=0)
@@ -98,34 +90,34 @@ def draw_object(obj: SceneObject, size: int) -> tuple[tuple[int, int, int, int],
         for (owner, role), plane in cover.items():
             if owner != part:
                 continue
-            flat: Plane = role_colour(role, name)
-            if role == MAIN or (role == SHINE and patterned):
+            flat: Plane = role_colour(role, obj.adjective)
+            if role == Role.MAIN or (role == Role.SHINE and patterned):
                 flat = surface(obj.material, obj.colour, across, down, 1.0 / scale)
-            lit = flat * (np.float32(1) if role == SHINE and not patterned else light[..., None])
+            lit = flat * (np.float32(1) if role == Role.SHINE and not patterned else light[..., None])
             lit = lit + (1 - lit) * gleam[..., None]
             colours += lit * plane[..., None]
     colours /= np.maximum(total, 1e-4)[..., None]
     rim = np.clip((0.90 - _blur(total, 0.95 * scale)) / 0.36, 0, 1)
     line = np.clip(np.maximum(lines, rim * 0.92), 0, 1)[..., None]
-    colours += (outline - colours) * line
+    colours += (outline_colour(obj.adjective) - colours) * line
     total = np.where(total < _LEAST_COVER, np.float32(0), total)
     window = (x0 - _MARGIN, y0 - _MARGIN, x1 + _MARGIN, y1 + _MARGIN)
     return window, np.clip(colours, 0, 1).astype(np.float32), total
 
 
-def _shadow(image: Plane, box: tuple[int, int, int, int]) -> None:
+def _shadow(image: Plane, box: Box) -> None:
     """Darken the ground under a box, softly; it depends on the box alone, so a swap leaves it as it is."""
     size = image.shape[0]
-    x0, _, x1, y1 = (edge * size / 128 for edge in box)
+    x0, _, x1, y1 = (edge * size / SIDE for edge in box)
     centre = np.arange(size, dtype=np.float32) + 0.5
     dx = (centre - (0.54 * x1 + 0.46 * x0)) / (0.52 * (x1 - x0))
-    dy = (centre - (y1 - 1.5 * size / 128)) / (0.10 * (x1 - x0))
+    dy = (centre - (y1 - 1.5 * size / SIDE)) / (0.10 * (x1 - x0))
     depth = np.exp(-1.3 * (dx[None] ** 2 + dy[:, None] ** 2) ** 1.3).astype(np.float32)
     shade = np.asarray((0.62, 0.56, 0.46), dtype=np.float32)
     image *= 1 - shade * depth[..., None] * 0.85
 
 
-def render(spec: SceneSpec, size: int = 128) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
+def render(spec: SceneSpec, size: int = SIDE) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
     """Draw a scene.
 
     Args:
@@ -139,7 +131,7 @@ def render(spec: SceneSpec, size: int = 128) -> tuple[NDArray[np.uint8], list[ND
         ValueError: for a size that the models cannot take.
     """
     if size < 32 or size % 8:
-        raise ValueError(f"size: got {size}, needs a multiple of 8, at least 32")
+        raise ValueError(f"size: got {size}, requires a multiple of 8, at least 32")
     image = paint_background(spec.background, np.random.default_rng((spec.seed, _BACKGROUND_STREAM)), size)
     for obj in spec.objects:
         _shadow(image, obj.box)
@@ -157,13 +149,13 @@ def render(spec: SceneSpec, size: int = 128) -> tuple[NDArray[np.uint8], list[ND
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), masks
 
 
-def tight_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def tight_box(mask: NDArray[np.bool_]) -> Box:
     """The smallest box (x0, y0, x1, y1), x1 and y1 exclusive, around the true pixels of ``mask`` (H, W).
 
     Raises:
         ValueError: for a mask with no true pixel.
     """
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        raise ValueError("mask: is empty, needs at least one pixel")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    box = Image.fromarray(mask).getbbox()
+    if box is None:
+        raise ValueError("mask: is empty, requires at least one pixel")
+    return box

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from .backgrounds import BACKGROUNDS, GROUND, place_phrase
-from .materials import MATERIALS
-from .object_shapes import NOUNS
-from .palette import COLOURS
-from .render import render
+from .materials import COLOURS, MATERIALS
+from .shapes import NOUNS
 
 __all__ = [
     "BACKGROUNDS",
@@ -29,7 +27,6 @@ __all__ = [
     "SceneObject",
     "SceneSpec",
     "caption",
-    "render",
     "sample_scene",
 ]
 
@@ -130,9 +127,9 @@ def sample_scene(seed: int, *, objects: int | None = None) -> SceneSpec:
         ValueError: for a negative seed, or a number of objects that is not 1, 2 or 3.
     """
     if seed < 0:
-        raise ValueError(f"seed: got {seed}, needs 0 or more")
+        raise ValueError(f"seed: got {seed}, requires 0 or more")
     if objects not in (None, 1, 2, 3):
-        raise ValueError(f"objects: got {objects}, needs 1, 2 or 3")
+        raise ValueError(f"objects: got {objects}, requires 1, 2 or 3")
     rng = np.random.default_rng((seed, _LAYOUT_STREAM))
     drawn = int(rng.choice((1, 2, 3), p=_COUNTS))
     count = drawn if objects is None else objects
@@ -140,14 +137,14 @@ def sample_scene(seed: int, *, objects: int | None = None) -> SceneSpec:
     template = int(rng.choice(len(_TEMPLATES), p=_TEMPLATE_SHARES))
     nouns = rng.permutation(len(NOUNS))[:count]
     colours = rng.permutation(len(COLOURS))[:count]
-    things: list[SceneObject] = []
+    chosen: list[SceneObject] = []
     for noun, colour, box in zip(nouns, colours, _boxes(rng, count), strict=True):
         material = str(rng.choice(MATERIALS, p=_MATERIAL_SHARES))
-        if material == "wooden" and any(other.material == "wooden" for other in things):
+        if material == "wooden" and any(other.material == "wooden" for other in chosen):
             material = "plain"
         shade = None if material == "wooden" else COLOURS[colour]
-        things.append(SceneObject(NOUNS[noun], shade, material, box, bool(rng.random() < 0.5)))
-    return SceneSpec(tuple(things), background, seed, template)
+        chosen.append(SceneObject(NOUNS[noun], shade, material, box, bool(rng.random() < 0.5)))
+    return SceneSpec(tuple(chosen), background, seed, template)
 
 
 def with_article(phrase: str) -> str:
@@ -171,6 +168,6 @@ def caption(spec: SceneSpec, *, vary: bool = False) -> str:
     if vary:
         chance = np.random.default_rng((spec.seed, _CAPTION_STREAM)).random(2)
         adjectives, place = bool(chance[0] >= _NO_ADJECTIVES), bool(chance[1] >= _NO_PLACE)
-    things = _listed([obj.phrase if adjectives else obj.noun for obj in spec.objects])
-    text = _TEMPLATES[spec.template].format(objects=things, place=place_phrase(spec.background) if place else "")
+    named = _listed([obj.phrase if adjectives else obj.noun for obj in spec.objects])
+    text = _TEMPLATES[spec.template].format(objects=named, place=place_phrase(spec.background) if place else "")
     return text.strip(" ,")

@@ -16,13 +16,12 @@ from numpy.random import Generator
 from torch import Tensor
 
 from .edits import sample_edit
-from .spec import Box, SceneObject, SceneSpec, caption, render, sample_scene, with_article
+from .spec import SIDE, Box, SceneObject, SceneSpec, caption, sample_scene, with_article
 
 __all__ = [
     "Example",
     "Window",
     "botched_places",
-    "edited_image",
     "numpy_generator",
     "object_window",
     "overlap",
@@ -49,12 +48,12 @@ class Example:
     """One scene's part of a batch.
 
     Attributes:
-        caption: of the whole scene; altered: with a word of one object wrong, two objects' looks traded, or a
+        caption: of the whole scene; altered: with a word of one object wrong, two objects' looks traded, or an
             object left out or added.
         phrase: names one object ("a photo of a red boat"); name: without the frame ("red boat").
         altered_phrase, altered_name: the same for what that object is not.
         window: (x0, y0, x1, y1), a crop that shows the object; poor: one that does not, or hardly.
-        object: names that are true of the object; scene: names that are true of some object in the scene.
+        obj: names that are true of the object; scene: names that are true of some object in the scene.
         content: what the caption names, object by object; altered_content: what the altered one does.
     """
 
@@ -82,22 +81,17 @@ def _edited(seed: int) -> SceneSpec:
     return sample_edit(_scene(seed), 0)[1]
 
 
-def word_scene(seed: int, rng: Generator, *, size: int = 128) -> Example:
+def word_scene(seed: int, rng: Generator, *, size: int = SIDE) -> Example:
     """An example from the scene of a training seed; wording, edit and windows come from ``rng``."""
     return _word(_scene(seed), rng, size)
 
 
-def word_edited(seed: int, rng: Generator, *, size: int = 128) -> Example:
-    """An example from what ``edited_picture`` draws: the scene of a training seed after its first edit."""
+def word_edited(seed: int, rng: Generator, *, size: int = SIDE) -> Example:
+    """An example from what the training set "edited" shows: the scene of a training seed after its first edit."""
     return _word(_edited(seed), rng, size)
 
 
-def edited_image(seed: int) -> np.ndarray:
-    """The scene of a training seed after its first edit, uint8 (H, W, 3)."""
-    return render(_edited(seed))[0]
-
-
-def botched_places(seed: int, rng: Generator, *, size: int = 128) -> tuple[Window, Window]:
+def botched_places(seed: int, rng: Generator, *, size: int = SIDE) -> tuple[Window, Window]:
     """Where an edit of that scene goes wrong: a square of it, and what of the edited image is shown there.
 
     Half of the time it is the same place, which cuts the edited object off; else it is the object, all of it,
@@ -155,13 +149,9 @@ def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
         poor=poor_window(obj.box, rng, size=size),
         obj=frozenset((obj.phrase, obj.noun)),
         scene=frozenset(text for other in spec.objects for text in (other.phrase, other.noun)),
-        content=_content(spec),
-        altered_content=_content(wrong),
+        content=frozenset(obj.phrase for obj in spec.objects),
+        altered_content=frozenset(obj.phrase for obj in wrong.objects),
     )
-
-
-def _content(spec: SceneSpec) -> frozenset[str]:
-    return frozenset(obj.phrase for obj in spec.objects)
 
 
 def _reworded(spec: SceneSpec, rng: Generator) -> SceneSpec:

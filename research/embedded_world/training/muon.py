@@ -2,8 +2,9 @@
 
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the step's size follows Liu
 et al., "Muon is scalable for LLM training" (2025), so that rates and weight decay mean what they mean to
-AdamW. PyTorch's own takes matrices alone; convolutions are flattened to (out, in · height · width) here, and
-the workers of a training share the matrices out among them.
+AdamW. ``torch.optim.Muon`` takes matrices alone, one by one: here convolutions are flattened to
+(out, in · height · width), matrices of one shape are made orthogonal in one call, and the workers of a training
+share them out.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from .workers import add_up, count_workers, rank
 
 __all__ = ["Muon", "build_optimizers", "orthogonalised", "split_for_muon"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic whose iterates drive singular values towards 1 fastest (Jordan et al.)."""
-_FIRST_AND_LAST = ("conv_in", "conv_out", "embedding", "embeddings", "time_embedding", "mlm_layer")
+_FIRST_AND_LAST = frozenset({"conv_in", "conv_out", "embedding", "embeddings", "time_embedding", "mlm_layer"})
 
 
 def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:
@@ -44,7 +46,7 @@ def split_for_muon(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
     inner: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        ends = any(part in _FIRST_AND_LAST for part in name.split("."))
+        ends = not _FIRST_AND_LAST.isdisjoint(name.split("."))
         (rest if ends or parameter.ndim < 2 else inner).append(parameter)
     return inner, rest
 
@@ -52,10 +54,8 @@ def split_for_muon(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
 def build_optimizers(module: nn.Module, *, muon: float, adam: float) -> list[torch.optim.Optimizer]:
     """Muon for the inner layers, AdamW for the rest, at these peak rates, which each group remembers."""
     inner, rest = split_for_muon(module)
-    optimizers = [
-        Muon(inner, muon),
-        torch.optim.AdamW(rest, adam, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
-    ]
+    adamw = torch.optim.AdamW(rest, adam, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizers = [Muon(inner, muon), adamw]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
@@ -66,23 +66,16 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; W ← (1 − lr · decay) W − lr · 0.2 √max(out, in) · O."""
 
     def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        lr: float,
-        *,
-        momentum: float = 0.95,
-        weight_decay: float = 0.01,
+        self, parameters: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.95, weight_decay: float = 0.01
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update from gradients that are the same in every worker."""
-        workers = dist.get_world_size() if dist.is_initialized() else 1
-        mine = dist.get_rank() if dist.is_initialized() else 0
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            owners = _share_out([parameter.numel() for parameter in parameters], workers)
+            owners = _share_out([parameter.numel() for parameter in parameters], count_workers())
             updates = [torch.zeros_like(parameter) for parameter in parameters]
             mine_by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for parameter, owner, update in zip(parameters, owners, updates, strict=True):
@@ -90,14 +83,14 @@ class Muon(torch.optim.Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                if owner == mine:
+                if owner == rank():
                     ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
                     mine_by_shape[ahead.shape].append((ahead, update))
             for alike in mine_by_shape.values():
                 made = orthogonalised(torch.stack([ahead for ahead, _ in alike]))
                 for one, (_, update) in zip(made, alike, strict=True):
                     update.copy_(one.view_as(update))
-            _add_up(updates, workers)
+            add_up(updates)
             for parameter, update in zip(parameters, updates, strict=True):
                 size = 0.2 * max(update.flatten(1).shape) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -111,13 +104,3 @@ def _share_out(sizes: list[int], workers: int) -> list[int]:
         owners[index] = min(range(workers), key=load.__getitem__)
         load[owners[index]] += sizes[index]
     return owners
-
-
-def _add_up(tensors: list[Tensor], workers: int) -> None:
-    if workers == 1 or not tensors:
-        return
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(flat)
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view_as(tensor))

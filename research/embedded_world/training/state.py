@@ -6,15 +6,18 @@ renamed.
 
 from __future__ import annotations
 
+import copy
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from ....locinv_core.imaging.io import written_whole
 
 __all__ = ["Average", "TrainingState", "one_cycle", "save_tensors", "step_rng"]
 
@@ -22,13 +25,9 @@ __all__ = ["Average", "TrainingState", "one_cycle", "save_tensors", "step_rng"]
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file so that ``path`` is always absent, the old file, or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        partial,
-        dict(metadata or {}),
-    )
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        own = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        save_file(own, partial, dict(metadata or {}))
 
 
 def step_rng(seed: int, step: int) -> torch.Generator:
@@ -72,17 +71,14 @@ class TrainingState:
     """One module under its optimizers with a running average, resumable from a file.
 
     Attributes:
-        step: updates done so far.
+        step: updates done so far. forward: what to call in the module's place; it may be compiled.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        optimizers: Sequence[torch.optim.Optimizer],
-        average: Average,
-        path: Path,
+        self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: Average, path: Path
     ) -> None:
         self.module, self.optimizers, self.average, self.path = module, optimizers, average, path
+        self.forward: Callable[..., Any] = module
         self.step = 0
 
     def save(self) -> None:
@@ -133,6 +129,12 @@ class TrainingState:
             optimizer.zero_grad(set_to_none=True)
         self.average.update(self.module, self.step)
         self.step += 1
+
+    def averaged(self) -> nn.Module:
+        """A copy of the module, with the averaged parameters, frozen."""
+        module = copy.deepcopy(self.module)
+        self.average.copy_to(module)
+        return module.eval().requires_grad_(False)
 
     def _parameters(self) -> Iterator[tuple[torch.optim.Optimizer, nn.Parameter]]:
         for optimizer in self.optimizers:

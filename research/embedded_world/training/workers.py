@@ -7,15 +7,16 @@ not once an operation.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from einops import rearrange
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "meet", "rank", "run_workers", "share"]
+__all__ = ["add_up", "average_gradients", "count_workers", "gathered", "meet", "rank", "run_workers", "share"]
 
 
 def rank() -> int:
@@ -23,12 +24,15 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def meet() -> int:
-    """Wait for all workers; how many they are."""
-    if not dist.is_initialized():
-        return 1
-    dist.barrier()
-    return int(dist.get_world_size())
+def count_workers() -> int:
+    """How many workers train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def meet() -> None:
+    """Wait for all workers."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def share(batch: Tensor) -> Tensor:
@@ -37,22 +41,41 @@ def share(batch: Tensor) -> Tensor:
     Raises:
         ValueError: when the batch cannot be shared out evenly.
     """
-    workers = dist.get_world_size() if dist.is_initialized() else 1
+    workers = count_workers()
     if len(batch) % workers:
-        raise ValueError(f"batch: got {len(batch)} rows, needs a multiple of the {workers} workers")
+        raise ValueError(f"batch: got {len(batch)} rows, requires a multiple of the {workers} workers")
     return batch[rank() :: workers]
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all workers' shares (B / W, d), in the batch's order before it was shared: (B, d).
+
+    Gradients flow to this worker's own rows, times the number of workers: when every worker takes the same
+    loss of all rows, the mean of the workers' gradients is the gradient of that loss.
+    """
+    if not dist.is_initialized():
+        return rows
+    workers = count_workers()
+    parts = [torch.empty_like(rows) for _ in range(workers)]
+    dist.all_gather(parts, rows.detach().contiguous())
+    parts[rank()] = workers * rows - (workers - 1) * rows.detach()
+    return rearrange(parts, "workers rows d -> (rows workers) d")
+
+
+@torch.no_grad()
+def add_up(tensors: Sequence[Tensor], divisor: int = 1) -> None:
+    """Replace every worker's tensors by their sums over the workers, divided by ``divisor``."""
+    if not dist.is_initialized() or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = (flat / divisor).split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(list(tensors), [part.view_as(own) for part, own in zip(parts, tensors, strict=True)])
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every worker's gradients by their mean over the workers."""
-    if not dist.is_initialized():
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(own) for part, own in zip(parts, gradients, strict=True)])
+    add_up([parameter.grad for parameter in parameters if parameter.grad is not None], count_workers())
 
 
 def _worker(number: int, count: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:

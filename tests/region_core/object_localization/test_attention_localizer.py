@@ -26,7 +26,7 @@ from pinpoint.region_core.object_localization.attention_localizer import (
     phrase_of,
 )
 from pinpoint.region_core.object_localization.box_ranking import LocatedBox, rank_boxes, sharpened, soft_iou, windows
-from pinpoint.research.embedded_world.checks.trials import held_out_trial
+from pinpoint.tests.fixtures.trials import held_out_trial
 from pinpoint.research.embedded_world.scenes.wording import overlap
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from pinpoint.research.embedded_world.networks.clip import (
     edit_loss,
     embed_images,
     embed_texts,
-    token_ids,
+    train_clip,
 )
 from pinpoint.research.embedded_world.networks.exporting import copy_tokenizer, write_clip
-from pinpoint.research.embedded_world.scenes.palette import COLOURS
+from pinpoint.research.embedded_world.networks.tokenizer import encode_texts
+from pinpoint.research.embedded_world.scenes.dataset import load_images
+from pinpoint.research.embedded_world.scenes.materials import COLOURS
 from pinpoint.research.embedded_world.scenes.spec import NOUNS, sample_scene
 from pinpoint.research.embedded_world.scenes.wording import (
     object_window,
@@ -31,9 +34,9 @@ from pinpoint.research.embedded_world.scenes.wording import (
     true_of_scene,
     word_scene,
 )
-from pinpoint.research.embedded_world.training.regions_recipe import RegionsRecipe
+from pinpoint.research.embedded_world.training.recipe import Recipe
 
-TINY = RegionsRecipe().smoke().clip
+TINY = Recipe().smoke().clip
 TOKENIZER = EMBEDDED_FOLDER / "tokenizer"
 
 
@@ -134,17 +137,17 @@ def test_names_are_true_of_their_own_object_and_of_every_scene_that_has_it() -> 
 
 
 def test_a_text_that_would_be_cut_is_refused(tokenizer: CLIPTokenizer) -> None:
-    assert token_ids(tokenizer, ["a red cat", "a cat"]).shape[0] == 2
-    with pytest.raises(ValueError, match="takes more than 40 tokens"):
-        token_ids(tokenizer, ["a cat", "a red cat and " * 12])
+    assert encode_texts(tokenizer, ["a red cat", "a cat"]).shape == (2, 40)
+    with pytest.raises(ValueError, match=r"takes 50 tokens, .*requires 40 or fewer"):
+        encode_texts(tokenizer, ["a cat", "a red cat and " * 12], longest=True)
 
 
 def test_padding_changes_no_text(tokenizer: CLIPTokenizer) -> None:
     torch.manual_seed(0)
     model = build_clip(TINY, vocabulary=len(tokenizer), length=40).eval()
     texts = ["a cat", "a photo of a striped red boat on the sea"]
-    together = embed_texts(model, token_ids(tokenizer, texts))
-    apart = torch.cat([embed_texts(model, token_ids(tokenizer, [text])) for text in texts])
+    together = embed_texts(model, encode_texts(tokenizer, texts, longest=True))
+    apart = torch.cat([embed_texts(model, encode_texts(tokenizer, [text], longest=True)) for text in texts])
     torch.testing.assert_close(together, apart)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(2))
 
@@ -160,7 +163,7 @@ def test_transformers_opens_the_folder_and_gives_the_same_vectors(tokenizer: CLI
         inputs = processor(text=["a red cat"], images=[pixels], return_tensors="pt", padding=True)
         theirs = opened(**inputs)
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-        ours = embed_images(model, image), embed_texts(model, token_ids(tokenizer, ["a red cat"]))
+        ours = embed_images(model, image), embed_texts(model, encode_texts(tokenizer, ["a red cat"], longest=True))
     torch.testing.assert_close(theirs.image_embeds, ours[0], atol=3e-3, rtol=0)
     torch.testing.assert_close(theirs.text_embeds, ours[1], atol=3e-3, rtol=0)
     assert len(AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)) == len(tokenizer)
@@ -173,5 +176,22 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 
 
 def test_the_recipes_dual_encoder_keeps_to_its_size(tokenizer: CLIPTokenizer) -> None:
-    model = build_clip(RegionsRecipe().clip, vocabulary=len(tokenizer), length=40)
+    model = build_clip(Recipe().clip, vocabulary=len(tokenizer), length=40)
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_200_000
+
+
+def test_an_encoder_of_smaller_images_than_the_scenes_trains_on_them_too(smoke: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    train_clip(
+        load_images(smoke / "work" / "scenes", "images"),
+        load_images(smoke / "work" / "scenes", "edited"),
+        range(12),
+        TOKENIZER,
+        replace(TINY, side=64),
+        tmp_path / "clip.safetensors",
+        tmp_path / "clip",
+        seed=0,
+        report=told.append,
+    )
+    assert CLIPModel.from_pretrained(tmp_path / "clip").config.vision_config.image_size == 64
+    assert any("step 3/3" in line for line in told)

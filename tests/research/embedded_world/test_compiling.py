@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from pinpoint.research.embedded_world.networks import diffusion as diffusion_training
-from pinpoint.research.embedded_world.training import compiling
-from pinpoint.research.embedded_world.training.compiling import STEPS_WORTH_COMPILING, compiled
-from pinpoint.research.embedded_world.training.sd_recipe import Recipe
-from pinpoint.research.embedded_world.training.sd_training import train
+from pinpoint.research.embedded_world.training import fitting
+from pinpoint.research.embedded_world.training.fitting import STEPS_WORTH_COMPILING, compiled
 
 
 def small_net() -> torch.nn.Sequential:
@@ -67,7 +64,9 @@ class OfNoLength(torch.nn.Module):
         raise TypeError("no length")
 
 
-def test_a_training_calls_what_compiling_gave_it_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_calls_what_compiling_gave_it_at_every_step(
+    go_on: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(TypeError):
         bool(torch.compile(torch.nn.Linear(1, 1)))  # so it is with the real object
 
@@ -76,23 +75,20 @@ def test_a_training_calls_what_compiling_gave_it_at_every_step(tmp_path: Path, m
         return OfNoLength(module)
 
     calls: list[int] = []
-    monkeypatch.setattr(diffusion_training, "compiled", compiled_by_nothing)
-    lines: list[str] = []
-    train(Recipe().smoke(), tmp_path / "out", tmp_path, report=lines.append)
+    monkeypatch.setattr(fitting, "compiled", compiled_by_nothing)
+    printed = go_on("--stages", "diffusion", "--restart")
     assert calls == [3]  # once, before the first of the smoke's three steps
-    assert any(line.startswith("unet: step 3/3") for line in lines)
+    assert "unet: step 3/3" in printed
 
 
 @needs_a_compiler
 @pytest.mark.slow
 def test_a_compiled_training_of_the_unet_has_the_losses_of_a_plain_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    go_on: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = []
-    for name, steps in (("plain", STEPS_WORTH_COMPILING), ("compiled", 1)):
-        monkeypatch.setattr(compiling, "STEPS_WORTH_COMPILING", steps)
-        lines: list[str] = []
-        train(Recipe().smoke(), tmp_path / name / "out", tmp_path / name, report=lines.append)
-        (last,) = (line for line in lines if line.startswith("unet: step"))
-        losses.append(float(re.search(r"loss ([0-9.]+)", last)[1]))  # type: ignore[index]
+    for steps in (STEPS_WORTH_COMPILING, 1):
+        monkeypatch.setattr(fitting, "STEPS_WORTH_COMPILING", steps)
+        printed = go_on("--stages", "diffusion", "--restart")
+        losses.append(float(re.search(r"unet: step .* loss ([0-9.]+)", printed)[1]))  # type: ignore[index]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)

@@ -3,7 +3,6 @@ the recipe runs."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from pinpoint.locinv_core.backbones.loading import EMBEDDED_FOLDER
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.methods import instruct_pix2pix
 from pinpoint.methods.instruct_pix2pix import InstructPix2PixSettings, load_instruct_model
-from pinpoint.research.commands import train_embedded
 from pinpoint.research.embedded_world.networks.diffusion import (
     build_text_encoder,
     build_unet,
@@ -23,16 +21,8 @@ from pinpoint.research.embedded_world.networks.diffusion import (
 )
 from pinpoint.research.embedded_world.networks.instruct import drop_conditions, widened
 from pinpoint.research.embedded_world.networks.vae import build_vae, export_vae
-from pinpoint.research.embedded_world.scenes.edits import Edit, sample_edit
-from pinpoint.research.embedded_world.scenes.instruct_pairs import (
-    WORDINGS,
-    instructions,
-    load_pairs,
-    scene_pair,
-    write_pairs,
-)
-from pinpoint.research.embedded_world.scenes.spec import render, sample_scene
-from pinpoint.research.embedded_world.training.sd_recipe import Recipe
+from pinpoint.research.embedded_world.training.recipe import Recipe
+from pinpoint.tests.fixtures.smoke_training import train
 
 
 @pytest.fixture(name="start", scope="module")
@@ -47,48 +37,6 @@ def _start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = build_text_encoder(recipe.diffusion, vocabulary=len(tokenizer), length=int(tokenizer.model_max_length))
     export_diffusion(build_unet(recipe.diffusion, (recipe.vae.latents, 16, 16)), text, folder)
     return folder
-
-
-def command(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    train_embedded.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["train-embedded", *words])
-    return int(args.run(args))
-
-
-def test_an_order_names_the_object_before_and_after() -> None:
-    swap = Edit("swap", 0, "cat", "owl", "striped red cat", "striped red owl")
-    assert instructions(swap) == [
-        "turn the striped red cat into a striped red owl",
-        "turn the cat into an owl",
-        "replace the striped red cat with a striped red owl",
-        "change the striped red cat to a striped red owl",
-    ]
-    look = Edit("attribute", 1, "red", "wooden", "red fox", "wooden fox")
-    assert instructions(look)[:2] == ["turn the red fox into a wooden fox", "make the fox wooden"]
-    assert len(instructions(look)) == WORDINGS
-
-
-def test_a_pair_is_a_training_scene_and_its_true_edit(tmp_path: Path) -> None:
-    write_pairs(tmp_path, 2, seed=4)
-    pairs, texts = load_pairs(tmp_path)
-    for row, seed in enumerate((4, 5)):
-        spec = sample_scene(seed)
-        edit, edited = sample_edit(spec, 0)
-        for image, scene in zip(pairs[row], (spec, edited), strict=True):
-            assert torch.equal(image, torch.from_numpy(render(scene)[0]).permute(2, 0, 1))
-        assert texts[row] == instructions(edit) == scene_pair(seed)[1]
-    with pytest.raises(ValueError, match="holds none"):
-        load_pairs(tmp_path / "nowhere")
-
-
-def test_every_order_of_the_scenes_fits_the_shipped_tokenizer() -> None:
-    tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED_FOLDER / "tokenizer")
-    for seed in range(40):
-        for text in instructions(sample_edit(sample_scene(seed), 0)[0]):
-            ids = tokenizer(text)["input_ids"]
-            assert len(ids) <= tokenizer.model_max_length
-            assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text
 
 
 def test_the_widened_unet_begins_as_the_one_it_widens_whatever_the_image() -> None:
@@ -118,9 +66,9 @@ def test_a_share_has_no_order_one_no_image_and_one_neither() -> None:
 def test_a_smoke_run_writes_a_folder_that_diffusers_and_the_method_open(
     start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--stages", "instruct", "--smoke", "--processes", "1", "--start", str(start)]
+    words = ["--stages", "instruct", "--smoke", "--start", str(start)]
     words += ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
-    assert command(*words) == 0
+    train(*words)
     assert "instruct: step 3/3" in capsys.readouterr().out
     folder = tmp_path / "out" / "instruct"
     model = load_instruct_model(folder, device="cpu")
@@ -136,7 +84,7 @@ def test_a_smoke_run_writes_a_folder_that_diffusers_and_the_method_open(
     )
     assert pipeline.unet.config.in_channels == 16
 
-    assert command(*words, "--steps-instruct", "4") == 0
+    train(*words, "--steps-instruct", "4")
     assert "instruct: going on from step 3" in capsys.readouterr().out
 
 
@@ -144,7 +92,5 @@ def test_what_is_no_model_to_start_from_is_refused_before_anything_is_drawn(tmp_
     (tmp_path / "start" / "unet").mkdir(parents=True)
     words = ["--stages", "instruct", "--start", str(tmp_path / "start"), "--work", str(tmp_path / "work")]
     with pytest.raises(ValueError, match="has no text_encoder, vae, tokenizer"):
-        command(*words)
+        train(*words)
     assert not (tmp_path / "work").exists()
-    with pytest.raises(ValueError, match="--steps-instruct: got 0"):
-        command("--steps-instruct", "0")

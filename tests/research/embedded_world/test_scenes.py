@@ -11,7 +11,7 @@ from PIL import Image
 
 from pinpoint.research.embedded_world.scenes.edits import sample_edit
 from pinpoint.research.embedded_world.scenes.files import held_out_pair
-from pinpoint.research.embedded_world.scenes.render import tight_box
+from pinpoint.research.embedded_world.scenes.render import render, tight_box
 from pinpoint.research.embedded_world.scenes.spec import (
     BACKGROUNDS,
     COLOURS,
@@ -22,7 +22,6 @@ from pinpoint.research.embedded_world.scenes.spec import (
     SceneObject,
     SceneSpec,
     caption,
-    render,
     sample_scene,
 )
 
@@ -44,11 +43,11 @@ def one(noun: str = "cat", colour: str | None = "red", material: str = "plain", 
 
 
 def two() -> SceneSpec:
-    things = (
+    objects = (
         SceneObject("boat", "blue", "striped", (4, 60, 52, 110)),
         SceneObject("house", None, "wooden", (66, 66, 114, 114)),
     )
-    return SceneSpec(things, "meadow", 3)
+    return SceneSpec(objects, "meadow", 3)
 
 
 def test_the_world_is_as_rich_as_the_design_asks() -> None:
@@ -105,12 +104,12 @@ def test_the_true_edit_differs_from_the_source_only_inside_the_two_silhouettes()
 
 def test_objects_stay_inside_the_image_and_apart_from_each_other() -> None:
     for seed in range(300):
-        things = sample_scene(seed).objects
-        for index, obj in enumerate(things):
+        objects = sample_scene(seed).objects
+        for index, obj in enumerate(objects):
             x0, y0, x1, y1 = obj.box
             assert 0 < x0 < x1 < 128 and 0 < y0 < y1 < 128
             assert 38 <= x1 - x0 <= 62 and 38 <= y1 - y0 <= 62
-            for other in things[:index]:
+            for other in objects[:index]:
                 apart = x1 < other.box[0] or other.box[2] < x0 or y1 < other.box[1] or other.box[3] < y0
                 assert apart
     masks = [mask for seed in range(40) for mask in [np.sum(render(sample_scene(seed))[1], axis=0)]]

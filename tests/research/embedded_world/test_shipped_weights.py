@@ -7,13 +7,13 @@ import torch
 from pinpoint.assets import EMBEDDED
 from pinpoint.region_core.encoders.clip import load_clip
 from pinpoint.region_core.encoders.vit import load_vit
-from pinpoint.research.embedded_world.checks.regions_evaluation import (
+from pinpoint.research.embedded_world.evaluation import (
     attention_anchors,
     codes_and_reconstructions,
     edit_with_amused,
+    scene_images,
     text_picks,
 )
-from pinpoint.research.embedded_world.checks.sd_evaluation import scene_images
 from pinpoint.research.embedded_world.scenes.dataset import held_out_seeds
 from pinpoint.research.embedded_world.scenes.spec import caption, sample_scene
 

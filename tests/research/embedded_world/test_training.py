@@ -1,20 +1,19 @@
-"""The training of the embedded models: its arithmetic by hand, its resuming, and that the recipe runs."""
+"""The training of the text-to-image models: its arithmetic by hand, its resuming, and that the recipe runs."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pinpoint.research.commands import train_embedded
+from pinpoint.locinv_core.imaging.metrics import psnr
 from pinpoint.research.embedded_world.networks.diffusion import (
     build_scheduler,
     draw_rows,
@@ -26,37 +25,23 @@ from pinpoint.research.embedded_world.networks.diffusion import (
 from pinpoint.research.embedded_world.networks.vae import (
     build_vae,
     encode_set,
-    reconstruction_psnr,
     standardise_latents,
     train_decoder,
     train_vae,
     vae_loss,
 )
-from pinpoint.research.embedded_world.scenes.dataset import (
-    caption_variants,
-    held_out_seeds,
-    load_images,
-    training_seeds,
-    write_training_set,
-)
-from pinpoint.research.embedded_world.scenes.spec import render, sample_scene
-from pinpoint.research.embedded_world.training.sd_recipe import DecoderRecipe, Recipe, VaeRecipe
-from pinpoint.research.embedded_world.training.sd_training import train
+from pinpoint.research.embedded_world.scenes.dataset import load_images
+from pinpoint.research.embedded_world.training.recipe import DecoderRecipe, Recipe, VaeRecipe
 from pinpoint.research.embedded_world.training.state import Average, one_cycle
+from pinpoint.research.embedded_world.training.training import Training, train
 from pinpoint.research.embedded_world.training.workers import run_workers
+from pinpoint.tests.fixtures.smoke_training import train as train_by_command
 
 TINY = VaeRecipe(channels=(8, 8, 16), latents=4, groups=4, steps=4, batch=2, crop=32)
 
 
 def quiet(line: str) -> None:
     pass
-
-
-def command(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    train_embedded.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["train-embedded", *words])
-    return int(args.run(args))
 
 
 def noise_images(count: int = 3) -> torch.Tensor:
@@ -78,8 +63,8 @@ def test_timesteps_and_their_factors_together_follow_the_weights() -> None:
 
 
 def test_images_of_several_objects_are_drawn_more_often_by_a_power_of_their_number() -> None:
-    things = torch.tensor([1, 2, 3])
-    rows = draw_rows(things, 2.0, 50_000, torch.Generator().manual_seed(0))
+    objects = torch.tensor([1, 2, 3])
+    rows = draw_rows(objects, 2.0, 50_000, torch.Generator().manual_seed(0))
     shares = torch.bincount(rows, minlength=3) / len(rows)
     assert torch.allclose(shares, torch.tensor([1 / 14, 4 / 14, 9 / 14]), atol=0.01)
 
@@ -118,8 +103,7 @@ def test_the_autoencoders_loss_agrees_with_a_hand_calculation() -> None:
 def test_standardised_latents_have_no_mean_and_one_deviation_and_decode_to_the_same_images() -> None:
     torch.manual_seed(0)
     vae = build_vae(TINY).eval()
-    pictures = noise_images()
-    images = pictures.float() / 127.5 - 1
+    images = noise_images().float() / 127.5 - 1
     with torch.no_grad():
         before = vae.encode(images).latent_dist
         decoded_before = vae.decode(before.mean).sample
@@ -133,54 +117,6 @@ def test_standardised_latents_have_no_mean_and_one_deviation_and_decode_to_the_s
     torch.testing.assert_close(decoded_after, decoded_before, rtol=1e-4, atol=1e-5)
 
 
-def test_a_decoder_trained_further_draws_better_from_the_same_latents(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    vae = build_vae(TINY).eval().requires_grad_(False)
-    pictures = torch.stack([torch.full((3, 32, 32), value, dtype=torch.uint8) for value in (20, 120, 230)])
-    latents = encode_set(vae, pictures)
-    encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
-    before = reconstruction_psnr(vae, pictures)
-    kept: list[Tensor] = []
-    recipe = DecoderRecipe(steps=100, batch=2, rate=5e-3, rate_of_ends=5e-3)
-    train_decoder(
-        vae,
-        latents,
-        pictures,
-        recipe,
-        tmp_path / "decoder.safetensors",
-        seed=0,
-        report=quiet,
-        snapshot=lambda: kept.append(reconstruction_psnr(vae, pictures)),
-    )
-    after = reconstruction_psnr(vae, pictures)
-    assert (after > before + 3).all()
-    assert torch.equal(kept[-1], after)
-    assert all(torch.equal(value, encoder[name]) for name, value in vae.encoder.state_dict().items())
-
-
-def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    pictures = noise_images()
-    whole = train_vae(pictures, TINY, tmp_path / "whole.safetensors", seed=3, report=quiet)
-
-    class Stopped(Exception):
-        pass
-
-    saved: list[int] = []
-
-    def stop(line: str) -> None:
-        saved.append(1)
-        raise Stopped
-
-    # The first half of a run of four steps: the same schedule, broken off by its own report at step 2.
-    half = tmp_path / "half.safetensors"
-    with pytest.raises(Stopped):
-        train_vae(pictures, TINY, half, seed=3, report=stop, report_steps=2, save_steps=2)
-    resumed = train_vae(pictures, TINY, half, seed=3, report=quiet)
-    assert saved
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-
-
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vae.safetensors"
     train_vae(noise_images(), replace(TINY, steps=1), path, seed=0, report=quiet)
@@ -188,135 +124,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         train_vae(noise_images(), replace(TINY, channels=(8, 16, 16)), path, seed=0, report=quiet)
 
 
-def test_held_out_seeds_are_never_trained_on() -> None:
-    assert training_seeds(1_000_000).stop <= held_out_seeds(1).start
-    with pytest.raises(ValueError, match="scenes: got 2 from seed 999999"):
-        training_seeds(2, first=999_999)
-
-
-def test_the_training_set_holds_the_drawn_scenes(tmp_path: Path) -> None:
-    write_training_set(tmp_path, 3, seed=5)
-    pictures = load_images(tmp_path)
-    for row, seed in enumerate((5, 6, 7)):
-        drawn = torch.from_numpy(render(sample_scene(seed))[0]).permute(2, 0, 1)
-        assert torch.equal(pictures[row], drawn)
-    captions = json.loads((tmp_path / "captions.json").read_text())["captions"]
-    assert all(obj.noun in captions[0] for obj in sample_scene(5).objects)
-
-
-def test_other_wordings_of_a_caption_name_the_same_objects() -> None:
-    seed = next(seed for seed in range(100) if len(sample_scene(seed).objects) == 3)
-    nouns = [obj.noun for obj in sample_scene(seed).objects]
-    texts = caption_variants(seed, 6)
-    assert len(set(texts)) > 2
-    for text in texts:
-        assert all(noun in text for noun in nouns)
-
-
-def test_a_smoke_run_writes_a_folder_that_diffusers_opens_and_draws_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, work = tmp_path / "weights", tmp_path / "work"
-    words = ["--smoke", "--processes", "1", "--out", str(out), "--work", str(work)]
-    assert command(*words) == 0
-    assert "unet: step 3/3" in capsys.readouterr().out
-    assert not list(out.rglob("*.bin")) + list(work.rglob("*.pt"))
-    pipeline = StableDiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    image = pipeline("a red cat", num_inference_steps=2, guidance_scale=2.0, output_type="np").images
-    assert image.shape == (1, 128, 128, 3)
-    assert math.isfinite(float(image.mean()))
-
-    before = (out / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
-    assert command(*words, "--stages", "diffusion", "--steps-unet", "4") == 0  # goes on from step 3
-    printed = capsys.readouterr().out
-    assert "going on from step 3" in printed
-    assert "unet: step 4/4" in printed
-    assert (out / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() != before
-
-
-def test_models_can_be_trained_further_from_their_shipped_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, work = tmp_path / "weights", tmp_path / "work"
-    words = ["--smoke", "--processes", "1", "--out", str(out), "--work", str(work)]
-    assert command(*words, "--steps-vae", "1", "--steps-unet", "1") == 0
-    words += ["--stages", "diffusion", "--restart", "--steps-unet", "1"]
-    assert command(*words, "--start", str(out)) == 0
-    assert f"starting from the weights in {out}" in capsys.readouterr().out
-
-
-def test_the_decoder_stage_leaves_latents_and_what_was_trained_on_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, work = tmp_path / "weights", tmp_path / "work"
-    words = ["--smoke", "--processes", "1", "--out", str(out), "--work", str(work)]
-    assert command(*words, "--stages", "tokenizer,vae") == 0
-    file = out / "vae" / "diffusion_pytorch_model.safetensors"
-    before = load_file(file)
-    assert command(*words, "--stages", "decoder") == 0
-    after = load_file(file)
-    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert "decoder" in changed
-    assert changed <= {"decoder", "post_quant_conv"}
-    capsys.readouterr()
-    assert command(*words, "--stages", "decoder,diffusion", "--steps-decoder", "4", "--steps-unet", "1") == 0
-    printed = capsys.readouterr().out
-    assert "decoder: going on from step 3" in printed and "decoder: step 4/4" in printed
-    assert "encoding the training set" not in printed
-    # Another encoder's latents: the decoder that was begun is no use to them.
-    assert command(*words, "--stages", "vae,decoder", "--steps-vae", "4") == 0
-    printed = capsys.readouterr().out
-    assert "encoding the training set" in printed
-    assert "decoder: going on" not in printed and "decoder: step 3/3" in printed
-
-
-@pytest.mark.slow
-def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
-    recipe = replace(Recipe().smoke(), scenes=4)
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
-        train(recipe, folder / "out", folder, stages=("tokenizer", "vae"), processes=processes, report=print)
-    alone = build_vae(recipe.vae)
-    shared = build_vae(recipe.vae)
-    alone.load_state_dict(load_file(tmp_path / "1/out/vae/diffusion_pytorch_model.safetensors"))
-    shared.load_state_dict(load_file(tmp_path / "2/out/vae/diffusion_pytorch_model.safetensors"))
-    pictures = load_images(tmp_path / "1/scenes")
-    # Not bit for bit: sums are taken in another order, and in bfloat16.
-    torch.testing.assert_close(encode_set(alone, pictures), encode_set(shared, pictures), rtol=0.1, atol=0.1)
-
-
 def test_one_worker_runs_in_this_process() -> None:
     seen: list[int] = []
     run_workers(1, seen.append, 7)
     assert seen == [7]
-
-
-def test_the_diffusion_stage_says_what_it_needs_first(tmp_path: Path) -> None:
-    recipe = replace(Recipe().smoke(), scenes=1)
-    with pytest.raises(ValueError, match=r"diffusion needs .*vocab\.json"):
-        train(recipe, tmp_path / "out", tmp_path, stages=("diffusion",), report=quiet)
-
-
-def test_the_decoder_stage_says_what_it_needs_first(tmp_path: Path) -> None:
-    recipe = replace(Recipe().smoke(), scenes=1)
-    with pytest.raises(ValueError, match=r"decoder needs .*vae.config\.json"):
-        train(recipe, tmp_path / "out", tmp_path, stages=("decoder",), report=quiet)
-
-
-def test_bad_numbers_and_unknown_stages_are_refused(tmp_path: Path) -> None:
-    folders = ["--work", str(tmp_path), "--out", str(tmp_path)]
-    with pytest.raises(ValueError, match="stages: got gan"):
-        command("--stages", "vae,gan", *folders)
-    with pytest.raises(ValueError, match="--steps-unet: got 0, needs 1 or more"):
-        command("--steps-unet", "0", *folders)
-    with pytest.raises(ValueError, match=r"--start: .* has no folder unet"):
-        command("--start", str(tmp_path / "nowhere"), *folders)
-    with pytest.raises(ValueError, match=r"--start: .*, but --stages has none of diffusion, instruct, clip"):
-        command("--stages", "vae", "--start", str(tmp_path), *folders)
-    with pytest.raises(ValueError, match="--seed: got -1"):
-        command("--seed", "-1", *folders)
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_noise_schedule_leaves_next_to_nothing_of_the_image() -> None:
@@ -343,3 +154,137 @@ def test_the_loss_of_the_noise_weighs_each_image() -> None:
     noise, predicted = torch.zeros(2, 1, 1, 2), torch.tensor([1.0, 3.0, 2.0, 0.0]).view(2, 1, 1, 2)
     # Mean squares 5 and 2, times 1 and 4, over two images.
     assert noise_loss(predicted, noise, torch.tensor([1.0, 4.0])).item() == pytest.approx(6.5)
+
+
+def decoded_psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(images / 127.5 - 1).latent_dist.mean).sample
+    made = (decoded.clamp(-1, 1) + 1) / 2
+    return torch.tensor([psnr(one[None], true[None] / 255) for one, true in zip(made, images, strict=True)])
+
+
+def test_a_decoder_trained_further_draws_better_from_the_same_latents(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = build_vae(TINY).eval().requires_grad_(False)
+    images = torch.stack([torch.full((3, 32, 32), value, dtype=torch.uint8) for value in (20, 120, 230)])
+    encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
+    before = decoded_psnr(vae, images)
+    kept: list[Tensor] = []
+    train_decoder(
+        vae,
+        encode_set(vae, images),
+        images,
+        DecoderRecipe(steps=100, batch=2, rate=5e-3, rate_of_ends=5e-3),
+        tmp_path / "decoder.safetensors",
+        seed=0,
+        report=quiet,
+        snapshot=lambda: kept.append(decoded_psnr(vae, images)),
+    )
+    after = decoded_psnr(vae, images)
+    assert (after > before + 3).all()
+    assert torch.equal(kept[-1], after)
+    assert all(torch.equal(value, encoder[name]) for name, value in vae.encoder.state_dict().items())
+
+
+def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    images = noise_images()
+    whole = train_vae(images, TINY, tmp_path / "whole.safetensors", seed=3, report=quiet)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        raise Stopped
+
+    # The first half of a run of four steps: the same schedule, broken off by its own report at step 2.
+    half, often = tmp_path / "half.safetensors", replace(TINY, report_steps=2, save_steps=2)
+    with pytest.raises(Stopped):
+        train_vae(images, often, half, seed=3, report=stop)
+    assert half.exists()
+    resumed = train_vae(images, TINY, half, seed=3, report=quiet)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_smoke_run_writes_a_folder_that_diffusers_opens_and_draws_with(smoke: Path) -> None:
+    assert not list(smoke.rglob("*.bin")) + list(smoke.rglob("*.pt"))
+    pipeline = StableDiffusionPipeline.from_pretrained(smoke / "out", torch_dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    image = pipeline("a red cat", num_inference_steps=2, guidance_scale=2.0, output_type="np").images
+    assert image.shape == (1, 128, 128, 3)
+    assert math.isfinite(float(image.mean()))
+
+
+def test_more_steps_go_on_from_the_last(go_on: Callable[..., str], tmp_path: Path) -> None:
+    unet = tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors"
+    before = unet.read_bytes()
+    printed = go_on("--stages", "diffusion", "--steps-unet", "4")
+    assert "unet: going on from step 3" in printed and "unet: step 4/4" in printed
+    assert unet.read_bytes() != before
+
+
+def test_models_can_be_trained_further_from_a_folder(go_on: Callable[..., str], tmp_path: Path) -> None:
+    start = str(tmp_path / "out")
+    printed = go_on("--stages", "diffusion", "--restart", "--steps-unet", "1", "--start", start)
+    assert f"starting from the weights in {start}" in printed
+
+
+def test_the_decoder_stage_leaves_latents_and_what_was_trained_on_them(
+    go_on: Callable[..., str], tmp_path: Path
+) -> None:
+    file = tmp_path / "out" / "vae" / "diffusion_pytorch_model.safetensors"
+    go_on("--stages", "vae")  # done already: written again, without the decoder's further training
+    before = load_file(file)
+    go_on("--stages", "decoder")
+    after = load_file(file)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "decoder" in changed
+    assert changed <= {"decoder", "post_quant_conv"}
+    printed = go_on("--stages", "decoder,diffusion", "--steps-decoder", "4", "--steps-unet", "1")
+    assert "decoder: going on from step 3" in printed and "decoder: step 4/4" in printed
+    assert "encoding the training set" not in printed
+    # Another encoder's latents: the decoder that was begun is no use to them.
+    printed = go_on("--stages", "vae,decoder", "--steps-vae", "4")
+    assert "encoding the training set" in printed
+    assert "decoder: going on" not in printed and "decoder: step 3/3" in printed
+
+
+@pytest.mark.slow
+def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
+    recipe = replace(Recipe().smoke(), scenes=4)
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        train(Training(recipe, folder, print, out=folder / "out"), ("tokenizer", "vae"), processes=processes)
+    alone = build_vae(recipe.vae)
+    shared = build_vae(recipe.vae)
+    alone.load_state_dict(load_file(tmp_path / "1/out/vae/diffusion_pytorch_model.safetensors"))
+    shared.load_state_dict(load_file(tmp_path / "2/out/vae/diffusion_pytorch_model.safetensors"))
+    images = load_images(tmp_path / "1/scenes", "images")
+    # Not bit for bit: sums are taken in another order, and in bfloat16.
+    torch.testing.assert_close(encode_set(alone, images), encode_set(shared, images), rtol=0.1, atol=0.1)
+
+
+def test_bad_numbers_and_missing_models_are_refused_before_any_work(tmp_path: Path) -> None:
+    for words, message in (
+        (["--stages", "vae,gan"], "stages: got gan"),
+        (["--steps-unet", "0"], "--steps-unet: got 0, requires 1 or more"),
+        (["--start", str(tmp_path / "nowhere")], r"--start: .* has no folder unet"),
+        (["--stages", "vae", "--start", str(tmp_path)], r"--start: .* has none of diffusion, instruct, clip"),
+        (["--seed", "-1"], "--seed: got -1"),
+        (["--stages", "diffusion"], r"diffusion requires .*vocab\.json"),
+        (["--stages", "decoder"], r"decoder requires .*vae.config\.json"),
+        (["--stages", "amused"], r"amused requires .*clip.*; train the stage clip first"),
+        (["--stages", "clip,amused", "--processes", "3"], "processes: got 3, and amused has 16 scenes of a"),
+        (["--smoke", "--stages", "clip", "--processes", "4"], "processes: got 4, and clip has 2 poor crops"),
+        (["--stages", "clip,amused", "--scenes", "101", "--processes", "2"], "101 scenes; requires a divisor of 101"),
+        (["--stages", "clip,amused", "--steps-vq", "300"], "vq: got 300 steps, requires more than the 300"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_by_command(*words, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out" / "tokenizer").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"requires .*vocab\.json; train the stage tokenizer first"):
+        train_by_command("--stages", "clip", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"))

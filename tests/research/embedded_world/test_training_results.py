@@ -7,21 +7,21 @@ import torch
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
-from pinpoint.research.embedded_world.checks.judge import LOOKS, PATTERNS, Finding, Judge, cell_labels
-from pinpoint.research.embedded_world.checks.sd_evaluation import (
+from pinpoint.research.embedded_world.evaluation import (
     attention_statistics,
     draw_captions,
     judge_images,
     reconstructions,
     scene_images,
 )
+from pinpoint.research.embedded_world.judge import LOOKS, PATTERNS, Finding, Judge, cell_labels
 from pinpoint.research.embedded_world.scenes.dataset import held_out_seeds
+from pinpoint.research.embedded_world.scenes.render import render
 from pinpoint.research.embedded_world.scenes.spec import (
     COLOURS,
     NOUNS,
     SceneObject,
     SceneSpec,
-    render,
     sample_scene,
 )
 
@@ -42,9 +42,9 @@ class Told(Judge):
         return [self.verdicts.pop(0) for _ in images]
 
 
-def scene(*things: tuple[str, str | None, str]) -> SceneSpec:
+def scene(*objects: tuple[str, str | None, str]) -> SceneSpec:
     box = (2, 60, 42, 100)
-    return SceneSpec(tuple(SceneObject(noun, colour, kind, box) for noun, colour, kind in things), "beach", 0)
+    return SceneSpec(tuple(SceneObject(noun, colour, kind, box) for noun, colour, kind in objects), "beach", 0)
 
 
 def test_the_verdict_requires_every_object_in_its_colour_and_pattern() -> None:

@@ -13,7 +13,7 @@ from transformers import CLIPTokenizerFast
 from pinpoint.assets import EMBEDDED
 from pinpoint.research.embedded_world.networks.tokenizer import byte_symbols, export_tokenizer, train_merges
 from pinpoint.research.embedded_world.scenes.spec import COLOURS, NOUNS, caption, sample_scene
-from pinpoint.research.embedded_world.training.sd_recipe import TokenizerRecipe
+from pinpoint.research.embedded_world.training.recipe import TokenizerRecipe
 
 WEIGHTS = EMBEDDED / "sd"
 
@@ -73,7 +73,7 @@ def test_offsets_cut_the_text_into_its_words(shipped: CLIPTokenizerFast) -> None
 
 
 def test_the_longest_caption_fits_with_room_to_spare(shipped: CLIPTokenizerFast) -> None:
-    text = "an image of a striped pink mushroom, a dotted orange balloon and a wooden balloon in the desert"
+    text = "a picture of a striped pink mushroom, a dotted orange balloon and a wooden balloon in the desert"
     assert len(shipped(text)["input_ids"]) < 0.7 * shipped.model_max_length
     assert {*COLOURS} <= {token.removesuffix("</w>") for token in shipped.get_vocab()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pinpoint.research.embedded_world.checks.trials import held_out_trial
+from pinpoint.tests.fixtures.trials import held_out_trial
 
 
 def test_the_wish_is_the_new_object_in_the_scenes_place_and_nothing_else() -> None:

@@ -18,10 +18,10 @@ from pinpoint.research.embedded_world.networks.vit import (
     distillation_loss,
     train_vit,
 )
-from pinpoint.research.embedded_world.scenes.grounds import SceneParts
-from pinpoint.research.embedded_world.training.regions_recipe import RegionsRecipe
+from pinpoint.research.embedded_world.scenes.dataset import SceneParts
+from pinpoint.research.embedded_world.training.recipe import Recipe
 
-TINY = RegionsRecipe().smoke().vit
+TINY = Recipe().smoke().vit
 
 
 def quiet(line: str) -> None:
@@ -121,5 +121,5 @@ def test_transformers_prepares_images_as_the_training_did(tmp_path: Path) -> Non
 
 
 def test_the_recipes_transformer_keeps_to_its_size() -> None:
-    model = build_vit(RegionsRecipe().vit)
+    model = build_vit(Recipe().vit)
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000

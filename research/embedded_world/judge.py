@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..scenes.spec import COLOURS, NOUNS, SceneObject, render, sample_scene
-from ..training.state import Average, TrainingState, step_rng
+from .scenes.render import render
+from .scenes.spec import COLOURS, NOUNS, SceneObject, sample_scene
+from .training.state import Average, TrainingState, step_rng
 
 __all__ = ["JUDGE_SEEDS", "LOOKS", "PATTERNS", "Finding", "Judge", "cell_labels", "train_judge"]
 
@@ -142,7 +143,7 @@ def train_judge(
         ValueError: for more scenes than are set aside for it, or fewer than a batch.
     """
     if not batch <= scenes <= len(JUDGE_SEEDS):
-        raise ValueError(f"scenes: got {scenes}, needs {batch} to {len(JUDGE_SEEDS)}")
+        raise ValueError(f"scenes: got {scenes}, requires {batch} to {len(JUDGE_SEEDS)}")
     torch.manual_seed(1)
     judge = Judge().train()
     parameters = [{"params": list(judge.parameters()), "peak": 2e-3}]

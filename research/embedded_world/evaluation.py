@@ -1,8 +1,10 @@
-"""Measuring the regions' models on scenes that none of them was trained on.
+"""Measuring the embedded models on scenes that none of them was trained on.
 
-The dual encoder by whether it picks the right text, the vision transformer by where its attention lies,
-aMUSEd by what its codes keep of an image, and by whether the images it draws show what their captions name
-and those it edits what they should become.
+Reconstruction of the autoencoder; whether the images drawn from captions show what the captions name, by a
+judge trained apart; and where the nouns' untuned cross-attention lies. Of the regions' models: the dual encoder
+by whether it picks the right text, the vision transformer by where its attention lies, aMUSEd by what its codes
+keep of an image, and by whether the images it draws show what their captions name and those it edits what they
+should become.
 """
 
 from __future__ import annotations
@@ -18,34 +20,183 @@ import torch.nn.functional as F
 from diffusers import AmusedPipeline, VQModel
 from torch import Tensor
 
-from ....locinv_core.backbones.diffusers_folder import quiet_loading
-from ....locinv_core.imaging.metrics import psnr
-from ....region_core.anchors import dino_anchors, random_anchors
-from ....region_core.editors.amused import EDITOR
-from ....region_core.encoders.clip import ClipEncoder
-from ....region_core.encoders.vit import VisionFeatures
-from ....region_core.proposals import box_masks
-from ....region_core.scorer import quality_score
-from ..networks.vq import encode_codes, reconstructed
-from ..scenes.edits import sample_edit
-from ..scenes.spec import SceneSpec, caption, render, sample_scene, with_article
-from ..scenes.views import look
-from ..scenes.wording import object_window, poor_window
-from ..training.fitting import Report
-from .sd_evaluation import scene_images
+from ...locinv_core.backbones.diffusers_folder import quiet_loading
+from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.ddim import step_pairs
+from ...locinv_core.imaging.metrics import best_iou, psnr
+from ...locinv_core.inversion.ddim_inversion import ddim_invert
+from ...locinv_core.localization.attention_maps import average_maps, maps_of_words
+from ...locinv_core.text.prompt import empty_prompt, parse_prompt
+from ...region_core.anchors import dino_anchors, random_anchors
+from ...region_core.editors.amused import EDITOR
+from ...region_core.encoders.clip import ClipEncoder
+from ...region_core.encoders.vit import VisionFeatures
+from ...region_core.proposals import box_masks
+from ...region_core.scorer import quality_score
+from .judge import Finding, Judge, look_of
+from .networks.vq import encode_codes, reconstructed
+from .scenes.edits import sample_edit
+from .scenes.render import render
+from .scenes.spec import SceneSpec, caption, sample_scene, with_article
+from .scenes.views import look
+from .scenes.wording import object_window, poor_window
+from .training.fitting import Report
 
 __all__ = [
     "AnchorHits",
     "anchor_hits",
     "attention_anchors",
+    "attention_statistics",
     "codes_and_reconstructions",
+    "draw_captions",
     "draw_with_amused",
     "edit_with_amused",
+    "judge_images",
     "picks",
+    "reconstructions",
+    "scene_images",
     "text_picks",
 ]
 
 _POOR_CROPS = 8
+
+
+def scene_images(specs: Sequence[SceneSpec]) -> Tensor:
+    """The true images, (N, 3, H, W) in [0, 1]."""
+    return torch.stack([torch.from_numpy(render(spec)[0]) for spec in specs]).permute(0, 3, 1, 2).float() / 255
+
+
+def reconstructions(model: EditModel, images: Tensor, *, batch: int = 16) -> tuple[Tensor, list[float]]:
+    """Images (N, 3, H, W) through the autoencoder, at 8 bits a channel, and the PSNR of each in dB."""
+    parts = [model.decode(model.encode(part)) for part in images.split(batch)]
+    made = torch.cat(parts).mul(255).round().div(255)
+    return made, [psnr(one[None], true[None]) for one, true in zip(made, images, strict=True)]
+
+
+@torch.no_grad()
+def draw_captions(
+    model: EditModel,
+    texts: Sequence[str],
+    *,
+    guidance: float = 7.5,
+    steps: int = 50,
+    seed: int = 0,
+    batch: int = 10,
+    report: Report = lambda line: None,
+) -> Tensor:
+    """Images (N, 3, H, W) drawn from captions by DDIM with classifier-free guidance.
+
+    Image n starts from noise that depends on ``seed`` and n alone.
+    """
+    size = model.native_size // model.latent_factor
+    channels = int(model.unet.config.in_channels)
+    timesteps = model.schedule.timesteps(steps)
+    empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+    pictures = []
+    for first in range(0, len(texts), batch):
+        part = texts[first : first + batch]
+        contexts = [
+            model.encode_prompt(parse_prompt(text, model.tokenizer, nouns=(), bindings=()).token_ids) for text in part
+        ]
+        both = torch.cat([empty.expand(len(part), -1, -1), *contexts])
+        noise = [
+            torch.randn(channels, size, size, generator=torch.Generator().manual_seed(seed * 1_000_000 + first + i))
+            for i in range(len(part))
+        ]
+        latents = torch.stack(noise).to(model.device)
+        for upper, lower in step_pairs(timesteps):
+            plain, named = model.predict_noise(latents.repeat(2, 1, 1, 1), upper, both).chunk(2)
+            latents = model.schedule.ddim_step(latents, plain + guidance * (named - plain), start=upper, end=lower)
+        pictures.append(model.decode(latents).cpu())
+        report(f"text to image: {first + len(part)}/{len(texts)}")
+    return torch.cat(pictures)
+
+
+def judge_images(judge: Judge, pictures: Tensor, specs: Sequence[SceneSpec]) -> tuple[dict[str, Any], list[bool]]:
+    """Shares of images (N, 3, H, W) that show what their scenes name, and the verdict on each.
+
+    ``nouns``: every noun found; ``colours``: and each in its colour (wooden counts as one); ``all``: and in
+    its pattern, which is the verdict. ``by_objects`` gives ``all`` by the number of objects, ``objects`` by
+    object; ``extra`` is the share of images in which the judge sees an object that was not asked for.
+    """
+    found: list[list[Finding]] = []
+    for part in pictures.split(32):
+        found += judge.findings(part)
+    nouns, colours, everything, extra = [], [], [], []
+    things = right = 0
+    for spec, findings in zip(specs, found, strict=True):
+        seen = {finding.noun: (finding.look, finding.pattern) for finding in findings}
+        asked = {obj.noun: look_of(obj) for obj in spec.objects}
+        nouns.append(all(noun in seen for noun in asked))
+        colours.append(all(noun in seen and seen[noun][0] == look for noun, (look, _) in asked.items()))
+        hits = [seen.get(noun) == look for noun, look in asked.items()]
+        everything.append(all(hits))
+        extra.append(bool(seen.keys() - asked.keys()))
+        things += len(hits)
+        right += sum(hits)
+    counts = sorted({len(spec.objects) for spec in specs})
+    by_objects = {
+        str(count): _share([ok for ok, spec in zip(everything, specs, strict=True) if len(spec.objects) == count])
+        for count in counts
+    }
+    shares = {
+        "nouns": _share(nouns),
+        "colours": _share(colours),
+        "all": _share(everything),
+        "objects": right / things,
+        "by_objects": by_objects,
+        "extra": _share(extra),
+    }
+    return shares, everything
+
+
+def _share(verdicts: Sequence[bool]) -> float:
+    return sum(verdicts) / len(verdicts)
+
+
+def attention_statistics(
+    model: EditModel, seeds: Sequence[int], *, steps: int = 50, report: Report = lambda line: None
+) -> dict[str, float]:
+    """Where the nouns' untuned cross-attention lies in held-out scenes of two objects, over a DDIM inversion.
+
+    ``iou``: mean over nouns of the best IoU over thresholds with the noun's own mask. ``iou_chance``: the
+    same with the mask of an object in another scene. ``inside``, ``other``: the share of a noun's attention on
+    its own object, and on the other one. ``area``: the mean share of the image that an object covers, which
+    all three would be for a map that is the same everywhere.
+    """
+    own, chance, inside, other, area = [], [], [], [], []
+    previous: list[Tensor] = []
+    for done, seed in enumerate(seeds, start=1):
+        spec = sample_scene(seed, objects=2)
+        picture, drawn = render(spec)
+        image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+        masks = [torch.from_numpy(mask).float() for mask in drawn]
+        words = [obj.noun for obj in spec.objects]
+        prompt = parse_prompt(caption(spec), model.tokenizer, nouns=words, bindings=())
+        inversion = ddim_invert(model, model.encode(image), prompt, steps)
+        contexts = [model.encode_prompt(prompt.token_ids)] * steps
+        averaged = average_maps(model, inversion, contexts.__getitem__)
+        maps = maps_of_words(averaged[0], prompt, words)
+        for word, mask, rest in zip(words, masks, reversed(masks), strict=True):
+            values = maps[word]
+            full = torch.nn.functional.interpolate(values[None, None], size=mask.shape, mode="bilinear")[0, 0]
+            own.append(best_iou(values, mask))
+            if previous:
+                chance.append(best_iou(values, previous[0]))
+            inside.append(float((full * mask).sum() / full.sum()))
+            other.append(float((full * rest).sum() / full.sum()))
+            area.append(float(mask.mean()))
+        previous = masks
+        if done % 10 == 0 or done == len(seeds):
+            report(f"attention: {done}/{len(seeds)}")
+    named = {
+        "iou": own,
+        "iou_chance": chance,
+        "inside": inside,
+        "other": other,
+        "area": area,
+    }
+    return {name: sum(values) / len(values) for name, values in named.items() if values}
 
 
 def picks(images: Tensor, texts: Tensor, among: int) -> tuple[float, float]:
@@ -58,7 +209,7 @@ def picks(images: Tensor, texts: Tensor, among: int) -> tuple[float, float]:
         ValueError: for rows that make no whole groups.
     """
     if among < 2 or len(images) < among or len(images) % among:
-        raise ValueError(f"count: got {len(images)}, needs a multiple of {among}")
+        raise ValueError(f"count: got {len(images)}, requires a multiple of {among}")
     right = [0, 0]
     own = torch.arange(among)
     for some, others in zip(images.split(among), texts.split(among), strict=True):

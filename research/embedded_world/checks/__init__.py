@@ -1,1 +1,0 @@
-"""Checks of the embedded networks on held-out scenes."""

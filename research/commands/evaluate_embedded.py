@@ -306,8 +306,8 @@ def _amused(found: _Findings) -> None:
         codes_and_reconstructions,
         draw_with_amused,
         edit_with_amused,
+        judge_images,
     )
-    from ..embedded_world.evaluation import judge_images
     from ..embedded_world.scenes.spec import caption
 
     args, judge = found.args, found.judge

@@ -40,10 +40,10 @@ from pinpoint.region_core.pipeline import NONE, RegionNetworks, RegionRequest, e
 from pinpoint.region_core.scorer import RegionEdit
 from pinpoint.region_core.search.budget import DEFAULT_PLAN
 from pinpoint.region_core.search.plans import PLANS, plan_named
-from pinpoint.tests.fixtures.trials import Trial, held_out_trial
 from pinpoint.research.embedded_world.scenes.spec import with_article
 from pinpoint.research.embedded_world.scenes.wording import overlap
 from pinpoint.tests.benchmarks.scene_figures import measured
+from pinpoint.tests.fixtures.trials import Trial, held_out_trial
 
 Figures = dict[str, float]
 

@@ -19,8 +19,8 @@ from pinpoint.region_core.options import PLAN_NAMES
 from pinpoint.region_core.pipeline import RegionRequest
 from pinpoint.region_core.search.budget import DEFAULT_PLAN
 from pinpoint.region_core.search.plans import PLANS
-from pinpoint.tests.fixtures.trials import held_out_trial
 from pinpoint.tests.cli.regions_runs import CAPTION, PROMPT, pinpoint_regions, pixels_of, report_of
+from pinpoint.tests.fixtures.trials import held_out_trial
 
 FILES = {"source.png", "edited.png", "boxes.png", "candidates.png", "loss.png", "report.json"}
 

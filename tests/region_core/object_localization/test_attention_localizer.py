@@ -26,9 +26,9 @@ from pinpoint.region_core.object_localization.attention_localizer import (
     phrase_of,
 )
 from pinpoint.region_core.object_localization.box_ranking import LocatedBox, rank_boxes, sharpened, soft_iou, windows
-from pinpoint.tests.fixtures.trials import held_out_trial
 from pinpoint.research.embedded_world.scenes.wording import overlap
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
+from pinpoint.tests.fixtures.trials import held_out_trial
 
 NOWHERE = torch.zeros(0, 7, 4)
 

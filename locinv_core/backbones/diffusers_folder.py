@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizerFast
 from ..ddim import PredictionType, schedule_from_config
 from .stable_diffusion import EditModel
 
-_WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
+_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 _PICKLED_WEIGHTS = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.msgpack")
 
 
@@ -44,17 +40,9 @@ def load_folder(
     configs = read_configs(folder)
     refuse_unfit_unet(configs["unet"], f"model folder {folder}")
     _refuse_other_parts(configs, folder)
-    schedule_config = dict(configs["scheduler"])
     if prediction is not None:
-        schedule_config["prediction_type"] = prediction
-    return open_parts(
-        folder,
-        {**configs, "scheduler": schedule_config},
-        device,
-        dtype,
-        name=name,
-        where=f"model folder {folder}",
-    )
+        configs["scheduler"]["prediction_type"] = prediction
+    return open_parts(folder, configs, device, dtype, name=name, where=f"model folder {folder}")
 
 
 def open_parts(
@@ -152,23 +140,18 @@ def unfit_channels(channels: int, wanted: int = 4) -> str:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep the libraries' loading bars and remarks off the terminal, and leave both as they were.
+    """Keep diffusers' and transformers' loading bars and warnings off the terminal within the block.
 
-    What matters in the remarks (weights that are missing or do not fit) is an error here.
+    What matters in the warnings (weights that are missing or do not fit) is an error here.
     """
-    logs = (diffusers.utils.logging, transformers.utils.logging)
-    with_bar = [log for log in logs if getattr(log, "is_progress_bar_enabled", lambda: True)()]
-    verbosity = [log.get_verbosity() for log in logs]
-    try:
-        for log in logs:
+    with ExitStack() as restored:
+        for log in (diffusers.utils.logging, transformers.utils.logging):
+            restored.callback(log.set_verbosity, log.get_verbosity())
+            if getattr(log, "is_progress_bar_enabled", lambda: True)():
+                restored.callback(log.enable_progress_bar)
             log.disable_progress_bar()
             log.set_verbosity_error()
         yield
-    finally:
-        for log, level in zip(logs, verbosity, strict=True):
-            log.set_verbosity(level)
-        for log in with_bar:
-            log.enable_progress_bar()
 
 
 def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -216,9 +199,7 @@ def _variant(folder: Path, part: str) -> str | None:
         if match := pattern.match(file.name):
             found.setdefault(match["variant"], []).append(file)
     if not found:
-        pickled = sorted(
-            file.name for kind in _PICKLED_WEIGHTS for file in (folder / part).glob(kind) if file.is_file()
-        )
+        pickled = sorted(file.name for kind in _PICKLED_WEIGHTS for file in (folder / part).glob(kind))
         if pickled:
             raise ValueError(
                 f"model folder {folder}: {part} has its weights as {pickled[0]} only, a format that can run"
@@ -264,7 +245,6 @@ def _load_tokenizer(folder: Path, text_config: Mapping[str, Any]) -> Any:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"model folder {folder}: tokenizer cannot be opened ({error})") from error
     # A tokenizer config that does not say how much it reads leaves an astronomical number here.
-    tokenizer.model_max_length = min(
-        int(tokenizer.model_max_length), int(text_config.get("max_position_embeddings", 77))
-    )
+    limit = int(text_config.get("max_position_embeddings", 77))
+    tokenizer.model_max_length = min(int(tokenizer.model_max_length), limit)
     return tokenizer

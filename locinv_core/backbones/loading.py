@@ -20,12 +20,9 @@ EMBEDDED = "embedded"
 EMBEDDED_FOLDER = EMBEDDED_WEIGHTS / "sd"
 
 _DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
+    **dict.fromkeys(("float32", "fp32"), torch.float32),
+    **dict.fromkeys(("float16", "fp16"), torch.float16),
+    **dict.fromkeys(("bfloat16", "bf16"), torch.bfloat16),
 }
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
@@ -63,7 +60,7 @@ def load_edit_model(
             )
         if path.is_file() and path.suffix.lower() == ".safetensors":
             return load_single_file(path, chosen_device, chosen_dtype, known)
-    found = "which is no such object" if path.is_file() else "which does not exist"
+    found = "which is no model" if path.is_file() else "which does not exist"
     raise ValueError(
         f"model: got {str(name)!r}, {found}; requires {EMBEDDED!r}, or Stable Diffusion 1.x or 2.x"
         " as a diffusers folder or a .safetensors file"
@@ -82,7 +79,7 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"device: got {device!r}, which is not to be had here ({reason}); requires 'auto', 'cpu', 'cuda' or 'mps'"
+            f"device: got {device!r}, which is not available here ({reason}); requires 'auto', 'cpu', 'cuda' or 'mps'"
         ) from error
     return chosen
 

@@ -60,14 +60,18 @@ def inspect_file(path: Path, prediction: PredictionType | None = None) -> FileFa
     768 for an SD 2.x that predicts v, else 512.
     Raises ValueError naming the file and what it seems to be.
     """
-    shapes, metadata = _read_header(path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"model file {path}: it is damaged or no safetensors file ({error})") from error
     _refuse_foreign(path, shapes)
     family: Literal["sd1", "sd2"] = "sd1" if _TEXT_1 in shapes else "sd2"
     resolution = _resolution(metadata)
     chosen = prediction or _told_prediction(shapes, metadata)
     if chosen is None:
-        is_v = family == "sd2" and resolution != 512
-        chosen = "v_prediction" if is_v else "epsilon"
+        chosen = "v_prediction" if family == "sd2" and resolution != 512 else "epsilon"
     default = 768 if family == "sd2" and chosen == "v_prediction" else 512
     return FileFacts(family, chosen, resolution or default)
 
@@ -150,63 +154,44 @@ def _parts(weights: dict[str, Tensor], configs: Path, dtype: torch.dtype) -> dic
     return loaded
 
 
-def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Every tensor's shape by its name, and the metadata."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-            return shapes, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"model file {path}: it is damaged or no safetensors file ({error})") from error
-
-
 def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    wants = "requires a whole checkpoint of Stable Diffusion 1.x or 2.x"
-    sdxl = any(name.startswith("conditioner.embedders.") for name in shapes)
-    if _FIRST_CONVOLUTION not in shapes or sdxl:
-        raise ValueError(f"model file {path}: it seems to be {_seems(shapes)}, {wants}")
+    required = "requires a whole checkpoint of Stable Diffusion 1.x or 2.x"
+    if _FIRST_CONVOLUTION not in shapes or any(name.startswith("conditioner.embedders.") for name in shapes):
+        raise ValueError(f"model file {path}: it seems to be {_seems(shapes)}, {required}")
     channels = shapes[_FIRST_CONVOLUTION][1]
     if channels != 4:
         raise ValueError(f"model file {path}: {unfit_channels(channels)}")
     if any(name.startswith(_UNET + "label_emb.") for name in shapes):
-        raise ValueError(f"model file {path}: its UNet reads more than a prompt (SDXL's and unCLIP's do), {wants}")
-    lacking = []
-    if _TEXT_1 not in shapes and _TEXT_2 not in shapes:
-        lacking.append("a CLIP text encoder (cond_stage_model)")
-    if not any(name.startswith(_VAE) for name in shapes):
-        lacking.append("a VAE (first_stage_model)")
+        raise ValueError(f"model file {path}: its UNet reads more than a prompt (SDXL's and unCLIP's do), {required}")
+    lacking = [] if _TEXT_1 in shapes or _TEXT_2 in shapes else ["a CLIP text encoder (cond_stage_model)"]
+    lacking += [] if any(name.startswith(_VAE) for name in shapes) else ["a VAE (first_stage_model)"]
     if lacking:
-        raise ValueError(f"model file {path}: it has a UNet and lacks {' and '.join(lacking)}, {wants}")
+        raise ValueError(f"model file {path}: it has a UNet and lacks {' and '.join(lacking)}, {required}")
 
 
 def _seems(shapes: Mapping[str, tuple[int, ...]]) -> str:
     for pattern, kind in _FOREIGN:
         if any(re.match(pattern, name) for name in shapes):
             return kind
-    first = f", first {min(shapes)!r}" if shapes else ""
-    return f"something else ({len(shapes)} tensors{first})"
+    return f"something else ({len(shapes)} tensors{f', first {min(shapes)!r}' if shapes else ''})"
 
 
 def _told_prediction(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> PredictionType | None:
+    """What the header says that the UNet predicts, if it does."""
     if "v_pred" in shapes:
         return "v_prediction"
     told = metadata.get("modelspec.prediction_type") or metadata.get("modelspec.predict_key") or ""
-    if told.lower() in ("v", "v_prediction", "v-prediction"):
-        return "v_prediction"
-    if told.lower() in ("epsilon", "eps"):
-        return "epsilon"
-    architecture = metadata.get("modelspec.architecture", "").lower()
-    if architecture.startswith("stable-diffusion-v2-768"):
-        return "v_prediction"
-    if architecture.startswith("stable-diffusion-v2-512"):
-        return "epsilon"
-    return None
+    if not told:
+        architecture = metadata.get("modelspec.architecture", "").lower()
+        told = {"stable-diffusion-v2-768": "v", "stable-diffusion-v2-512": "epsilon"}.get(architecture[:23], "")
+    predictions: dict[str, PredictionType] = {
+        **dict.fromkeys(("v", "v_prediction", "v-prediction"), "v_prediction"),
+        **dict.fromkeys(("epsilon", "eps"), "epsilon"),
+    }
+    return predictions.get(told.lower())
 
 
 def _resolution(metadata: Mapping[str, str]) -> int | None:
     """The longer side of ModelSpec's resolution ("768x768"), if there is one that is a multiple of 64."""
-    match = re.fullmatch(r"\s*(\d+)(?:\s*x\s*(\d+))?\s*", metadata.get("modelspec.resolution", ""))
-    if match is None:
-        return None
-    side = max(int(side) for side in match.groups() if side is not None)
-    return side if side > 0 and side % 64 == 0 else None
+    sides = [int(side) for side in re.findall(r"\d+", metadata.get("modelspec.resolution", ""))]
+    return max(sides) if sides and max(sides) % 64 == 0 and max(sides) > 0 else None

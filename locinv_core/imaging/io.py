@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def load_image(source: ImageSource, *, minimum: int = MINIMUM_SIDE) -> Tensor:
     height, width = pixels.shape[:2]
     if min(height, width) < minimum:
         raise ValueError(f"{name} is {width}x{height} pixels; each side must be at least {minimum}")
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w").contiguous()
 
 
 def _read_file(path: Path) -> np.ndarray:
@@ -60,9 +61,9 @@ def _read_file(path: Path) -> np.ndarray:
         raise ValueError(f"{name} is not a file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # remarks on damage that did not matter
+            warnings.simplefilter("ignore", UserWarning)  # on damage that did not matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _opened(name, path) as opened:
+            with Image.open(path) as opened:
                 # Pillow would hand these to an outside interpreter.
                 if opened.format in ("EPS", "WMF"):
                     raise ValueError(f"{name} is a {opened.format} drawing; give a PNG, JPEG or other pixel format")
@@ -74,15 +75,9 @@ def _read_file(path: Path) -> np.ndarray:
         raise ValueError(f"{name} is not in an image format that can be read") from error
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
-
-
-def _opened(name: str, path: Path) -> Image.Image:
-    """The file with its head read, and nothing more."""
-    try:
-        return Image.open(path)
-    except (OSError, Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise
-    except Exception as error:  # as in `_decode`
+    except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
+        if str(error).startswith(name):
+            raise
         raise ValueError(f"{name} is corrupt or cut short: {error}") from error
 
 
@@ -93,32 +88,21 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
         upright = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
+    except Exception as error:  # as above
         raise ValueError(f"{name} is corrupt or cut short: {error}") from error
     mode = upright.mode
-    if mode.startswith("I") or mode == "F":
-        return _from_grey(name, upright)
+    if mode.startswith("I") or mode == "F":  # 16 bits, in 16 or as Pillow reads some files in 32; floats
+        values = np.asarray(upright)
+        grey = _scaled(f"{name} (mode {mode})", values, 1 if mode == "F" else 65535)
+        transparent = upright.info.get("transparency")
+        if isinstance(transparent, int):
+            grey = np.where(values == transparent, np.float32(1), grey)
+        return repeat(grey, "h w -> h w 3")
     try:
-        if mode in _ALPHA_MODES or upright.has_transparency_data:
-            return _over_white(np.asarray(upright.convert("RGBA"), dtype=np.float32) / np.float32(255))
-        return np.asarray(upright.convert("RGB"), dtype=np.float32) / np.float32(255)
+        alpha = mode in _ALPHA_MODES or upright.has_transparency_data
+        return _opaque(np.asarray(upright.convert("RGBA" if alpha else "RGB"), dtype=np.float32) / np.float32(255))
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} has mode {mode}, which cannot be converted to RGB: {error}") from error
-
-
-def _from_grey(name: str, image: Image.Image) -> np.ndarray:
-    """Modes I;16, I (16 bits in 32, as Pillow reads some files) and F (float in [0, 1])."""
-    values = np.asarray(image)
-    full = 1 if image.mode == "F" else 65535
-    if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= full):
-        raise ValueError(
-            f"{name} (mode {image.mode}) has values from {values.min()} to {values.max()}; they must be in 0 to {full}"
-        )
-    grey = (values / full).astype(np.float32)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey = np.where(values == transparent, np.float32(1), grey)
-    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
@@ -126,25 +110,26 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     values = array[:, :, None] if array.ndim == 2 else array
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
         raise ValueError(f"image array has shape {array.shape}; it must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
-    if values.dtype == np.bool_:
-        scaled = values.astype(np.float32)
-    elif values.dtype in (np.uint8, np.uint16):
-        scaled = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-    elif np.issubdtype(values.dtype, np.floating):
-        scaled = values.astype(np.float32)
-        if not (np.isfinite(scaled).all() and scaled.min(initial=0) >= 0 and scaled.max(initial=0) <= 1):
-            raise ValueError(f"image array has values from {scaled.min()} to {scaled.max()}; they must be in 0 to 1")
-    else:
+    if values.dtype in (np.uint8, np.uint16):
+        return _opaque(values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max))
+    if values.dtype != np.bool_ and not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"image array is {array.dtype}; it must be uint8, uint16, bool or float")
-    if scaled.shape[2] == 4:
-        return _over_white(scaled)
-    return np.ascontiguousarray(np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled)
+    return _opaque(_scaled("image array", values, 1))
 
 
-def _over_white(rgba: np.ndarray) -> np.ndarray:
-    alpha = rgba[:, :, 3:]
-    composed: np.ndarray = rgba[:, :, :3] * alpha + (1 - alpha)
-    return composed
+def _scaled(name: str, values: np.ndarray, full: int) -> np.ndarray:
+    """`values` / `full` as float32. Raises ValueError for values that are not in 0 to `full`."""
+    if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= full):
+        raise ValueError(f"{name} has values from {values.min()} to {values.max()}; they must be in 0 to {full}")
+    return (values / full).astype(np.float32)
+
+
+def _opaque(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 1, 3 or 4) as (H, W, 3): one channel repeated, transparency laid over white."""
+    if pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3:]
+        return np.ascontiguousarray(pixels[:, :, :3] * alpha + (1 - alpha))
+    return np.ascontiguousarray(repeat(pixels[:, :, 0], "h w -> h w 3") if pixels.shape[2] == 1 else pixels)
 
 
 def size_within(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -191,12 +176,12 @@ def to_pil(image: Tensor | np.ndarray) -> Image.Image:
     tensor = image[None] if image.ndim == 2 else image[0] if image.ndim == 4 and len(image) == 1 else image
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ValueError(f"image has shape {tuple(image.shape)}; it must be one image of 1 or 3 channels")
-    values = to_uint8(tensor).permute(1, 2, 0).cpu().numpy()
+    values = rearrange(to_uint8(tensor), "c h w -> h w c").cpu().numpy()
     return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if values.shape[2] == 1 else values))
 
 
 def save_png(image: Tensor | np.ndarray | Image.Image, path: str | os.PathLike[str], **options: Any) -> Path:
-    """Write one image as PNG and return its path; the file appears whole or not at all.
+    """Write one image as PNG and return its path; the file is written atomically.
 
     `image` as for `to_pil`, or a Pillow image; `options` go to Pillow. Raises ValueError where the folder is
     missing.

@@ -1,5 +1,5 @@
-"""Where objects are by what they are called: Grounding DINO (Liu et al. 2023) gives boxes, a detection prior;
-CLIPSeg (Lüddecke and Ecker 2022) gives rough outlines, a segment prior. Both through transformers."""
+"""Objects by a phrase: Grounding DINO (Liu et al. 2023) gives boxes, a detection prior; CLIPSeg (Lüddecke and
+Ecker 2022) gives rough outlines, a segment prior. Both through transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT_STAGE = "locate"
 
 @dataclass(frozen=True, eq=False)
 class GroundingDino:
-    """A detector that reads a phrase and gives boxes."""
+    """A detector of what a phrase names, by boxes."""
 
     model: Any
     processor: Any
@@ -40,7 +40,7 @@ class GroundingDino:
 
     @torch.no_grad()
     def boxes(self, image: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
-        """Boxes (N, 4) in pixels on `image` (1, 3, H, W), surest first, and how sure the model is (N,).
+        """Boxes (N, 4) in pixels on `image` (1, 3, H, W) and their scores (N,), highest first.
 
         A box's score is that of the phrase's best token; boxes are clipped to the image, and those without
         area left out.
@@ -65,7 +65,7 @@ class GroundingDino:
 
 @dataclass(frozen=True, eq=False)
 class ClipSeg:
-    """A segmenter that reads a phrase and says for each pixel how sure it is that the object is there."""
+    """A segmenter of what a phrase names: a probability for each pixel."""
 
     model: Any
     processor: Any
@@ -102,9 +102,9 @@ def prior_from_text(
 ) -> LocalizationPrior:
     """Where each word's object is on `image` (1, 3, H, W) in [0, 1], by the phrase that describes it.
 
-    phrases: word -> what the model looks for. threshold: how sure the model must be; None is its own usual
-    one. keep: of several boxes, or of several patches of an outline, the surest or all of them. One pass a
-    word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for an
+    phrases: word -> what the model searches for. threshold: the least score; None is the model's usual one.
+    keep: of several boxes, or of several patches of an outline, the one of the highest score or all. One pass
+    a word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for an
     object that is not found, saying how sure the model was.
     """
     if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):

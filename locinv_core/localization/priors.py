@@ -1,8 +1,4 @@
-"""Localization priors: for each word a mask of the place where its attention belongs (LocInv's S).
-
-Made from masks, mask files, boxes or COCO segmentations; all are binary masks at the image's size from then
-on.
-"""
+"""Localization priors: for each word the mask of its object (LocInv's S), from masks, mask files or boxes."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class LocalizationPrior:
-    """A place for each of some words.
+    """A mask for each of some words.
 
     masks: word -> (H, W) float32, 0 or 1, at image resolution. Words are lower case; "cat#2" is the second
     cat.
@@ -69,13 +65,12 @@ class LocalizationPrior:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that have a place, in the order in which they were given."""
+        """The words that have a mask, in the order in which they were given."""
         return tuple(self.masks)
 
     @property
     def kind(self) -> Kind:
-        """ "segment" when every word's mask is one, else "detection": the preset whose losses fit all of
-        them."""
+        """The preset whose losses fit every word: "segment" if all masks are, else "detection"."""
         return "segment" if all(kind == "segment" for kind in self.kinds.values()) else "detection"
 
     def mask(self, word: str) -> Tensor:
@@ -111,9 +106,11 @@ class LocalizationPrior:
         return torch.stack(list(self.masks.values())).amax(dim=0)
 
     def check_against(self, prompt: Prompt) -> dict[str, Word]:
-        """The prompt's word for each word of the prior. Raises ValueError, naming the prompt's words, when it
-        lacks one."""
-        return {word: _find_prior_word(prompt, word) for word in self.masks}
+        """The prompt's word for each word of the prior. Raises ValueError, naming its words, if it lacks one."""
+        try:
+            return {word: prompt.find(word) for word in self.masks}
+        except ValueError as error:
+            raise ValueError(f"prior: {error}") from None
 
 
 def prior_word(word: str) -> str:
@@ -151,11 +148,8 @@ def from_mask_files(
     the mask; otherwise transparent pixels are outside. Raises ValueError for an unreadable file, and as
     `from_masks` does.
     """
-    return _collect(
-        {word: [_binary(word, _read(path)) for path in _several(path)] for word, path in paths.items()},
-        size,
-        kind,
-    )
+    several = {word: [path] if isinstance(path, (str, Path)) else path for word, path in paths.items()}
+    return _collect({word: [_binary(word, _read(path)) for path in some] for word, some in several.items()}, size, kind)
 
 
 def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection") -> LocalizationPrior:
@@ -164,9 +158,7 @@ def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection"
     Fractions are rounded outwards. size: (H, W) of the image.
     Raises ValueError for a box that is not four finite numbers, has no area or leaves the image.
     """
-    masks: dict[str, list[Tensor]] = {}
-    for word, given in boxes.items():
-        masks[word] = [_box_mask(word, box, size) for box in _boxes_of(word, given)]
+    masks = {word: [_box_mask(word, box, size) for box in _boxes_of(word, given)] for word, given in boxes.items()}
     return _collect(masks, size, kind)
 
 
@@ -207,13 +199,6 @@ def _collect(masks: Mapping[str, Sequence[Tensor]], size: Size | None, kind: Kin
     return merge(*priors)
 
 
-def _find_prior_word(prompt: Prompt, word: str) -> Word:
-    try:
-        return prompt.find(word)
-    except ValueError as error:
-        raise ValueError(f"prior: {error}") from None
-
-
 def _size_text(size: Sequence[int]) -> str:
     return f"{size[1]}×{size[0]} (width×height)"
 
@@ -246,10 +231,6 @@ def _binary(word: str, given: Tensor | np.ndarray) -> Tensor:
     return (values * 2 >= full).float() if full > 0 else values.float()
 
 
-def _several(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
-    return [paths] if isinstance(paths, (str, Path)) else paths
-
-
 def _read(path: str | Path) -> np.ndarray:
     """(H, W) integers of a mask image, larger inside."""
     from PIL import Image, ImageOps
@@ -277,10 +258,9 @@ def _read(path: str | Path) -> np.ndarray:
 def _boxes_of(word: str, given: Any) -> np.ndarray:
     """(n, 4) float64 of one box or several."""
     try:
-        boxes = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        boxes = np.atleast_2d(np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, np.float64))
     except (TypeError, ValueError):
-        raise ValueError(f"box of {word!r} is {given!r}: require four numbers x0, y0, x1, y1") from None
-    boxes = boxes[None] if boxes.ndim == 1 else boxes
+        boxes = np.empty(0)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise ValueError(f"box of {word!r} is {given!r}: require four numbers x0, y0, x1, y1")
     return boxes

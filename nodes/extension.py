@@ -31,4 +31,12 @@ class PinpointExtension(ComfyExtension):
     """Pinpoint in ComfyUI."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        from server import PromptServer
+
+        from .bridge.old_names import rename_old_inputs
+
+        # Not in `on_load`, which ComfyUI 0.3.64 does not call yet.
+        server = getattr(PromptServer, "instance", None)
+        if server is not None:
+            server.add_on_prompt_handler(rename_old_inputs)
         return collected()

@@ -2,7 +2,8 @@
 
 import { app } from "../../scripts/app.js";
 import { addStyle } from "./lib/dom.js";
-import { leaveGone } from "./lib/presence.js";
+import { endWhatIsGone } from "./lib/node_lifecycle.js";
+import { renameOldInputs } from "./lib/old_names.js";
 import { addMapsViewer } from "./nodes/attention_maps.js";
 import { addCompareViewer } from "./nodes/compare.js";
 import { addPromptView } from "./nodes/parse_prompt.js";
@@ -22,7 +23,8 @@ const PANELS = {
 app.registerExtension({
   name: "Pinpoint",
   setup: addStyle,
-  afterConfigureGraph: leaveGone,
+  beforeConfigureGraph: renameOldInputs,
+  afterConfigureGraph: endWhatIsGone,
   nodeCreated(node) {
     PANELS[node.comfyClass]?.(node);
   },

@@ -39,7 +39,7 @@ def word_swap_with_a_mask(canvas: Canvas) -> None:
     canvas.column("2  What it shows, and the way to noise")
     prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
     inverted = canvas.add("PinpointDDIMInvert", model=(model, 0), image=(sample, 0), prompt=(prompt, 0))
-    canvas.column("3  Where the word looks")
+    canvas.column("3  Where the word's attention lies")
     prior = canvas.add("PinpointPriorFromMask", mask=(sample, 1), word="cat")
     tuned = canvas.add("PinpointOptimizeTokens", inversion=(inverted, 0), prior=(prior, 0))
     canvas.add("PinpointCrossAttentionMaps", source=(tuned, 0), prior=(prior, 0))
@@ -80,9 +80,9 @@ def attribute_edit(canvas: Canvas) -> None:
     canvas.column("1  Image and model")
     canvas.note(
         "# Attribute edit with adjective binding\n\nThe yellow cat becomes a blue one. *bind_adjectives*"
-        " draws *yellow* to where *cat* looks, so that the colour changes there and not on the star. The"
+        " draws the attention of *yellow* to that of *cat*, so that the colour changes there and not on the star. The"
         " layout stays:"
-        " *self_replace* is high.\n\n" + OWN_IMAGE
+        " *self_replace_steps* is high.\n\n" + OWN_IMAGE
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
@@ -154,7 +154,7 @@ def compared_methods(canvas: Canvas) -> None:
     canvas.column("1  Image and model")
     canvas.note(
         "# The compared methods\n\nOne image, one inversion, one target; five methods. Only *LocInv* is"
-        " told where the cat is, *DiffEdit* looks for the place itself, and the others may change all of the"
+        " told where the cat is, *DiffEdit* finds its mask itself, and the others may change all of the"
         " image. *pix2pix-zero* takes a gradient at every step, and the most time.\n\n" + OWN_IMAGE
     )
     model = canvas.add("PinpointLoadEditModel")

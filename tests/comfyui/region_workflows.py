@@ -1,4 +1,4 @@
-"""The workflows in which Pinpoint finds the place itself, laid out as in `locinv_workflows`."""
+"""The workflows in which Pinpoint finds the region itself, laid out as in `locinv_workflows`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def learnable_regions_with_locinv(canvas: Canvas) -> None:
     canvas.column("1  Image and networks")
     canvas.note(
         "# Learnable Regions with LocInv\n\nThe other editors draw a new object somewhere in the box; *Editor:"
-        " LocInv* changes the one that is there, in its place, size and pose. It requires the text of the whole"
-        " image as *source*, and a prompt that says the same but for one object.\n\n*Find Word* looks where"
-        " that object is, and only boxes near it are tried. Without its *place*, as published, all are.\n\n"
+        " LocInv* changes the one that is there, in its position, size and pose. It requires the text of the whole"
+        " image as *source*, and a prompt that says the same but for one object.\n\n*Find Word* finds where"
+        " that object is, and only boxes near it are tried. Without its *region_mask*, as published, all are.\n\n"
         + OWN_IMAGE
         + "\n\n"
         + FOUND_BY
@@ -81,7 +81,7 @@ def learnable_regions_with_amused(canvas: Canvas) -> None:
     canvas.note(
         "# Learnable Regions with aMUSEd\n\n*Editor: aMUSEd*, the open Muse, predicts the image's tokens in"
         " a box again, in a dozen short steps: many boxes are tried in no time. The one that comes with"
-        " Pinpoint is a tiny one that knows colours better than shapes.\n\n*Find Word* looks where the object"
+        " Pinpoint is a tiny one that knows colours better than shapes.\n\n*Find Word* finds where the object"
         " is, and only boxes near it are tried.\n\n" + OWN_IMAGE + "\n\n**For a photograph:** a folder such as"
         " *amused/amused-512* in *models/diffusers*. " + FOUND_BY
     )
@@ -164,17 +164,16 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool =
 
 
 def no_mask_at_all(canvas: Canvas) -> None:
-    """Regions find the place, LocInv edits there."""
+    """Regions find the box, LocInv edits there."""
     canvas.column("1  Image and networks")
     canvas.note(
-        "# No mask at all\n\nName the object, draw nothing, and only it changes: *Find Word* looks where the"
-        " model's own attention for the word lies, and which box CLIP holds to be it; LocInv takes that box"
-        " as its prior.\n\n" + OWN_IMAGE + "\n\n" + FOUND_BY
+        "# No mask at all\n\nName the object, draw nothing, and only it changes: *Find Word* finds its box by"
+        " the word's cross-attention map, with CLIP reranking the boxes; LocInv takes that box as its prior.\n\n" + OWN_IMAGE + "\n\n" + FOUND_BY
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
     found, prompt, _, _ = _word_found(canvas, model, sample, "cat")
-    canvas.column("3  Invert and tune")
+    canvas.column("3  Invert and optimize")
     ready = canvas.add("PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(found, 0))
     canvas.column("4  The edit")
     edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(found, 0), **KEPT)

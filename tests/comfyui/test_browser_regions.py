@@ -116,8 +116,8 @@ def test_a_choice_is_undone(ran):
     assert ran.problems == []
 
 
-def test_takes_in_other_boxes_have_their_scores_in_both_panels(ran):
-    """With a place, anchors away from it have takes in another's box or in the place's own."""
+def test_variants_in_other_boxes_have_their_scores_in_both_panels(ran):
+    """With a region mask, anchors away from it have variants in another's box or in the region's own."""
     ran.open(region_workflow(ran.comfyui.get("/object_info"), place=(8, 8, 40, 48)))
     ran.run()
     for kind in (LEARN, PICK):
@@ -126,7 +126,7 @@ def test_takes_in_other_boxes_have_their_scores_in_both_panels(ran):
         labels = chooser.panel.locator(".pp-label").all_inner_texts()
         assert len(labels) == ANCHORS and not any("loss" in label for label in labels), labels
         told = [chip.get_attribute("title") for chip in chooser.panel.locator(".pp-chip").all()[1:]]
-        assert any(" · take 2 · " in title for title in told), told
-        assert all("loss" not in title for title in told if "take" in title or "place" in title), told
-        ran.shot(f"regions-takes-{kind}")
+        assert any(" · variant 2 · " in title for title in told), told
+        assert all("loss" not in title for title in told if "variant" in title or "region mask" in title), told
+        ran.shot(f"regions-variants-{kind}")
     assert ran.problems == []

@@ -1,4 +1,4 @@
-/** Boxes [x0, y0, x1, y1] on a picture: what a pointer hits, and how a box moves and grows. */
+/** Boxes [x0, y0, x1, y1] on an image: what a pointer hits, and how a box moves and grows. */
 
 /** Handles of a box, by the sides that they move: n, e, s, w and the corners. */
 export const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
@@ -39,14 +39,14 @@ export function boxesAt(boxes, [x, y]) {
     .map(({ index }) => index);
 }
 
-/** The box moved by (dx, dy), whole, inside a picture of width and height; in whole pixels. */
+/** The box moved by (dx, dy), whole, inside an image of width and height; in whole pixels. */
 export function moved([x0, y0, x1, y1], dx, dy, width, height) {
   const left = between(Math.round(x0 + dx), 0, Math.max(0, width - (x1 - x0)));
   const top = between(Math.round(y0 + dy), 0, Math.max(0, height - (y1 - y0)));
   return [left, top, left + (x1 - x0), top + (y1 - y0)];
 }
 
-/** The box with the sides of a handle moved by (dx, dy); at least one pixel remains, inside the picture. */
+/** The box with the sides of a handle moved by (dx, dy); at least one pixel remains, inside the image. */
 export function resized([x0, y0, x1, y1], handle, dx, dy, width, height) {
   if (handle.includes("w")) x0 = between(Math.round(x0 + dx), 0, x1 - 1);
   if (handle.includes("e")) x1 = between(Math.round(x1 + dx), x0 + 1, width);
@@ -55,7 +55,7 @@ export function resized([x0, y0, x1, y1], handle, dx, dy, width, height) {
   return [x0, y0, x1, y1];
 }
 
-/** The box between two points, inside the picture, in whole pixels. */
+/** The box between two points, inside the image, in whole pixels. */
 export function spanned([ax, ay], [bx, by], width, height) {
   const [left, right] = [Math.min(ax, bx), Math.max(ax, bx)];
   const [top, bottom] = [Math.min(ay, by), Math.max(ay, by)];
@@ -64,7 +64,7 @@ export function spanned([ax, ay], [bx, by], width, height) {
   return [x0, y0, between(Math.round(right), x0 + 1, width), between(Math.round(bottom), y0 + 1, height)];
 }
 
-/** Whether a box has an area and lies inside the picture, as the node wants it. */
+/** Whether a box has an area and lies inside the image, as the node requires. */
 export function fits([x0, y0, x1, y1], width, height) {
   return x0 >= 0 && y0 >= 0 && x1 > x0 && y1 > y0 && x1 <= width && y1 <= height;
 }

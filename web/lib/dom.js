@@ -23,7 +23,7 @@ export function addStyle() {
   }
 }
 
-/** Where ComfyUI serves a picture from: {filename, subfolder, type}. */
+/** Where ComfyUI serves an image from: {filename, subfolder, type}. */
 export function viewUrl({ filename, subfolder = "", type = "temp" }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }

@@ -1,4 +1,4 @@
-/** What a node's neighbours in the graph say before anything has run: its picture, its prompt. */
+/** What a node's neighbours in the graph say before anything has run: its image, its prompt. */
 
 import { viewUrl, widgetOf } from "./dom.js";
 
@@ -55,8 +55,8 @@ export function parserFor(node) {
   return all.length === 1 ? all[0] : null;
 }
 
-/** The picture that an input will be, where that is known before a run: its address, or null. */
-export function pictureBefore(node, inputName) {
+/** The image that an input will be, where that is known before a run: its address, or null. */
+export function imageBefore(node, inputName) {
   const origin = originOf(node, inputName);
   const value = origin?.comfyClass === "LoadImage" && widgetOf(origin, "image")?.value;
   if (typeof value !== "string" || !value) return null;

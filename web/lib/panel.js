@@ -1,7 +1,7 @@
 /** The few places where a panel of ours meets ComfyUI's canvas. */
 
 import { app } from "../../../scripts/app.js";
-import { whileInGraph } from "./presence.js";
+import { whileInGraph } from "./node_lifecycle.js";
 
 /**
  * Put `element` into the node as a panel that is no part of what is saved or run. It comes after the widgets that

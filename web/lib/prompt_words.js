@@ -1,8 +1,8 @@
-/** The words of a prompt, as Parse Prompt finds them: which name things, and which describe which thing. */
+/** The words of a prompt, as Parse Prompt finds them: which name objects, and which describe which object. */
 
 const WORD = /[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’‐‑-][\p{L}\p{M}\p{N}]+)*/gu;
 
-/** What stands in `nouns` where no word names a thing: left empty, the nouns are found by grammar. */
+/** What stands in `nouns` where no word names an object: left empty, the nouns are found by grammar. */
 export const NO_NOUN = "-";
 
 /** Words as the core compares them: whatever their capitals and apostrophes. */
@@ -44,36 +44,36 @@ function located(words, text, name) {
   return from === undefined ? [] : keys.map((_, step) => from + step);
 }
 
-/** Of a phrase, its last word is the thing. */
-const thingIn = (words, text, name) => located(words, text, name).at(-1) ?? -1;
+/** Of a phrase, its last word is the object. */
+const objectIn = (words, text, name) => located(words, text, name).at(-1) ?? -1;
 
 /**
  * The words of `given` with what is known of them: {text, name, tokens, noun: its number among the nouns, or -1,
  * describes: the index of the noun that an adjective belongs to, or -1}. `parsed` is what the node's last run found,
- * which words of a changed text keep; the artist's own `nouns` and `bindings` go before it.
+ * which words of a changed text keep; the user's own `nouns` and `bindings` go before it.
  */
 export function markedWords(given, parsed, nouns = "", bindings = "") {
   const text = String(given ?? "");
   const words = wordsOf(text).map((word) => ({ ...word, tokens: 0, isNoun: false, describes: -1 }));
-  const thing = (name) => thingIn(words, text, name);
+  const object = (name) => objectIn(words, text, name);
   const known = wordsOf(parsed?.text).map((word, index) => ({ ...parsed.words[index], ...word }));
   for (const word of known) {
-    const at = thing(word.name);
+    const at = object(word.name);
     if (at >= 0) Object.assign(words[at], { tokens: word.tokens ?? 0, isNoun: Boolean(word.noun) });
   }
   const own = itemsOf(nouns);
   if (own.length) {
-    const things = new Set(own.map(thing));
-    words.forEach((word, at) => (word.isNoun = things.has(at)));
+    const objects = new Set(own.map(object));
+    words.forEach((word, at) => (word.isNoun = objects.has(at)));
   }
   const bound = itemsOf(bindings)
     .map((item) => item.split(":"))
     .filter((sides) => sides.length === 2)
-    .flatMap(([adjective, noun]) => located(words, text, adjective).map((at) => [thing(noun), at]))
+    .flatMap(([adjective, noun]) => located(words, text, adjective).map((at) => [object(noun), at]))
     .filter(([noun]) => noun >= 0);
-  // The artist's own pairs say which words are things, those found do not.
+  // The user's own pairs say which words are objects, those found do not.
   for (const [noun] of bound) words[noun].isNoun = true;
-  const found = (parsed?.pairs ?? []).map((pair) => pair.map((index) => thing(known[index]?.name ?? "")));
+  const found = (parsed?.pairs ?? []).map((pair) => pair.map((index) => object(known[index]?.name ?? "")));
   for (const [noun, adjective] of bound.length ? bound : found) {
     if (words[noun]?.isNoun && words[adjective] && noun !== adjective) words[adjective].describes = noun;
   }
@@ -82,11 +82,11 @@ export function markedWords(given, parsed, nouns = "", bindings = "") {
   return words;
 }
 
-/** `bindings` without the pairs of one of the text's words as a thing: they alone would make it one. */
+/** `bindings` without the pairs of one of the text's words as an object: they alone would make it one. */
 export function bindingsWithout(bindings, text, name) {
   const words = wordsOf(text);
-  const gone = thingIn(words, text, name);
+  const gone = objectIn(words, text, name);
   return itemsOf(bindings)
-    .filter((item) => thingIn(words, text, item.split(":")[1] ?? "") !== gone)
+    .filter((item) => objectIn(words, text, item.split(":")[1] ?? "") !== gone)
     .join(", ");
 }

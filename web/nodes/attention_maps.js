@@ -1,12 +1,12 @@
-/** Cross-Attention Maps: one word's map over the picture, before and after tuning, over all steps or at one. */
+/** Cross-Attention Maps: one word's map over the image, before and after optimization, over all steps or at one. */
 
-import { choice, slider } from "../lib/choice.js";
+import { choice, slider } from "../lib/controls.js";
 import { el, viewUrl } from "../lib/dom.js";
-import { outline, paintHeat, unpacked } from "../lib/heat.js";
+import { outline, paintHeatmap, unpacked } from "../lib/heatmap.js";
 import { addPanel } from "../lib/panel.js";
-import { whenShown } from "../lib/runs.js";
+import { whenShown } from "../lib/execution_events.js";
 
-const EMPTY = "Run to see where each word looks";
+const EMPTY = "Run to see each word's attention map";
 
 export function addMapsViewer(node) {
   let contents = [];
@@ -16,14 +16,14 @@ export function addMapsViewer(node) {
   let moment = "after";
   let step = 0;
 
-  const picture = el("img", { class: "pp-picture pp-grey", alt: "", draggable: "false" });
+  const image = el("img", { class: "pp-image pp-grey", alt: "", draggable: "false" });
   const heat = el("canvas", { class: "pp-heat" });
   const edges = el("div", { class: "pp-cover" });
-  const stage = el("div", { class: "pp-stage" }, picture, heat, edges);
+  const stage = el("div", { class: "pp-stage" }, image, heat, edges);
   const empty = el("div", { class: "pp-empty", text: EMPTY });
   const board = el("div", { class: "pp-board" }, stage, empty);
   const words = el("div", { class: "pp-chips", role: "group", "aria-label": "The word" });
-  const when = choice("Before or after tuning", [["before", "Before"], ["after", "After"]], (value) => {
+  const when = choice("Before or after optimization", [["before", "Before"], ["after", "After"]], (value) => {
     moment = value;
     draw();
   });
@@ -34,19 +34,19 @@ export function addMapsViewer(node) {
   const opacity = slider("Map", { min: 0, max: 100, step: 5, value: 75 }, (value) => {
     heat.style.opacity = value / 100;
   }, (value) => `${value} %`);
-  const pictures = slider("Picture", { min: 1, max: 1, value: 1 }, (value) => ((at = value - 1), open()), (value) => `${value} of ${contents.length || 1}`);
+  const images = slider("Image", { min: 1, max: 1, value: 1 }, (value) => ((at = value - 1), open()), (value) => `${value} of ${contents.length || 1}`);
   const status = el("div", { class: "pp-status", "aria-live": "polite" });
-  const row = el("div", { class: "pp-row" }, when.element, steps.element, opacity.element, pictures.element);
+  const row = el("div", { class: "pp-row" }, when.element, steps.element, opacity.element, images.element);
   const panel = el("div", { class: "pp-panel" }, words, board, row, status);
   heat.style.opacity = 0.75;
 
   function take(_, all) {
     contents = all;
     at = Math.min(at, all.length - 1);
-    pictures.input.max = all.length;
-    pictures.input.value = at + 1;
-    pictures.show();
-    pictures.element.hidden = all.length < 2;
+    images.input.max = all.length;
+    images.input.value = at + 1;
+    images.show();
+    images.element.hidden = all.length < 2;
     open();
   }
 
@@ -54,7 +54,7 @@ export function addMapsViewer(node) {
     const given = contents[at];
     content = given;
     if (!given.words.some((entry) => entry.word === word)) word = given.words[0]?.word ?? "";
-    picture.src = viewUrl(given.image);
+    image.src = viewUrl(given.image);
     board.style.setProperty("--pp-ratio", String(given.width / given.height));
     const focused = words.contains(document.activeElement) ? document.activeElement.dataset.word : null;
     words.replaceChildren(
@@ -94,7 +94,7 @@ export function addMapsViewer(node) {
     step = Math.min(step, each.length);
     steps.input.value = step;
     steps.show();
-    paintHeat(heat, unpacked(step ? each[step - 1] : entry[shown]));
+    paintHeatmap(heat, unpacked(step ? each[step - 1] : entry[shown]));
     edges.replaceChildren(...(entry.mask ? [outline(entry.mask)] : []));
     const iou = (value) => (value == null ? "" : value.toFixed(2));
     const fit = entry.mask ? (tuned ? `best IoU ${iou(entry.before_iou)} before, ${iou(entry.after_iou)} after` : `best IoU ${iou(entry.after_iou)}`) : "";

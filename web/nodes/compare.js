@@ -1,21 +1,21 @@
 /** Compare: before and after under a sliding divider, the difference, and the mask's outline. */
 
-import { choice, slider } from "../lib/choice.js";
+import { choice, slider } from "../lib/controls.js";
 import { chain, el, viewUrl, widgetOf } from "../lib/dom.js";
-import { outline } from "../lib/heat.js";
+import { outline } from "../lib/heatmap.js";
 import { addPanel } from "../lib/panel.js";
-import { whenShown } from "../lib/runs.js";
+import { whenShown } from "../lib/execution_events.js";
 
-const EMPTY = "Run to compare the pictures";
+const EMPTY = "Run to compare the images";
 
 export function addCompareViewer(node) {
   let content = null;
   let pair = 0;
   let mode = "slide";
-  let place = 50;
+  let position = 50;
   let outlined = true;
 
-  const layer = (name) => el("img", { class: `pp-picture ${name}`, alt: "", draggable: "false" });
+  const layer = (name) => el("img", { class: `pp-image ${name}`, alt: "", draggable: "false" });
   const before = layer("pp-before");
   const after = layer("pp-after");
   const edges = el("div", { class: "pp-cover" });
@@ -44,12 +44,12 @@ export function addCompareViewer(node) {
     on: { click: () => ((outlined = !outlined), draw()) },
   });
   const gain = slider("×", { min: 1, max: 20, step: 0.5, value: 2 }, () => draw());
-  const pairs = slider("Picture", { min: 1, max: 1, value: 1 }, (value) => ((pair = value - 1), load()), (value) => `${value} of ${content?.pairs.length ?? 1}`);
+  const pairs = slider("Image", { min: 1, max: 1, value: 1 }, (value) => ((pair = value - 1), load()), (value) => `${value} of ${content?.pairs.length ?? 1}`);
   const row = el("div", { class: "pp-row" }, modes.element, mask, gain.element, pairs.element);
   const panel = el("div", { class: "pp-panel" }, board, row);
 
   function take(_, all) {
-    // One entry with a batch of pairs, or several where the node ran once for each picture.
+    // One entry with a batch of pairs, or several where the node ran once for each image.
     const together = all.flatMap(({ pairs: some, ...rest }) => some.map((one) => ({ ...rest, ...one })));
     content = { gain: all[0].gain, pairs: together };
     pair = Math.min(pair, together.length - 1);
@@ -79,25 +79,25 @@ export function addCompareViewer(node) {
     modes.show(mode);
     before.hidden = mode === "after";
     after.hidden = mode === "before";
-    after.style.clipPath = sliding ? `inset(0 0 0 ${place}%)` : "";
+    after.style.clipPath = sliding ? `inset(0 0 0 ${position}%)` : "";
     stage.classList.toggle("pp-difference", difference);
     // |before − after| by the browser's own blending, brightened by the gain.
     stage.style.setProperty("--pp-gain", difference ? gain.input.value : "1");
     gain.element.hidden = !difference;
     pairs.element.hidden = content.pairs.length < 2;
     divider.hidden = !sliding;
-    divider.style.left = `${place}%`;
-    divider.setAttribute("aria-valuenow", String(Math.round(place)));
+    divider.style.left = `${position}%`;
+    divider.setAttribute("aria-valuenow", String(Math.round(position)));
     for (const tag of tags) tag.hidden = !sliding;
-    tags[0].style.opacity = place > 18 ? 1 : 0;
-    tags[1].style.opacity = place < 82 ? 1 : 0;
+    tags[0].style.opacity = position > 18 ? 1 : 0;
+    tags[1].style.opacity = position < 82 ? 1 : 0;
     mask.hidden = !content.pairs[pair].mask;
     mask.setAttribute("aria-pressed", String(outlined));
     edges.hidden = !outlined || !content.pairs[pair].mask;
   }
 
   function slide(value) {
-    place = Math.min(100, Math.max(0, value));
+    position = Math.min(100, Math.max(0, value));
     draw();
   }
 
@@ -114,7 +114,7 @@ export function addCompareViewer(node) {
   stage.addEventListener("pointermove", (event) => stage.hasPointerCapture(event.pointerId) && mode === "slide" && follow(event));
   divider.addEventListener("keydown", (event) => {
     const step = event.shiftKey ? 10 : 1;
-    const to = { ArrowLeft: place - step, ArrowRight: place + step, Home: 0, End: 100 }[event.key];
+    const to = { ArrowLeft: position - step, ArrowRight: position + step, Home: 0, End: 100 }[event.key];
     if (to === undefined) return;
     slide(to);
     event.preventDefault();

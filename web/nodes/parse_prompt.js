@@ -1,10 +1,10 @@
 /** Parse Prompt: the prompt's words as chips, nouns and their adjectives marked. */
 
-import { COLOURS } from "../lib/box_board.js";
+import { COLOURS } from "../lib/box_canvas.js";
 import { chain, el, isLinked, widgetOf } from "../lib/dom.js";
 import { addPanel, asOneChange, watch } from "../lib/panel.js";
 import { NO_NOUN, bindingsWithout, markedWords } from "../lib/prompt_words.js";
-import { whenShown } from "../lib/runs.js";
+import { whenShown } from "../lib/execution_events.js";
 
 const parsedBy = new WeakMap();
 
@@ -42,12 +42,12 @@ export function addPromptView(node) {
     const colour = word.noun >= 0 ? word.noun : of ? of.noun : -1;
     const kind = word.noun >= 0 ? "noun" : of ? "adjective" : "plain";
     const tokens = word.tokens > 1 ? `, ${word.tokens} tokens` : "";
-    const says = { noun: "names a thing", adjective: `describes ${of?.name}`, plain: "names no thing" }[kind];
+    const says = { noun: "names an object", adjective: `describes ${of?.name}`, plain: "names no object" }[kind];
     const button = el("button", {
       class: `pp-chip pp-${kind}`,
       type: "button",
       text: word.text,
-      title: `${word.name}: ${says}${tokens}. Click to ${kind === "noun" ? "unmark it" : "mark it as a thing"}.`,
+      title: `${word.name}: ${says}${tokens}. Click to ${kind === "noun" ? "unmark it" : "mark it as an object"}.`,
       "aria-pressed": String(kind === "noun"),
       "data-word": word.name,
       disabled: isLinked(node, "nouns"),
@@ -67,12 +67,12 @@ export function addPromptView(node) {
     const focused = chips.contains(document.activeElement) ? document.activeElement.dataset.word : null;
     chips.replaceChildren(...words.map((word) => chip(word, words)));
     [...chips.children].find(({ dataset }) => dataset.word === focused)?.focus();
-    const things = words.filter(({ isNoun }) => isNoun).length;
+    const objects = words.filter(({ isNoun }) => isNoun).length;
     panel.classList.toggle("pp-stale", !current);
     status.textContent = !parsed
-      ? "Run once to see which words name things"
+      ? "Run once to see which words name objects"
       : current
-        ? `${things} ${things === 1 ? "thing" : "things"} · ${parsed.length} of ${parsed.limit} tokens`
+        ? `${objects} ${objects === 1 ? "object" : "objects"} · ${parsed.length} of ${parsed.limit} tokens`
         : "The text has changed since it was read";
   }
 

@@ -1,18 +1,18 @@
-/** Prior from Boxes: boxes drawn on the picture. The text of lines stays the value; this is a way to write it. */
+/** Prior from Boxes: boxes drawn on the image. The text of lines stays the value; this is a way to write it. */
 
-import { BoxBoard, COLOURS } from "../lib/box_board.js";
+import { BoxCanvas, COLOURS } from "../lib/box_canvas.js";
 import { fits } from "../lib/box_geometry.js";
 import { linesOf, textOf } from "../lib/box_text.js";
 import { chain, el, isLinked, viewUrl, widgetOf } from "../lib/dom.js";
-import { parserFor, pictureBefore } from "../lib/graph.js";
+import { parserFor, imageBefore } from "../lib/graph.js";
 import { addPanel, asOneChange, watch } from "../lib/panel.js";
-import { sizeOf } from "../lib/pictures.js";
+import { sizeOf } from "../lib/images.js";
 import { keyOf } from "../lib/prompt_words.js";
-import { whenShown } from "../lib/runs.js";
+import { whenShown } from "../lib/execution_events.js";
 import { wordsOfParser } from "./parse_prompt.js";
 
 const COMMON = new Set("a an the and or of in on at by to with from near under over its his her their is are".split(" "));
-const NO_PICTURE = "Run once to see the picture here. With Load Image it is here at once.";
+const NO_IMAGE = "Run once to see the image here. With Load Image it is here at once.";
 
 const rounded = (value) => Math.round(100 * value) / 100;
 const described = ({ word, box: [x0, y0, x1, y1] }) => `${word} · ${rounded(x1 - x0)} × ${rounded(y1 - y0)} at ${x0}, ${y0}`;
@@ -24,7 +24,7 @@ export function addBoxEditor(node) {
   let drawnText = null;
   let drawnWords = "";
   let chosenWord = "";
-  let shownPicture = "";
+  let shownImage = "";
 
   const words = el("div", { class: "pp-chips", role: "group", "aria-label": "The word of the box" });
   const typed = el("input", {
@@ -36,8 +36,8 @@ export function addBoxEditor(node) {
   });
   const bin = el("button", { class: "pp-button", type: "button", text: "Delete", title: "Delete the chosen box (Delete)" });
   const status = el("div", { class: "pp-status", "aria-live": "polite" });
-  const board = new BoxBoard({
-    label: "Boxes of things",
+  const board = new BoxCanvas({
+    label: "Boxes of objects",
     onChange: write,
     onSelect: () => drawWords(),
     onName: () => (typed.focus(), typed.select()),
@@ -60,9 +60,9 @@ export function addBoxEditor(node) {
     const found = parser();
     if (!found) return [];
     const all = wordsOfParser(found);
-    const things = all.filter(({ isNoun }) => isNoun);
+    const objects = all.filter(({ isNoun }) => isNoun);
     // Before the first run nobody has said which words are nouns: all but the commonest are offered.
-    return (things.length ? things : all.filter(({ text }) => !COMMON.has(keyOf(text)))).map(({ name }) => name);
+    return (objects.length ? objects : all.filter(({ text }) => !COMMON.has(keyOf(text)))).map(({ name }) => name);
   }
 
   const firstUnplaced = () => {
@@ -155,7 +155,7 @@ export function addBoxEditor(node) {
     let problem = "";
     if (bad) problem = `“${bad.raw}” is not word=x0,y0,x1,y1`;
     else if (board.boxes.some(({ word }) => !word)) problem = "A box has no word yet: choose or type one";
-    else if (outside) problem = `The box of ${outside.word} is not inside the picture`;
+    else if (outside) problem = `The box of ${outside.word} is not inside the image`;
     else if (unknown) problem = `${unknown.word} is not in the prompt`;
     const count = board.boxes.length;
     const tally = `${count} ${count === 1 ? "box" : "boxes"}${board.size ? " · drag to draw" : ""}`;
@@ -174,12 +174,12 @@ export function addBoxEditor(node) {
   }
 
   function look() {
-    const before = pictureBefore(node, "image");
+    const before = imageBefore(node, "image");
     const after = shown();
     const url = before ?? (after ? viewUrl(after.image) : null);
-    if (url !== shownPicture) {
-      shownPicture = url;
-      if (!url) board.setPicture(null, null, NO_PICTURE);
+    if (url !== shownImage) {
+      shownImage = url;
+      if (!url) board.setImage(null, null, NO_IMAGE);
       else measure(url);
     }
     if (!board.gesture) read();
@@ -187,8 +187,8 @@ export function addBoxEditor(node) {
 
   async function measure(url) {
     const size = await sizeOf(url);
-    if (url !== shownPicture) return;
-    board.setPicture(size && url, size, NO_PICTURE);
+    if (url !== shownImage) return;
+    board.setImage(size && url, size, NO_IMAGE);
     read();
   }
 
@@ -208,9 +208,9 @@ export function addBoxEditor(node) {
     drawWords();
   });
   bin.addEventListener("click", () => board.remove());
-  board.setPicture(null, null, NO_PICTURE);
+  board.setImage(null, null, NO_IMAGE);
   addPanel(node, "pinpoint_boxes", panel, { minHeight: 330 });
-  // The picture gets the room, the lines as much as a few of them need.
+  // The image gets the room, the lines as much as a few of them need.
   if (text.options) text.options.getMaxHeight = () => 76;
   chain(text, "callback", () => !board.gesture && read());
   watch(node, panel, look);

@@ -1,15 +1,15 @@
 /**
- * Learn Regions, Score Regions and Pick Best Edit: the anchors' boxes on the picture with their scores. A click on one
+ * Learn Regions, Score Regions and Pick Best Edit: the anchors' boxes on the image with their scores. A click on one
  * is the choice that Pick Best Edit takes in the next run.
  */
 
-import { BoxBoard, COLOURS } from "../lib/box_board.js";
-import { choice } from "../lib/choice.js";
+import { BoxCanvas, COLOURS } from "../lib/box_canvas.js";
+import { choice } from "../lib/controls.js";
 import { chain, el, isLinked, viewUrl, widgetOf } from "../lib/dom.js";
 import { nodesAfter } from "../lib/graph.js";
 import { addPanel, asOneChange, watch } from "../lib/panel.js";
-import { sizeOf } from "../lib/pictures.js";
-import { hidePictures, whenForming, whenRan } from "../lib/runs.js";
+import { sizeOf } from "../lib/images.js";
+import { hideImages, whenPreviewed, whenRan } from "../lib/execution_events.js";
 
 const PICK = "PinpointPickBestEdit";
 const KEYS = [
@@ -24,19 +24,19 @@ const lastRuns = new WeakMap();
 const colourOf = (anchor) => COLOURS[(anchor - 1) % COLOURS.length];
 const digits = (value) => (value == null ? "" : value.toFixed(3));
 
-/** Of the rows that a run told, those of the first picture, which is shown: each picture's begin with new anchors. */
+/** Of the rows that a run told, those of the first image, which is shown: each image's begin with new anchors. */
 function ofFirst(rows = []) {
   const known = new Set();
   const end = rows.findIndex(({ anchor }) => known.has(anchor) || !known.add(anchor));
   return end < 0 ? rows : rows.slice(0, end);
 }
 
-/** Whether an edit is in the box that its anchor chose: not in another anchor's or the place's, in which it is a take. */
+/** Whether an edit is in the box that its anchor chose: not in another anchor's or the region mask's, as a variant is. */
 const inOwnBox = ({ take, placed }) => !take && !placed;
 
 /**
  * What a run found for each anchor, best first: {anchor, box, others, loss, probability}, and where edits were picked
- * {rank, score, final, take, placed, picture}.
+ * {rank, score, final, take, placed, image}.
  */
 export function rowsOf(judged, picked) {
   const scored = new Map(ofFirst(picked?.pinpoint_candidates).map((row, rank) => [row.anchor, { ...row, rank }]));
@@ -49,17 +49,17 @@ export function rowsOf(judged, picked) {
   }));
   const known = new Map(found.map((row) => [row.anchor, row]));
   for (const [anchor, row] of scored) {
-    const picture = picked.pinpoint_edits?.[row.rank];
+    const image = picked.pinpoint_edits?.[row.rank];
     const judgedAs = (inOwnBox(row) && known.get(anchor)) || { others: [], loss: null, probability: null };
     const { box, rank, score, final, take, placed } = row;
-    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, take, placed, picture });
+    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, take, placed, image });
   }
   // As they were ranked: what is edited in full goes before previews, whatever these score.
-  const place = (row) => row.rank ?? Infinity;
+  const rank = (row) => row.rank ?? Infinity;
   const loss = (row) => row.loss ?? Infinity;
   const order = (a, b) => (a === b ? 0 : a - b);
   return [...known.values()].sort(
-    (a, b) => order(place(a), place(b)) || order(loss(a), loss(b)) || a.anchor - b.anchor,
+    (a, b) => order(rank(a), rank(b)) || order(loss(a), loss(b)) || a.anchor - b.anchor,
   );
 }
 
@@ -68,10 +68,10 @@ export function addRegionChooser(node) {
   let rows = [];
   let mode = "after";
   let drawn = "";
-  let shownPicture = "";
-  let forming = null;
+  let shownImage = "";
+  let preview = null;
 
-  const board = new BoxBoard({ label: "Boxes that an edit could go to", keys: KEYS, editable: false, onSelect: selected });
+  const board = new BoxCanvas({ label: "Boxes that an edit could go to", keys: KEYS, editable: false, onSelect: selected });
   const chips = el("div", { class: "pp-chips", role: "group", "aria-label": "The box to take" });
   const modes = choice("What to show", [["before", "Before"], ["after", "Edit"]], (value) => ((mode = value), draw()));
   const status = el("div", { class: "pp-status", "aria-live": "polite" });
@@ -140,8 +140,8 @@ export function addRegionChooser(node) {
   function describe(row) {
     const [x0, y0, x1, y1] = row.box.map(Math.round);
     const parts = [`box ${row.anchor}`, `${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`];
-    if (row.placed) parts.push("the box of the place");
-    if (row.take) parts.push(`take ${row.take + 1}`);
+    if (row.placed) parts.push("the box of the region mask");
+    if (row.take) parts.push(`variant ${row.take + 1}`);
     if (row.score != null) parts.push(`score ${digits(row.score)}${row.final ? "" : " of a preview"}`);
     if (row.loss != null) parts.push(`loss ${digits(row.loss)}`);
     if (row.probability != null) parts.push(`${Math.round(100 * row.probability)} % sure of its size`);
@@ -159,21 +159,21 @@ export function addRegionChooser(node) {
     return describe(row) + (taken != null && taken !== row.anchor ? " · run to take it" : "");
   }
 
-  async function picture(url) {
+  async function image(url) {
     const hint = chosen() ? CHOSEN(chosen()) : EMPTY;
     const wanted = url ?? hint;
-    if (wanted === shownPicture) return;
-    shownPicture = wanted;
+    if (wanted === shownImage) return;
+    shownImage = wanted;
     const size = url ? await sizeOf(url) : null;
-    if (wanted === shownPicture) board.setPicture(size && url, size, hint);
+    if (wanted === shownImage) board.setImage(size && url, size, hint);
   }
 
   function draw() {
     rows = rowsOf(picks ? null : ran(), pickedOf());
     const at = rows.findIndex(({ anchor }) => anchor === chosen());
-    const edit = picks && (rows[at] ?? rows[0])?.picture;
-    const pictures = ran()?.pinpoint_image;
-    const shown = (mode === "after" && edit) || pictures?.[0];
+    const edit = picks && (rows[at] ?? rows[0])?.image;
+    const images = ran()?.pinpoint_image;
+    const shown = (mode === "after" && edit) || images?.[0];
     const url = shown ? viewUrl(shown) : null;
     const boxes = rows.map(({ anchor, box, others, score, loss }, rank) => ({
       word: `${anchor}`,
@@ -184,8 +184,8 @@ export function addRegionChooser(node) {
       taken: !chosen() && rank === 0 && score != null,
     }));
     board.locked = locked();
-    board.setBoxes(forming ? [] : boxes, at);
-    picture(forming ?? url);
+    board.setBoxes(preview ? [] : boxes, at);
+    image(preview ?? url);
     const text = say();
     const state = JSON.stringify([rows, chosen(), locked(), mode, text]);
     if (state === drawn) return;
@@ -201,9 +201,9 @@ export function addRegionChooser(node) {
     status.classList.toggle("pp-problem", text.startsWith("There is no"));
   }
 
-  board.setPicture(null, null, EMPTY);
-  hidePictures(node);
-  whenForming(node, (url) => ((forming = url), draw()));
+  board.setImage(null, null, EMPTY);
+  hideImages(node);
+  whenPreviewed(node, (url) => ((preview = url), draw()));
   addPanel(node, "pinpoint_regions", panel, { minHeight: 340 });
   if (picks) chain(widgetOf(node, "choice") ?? {}, "callback", draw);
   watch(node, panel, draw);

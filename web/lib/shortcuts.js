@@ -1,4 +1,4 @@
-/** What mouse and keys do on a picture: a small button in its corner, and the list that it shows over the picture. */
+/** What mouse and keys do on an image: a small button in its corner, and the list that it shows over the image. */
 
 import { el } from "./dom.js";
 
@@ -6,7 +6,7 @@ import { el } from "./dom.js";
 export const spoken = (keys) => keys.map(([key, does]) => `${key}: ${does}.`).join(" ");
 
 /** The elements to put on a board, which `toggle` shows and `offer` takes away; `shown` while the list is open. */
-export function keyHelp(keys) {
+export function shortcutHelp(keys) {
   const list = el(
     "dl",
     { class: "pp-keys", hidden: true },

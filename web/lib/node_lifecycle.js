@@ -27,7 +27,7 @@ export function whileInGraph(node, start) {
 }
 
 /** End what goes on for nodes of subgraphs that are gone: loading a workflow anew, as undo does, tells these nothing. */
-export function leaveGone() {
+export function endWhatIsGone() {
   for (const { node, leave } of [...present]) if (!isInWorkflow(node)) leave();
 }
 

@@ -1,6 +1,6 @@
-/** Pictures as ComfyUI serves them. */
+/** Images as ComfyUI serves them. */
 
-/** The {width, height} of the picture at an address, once it is loaded; null if it cannot be. */
+/** The {width, height} of the image at an address, once it is loaded; null if it cannot be. */
 export function sizeOf(url) {
   return new Promise((done) => {
     const probe = new Image();

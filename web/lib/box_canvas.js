@@ -1,11 +1,11 @@
 /**
- * A picture with boxes on it. Editable: draw, move, resize and delete with mouse, touch and keyboard. Not editable:
+ * An image with boxes on it. Editable: draw, move, resize and delete with mouse, touch and keyboard. Not editable:
  * boxes to look at and to choose from.
  */
 
 import { HANDLES, boxesAt, handleAt, hit, moved, resized, spanned } from "./box_geometry.js";
 import { el } from "./dom.js";
-import { keyHelp, spoken } from "./key_help.js";
+import { shortcutHelp, spoken } from "./shortcuts.js";
 
 const REACH = { mouse: 7, pen: 10, touch: 18 };
 const CURSORS = { nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw", n: "ns", s: "ns", e: "ew", w: "ew" };
@@ -23,16 +23,16 @@ const EDITING = [
 /** Colours that tell words apart, also for the colour-blind (Okabe and Ito). */
 export const COLOURS = ["#56b4e9", "#e69f00", "#2bbf8f", "#f0e442", "#cc79a7", "#ff8a50", "#7fa8ff", "#c8c8c8"];
 
-export class BoxBoard {
+export class BoxCanvas {
   /**
    * onChange(boxes, selected): a gesture has ended; boxes are {word, box, …} as given.
-   * onSelect(index): another box, or none (-1), is selected. onName(): the selected box wants a name.
+   * onSelect(index): another box, or none (-1), is selected. onName(): the selected box is to be named.
    */
   constructor({
     onChange = () => {},
     onSelect = () => {},
     onName = () => {},
-    label = "Boxes on the picture",
+    label = "Boxes on the image",
     keys = EDITING,
     editable = true,
   } = {}) {
@@ -46,16 +46,16 @@ export class BoxBoard {
     this.gesture = null;
     /** The word of the next box that is drawn. */
     this.wordForNew = () => "";
-    this.picture = el("img", { class: "pp-picture", alt: "", draggable: "false", hidden: true });
+    this.image = el("img", { class: "pp-image", alt: "", draggable: "false", hidden: true });
     this.layer = el("div", { class: "pp-boxes" });
     this.empty = el("div", { class: "pp-empty" });
     this.stage = el(
       "div",
       { class: "pp-stage", tabindex: "0", role: "application", "aria-label": `${label}. ${spoken(keys)}` },
-      this.picture,
+      this.image,
       this.layer,
     );
-    this.keys = keyHelp(keys);
+    this.keys = shortcutHelp(keys);
     this.element = el("div", { class: "pp-board" }, this.stage, this.empty, ...this.keys.elements);
     const listen = (kind, handler) => this.stage.addEventListener(kind, (event) => handler.call(this, event));
     listen("pointerdown", this.#down);
@@ -65,18 +65,18 @@ export class BoxBoard {
     listen("pointerleave", () => this.#hover(-1));
     listen("keydown", this.#key);
     listen("dblclick", () => this.selected >= 0 && this.onName());
-    this.setPicture(null);
+    this.setImage(null);
   }
 
-  /** Show the picture at `url`, of {width, height}; null for none, with a hint why. */
-  setPicture(url, size = null, hint = "") {
+  /** Show the image at `url`, of {width, height}; null for none, with a hint why. */
+  setImage(url, size = null, hint = "") {
     this.size = url ? size : null;
-    this.picture.hidden = !url;
+    this.image.hidden = !url;
     if (url) {
-      if (this.picture.getAttribute("src") !== url) this.picture.src = url;
+      if (this.image.getAttribute("src") !== url) this.image.src = url;
       this.element.style.setProperty("--pp-ratio", String(size.width / size.height));
     } else {
-      this.picture.removeAttribute("src");
+      this.image.removeAttribute("src");
       this.element.style.setProperty("--pp-ratio", "1");
     }
     this.stage.hidden = !url;
@@ -95,7 +95,7 @@ export class BoxBoard {
     this.boxes = boxes;
     this.selected = selected < boxes.length ? selected : -1;
     // Asked for again and again: drawn again only if it looks different.
-    if (this.#looks() !== this.drawn) this.render();
+    if (this.#state() !== this.drawn) this.render();
   }
 
   select(index) {
@@ -111,7 +111,7 @@ export class BoxBoard {
     this.#commit(boxes, Math.min(index, boxes.length - 1));
   }
 
-  /** Add a box in the middle, a third of the picture wide. */
+  /** Add a box in the middle, a third of the image wide. */
   add() {
     if (!this.editable || !this.size) return;
     const { width, height } = this.size;
@@ -119,12 +119,12 @@ export class BoxBoard {
     this.#commit([...this.boxes, { word: this.wordForNew(), box }], this.boxes.length);
   }
 
-  #looks() {
+  #state() {
     return JSON.stringify([this.boxes, this.selected, this.editable, this.locked]);
   }
 
   render() {
-    this.drawn = this.#looks();
+    this.drawn = this.#state();
     this.stage.classList.toggle("pp-editable", this.editable);
     this.stage.classList.toggle("pp-choosable", !this.editable && !this.locked);
     if (!this.size) return this.layer.replaceChildren();
@@ -170,7 +170,7 @@ export class BoxBoard {
     return element;
   }
 
-  /** A pointer's place on the picture, in its pixels. */
+  /** A pointer's position on the image, in its pixels. */
   #point(event) {
     const frame = this.stage.getBoundingClientRect();
     const scale = this.size.width / frame.width;

@@ -1,9 +1,9 @@
-/** What a node's runs tell the browser: its output, and pictures of what forms meanwhile. */
+/** What a node's runs tell the browser: its output, and images of what forms meanwhile. */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { chain } from "./dom.js";
-import { isCalled, outputName, whileInGraph } from "./presence.js";
+import { isCalled, outputName, whileInGraph } from "./node_lifecycle.js";
 
 /**
  * Call `show` with all that the node's last run told the browser: after each run, and when the workflow is shown
@@ -27,7 +27,7 @@ export function whenRan(node, show = () => {}) {
 
 /**
  * Like `whenRan`, with what the run told under `key`: `show` gets the first of it, and all of it. There are several
- * where the node ran once for each of several pictures.
+ * where the node ran once for each of several images.
  */
 export function whenShown(node, key, show = () => {}) {
   let last;
@@ -40,8 +40,8 @@ export function whenShown(node, key, show = () => {}) {
   return () => last;
 }
 
-/** Call `show` with the address of each picture that is sent while the node runs, and with null at the end. */
-export function whenForming(node, show) {
+/** Call `show` with the address of each image that is sent while the node runs, and with null at the end. */
+export function whenPreviewed(node, show) {
   let url = null;
   const replace = (next) => {
     const former = url;
@@ -65,8 +65,8 @@ export function whenForming(node, show) {
   });
 }
 
-/** Keep ComfyUI from showing the node's pictures below a panel that shows them itself. */
-export function hidePictures(node) {
+/** Keep ComfyUI from showing the node's images below a panel that shows them itself. */
+export function hideImages(node) {
   node.hideOutputImages = true;
   // Frontends that do not know this yet draw whatever `imgs` holds.
   Object.defineProperty(node, "imgs", { get: () => undefined, set: () => {}, configurable: true });

@@ -19,13 +19,13 @@ export function unpacked({ rows, columns, values }) {
 
 /** The colour of a share 0 to 255: matplotlib's inferno, by nine of its colours. */
 export function inferno(share) {
-  const place = (share / 255) * (STOPS.length - 1);
-  const low = Math.min(Math.floor(place), STOPS.length - 2);
-  return STOPS[low].map((from, channel) => Math.round(from + (STOPS[low + 1][channel] - from) * (place - low)));
+  const position = (share / 255) * (STOPS.length - 1);
+  const low = Math.min(Math.floor(position), STOPS.length - 2);
+  return STOPS[low].map((from, channel) => Math.round(from + (STOPS[low + 1][channel] - from) * (position - low)));
 }
 
 /** Paint a map on a canvas of its own size, dark and thin to bright and thick. */
-export function paintHeat(canvas, { rows, columns, bytes }) {
+export function paintHeatmap(canvas, { rows, columns, bytes }) {
   canvas.width = columns;
   canvas.height = rows;
   const context = canvas.getContext("2d");

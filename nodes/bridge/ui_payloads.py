@@ -112,8 +112,8 @@ def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
             "s_t2i": one.s_t2i,
             "s_i2i": one.s_i2i,
             "final": one.final,
-            "take": one.edit.variant,
-            "placed": one.edit.source_anchor is None,
+            "variant": one.edit.variant,
+            "in_region": one.edit.source_anchor is None,
         }
         for one in candidates
     ]

@@ -65,7 +65,7 @@ def word_swap_with_a_box(canvas: Canvas) -> None:
     canvas.column("2  What it shows, and where")
     prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
     prior = canvas.add("PinpointPriorFromBoxes", image=(sample, 0), boxes="cat=11,30,57,73\nstar=74,48,119,91")
-    canvas.column("3  Invert and tune")
+    canvas.column("3  Invert and optimize")
     ready = canvas.add("PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0))
     canvas.column("4  The edit")
     edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT)
@@ -214,7 +214,7 @@ def text_prior(canvas: Canvas, *, embedded: bool = False) -> None:
     else:
         prior = canvas.add("PinpointPriorFromText", image=(sample, 0), words="cat=yellow cat\nstar=red star")
     canvas.add("MaskPreview", mask=(prior, 1))
-    canvas.column("3  Invert and tune")
+    canvas.column("3  Invert and optimize")
     ready = canvas.add("PinpointLocInv", model=(model, 0), image=(sample, 0), prompt=(prompt, 0), prior=(prior, 0))
     canvas.column("4  The edit")
     edit = canvas.add("PinpointPromptToPromptEdit", inversion=(ready, 0), target=FOX, prior=(prior, 0), **KEPT)
@@ -256,7 +256,7 @@ def from_your_own_checkpoint(canvas: Canvas, *, embedded: bool = False) -> None:
     prompt = canvas.add("PinpointParsePrompt", model=(model, 0), text=SAMPLE)
     box = ",".join(str(scale * side) for side in (11, 30, 57, 73))
     prior = canvas.add("PinpointPriorFromBoxes", image=picture, boxes=f"cat={box}")
-    canvas.column("4  Invert and tune")
+    canvas.column("4  Invert and optimize")
     ready = canvas.add("PinpointLocInv", model=(model, 0), image=picture, prompt=(prompt, 0), prior=(prior, 0))
     canvas.column("5  The edit")
     edit = canvas.add(

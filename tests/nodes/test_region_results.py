@@ -134,7 +134,7 @@ def test_an_editor_of_few_takes_is_expected_to_edit_boxes_near_the_place_alone_a
     case = Planted()
     scores = judged(case).scores
     placed = replace(scores, prior=replace(scores.prior, in_region=(True, True, True, False)))
-    assert expected_cost(placed, lambda steps: 10.0) == 40.0  # it has another take for the anchor that is far
+    assert expected_cost(placed, lambda steps: 10.0) == 40.0  # it has another variant for the anchor that is far
     object.__setattr__(case.editor, "variants", 1)
     assert expected_cost(placed, lambda steps: 10.0) == 30.0
     object.__setattr__(case.editor, "variants", 2)

@@ -11,13 +11,13 @@ import { isCalled, outputName, whileInGraph } from "./node_lifecycle.js";
  */
 export function whenRan(node, show = () => {}) {
   let last;
-  const take = (output) => {
+  const receive = (output) => {
     if (!output || output === last) return;
     last = output;
     show(output);
   };
-  chain(node, "onExecuted", take);
-  const recall = () => take(app.nodeOutputs?.[outputName(node)]);
+  chain(node, "onExecuted", receive);
+  const recall = () => receive(app.nodeOutputs?.[outputName(node)]);
   chain(node, "onConfigure", () => {
     setTimeout(recall, 0);
     setTimeout(recall, 500);

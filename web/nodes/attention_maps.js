@@ -40,7 +40,7 @@ export function addMapsViewer(node) {
   const panel = el("div", { class: "pp-panel" }, words, board, row, status);
   heat.style.opacity = 0.75;
 
-  function take(_, all) {
+  function receive(_, all) {
     contents = all;
     at = Math.min(at, all.length - 1);
     images.input.max = all.length;
@@ -103,6 +103,6 @@ export function addMapsViewer(node) {
   }
 
   addPanel(node, "pinpoint_maps", panel, { minHeight: 360 });
-  whenShown(node, "pinpoint_maps", take);
+  whenShown(node, "pinpoint_maps", receive);
   draw();
 }

@@ -48,7 +48,7 @@ export function addCompareViewer(node) {
   const row = el("div", { class: "pp-row" }, modes.element, mask, gain.element, pairs.element);
   const panel = el("div", { class: "pp-panel" }, board, row);
 
-  function take(_, all) {
+  function receive(_, all) {
     // One entry with a batch of pairs, or several where the node ran once for each image.
     const together = all.flatMap(({ pairs: some, ...rest }) => some.map((one) => ({ ...rest, ...one })));
     content = { gain: all[0].gain, pairs: together };
@@ -122,7 +122,7 @@ export function addCompareViewer(node) {
   });
 
   addPanel(node, "pinpoint_compare", panel, { minHeight: 320 });
-  whenShown(node, "pinpoint_compare", take);
+  whenShown(node, "pinpoint_compare", receive);
   const asked = widgetOf(node, "gain");
   if (asked) {
     chain(asked, "callback", () => {

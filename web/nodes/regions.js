@@ -32,11 +32,11 @@ function ofFirst(rows = []) {
 }
 
 /** Whether an edit is in the box that its anchor chose: not in another anchor's or the region mask's, as a variant is. */
-const inOwnBox = ({ take, placed }) => !take && !placed;
+const inOwnBox = ({ variant, in_region }) => !variant && !in_region;
 
 /**
  * What a run found for each anchor, best first: {anchor, box, others, loss, probability}, and where edits were picked
- * {rank, score, final, take, placed, image}.
+ * {rank, score, final, variant, in_region, image}.
  */
 export function rowsOf(judged, picked) {
   const scored = new Map(ofFirst(picked?.pinpoint_candidates).map((row, rank) => [row.anchor, { ...row, rank }]));
@@ -51,8 +51,8 @@ export function rowsOf(judged, picked) {
   for (const [anchor, row] of scored) {
     const image = picked.pinpoint_edits?.[row.rank];
     const judgedAs = (inOwnBox(row) && known.get(anchor)) || { others: [], loss: null, probability: null };
-    const { box, rank, score, final, take, placed } = row;
-    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, take, placed, image });
+    const { box, rank, score, final, variant, in_region } = row;
+    known.set(anchor, { ...judgedAs, anchor, box, rank, score, final, variant, in_region, image });
   }
   // As they were ranked: what is edited in full goes before previews, whatever these score.
   const rank = (row) => row.rank ?? Infinity;
@@ -140,8 +140,8 @@ export function addRegionChooser(node) {
   function describe(row) {
     const [x0, y0, x1, y1] = row.box.map(Math.round);
     const parts = [`box ${row.anchor}`, `${x1 - x0} × ${y1 - y0} at ${x0}, ${y0}`];
-    if (row.placed) parts.push("the box of the region mask");
-    if (row.take) parts.push(`variant ${row.take + 1}`);
+    if (row.in_region) parts.push("the box of the region mask");
+    if (row.variant) parts.push(`variant ${row.variant + 1}`);
     if (row.score != null) parts.push(`score ${digits(row.score)}${row.final ? "" : " of a preview"}`);
     if (row.loss != null) parts.push(`loss ${digits(row.loss)}`);
     if (row.probability != null) parts.push(`${Math.round(100 * row.probability)} % sure of its size`);

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -36,6 +35,8 @@ class Schedule:
         """The `steps` timesteps from the noisiest down; 50 of Stable Diffusion's: 981, 961, …, 1."""
         if not isinstance(steps, int) or not 1 <= steps <= self.train_steps:
             raise ValueError(f"steps: got {steps!r}, requires a whole number from 1 to {self.train_steps}")
+        from diffusers import DDIMScheduler
+
         scheduler = DDIMScheduler.from_config(dict(self.config))
         scheduler.set_timesteps(steps)
         timesteps = tuple(int(t) for t in scheduler.timesteps)
@@ -83,6 +84,8 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
     Raises ValueError for a prediction type that is neither epsilon nor v_prediction, and for a schedule
     that ends in pure noise (ᾱ = 0), where an ε cannot be turned into clean latents.
     """
+    from diffusers import DDIMScheduler
+
     kept = {key: value for key, value in config.items() if not key.startswith("_")}
     kept.update(clip_sample=False, thresholding=False)
     scheduler = DDIMScheduler.from_config(kept)

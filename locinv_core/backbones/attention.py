@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
 
 REFERENCE_GRID = 16
 """Cross-attention is read at the level whose grid is nearest to this many cells a side (Prompt-to-Prompt: 16)."""
@@ -95,6 +97,8 @@ class StoppedEarly(Exception):
 
 def list_attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """Every attention layer of the UNet in the order of execution."""
+    from diffusers.models.attention_processor import Attention
+
     depth = len(unet.config.block_out_channels)
     found: dict[str, list[AttentionLayer]] = {"down": [], "mid": [], "up": []}
     for name, module in unet.named_modules():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .attention import AttentionControl, AttentionLayer, StoppedEarly, controlled_attention, list_attention_layers
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 
 class _Explicit(AttentionControl):
@@ -34,7 +37,7 @@ def count_flops(
     Convolutions and matrix products are counted, as is usual; norms and activations are not.
     """
     with torch.device("meta"):
-        hollow = UNet2DConditionModel.from_config(unet.config)
+        hollow = type(unet).from_config(unet.config)
         latents = torch.empty(1, unet.config.in_channels, latent_height, latent_width)
         context = torch.empty(1, context_length, unet.config.cross_attention_dim)
         timestep = torch.zeros(1, dtype=torch.long)

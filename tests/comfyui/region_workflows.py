@@ -168,7 +168,10 @@ def no_mask_at_all(canvas: Canvas) -> None:
     canvas.column("1  Image and networks")
     canvas.note(
         "# No mask at all\n\nName the object, draw nothing, and only it changes: *Find Word* finds its box by"
-        " the word's cross-attention map, with CLIP reranking the boxes; LocInv takes that box as its prior.\n\n" + OWN_IMAGE + "\n\n" + FOUND_BY
+        " the word's cross-attention map, with CLIP reranking the boxes; LocInv takes that box as its prior.\n\n"
+        + OWN_IMAGE
+        + "\n\n"
+        + FOUND_BY
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)

@@ -21,7 +21,7 @@ def rename_old_inputs(request: dict[str, Any]) -> dict[str, Any]:
     table: dict[str, dict[str, str]] = json.loads(TABLE.read_text(encoding="utf-8"))
     prompt = request.get("prompt")
     for node in prompt.values() if isinstance(prompt, dict) else ():
-        names = table.get(node.get("class_type"), {}) if isinstance(node, dict) else {}
+        names = table.get(str(node.get("class_type")), {}) if isinstance(node, dict) else {}
         inputs = node.get("inputs", {}) if names else {}
         for old in [name for name in inputs if name in names]:
             inputs.setdefault(names[old], inputs.pop(old))

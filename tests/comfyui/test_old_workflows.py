@@ -20,7 +20,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     LEARN: {"finalists": 3},
     PICK: {"picture_weight": 1.5},
 }
-NOW = {
+NOW: dict[str, dict[str, Any]] = {
     EDIT: {
         "cross_replace_steps": 0.55,
         "self_replace_steps": 0.25,

@@ -1,5 +1,8 @@
-"""Opening the networks that regions need by name: `embedded`, a local folder, or a name on the Hugging Face
-hub, which is asked only for what the local cache lacks. Only safetensors are read."""
+"""Opening the networks that regions need by name: "embedded", a local folder, or a name on the Hugging Face hub.
+
+The hub is asked only for what the local cache lacks, and once: the libraries would try for half a minute. Only
+safetensors are read.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from ...assets import EMBEDDED as EMBEDDED_WEIGHTS
 from ...locinv_core.backbones.diffusers_folder import quiet_loading
@@ -24,13 +27,7 @@ EMBEDDED = "embedded"
 
 Part = Literal["clip", "vit", "amused"]
 
-_PATIENCE = 10.0
-"""Seconds that the hub has to answer in."""
-
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-_TRUE = ("1", "ON", "YES", "TRUE")
-
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 def weights_place(name: str | Path, part: Part) -> str:
@@ -39,36 +36,30 @@ def weights_place(name: str | Path, part: Part) -> str:
     "embedded" is the pack's own network of that part. Raises ValueError for a folder that does not exist; a
     name without an owner ("dino") is taken for one unless the local cache of the hub has it.
     """
-    if str(name) == EMBEDDED:
-        folder = EMBEDDED_WEIGHTS / part
-        if not folder.is_dir():
-            raise ValueError(f"{part}: got {EMBEDDED!r}, which this installation lacks; requires a folder")
-        return str(folder)
-    path = Path(name).expanduser()
+    path = EMBEDDED_WEIGHTS / part if str(name) == EMBEDDED else Path(name).expanduser()
     if str(name) and path.is_dir():
         return str(path)
-    named = isinstance(name, str) and _HUB_NAME.fullmatch(name) and not name.startswith(".")
-    if not named or not ("/" in str(name) or _in_cache(str(name), "config.json", "model_index.json")):
-        raise ValueError(
-            f"{part}: got {str(name)!r}, a folder that does not exist; requires {EMBEDDED!r}, a folder,"
-            " or a name on the Hugging Face hub (OWNER/NAME)"
-        )
-    return str(name)
+    if str(name) == EMBEDDED:
+        raise ValueError(f"{part}: got {EMBEDDED!r}, which this installation lacks; requires a folder")
+    if isinstance(name, str) and _HUB_NAME.fullmatch(name):
+        if "/" in name or _here(name, "config.json") or _here(name, "model_index.json"):
+            return name
+    raise ValueError(
+        f"{part}: got {str(name)!r}, a folder that does not exist; requires {EMBEDDED!r}, a folder,"
+        " or a name on the Hugging Face hub (OWNER/NAME)"
+    )
 
 
 def open_network(kind: Any, name: str | Path, part: Part, *, may_lack: Sequence[str] = (), **options: Any) -> Any:
     """`kind.from_pretrained` of the network `name`, in evaluation mode and without gradients.
 
-    Offline, a hub name is found only in the local cache. Weights whose names begin with one of `may_lack` are
-    not needed. Raises ValueError for what cannot be had, is no safetensors, or does not fit its config.
+    Weights whose names begin with one of `may_lack` are not needed. Raises ValueError for what cannot be had, is
+    no safetensors, or does not fit its config.
     """
     place = weights_place(name, part)
     options |= {"use_safetensors": True, "output_loading_info": True}
-    try:
-        with _quiet_hub():
-            network, told = _cache_first(kind, place, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise ValueError(f"{part} {str(name)!r}: {_unopened(place, error)}") from error
+    with _one_line_error(place, f"{part} {str(name)!r}"):
+        network, told = _cache_first(kind, place, options)
     lacking = [key for key in sorted(told["missing_keys"]) if not key.startswith(tuple(may_lack))]
     lacking += [str(key) for key in told["mismatched_keys"]]
     if lacking:
@@ -85,17 +76,14 @@ def open_tokenizer(kind: Any, name: str | Path, part: Part) -> Any:
     Raises ValueError as `open_network`, and for a folder that has none: transformers would make an empty one.
     """
     place = weights_place(name, part)
-    there = _has_tokenizer(place)
+    there = _here(place, "tokenizer.json") or (_here(place, "vocab.json") and _here(place, "merges.txt"))
     if not there and Path(place).is_dir():
         raise ValueError(
-            f"{part} {str(name)!r}: the folder lacks a tokenizer, wants tokenizer.json, or vocab.json and"
+            f"{part} {str(name)!r}: the folder lacks a tokenizer, requires tokenizer.json, or vocab.json and"
             " merges.txt, beside the weights"
         )
-    try:
-        with _quiet_hub():
-            return kind.from_pretrained(place, local_files_only=there or not _hub_answers())
-    except Exception as error:  # tokenizers raises nothing more special for a file that is damaged
-        raise ValueError(f"{part} {str(name)!r}: {_unopened(place, error)}") from error
+    with _one_line_error(place, f"{part} {str(name)!r}"):
+        return kind.from_pretrained(place, local_files_only=bool(there) or not _hub_answers())
 
 
 def preprocessor_config(name: str | Path, part: Part) -> dict[str, Any]:
@@ -103,31 +91,29 @@ def preprocessor_config(name: str | Path, part: Part) -> dict[str, Any]:
 
     Raises ValueError for a file that is no JSON object.
     """
-    from transformers.utils import cached_file
-
-    place = weights_place(name, part)
-    there = Path(place).is_dir() or _in_cache(place, "preprocessor_config.json")
-    with _quiet_hub():
-        found = cached_file(
-            place,
-            "preprocessor_config.json",
-            local_files_only=there or not _hub_answers(),
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-    if found is None:
-        return {}
+    place, file = weights_place(name, part), "preprocessor_config.json"
+    found = _here(place, file)
+    if found is None and not Path(place).is_dir() and _hub_answers():
+        with _quiet_hub(), suppress(OSError, ValueError):
+            found = hf_hub_download(place, file)
     try:
-        config = json.loads(Path(found).read_text(encoding="utf-8"))
+        config = {} if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{part} {str(name)!r}: preprocessor_config.json cannot be read ({error})") from error
+        raise ValueError(f"{part} {str(name)!r}: {file} cannot be read ({error})") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{part} {str(name)!r}: preprocessor_config.json is no JSON object")
+        raise ValueError(f"{part} {str(name)!r}: {file} is no JSON object")
     return config
 
 
-def _cache_first(kind: Any, place: str, **options: Any) -> Any:
-    """`kind.from_pretrained` of a folder, or of a hub name: from the local cache where that has all of it."""
+def _here(place: str, file: str) -> str | None:
+    """The file in a folder, or in the local cache of a name on the hub; None where it is not."""
+    if Path(place).is_dir():
+        return str(Path(place) / file) if (Path(place) / file).is_file() else None
+    found = try_to_load_from_cache(place, file)
+    return found if isinstance(found, str) else None
+
+
+def _cache_first(kind: Any, place: str, options: dict[str, Any]) -> Any:
     if not Path(place).is_dir():
         with suppress(OSError, ValueError):
             return kind.from_pretrained(place, local_files_only=True, **options)
@@ -135,46 +121,24 @@ def _cache_first(kind: Any, place: str, **options: Any) -> Any:
     return kind.from_pretrained(place, **options)
 
 
-def _has_tokenizer(place: str) -> bool:
-    """Whether a folder, or the local cache of a name on the hub, has the files of a tokenizer."""
-
-    def there(file: str) -> bool:
-        return (Path(place) / file).is_file() if Path(place).is_dir() else _in_cache(place, file)
-
-    return there("tokenizer.json") or (there("vocab.json") and there("merges.txt"))
-
-
-def _in_cache(name: str, *files: str) -> bool:
-    """Whether the local cache has one of these files of a name on the hub."""
-    from transformers.utils import cached_file
-
-    lacking = {
-        "_raise_exceptions_for_missing_entries": False,
-        "_raise_exceptions_for_connection_errors": False,
-    }
-    return any(cached_file(name, file, local_files_only=True, **lacking) is not None for file in files)
-
-
 def _hub_answers() -> bool:
-    """Whether the hub can be reached now, by one request: the libraries would try for half a minute."""
-    if any(os.environ.get(name, "").upper() in _TRUE for name in _OFFLINE):
+    """Whether the hub can be reached now, by one request."""
+    offline = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    if any(value in ("1", "ON", "YES", "TRUE") for value in offline):
         return False
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_PATIENCE).close()
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=10.0).close()
     except urllib.error.HTTPError:
         return True
-    except urllib.error.URLError as error:
-        # The libraries bring certificates of their own.
-        return isinstance(error.reason, ssl.SSLError)
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(getattr(error, "reason", None), ssl.SSLError)  # the libraries have their own certificates
     return True
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """`quiet_loading`, with the hub's remarks about what it tries again kept off the terminal, too."""
+    """`quiet_loading`, without the hub's remarks about what it tries again."""
     log = logging.getLogger("huggingface_hub")
     level = log.level
     try:
@@ -185,11 +149,18 @@ def _quiet_hub() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _unopened(place: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(place).is_dir():
-        return f"cannot be opened ({reason}); requires a folder of transformers' layout with safetensors"
-    return (
-        f"no folder of that name, and the Hugging Face hub's cannot be had ({reason}); offline, only models"
-        " in the local cache can"
-    )
+@contextmanager
+def _one_line_error(place: str, what: str) -> Iterator[None]:
+    """Load quietly, and turn what goes wrong into one line."""
+    try:
+        with _quiet_hub():
+            yield
+    except Exception as error:  # tokenizers raises nothing more special for a damaged file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        wrong = f"cannot be opened ({reason}); requires a folder of transformers' layout with safetensors"
+        if not Path(place).is_dir():
+            wrong = (
+                f"no folder of that name, and the Hugging Face hub's cannot be had ({reason}); offline, only models"
+                " in the local cache can"
+            )
+        raise ValueError(f"{what}: {wrong}") from error

@@ -83,7 +83,7 @@ def test_a_clip_folder_without_a_tokenizer_is_refused(left: tuple[str, ...], tmp
     tiny_clip_model().save_pretrained(folder)
     for file in left:
         shutil.copy(EMBEDDED / "clip" / file, folder)
-    with pytest.raises(ValueError, match=r"the folder lacks a tokenizer, wants tokenizer\.json, or vocab\.json"):
+    with pytest.raises(ValueError, match=r"the folder lacks a tokenizer, requires tokenizer\.json, or vocab\.json"):
         load_clip(folder)
 
 

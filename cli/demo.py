@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 GROWN = 8
-"""Pixels by which the composite's place grows, one cell of the word maps: foxes are not shaped like cats."""
+"""Pixels by which the composite's mask grows, one cell of the word maps: foxes are not shaped like cats."""
+FEATHER = 2.0
+"""Pixels over which its seam is softened."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -46,24 +49,26 @@ def run(args: argparse.Namespace) -> int:
     from ..locinv_core.imaging.metrics import psnr
     from ..locinv_core.imaging.visualize import contact_sheet, mask_outline
     from ..locinv_core.localization.priors import from_mask_files
-    from ..locinv_core.pipeline import EditRequest, judge, localized_edit
-    from ..methods.presets import METHODS
-    from .edit_report import summary, write_edit, write_json
+    from ..locinv_core.pipeline import judge
+    from ..methods.registry import edit_by_method
+    from ..methods.types import EditTask, MethodModels
+    from .report import MadeEdit, summary, write_edit, write_json
 
     scene = json.loads((SAMPLES / "scenes.json").read_text(encoding="utf-8"))["scenes"][0]
     image, truth = load_image(SAMPLES / scene["image"]), load_image(SAMPLES / scene["target_image"])
     prior = from_mask_files({obj["noun"]: SAMPLES / obj["mask"] for obj in scene["objects"]})
     torch.manual_seed(0)
+    task = EditTask(image, scene["source"], scene["target"], prior)
     with ConsoleProgress() as progress:
-        model = load_edit_model("embedded")
-        plain = EditRequest(image, scene["source"], scene["target"], method=METHODS["ddim"], steps=args.steps)
-        without = localized_edit(model, plain)
-        request = EditRequest(image, scene["source"], scene["target"], prior, steps=args.steps)
+        models = MethodModels(model=load_edit_model("embedded"))
+        settings = {"steps": args.steps}
+        without = edit_by_method("ddim", models, replace(task, prior=None), settings=settings)
         tracker = CostTracker(progress)
-        outcome = localized_edit(model, request, tracker=tracker)
-        quality = judge(model, request, outcome, tracker=tracker)
-    place = grow(prior.mask(scene["edit"]["from"]), GROWN)
-    composited = composite(image, outcome.edited, place, request.feather)
+        outcome = edit_by_method("locinv", models, task, settings=settings, tracker=tracker)
+        assert outcome.localized is not None
+        quality = judge(models.editing, outcome.localized, tracker=tracker)
+    mask = grow(prior.mask(scene["edit"]["from"]), GROWN)
+    composited = composite(image, outcome.edited, mask, FEATHER)
     outlined = mask_outline(image, prior.union())
     cells: list[tuple[str, Tensor | Image.Image]] = [
         (scene["source"], image),
@@ -74,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         (f"true edited image\n{scene['target']}", truth),
     ]
     with filled_folder(args.out) as folder:
-        report = write_edit(folder, model, request, outcome, quality, tracker, seed=0)
+        made = MadeEdit("locinv", models.editing, task, outcome, settings, 0, tracker, quality)
+        report = write_edit(folder, made)
         report["truth"] = {
             "psnr": psnr(outcome.edited, truth),
             "psnr_composite": psnr(composited, truth),
@@ -89,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"  to the truth    {report['truth']['psnr']:.1f} dB, {report['truth']['psnr_composite']:.1f} dB with"
         " the rest of the image kept;\n"
-        "                  DDIM + Prompt-to-Prompt without a place:"
+        "                  DDIM + Prompt-to-Prompt without localization:"
         f" {report['truth']['psnr_without_localization']:.1f} dB"
     )
     print(f"images and report: {args.out}")

@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
     from ..region_core.encoders.clip import load_clip
     from ..region_core.encoders.vit import load_vit
     from ..region_core.pipeline import RegionNetworks, edit_region
-    from .regions_report import regions_summary, write_regions
+    from .report import regions_summary, write_regions
 
     image = load_image(args.image)
     _check_options(args)

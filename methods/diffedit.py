@@ -23,8 +23,10 @@ from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.attention_maps import maps_of_all_words
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.recipe import EditRecipe
 from ..locinv_core.setting import MOST_SEED, check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt
+from .shared.inversion_methods import inversion_method
 
 
 @dataclass(frozen=True)
@@ -164,3 +166,7 @@ def edit(
         target_maps=tuple(maps_of_all_words(mean[k], target) for k, target in enumerate(targets)),
         blend_masks=masks.float(),
     )
+
+
+RECIPE = EditRecipe("diffedit", edit=edit, settings_type=DiffEditSettings, check=None)
+METHOD = inversion_method(RECIPE, "DiffEdit", "Couairon et al. 2023")

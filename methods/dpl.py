@@ -29,9 +29,11 @@ from ..locinv_core.localization.losses import (
     check_token_groups,
     word_maps,
 )
-from ..locinv_core.localization.plan import TuningPlan
+from ..locinv_core.localization.plan import Binding, TuningPlan
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.recipe import EditRecipe
 from ..locinv_core.text.prompt import Prompt
+from .shared.inversion_methods import inversion_method
 
 BACKGROUND_PASSES = 8
 SHARPNESS = 100.0
@@ -205,12 +207,14 @@ def plan_dpl(
     model: EditModel,
     inversion: Inversion,
     prior: LocalizationPrior | None = None,
+    bindings: Sequence[Binding] = (),
     *,
     tracker: CostTracker | None = None,
 ) -> TuningPlan:
     """DPL's plan: the prompt's nouns, and the background found by a few early-stopped passes.
 
-    Of a prior only the words count, in place of the nouns that the parser finds: DPL uses no masks. Raises
+    Of a prior only the words count, in place of the nouns that the parser finds: DPL uses no masks, and no
+    bindings. Raises
     ValueError where there is neither.
     """
     source = inversion.prompt
@@ -264,3 +268,15 @@ def _smooth(maps: Tensor) -> Tensor:
     kernel = torch.outer(side, side) / side.sum() ** 2
     padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="reflect")
     return F.conv2d(padded, kernel[None, None])[:, 0]
+
+
+RECIPE = EditRecipe(
+    "dpl",
+    "exact",
+    "null-text",
+    plan=plan_dpl,
+    check_plan=lambda name, source, prior: dpl_groups(source, prior),
+    # DPL knows no masks, even where a prior names the words that it optimizes.
+    defaults={"local_blend": "off", "attribute_attention": "tuned"},
+)
+METHOD = inversion_method(RECIPE, "DPL", "Wang et al. 2023")

@@ -18,7 +18,9 @@ from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.setting import check_settings, guidance_setting, setting, steps_setting
-from ..locinv_core.text.prompt import Prompt, empty_prompt
+from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
+from .shared.images import decoded, encoded
+from .types import EditTask, Method, MethodModels, MethodOutcome, on_cpu
 
 EMBEDDING_STAGE = "embedding"
 TUNING_STAGE = "fine-tuning"
@@ -198,3 +200,28 @@ def _descend(optimiser: torch.optim.Optimizer, step: Callable[[], None], steps: 
         step()
         optimiser.step()
         tracker.report(number, steps)
+
+
+def target_of(models: MethodModels, task: EditTask, settings: ImagicSettings) -> Prompt:
+    """The task's target, which is all that Imagic reads of its texts.
+
+    Raises ValueError for a text that does not fit the model, and for more steps than its schedule has.
+    """
+    assert models.model is not None
+    models.model.schedule.timesteps(settings.steps)
+    return parse_prompt(task.target, models.model.tokenizer)
+
+
+def edit_task(
+    models: MethodModels, task: EditTask, settings: ImagicSettings, seed: int, tracker: CostTracker
+) -> MethodOutcome:
+    """Imagic towards the target prompt."""
+    assert models.model is not None
+    target = target_of(models, task, settings)
+    made = edit(models.model, encoded(models.model, task, tracker), target, settings, seed=seed, tracker=tracker)
+    return MethodOutcome(decoded(models.model, made.latents, task, tracker), latents=on_cpu(made.latents))
+
+
+METHOD = Method(
+    "imagic", "Imagic", "Kawar et al. 2023", "tuned", ("model",), ImagicSettings, edit_task, check_task=target_of
+)

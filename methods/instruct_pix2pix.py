@@ -19,9 +19,11 @@ from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.setting import check_settings, guidance_setting, steps_setting
-from ..locinv_core.text.prompt import Prompt, empty_prompt
+from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
-from .edit_directions import object_name
+from .shared.images import decoded, encoded
+from .shared.object_names import object_name, with_article
+from .types import EditTask, Method, MethodModels, MethodOutcome, on_cpu, prompts_of
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,6 @@ def instruction_between(source: Prompt, target: Prompt) -> str:
     return f"make it {target.text}"
 
 
-def with_article(name: str) -> str:
-    """ "a fox", "an owl"."""
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
 def load_instruct_model(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> EditModel:
     """Open an InstructPix2Pix model in diffusers' folder layout, safetensors only.
 
@@ -143,3 +140,43 @@ def refuse_other_unet(channels: int, latent_channels: int, where: str) -> None:
     wanted = 2 * latent_channels
     if channels != wanted:
         raise ValueError(f"{where}: its UNet reads {channels} channels, requires {wanted} (an InstructPix2Pix model)")
+
+
+def instruction_of(models: MethodModels, task: EditTask, settings: InstructPix2PixSettings) -> Prompt:
+    """The task's instruction, or, without one, the order that turns its source into its target.
+
+    Raises ValueError for a UNet that does not read an image, a text that does not fit the model, and more steps than
+    its schedule has.
+    """
+    assert models.instruct is not None
+    model = models.instruct
+    refuse_other_unet(model.unet.config.in_channels, model.vae.config.latent_channels, f"model {model.name!r}")
+    model.schedule.timesteps(settings.steps)
+    text = task.instruction
+    if text is None:
+        text = instruction_between(*prompts_of(model, task))
+    return parse_prompt(text, model.tokenizer)
+
+
+def edit_task(
+    models: MethodModels, task: EditTask, settings: InstructPix2PixSettings, seed: int, tracker: CostTracker
+) -> MethodOutcome:
+    """InstructPix2Pix by the task's instruction, or by one that turns its source into its target."""
+    assert models.instruct is not None
+    model, instruction = models.instruct, instruction_of(models, task, settings)
+    latents = edit(model, encoded(model, task, tracker), instruction, settings, seed=seed, tracker=tracker)
+    return MethodOutcome(
+        decoded(model, latents, task, tracker), latents=on_cpu(latents), details={"instruction": instruction.text}
+    )
+
+
+METHOD = Method(
+    "instruct-pix2pix",
+    "InstructPix2Pix",
+    "Brooks et al. 2023",
+    "instructed",
+    ("instruct",),
+    InstructPix2PixSettings,
+    edit_task,
+    check_task=instruction_of,
+)

@@ -26,7 +26,10 @@ from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting, steps_setting
 from ..locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 from ..locinv_core.text.word_alignment import align
-from .edit_directions import object_name
+from ..region_core.editors.base import cells_of
+from .shared.images import decoded, encoded, padding_of
+from .shared.object_names import edit_mask, object_name
+from .types import EditTask, Method, MethodModels, MethodOutcome, on_cpu, prompts_of
 
 NOISY = 800
 """Above this timestep of 1000 estimates are too noisy for a mask of their own; attention's alone is used."""
@@ -223,3 +226,48 @@ def _kernel() -> Tensor:
     line = torch.exp(-torch.tensor([1.0, 0.0, 1.0]))
     square = line[:, None] * line[None]
     return (square / square.sum())[None, None]
+
+
+def plan_of(
+    models: MethodModels, task: EditTask, settings: LeditsSettings
+) -> tuple[tuple[Concept, ...], Tensor | None]:
+    """What is taken away and added, and the cells (h, w), 0 or 1, that it stays in; None: all of them.
+
+    Raises ValueError for a text that does not fit the model, for steps as `check_steps`, and, for `within_mask`, as
+    `edit_mask`.
+    """
+    assert models.model is not None
+    model = models.model
+    source, target = prompts_of(model, task)
+    check_steps(model, settings)
+    cells = None
+    if settings.within_mask and not task.to_find:
+        mask = padding_of(model, task).pad_mask(edit_mask(task, source, target)[None, None])
+        cells = cells_of(mask, model.latent_factor)[0, 0]
+    return concepts_between(source, target, model.tokenizer), cells
+
+
+def edit_task(
+    models: MethodModels, task: EditTask, settings: LeditsSettings, seed: int, tracker: CostTracker
+) -> MethodOutcome:
+    """LEDITS++ with the objects that the source loses and the target gains as concepts."""
+    assert models.model is not None
+    model = models.model
+    concepts, cells = plan_of(models, task, settings)
+    latents = encoded(model, task, tracker)
+    inversion = invert(model, latents, settings, seed=seed, tracker=tracker)
+    made = edit(model, inversion, concepts, settings, place=cells, tracker=tracker)
+    acted = made.masks.amax(dim=0).cpu() if len(concepts) else torch.zeros(latents.shape[-2:])
+    return MethodOutcome(
+        decoded(model, made.latents, task, tracker),
+        # Its inversion is exact: without a concept the image's own latents come back.
+        decoded(model, latents, task, tracker) if task.reconstruct else None,
+        mask=padding_of(model, task).mask_to_pixels(acted),
+        latents=on_cpu(made.latents),
+        details={"concepts": [("-" if c.removed else "+") + c.prompt.text for c in concepts]},
+    )
+
+
+METHOD = Method(
+    "ledits++", "LEDITS++", "Brack et al. 2024", "frozen", ("model",), LeditsSettings, edit_task, check_task=plan_of
+)

@@ -20,9 +20,11 @@ from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.editing.settings import step_of
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.recipe import EditRecipe
 from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt
-from .joint_sampling import edit_beside_source, of_source
+from .shared.inversion_methods import inversion_method
+from .shared.joint_sampling import edit_beside_source, of_source
 
 PUBLISHED_LAYER = 10
 PUBLISHED_LAYERS = 16
@@ -119,3 +121,7 @@ def edit(
         return nullcontext(SourceKeysAndValues(names if step >= first else frozenset()))
 
     return edit_beside_source(model, inversion, targets, settings.guidance, hold, tracker or CostTracker())
+
+
+RECIPE = EditRecipe("masactrl", edit=edit, settings_type=MasaCtrlSettings, check=check_choices)
+METHOD = inversion_method(RECIPE, "MasaCtrl", "Cao et al. 2023")

@@ -18,14 +18,35 @@ from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
+from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.guidance import guided_noise
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.attention_maps import maps_of_all_words
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.recipe import EditRecipe
 from ..locinv_core.setting import check_settings, guidance_setting, setting
-from ..locinv_core.text.prompt import Prompt
-from .edit_directions import TEMPLATES, Pairs, check_pairs, edit_direction, sentence_pairs
+from ..locinv_core.text.prompt import Prompt, parse_prompt
+from ..locinv_core.text.word_alignment import align
+from .shared.inversion_methods import inversion_method
+from .shared.object_names import object_name
+
+Pairs = Sequence[tuple[str, str]]
+"""Sentences about the old object, each beside one about the new."""
+
+TEMPLATES: tuple[str, ...] = (
+    "a {}",
+    "one {}",
+    "the {}",
+    "a photo of a {}",
+    "a picture of a {}",
+    "a photo of the {}",
+    "a picture of the {} on the grass",
+    "the {} and a house",
+    "a tree and the {}",
+    "on the beach, a {}",
+)
+"""Sentences around the object's name, which stands early and late in them."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,49 @@ class Pix2PixZeroSettings:
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:
                 raise ValueError(f"templates: got {template!r}, requires a sentence with one {{}}")
+
+
+def sentence_pairs(source: Prompt, target: Prompt, templates: Sequence[str] = TEMPLATES) -> tuple[Pairs, ...]:
+    """For each object that the edit changes, the sentences that name it as source and as target do.
+
+    An object is named with its adjectives ("red cat" → "red fox"). Where the objects of the two prompts do not
+    pair off, as when one is added, the prompts themselves are the one pair.
+    """
+    objects = edited_objects(source, target, align(source, target))
+    if not objects.source or len(objects.source) != len(objects.target):
+        return (((source.text, target.text),),)
+    names = [
+        (object_name(source, old), object_name(target, new))
+        for old, new in zip(objects.source, objects.target, strict=True)
+    ]
+    return tuple(tuple((t.replace("{}", old), t.replace("{}", new)) for t in templates) for old, new in names)
+
+
+@torch.no_grad()
+def edit_direction(model: EditModel, pairs: Pairs) -> Tensor:
+    """Mean context of the new sentences less that of the old, (1, L, D).
+
+    Raises ValueError for no pairs, and for a sentence that is empty or too long for the text encoder.
+    """
+    if not pairs:
+        raise ValueError("pairs: got none, requires at least one (old sentence, new sentence)")
+    differences = [_encoded(model, new) - _encoded(model, old) for old, new in pairs]
+    return torch.stack(differences).mean(dim=0)
+
+
+def check_pairs(model: EditModel, pairs: Pairs) -> None:
+    """Raise ValueError for a sentence that `edit_direction` would refuse."""
+    for pair in pairs:
+        for sentence in pair:
+            _parsed(model, sentence)
+
+
+def _encoded(model: EditModel, sentence: str) -> Tensor:
+    return model.encode_prompt(_parsed(model, sentence).token_ids)
+
+
+def _parsed(model: EditModel, sentence: str) -> Prompt:
+    return parse_prompt(sentence, model.tokenizer, nouns=[], bindings=[])
 
 
 class LayerMaps(AttentionControl):
@@ -212,3 +276,7 @@ def _direction(model: EditModel, source: Prompt, target: Prompt, settings: Pix2P
 def _pairs(source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> tuple[Pairs, ...]:
     """Of each object that changes, the sentences that make its direction."""
     return (settings.pairs,) if settings.pairs else sentence_pairs(source, target, settings.templates)
+
+
+RECIPE = EditRecipe("pix2pix-zero", edit=edit, settings_type=Pix2PixZeroSettings, check=check_choices)
+METHOD = inversion_method(RECIPE, "pix2pix-zero", "Parmar et al. 2023")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -11,17 +11,16 @@ from torch import Tensor
 
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.editing.edited_objects import edited_mask, edited_objects
-from ..locinv_core.imaging.padding import Padding
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.plan import Binding
 from ..locinv_core.localization.priors import LocalizationPrior
-from ..locinv_core.pipeline import EditRequest, LocalizedEdit
+from ..locinv_core.pipeline import LocalizedEdit
+from ..locinv_core.recipe import EditRecipe
 from ..locinv_core.text.prompt import Prompt, parse_prompt
-from ..locinv_core.text.word_alignment import align
 from ..region_core.editors.amused import AmusedModel
 from ..region_core.encoders.clip import ClipEncoder
 from ..region_core.encoders.vit import VisionFeatures
+from .shared.flat_settings import edit_options, made_settings
 
 Need = Literal["model", "inpaint", "instruct", "amused", "clip", "vit", "prior", "mask"]
 """What a method cannot do without: one of the models, or something of the task."""
@@ -51,19 +50,23 @@ class EditTask:
     source: str
     target: str
     prior: LocalizationPrior | None = None
-    """Places of the source's words."""
+    """Masks and boxes of the source's words."""
     mask: Tensor | None = None
-    """(H, W) of 0 and 1, where the edit may show; None: the places of the objects that it changes."""
+    """(H, W) of 0 and 1, where the edit may show; None: the prior's masks of the objects that it changes."""
     instruction: str | None = None
     """The edit as an order; None: one is made of the two prompts."""
     bindings: Sequence[Binding] | None = None
     inversion: Inversion | None = None
     """Of the image with the source prompt, where one was made before; for methods that invert by DDIM."""
+    to_find: tuple[str, ...] = ()
+    """Words of the source whose masks will be found before the edit: checks pass over what depends on those."""
+    reconstruct: bool = True
+    """Whether the reconstruction is used."""
 
 
 @dataclass(frozen=True)
 class MethodModels:
-    """The models that there are; `method_models.open_models` opens what some methods need."""
+    """The models that there are; `registry.open_models` opens what some methods need."""
 
     model: EditModel | None = None
     inpaint: EditModel | None = None
@@ -71,6 +74,13 @@ class MethodModels:
     clip: ClipEncoder | None = None
     vit: VisionFeatures | None = None
     amused: AmusedModel | None = None
+
+    @property
+    def editing(self) -> EditModel:
+        """The diffusion model that edits."""
+        model = self.inpaint or self.instruct or self.model
+        assert model is not None
+        return model
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +100,7 @@ class MethodOutcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     """What a report says beside this; plain JSON."""
     localized: LocalizedEdit | None = None
-    """For the methods of `locinv_core.presets`, with the request, what `localized_edit.judge` takes."""
-    request: EditRequest | None = None
+    """Of the methods with a recipe: what `pipeline.judge` takes."""
 
 
 class EditFunction(Protocol):
@@ -102,30 +111,60 @@ class EditFunction(Protocol):
     ) -> MethodOutcome: ...
 
 
+class CheckFunction(Protocol):
+    """What raises ValueError, before any pass, for a task or settings that a method would refuse."""
+
+    def __call__(self, models: MethodModels, task: EditTask, settings: Any) -> Any: ...
+
+
 @dataclass(frozen=True)
-class AnyMethod:
-    """A method by name. `settings(**choices)` makes its settings; ValueError for one that it lacks."""
+class Method:
+    """A method of editing: METHOD in the file that is named after it.
+
+    name: that of `--method`. label: its title. paper: authors and year. needs: what it cannot do without; serves:
+    models that it can use beside those. settings_type: the fields of its settings, for nodes and docs. recipe: of the
+    methods that edit a DDIM inversion.
+    """
 
     name: str
     label: str
+    paper: str
     kind: Kind
     needs: tuple[Need, ...]
-    settings: Callable[..., Any]
+    settings_type: type[Any]
     edit: EditFunction
+    check_task: CheckFunction | None = None
+    recipe: EditRecipe | None = None
+    serves: tuple[Need, ...] = ()
 
-    def check(self, models: MethodModels, task: EditTask) -> None:
-        """Raise ValueError naming what the method lacks, of the models or of the task."""
+    def settings(self, **choices: Any) -> Any:
+        """The settings of these choices by name: `settings_type`, or of a recipe its `EditOptions`.
+
+        Raises ValueError for one that the method lacks, or that is out of bounds.
+        """
+        if self.recipe is not None:
+            return edit_options(self.recipe, choices)
+        return made_settings(self.settings_type, self.name, choices)
+
+    def check(self, models: MethodModels, task: EditTask, settings: Any = None) -> None:
+        """Raise ValueError, before any pass, for what the method lacks and, given its settings, for what it would
+        refuse."""
         for need in self.needs:
-            if need == "mask":
-                there: Any = task.mask if task.mask is not None else task.prior
-            else:
-                there = task.prior if need == "prior" else getattr(models, need)
+            if need == "prior" and self.recipe is not None:
+                continue  # Its own check knows whether this edit needs one.
+            there: Any = None if need in ("prior", "mask") else getattr(models, need)
+            if need in ("prior", "mask"):
+                there = task.prior if task.prior is not None else task.to_find or None
+            if need == "mask" and task.mask is not None:
+                there = task.mask
             if there is None:
                 raise ValueError(f"{need}: the method {self.name!r} requires {WANTS[need]}, and there is none")
         if task.image.ndim != 4 or tuple(task.image.shape[:2]) != (1, 3):
             raise ValueError(f"image: got the shape {tuple(task.image.shape)}, requires (1, 3, H, W)")
         if task.mask is not None:
             check_mask(task.mask, task.image)
+        if settings is not None and self.check_task is not None:
+            self.check_task(models, task, settings)
 
 
 def check_mask(mask: Tensor, image: Tensor) -> None:
@@ -143,48 +182,6 @@ def prompts_of(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
     return parse_prompt(task.source, model.tokenizer), parse_prompt(task.target, model.tokenizer)
 
 
-def edit_mask(task: EditTask, source: Prompt, target: Prompt) -> Tensor:
-    """(H, W) float32: where the edit may show, of the task's mask or its prior.
-
-    Raises ValueError for neither, and for either at another size than the image's.
-    """
-    if task.mask is not None:
-        check_mask(task.mask, task.image)
-        return task.mask.float().cpu()
-    if task.prior is None:
-        raise ValueError(f"mask: got none, requires {WANTS['mask']}")
-    own_size = Padding.of(task.image.shape[-2], task.image.shape[-1], 1)
-    place = edited_mask(source, target, task.prior.padded(own_size)).float().cpu()
-    check_mask(place, task.image)
-    return place
-
-
-def changed_objects(source: Prompt, target: Prompt) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the edit changes, by name ("red cat"), in the source and in the target; none where it only adds
-    or removes."""
-    from .edit_directions import object_name
-
-    objects = edited_objects(source, target, align(source, target))
-    return (
-        tuple(dict.fromkeys(object_name(source, i) for i in objects.source)),
-        tuple(dict.fromkeys(object_name(target, j) for j in objects.target)),
-    )
-
-
-def made_settings(kind: type[Any], name: str, choices: Mapping[str, Any]) -> Any:
-    """`kind(**choices)`, a list (JSON's) for a tuple. Raises ValueError for a field that there is not."""
-    has = list(kind.__dataclass_fields__)
-    for choice in choices:
-        if choice not in has:
-            raise ValueError(f"{choice}: the method {name!r} has no such setting, only {', '.join(has)}")
-    return kind(**{key: as_tuple(value) for key, value in choices.items()})
-
-
-def as_tuple(value: Any) -> Any:
-    """A list as a tuple, all the way down; anything else as it is."""
-    return tuple(as_tuple(part) for part in value) if isinstance(value, list) else value
-
-
-def on_cpu(picture: Tensor) -> Tensor:
+def on_cpu(image: Tensor) -> Tensor:
     """float32 on the CPU."""
-    return picture.detach().to("cpu", torch.float32)
+    return image.detach().to("cpu", torch.float32)

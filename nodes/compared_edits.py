@@ -78,7 +78,7 @@ class PlugAndPlayEdit(io.ComfyNode):
         feature_layers: str = "",
         attention_layers: str = "",
     ) -> io.NodeOutput:
-        from ..methods.plug_and_play import PlugAndPlaySettings, edit
+        from ..methods.pnp import PlugAndPlaySettings, edit
 
         settings = PlugAndPlaySettings(
             guidance=guidance,
@@ -256,8 +256,7 @@ class Pix2PixZeroEdit(io.ComfyNode):
         pairs: str = "",
         templates: str = "",
     ) -> io.NodeOutput:
-        from ..methods.edit_directions import TEMPLATES
-        from ..methods.pix2pix_zero import Pix2PixZeroSettings, edit
+        from ..methods.pix2pix_zero import TEMPLATES, Pix2PixZeroSettings, edit
 
         settings = Pix2PixZeroSettings(
             guidance=guidance,

@@ -102,8 +102,7 @@ class ImagicEdit(io.ComfyNode):
         tuning_rate: float,
         seed: int,
     ) -> io.NodeOutput:
-        from ..methods.image_methods import edit_imagic, imagic_target
-        from ..methods.imagic import EMBEDDING_STAGE, TUNING_STAGE, ImagicSettings
+        from ..methods.imagic import EMBEDDING_STAGE, METHOD, TUNING_STAGE, ImagicSettings
         from ..methods.types import EditTask, MethodModels
 
         task = EditTask(from_comfy_image(image), source="", target=target)
@@ -116,11 +115,12 @@ class ImagicEdit(io.ComfyNode):
             tuning_steps=tuning_steps,
             tuning_rate=tuning_rate,
         )
-        imagic_target(model.value, task, settings)
+        models = MethodModels(model=model.value)
+        METHOD.check(models, task, settings)
         outcome = edited_from(
             model,
             task.image,
-            partial(edit_imagic, MethodModels(model=model.value), task, settings, seed),
+            partial(METHOD.edit, models, task, settings, seed),
             {EMBEDDING_STAGE: embedding_steps, TUNING_STAGE: tuning_steps, "edit": steps},
             memory=TUNING_BYTES * sum(weight.numel() for weight in model.value.unet.parameters()),
         )
@@ -195,16 +195,16 @@ class LeditsEdit(io.ComfyNode):
         prior: LocalizationPrior | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..methods.image_methods import edit_ledits, ledits_plan
-        from ..methods.ledits_pp import LeditsSettings
+        from ..methods.ledits_pp import METHOD, LeditsSettings
         from ..methods.types import EditTask, MethodModels
 
         inside = None if mask is None else (from_comfy_mask(mask) >= 0.5).float()
         task = EditTask(from_comfy_image(image), source, target, prior, inside)
         within_mask = prior is not None or mask is not None
         settings = LeditsSettings(steps, skip, guidance, threshold, within_mask)
-        ledits_plan(model.value, task, settings)
-        work = partial(edit_ledits, MethodModels(model=model.value), task, settings, seed)
+        models = MethodModels(model=model.value)
+        METHOD.check(models, task, settings)
+        work = partial(METHOD.edit, models, task, settings, seed)
         outcome = edited_from(model, task.image, work, {"inversion": steps, "edit": steps})
         assert outcome.reconstruction is not None and outcome.mask is not None
         return io.NodeOutput(

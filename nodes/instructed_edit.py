@@ -82,8 +82,7 @@ class InstructPix2PixEdit(io.ComfyNode):
         source: str = "",
         target: str = "",
     ) -> io.NodeOutput:
-        from ..methods.image_methods import edit_instructed, instruction_of
-        from ..methods.instruct_pix2pix import InstructPix2PixSettings
+        from ..methods.instruct_pix2pix import METHOD, InstructPix2PixSettings, instruction_of
         from ..methods.types import EditTask, MethodModels
 
         if not (instruction.strip() or (source.strip() and target.strip())):
@@ -91,8 +90,9 @@ class InstructPix2PixEdit(io.ComfyNode):
         order = instruction if instruction.strip() else None
         task = EditTask(from_comfy_image(image), source, target, instruction=order)
         settings = InstructPix2PixSettings(steps, guidance, image_guidance)
-        followed = instruction_of(model.value, task, settings)
-        work = partial(edit_instructed, MethodModels(instruct=model.value), task, settings, seed)
+        models = MethodModels(instruct=model.value)
+        followed = instruction_of(models, task, settings)
+        work = partial(METHOD.edit, models, task, settings, seed)
         outcome = edited_from(model, task.image, work, {"edit": steps})
         return io.NodeOutput(to_comfy_image(outcome.edited), latent_of(outcome, model.value), followed.text)
 

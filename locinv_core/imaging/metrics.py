@@ -75,6 +75,15 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     return (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
 
 
+def outside_figures(image: Tensor, edited: Tensor, mask: Tensor) -> dict[str, float | None] | None:
+    """psnr (None for identical images), ssim and mse outside a mask (H, W); None if it covers the image."""
+    outside = 1 - mask.float()
+    if not bool(outside.any()):
+        return None
+    pair = (image, edited, outside)
+    return {"psnr": finite(psnr(*pair)), "ssim": finite(ssim(*pair)), "mse": mse(*pair)}
+
+
 def finite(value: float) -> float | None:
     """`value`, or None where JSON has no number for it (the PSNR of identical images)."""
     return value if math.isfinite(value) else None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ...locinv_core.imaging.padding import Padding
     from ...locinv_core.inversion.ddim_inversion import Inversion
     from ...locinv_core.localization.priors import LocalizationPrior
+    from ...locinv_core.recipe import EditFunction
     from ...locinv_core.text.prompt import Prompt
-    from ...methods.presets import EditFunction
     from ...region_core.editors.base import Editor
     from ...region_core.encoders.clip import ClipEncoder
     from ...region_core.encoders.vit import PatchFeatures

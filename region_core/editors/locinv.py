@@ -23,11 +23,8 @@ from ...locinv_core.localization.priors import LocalizationPrior, prior_word
 from ...locinv_core.pipeline import EditRequest, localized_edit
 from ...locinv_core.text.edit_target import changed_noun, word_to_edit
 from ...locinv_core.text.prompt import parse_prompt
-from ...methods.presets import METHODS
 from .base import Editor, check_request, keep_outside
 from .registry import RegionEditor
-
-_METHOD = METHODS["locinv"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Variant:
 
     def settings(self, guidance: float) -> EditSettings:
         """The settings of an edit at this guidance scale."""
-        own = EditSettings(guidance=guidance, local_blend=_METHOD.blend)
+        own = EditSettings(guidance=guidance)
         return replace(
             own,
             guidance=guidance if guidance < 1 else 1 + self.pull * (guidance - 1),
@@ -174,7 +171,14 @@ class LocInvEditor(Editor):
             )
             within = _Within(outer=tracker, edit=number, edits=len(masks))
             inversion = known.tuned.get(key, known.plain)
-            made = localized_edit(self.model, request, inversion=inversion, tracker=within)
+            made = localized_edit(
+                self.model,
+                request,
+                inversion=inversion,
+                latents=known.plain.pivot(steps),
+                reconstruct=False,
+                tracker=within,
+            )
             known.tuned[key] = made.inversion
             edited.append(made.edited)
         return keep_outside(image.cpu(), torch.cat(edited), masks.cpu(), self.feather)

@@ -22,9 +22,8 @@ from ...locinv_core.localization.attention_maps import average_maps, maps_of_wor
 from ...locinv_core.localization.priors import LocalizationPrior, from_boxes, from_masks, merge
 from ...locinv_core.text.prompt import parse_prompt
 from ...methods.ledits_pp import LeditsSettings, check_steps
-from ...methods.models import open_models
-from ...methods.presets import METHODS
-from ...methods.registry import EditTask, MethodModels, any_method_named, edit_by_method
+from ...methods.registry import edit_by_method, method_named, open_models
+from ...methods.types import EditTask, MethodModels
 from .datasets.types import Item, OpenItem
 from .execution.work_items import Outcome, Task, Variant
 from .metrics.suite import MetricSuite
@@ -50,7 +49,7 @@ class EvaluationRecipe:
     def open(self) -> Evaluator:
         """Open everything. Raises ValueError for an unknown method or metric, settings that a method does not
         take, steps that a model does not have, and weights that are missing or not given."""
-        made = [any_method_named(variant.method).settings(**variant.settings["method"]) for variant in self.variants]
+        made = [method_named(variant.method).settings(**variant.settings["method"]) for variant in self.variants]
         names = [variant.method for variant in self.variants]
         models = open_models(names, **self.models)
         device = next((part.device for part in _networks(models)), torch.device("cpu"))
@@ -82,7 +81,7 @@ class Evaluator:
 
     def fingerprint(self, variant: Variant) -> str:
         """Of the model that the method edits with."""
-        needs = any_method_named(variant.method).needs
+        needs = method_named(variant.method).needs
         part = next((name for name in ("inpaint", "instruct") if name in needs), "model")
         model = getattr(self.models, part)
         if not isinstance(model, EditModel):
@@ -94,8 +93,9 @@ class Evaluator:
         opened = self._open(task.item)
         settings = task.variant.settings
         torch.manual_seed(task.seed)
+        recipe = method_named(task.variant.method).recipe
         shared = None
-        if self.models.model is not None and task.variant.method in METHODS:
+        if self.models.model is not None and recipe is not None:
             shared = opened.inversion(self.models.model, settings["method"]["steps"])
         tracker = CostTracker()
         began = time.perf_counter()
@@ -111,6 +111,7 @@ class Evaluator:
                 instruction=task.item.instruction,
                 bindings=() if settings["bindings"] == "none" else task.item.bindings or None,
                 inversion=None if shared is None else shared.inversion,
+                reconstruct=False,
             ),
             settings=settings["method"],
             seed=task.seed,
@@ -128,7 +129,7 @@ class Evaluator:
             target_image=opened.files.target_image,
         )
         words: Mapping[str, Mapping[str, Any]] = {}
-        if made.localized is not None and METHODS[task.variant.method].edit is prompt_to_prompt:
+        if made.localized is not None and recipe is not None and recipe.edit is prompt_to_prompt:
             assert self.models.model is not None
             words = opened.judge_maps(self.models.model, made.localized.inversion)
         newly = shared is not None and shared.newly_made

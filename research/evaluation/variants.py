@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from ...locinv_core.inversion.null_text import NullTextSettings
 from ...locinv_core.localization.token_optimizer import TuningSettings
-from ...methods.preset_methods import PresetSettings
-from ...methods.registry import ALL_METHODS, AnyMethod
+from ...locinv_core.pipeline import EditOptions
+from ...methods.registry import all_methods, method_named, method_names
+from ...methods.types import Method
 from .execution.work_items import Variant
 
 GROUPS = ("frozen", "masked", "tuned", "instructed")
@@ -27,8 +28,7 @@ class NamedVariant:
 
 _LOCINV_AS_PUBLISHED = {"tokens": "exact", "null": "null-text", "local_blend": "off", "target_embeddings": "tuned"}
 
-VARIANTS: Mapping[str, NamedVariant] = {
-    **{name: NamedVariant(name) for name in ALL_METHODS},
+VARIATIONS: Mapping[str, NamedVariant] = {
     # Boxes for places, with the losses and thresholds that fit them.
     "locinv-box": NamedVariant("locinv", prior="detection"),
     # The image itself outside the places, bit for bit.
@@ -48,7 +48,13 @@ VARIANTS: Mapping[str, NamedVariant] = {
         for editor in ("inpaint", "amused", "locinv")
     },
 }
-"""Every name that `--methods` takes, but for GROUPS and "all"."""
+"""Methods under other settings than their own, by the names that `--methods` takes."""
+
+
+def known_variants() -> dict[str, NamedVariant]:
+    """Every name that `--methods` takes, but for GROUPS and "all"."""
+    return {**{name: NamedVariant(name) for name in method_names()}, **VARIATIONS}
+
 
 _EDITORS_OF_THEIR_OWN = ("inpaint", "amused")
 """Of Learnable Regions: those that require other weights than the model's."""
@@ -76,8 +82,8 @@ def named_variants(
     given = {need: value for need, value in (weights or {}).items() if value is not None}
     chosen = [name for asked in names for name in _expanded(asked, given)]
     for name in chosen:
-        if name not in VARIANTS:
-            known = ", ".join((*VARIANTS, *GROUPS, "all"))
+        if name not in known_variants():
+            known = ", ".join((*known_variants(), *GROUPS, "all"))
             raise ValueError(f"methods: got {name!r}, requires some of {known}")
         if chosen.count(name) > 1:
             raise ValueError(f"methods: {name!r} comes twice, requires each once")
@@ -87,21 +93,21 @@ def named_variants(
     return tuple(_variant(name, wanted, given, judges or {}) for name in chosen)
 
 
-def resolved(method: AnyMethod, choices: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a method that these choices lead to, plain JSON that makes the same settings again."""
     made = method.settings(**choices)
-    if not isinstance(made, PresetSettings):
+    if not isinstance(made, EditOptions):
         return {name: _plain(getattr(made, name)) for name in _init_fields(made)}
     settings = {name: _plain(getattr(made.settings, name)) for name in _init_fields(made.settings)}
     settings["steps"] = made.steps
     settings |= {name: getattr(made, name) for name in ("composite", "feather", "composite_grow")}
-    if "tokens" in choices or made.method.tokens != "off":
-        settings |= {"tokens": made.method.tokens, "interleaved": made.interleaved}
-    if made.method.tokens != "off":
-        settings["tuning"] = asdict(made.tuning or TuningSettings.for_solver(made.method.tokens))
+    if "tokens" in choices or made.recipe.tokens != "off":
+        settings |= {"tokens": made.recipe.tokens, "interleaved": made.interleaved}
+    if made.recipe.tokens != "off":
+        settings["tuning"] = asdict(made.tuning or TuningSettings.for_solver(made.recipe.tokens))
     if "cross_replace_steps" in settings:
-        settings["null"] = made.method.null
-    if made.method.null == "null-text":
+        settings["null"] = made.recipe.null
+    if made.recipe.null == "null-text":
         settings["null_text"] = asdict(made.null_text or NullTextSettings())
     return settings
 
@@ -112,8 +118,8 @@ def _variant(
     weights: Mapping[str, str],
     judges: Mapping[str, str | None],
 ) -> Variant:
-    variant = VARIANTS[name]
-    method = ALL_METHODS[variant.method]
+    variant = known_variants()[name]
+    method = method_named(variant.method)
     has = resolved(method, variant.choices)
     needs = [need for need in method.needs if need != "model"]
     for need in needs:
@@ -144,7 +150,7 @@ def _expanded(name: str, weights: Mapping[str, str]) -> list[str]:
     lacking = {"inpaint", "instruct", "clip", "vit"} - weights.keys()
     return [
         method.name
-        for method in ALL_METHODS.values()
+        for method in all_methods().values()
         if name in ("all", method.kind) and not lacking.intersection(method.needs)
     ]
 

@@ -11,6 +11,7 @@ With --out, a later run goes on from what that file holds.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +29,8 @@ from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import psnr
 from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
-from pinpoint.methods.presets import METHODS
+from pinpoint.locinv_core.recipe import LOCINV
+from pinpoint.methods.registry import all_methods, recipe_named
 from pinpoint.tests.benchmarks.scene_figures import measured
 from pinpoint.tests.fixtures.trials import Trial, held_out_trial
 
@@ -45,7 +47,7 @@ def request_of(
             trial.source,
             trial.target,
             trial.prior(prior),
-            method=METHODS[name],
+            recipe=recipe_named(name),
         ),
         **changes,
     )
@@ -53,12 +55,13 @@ def request_of(
 
 def variants() -> dict[str, Variant]:
     """Every row of the table by its name."""
-    rows: dict[str, Variant] = {name: partial(request_of, name=name) for name in METHODS if name != "locinv"}
-    exact = METHODS["locinv"].with_choices(tokens="exact", null="null-text")
+    names = [name for name, method in all_methods().items() if method.recipe is not None and name != "locinv"]
+    rows: dict[str, Variant] = {name: partial(request_of, name=name) for name in names}
+    exact = LOCINV.with_choices(tokens="exact", null="null-text")
     rows["locinv"] = lambda trial: request_of(trial, "locinv")
     rows["locinv-box"] = lambda trial: request_of(trial, "locinv", "detection")
-    rows["locinv-composite"] = lambda trial: request_of(trial, "locinv", composite_pixels=True)
-    rows["locinv-exact"] = lambda trial: request_of(trial, "locinv", method=exact)
+    rows["locinv-composite"] = lambda trial: request_of(trial, "locinv", composite=True)
+    rows["locinv-exact"] = lambda trial: request_of(trial, "locinv", recipe=exact)
     return rows
 
 
@@ -68,14 +71,14 @@ def measure(model: EditModel, trial: Trial, request: EditRequest) -> dict[str, f
     began = time.perf_counter()
     outcome = localized_edit(model, request, tracker=tracker)
     seconds = time.perf_counter() - began
-    quality = judge(model, request, outcome, tracker=tracker)
+    quality = judge(model, outcome, tracker=tracker)
     things = len(trial.nouns)
     return {
         "fe": tracker.total,
         "seconds": seconds,
         "iou_before": sum(quality.iou_before.values()) / things,
         "iou_after": sum(quality.iou_after.values()) / things,
-        "reconstruction": psnr(outcome.reconstruction, trial.image),
+        "reconstruction": quality.reconstruction_psnr or math.inf,
         "background": psnr(outcome.edited, trial.image, 1 - trial.changed),
         "truth": trial.distance(outcome.edited),
         "success": float(trial.succeeds(outcome.edited)),

@@ -27,7 +27,6 @@ from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.metrics import psnr
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
-from pinpoint.methods.presets import METHODS
 from pinpoint.region_core.editors.base import Editor
 from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.editors.locinv import LocInvEditor
@@ -91,7 +90,7 @@ def measure_words(trial: Trial, networks: Networks, args: argparse.Namespace) ->
         size = int(trial.image.shape[-2]), int(trial.image.shape[-1])
         priors = {"found": detection_prior(found, size), "true": trial.prior("detection")}
         for name, prior in priors.items():
-            request = EditRequest(trial.image, trial.source, trial.target, prior, method=METHODS["locinv"])
+            request = EditRequest(trial.image, trial.source, trial.target, prior)
             edited = localized_edit(model, request).edited
             figures[f"background, {name} box"] = psnr(edited, trial.image, 1 - trial.changed)
             figures[f"truth, {name} box"] = trial.distance(edited)

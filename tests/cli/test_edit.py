@@ -10,8 +10,6 @@ import torch
 from PIL import Image
 
 from pinpoint.__main__ import main
-from pinpoint.cli import edit as edit_command
-from pinpoint.methods.presets import METHODS
 from pinpoint.tests.fixtures.tiny_encoders import write_tiny_clip, write_tiny_vit
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 
@@ -199,13 +197,9 @@ def test_an_interrupt_leaves_nothing_half_written(image, model, tmp_path, monkey
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pinpoint.cli.edit_report.contact_sheet", interrupt)
+    monkeypatch.setattr("pinpoint.cli.report.contact_sheet", interrupt)
     assert pinpoint_edit(image, model, tmp_path / "out") == 130
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_names_that_the_help_shows_are_those_of_the_core():
-    assert set(edit_command.METHOD_NAMES) == set(METHODS)
 
 
 def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(image, model, tmp_path, capsys):
@@ -271,7 +265,7 @@ def test_places_found_and_given_stand_side_by_side(image, model, networks, tmp_p
         (["--prior", "cat=auto", "--clip", "./nothing"], "nothing"),
         (["--prior", "cat=auto", "--target", "cat " * 90], "too long"),
         (["--prior", "cat=auto", "--steps", "0"], "steps"),
-        (["--prior", "cat#1=auto", "--prior", "cat=1,1,9,9"], "'cat#1' is to be found and has a place"),
+        (["--prior", "cat#1=auto", "--prior", "cat=1,1,9,9"], "'cat#1' is to be found and is given"),
         (["--prior", "Cat=auto", "--prior", "cat=auto"], "to be found under another name"),
         (["--prior", "cat=auto", "--bind", "foo:cat"], "'foo' is not in the prompt"),
         (["--prior", "cat=auto", "--composite-grow", "-5"], "composite_grow: got -5"),

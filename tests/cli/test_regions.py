@@ -11,7 +11,7 @@ from PIL import Image
 
 from pinpoint.__main__ import build_parser, main
 from pinpoint.locinv_core.imaging.io import save_png
-from pinpoint.methods.masked_methods import RegionSettings
+from pinpoint.methods.learnable_regions import RegionSettings
 from pinpoint.region_core.anchors import DEFAULT_DISTANCE, DEFAULT_SMOOTHING, spaced
 from pinpoint.region_core.editors.blended import REGION_WINDOW
 from pinpoint.region_core.encoders.vit import PatchFeatures

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pinpoint.cli.edit_report import write_json
+from pinpoint.cli.report import write_json
 from pinpoint.tests.cli.regions_runs import pinpoint_regions, pixels_of, report_of
 
 

@@ -18,8 +18,8 @@ from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.methods.diffedit import DiffEditSettings
 from pinpoint.methods.masactrl import MasaCtrlSettings
 from pinpoint.methods.pix2pix_zero import Pix2PixZeroSettings
-from pinpoint.methods.plug_and_play import PlugAndPlaySettings
-from pinpoint.methods.presets import METHODS, MethodSettings
+from pinpoint.methods.pnp import PlugAndPlaySettings
+from pinpoint.methods.registry import recipe_named
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, Outcome
 from pinpoint.tests.comfyui.prompts import SOURCE, TARGET, Node, node, word_swap
 
@@ -42,7 +42,7 @@ WIDGETS: dict[str, dict[str, Any]] = {
     "PinpointDiffEdit": DIFF,
     "PinpointPix2PixZeroEdit": ZERO,
 }
-IN_THE_CORE: dict[str, tuple[str, MethodSettings]] = {
+IN_THE_CORE: dict[str, tuple[str, Any]] = {
     "PinpointPlugAndPlayEdit": (
         "pnp",
         PlugAndPlaySettings(4.0, 0.5, 0.75, attention_layers=("up_blocks",)),
@@ -94,7 +94,7 @@ def in_the_core() -> dict[str, tuple[torch.Tensor, float]]:
     found = {}
     for kind, (name, settings) in IN_THE_CORE.items():
         tracker = CostTracker()
-        edit = METHODS[name].edit(model, inversion, [target], settings, tracker=tracker)
+        edit = recipe_named(name).edit(model, inversion, [target], settings, tracker=tracker)
         found[kind] = to_uint8(model.decode(edit.latents))[0].permute(1, 2, 0), tracker.total
     return found
 

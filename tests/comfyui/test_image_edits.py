@@ -13,7 +13,8 @@ from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.io import load_image, to_uint8
 from pinpoint.methods.instruct_pix2pix import load_instruct_model
-from pinpoint.methods.registry import EditTask, MethodModels, edit_by_method
+from pinpoint.methods.registry import edit_by_method
+from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, Outcome
 from pinpoint.tests.comfyui.inside_process import measured
 from pinpoint.tests.comfyui.prompts import SOURCE, TARGET, Node, node

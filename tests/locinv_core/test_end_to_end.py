@@ -25,9 +25,10 @@ from pinpoint.locinv_core.localization.attention_maps import maps_before_and_aft
 from pinpoint.locinv_core.localization.plan import plan_tuning
 from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
 from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
+from pinpoint.locinv_core.recipe import LOCINV
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.methods.dpl import plan_dpl
-from pinpoint.methods.presets import METHODS
+from pinpoint.methods.registry import recipe_named
 from pinpoint.region_core.encoders.clip import load_clip
 from pinpoint.research.embedded_world.scenes.spec import with_article
 from pinpoint.tests.fixtures.trials import Trial, held_out_trial
@@ -76,7 +77,7 @@ def _edits(model, inversions):
         found[name] = [
             localized_edit(
                 model,
-                EditRequest(t.image, t.source, t.target, t.prior(), method=METHODS[name]),
+                EditRequest(t.image, t.source, t.target, t.prior(), recipe=recipe_named(name)),
                 inversion=inversion,
             )
             for t, inversion in zip(trials(), inversions, strict=True)
@@ -116,7 +117,7 @@ def test_an_object_gets_the_colour_or_the_material_that_was_asked_for_in_its_own
         done = localized_edit(model, request)
         assert done.bindings == ((trial.edit.source_word, trial.noun),)
         assert trial.succeeds(done.edited)
-        as_tuned = replace(request, settings=METHODS["locinv"].settings(attribute_attention="tuned"))
+        as_tuned = replace(request, settings=LOCINV.settings(attribute_attention="tuned"))
         other = localized_edit(model, as_tuned, inversion=done.inversion)
         for name, edited in (("original", done.edited), ("tuned", other.edited)):
             in_place[name].append(psnr(edited, trial.truth, trial.changed))
@@ -187,7 +188,7 @@ def test_locinv_costs_less_than_300_forward_equivalents(model):
 
 def test_a_composite_leaves_no_error_in_the_background(model, inversions):
     trial = trials()[0]
-    request = EditRequest(trial.image, trial.source, trial.target, trial.prior(), composite_pixels=True)
+    request = EditRequest(trial.image, trial.source, trial.target, trial.prior(), composite=True)
     done = localized_edit(model, request, inversion=inversions[0])
     outside = 1 - trial.masks[trial.edit.index]
     assert mse(done.edited, trial.image, outside) == 0
@@ -221,7 +222,7 @@ def test_the_background_of_a_localized_edit_beats_null_text(model, inversions, e
     nti = [
         localized_edit(
             model,
-            EditRequest(t.image, t.source, t.target, t.prior(), method=METHODS["nti"]),
+            EditRequest(t.image, t.source, t.target, t.prior(), recipe=recipe_named("nti")),
             inversion=inversion,
         )
         for t, inversion in zip(trials(), inversions, strict=True)
@@ -255,9 +256,8 @@ def test_fast_tuning_is_within_002_of_exact_tuning_on_100_scenes(model):
 
 def test_the_report_says_how_far_the_maps_moved(model, edits):
     trial, done = trials()[0], edits["locinv"][0]
-    request = EditRequest(trial.image, trial.source, trial.target, trial.prior())
     tracker = CostTracker()
-    quality = judge(model, request, done, tracker=tracker)
+    quality = judge(model, done, tracker=tracker)
     assert set(quality.iou_after) == set(trial.nouns)
     assert min(quality.iou_after.values()) > 0
     share = model.share(model.map_layers[-1], *LATENTS)

@@ -13,14 +13,8 @@ from diffusers import UNet2DConditionModel
 
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.localization.priors import from_boxes
-from pinpoint.methods.image_methods import (
-    edit_imagic,
-    edit_instructed,
-    edit_ledits,
-    imagic_target,
-    instruction_of,
-    ledits_plan,
-)
+from pinpoint.methods import imagic, instruct_pix2pix
+from pinpoint.methods import ledits_pp as ledits
 from pinpoint.methods.imagic import ImagicSettings
 from pinpoint.methods.instruct_pix2pix import InstructPix2PixSettings
 from pinpoint.methods.ledits_pp import LeditsSettings
@@ -42,9 +36,9 @@ def _task():
 
 def test_the_latents_given_decode_to_the_edit(models, task):
     runs = (
-        (models.model, partial(edit_imagic, models, task, SHORT)),
-        (models.model, partial(edit_ledits, models, task, LeditsSettings(steps=2))),
-        (models.instruct, partial(edit_instructed, models, task, InstructPix2PixSettings(steps=2))),
+        (models.model, partial(imagic.edit_task, models, task, SHORT)),
+        (models.model, partial(ledits.edit_task, models, task, LeditsSettings(steps=2))),
+        (models.instruct, partial(instruct_pix2pix.edit_task, models, task, InstructPix2PixSettings(steps=2))),
     )
     for model, edit in runs:
         outcome = edit(0, CostTracker())
@@ -60,7 +54,7 @@ def test_imagic_leaves_the_model_as_it_was_and_its_copy_is_gone_without_a_collec
     gc.disable()
     try:
         there = living_unets()
-        outcome = edit_imagic(models, task, SHORT, 0, CostTracker())
+        outcome = imagic.edit_task(models, task, SHORT, 0, CostTracker())
         assert living_unets() == there
     finally:
         gc.enable()
@@ -75,24 +69,24 @@ def living_unets() -> set[int]:
 
 def test_imagic_reads_the_target_alone(models, task):
     edits = [
-        edit_imagic(models, dataclasses.replace(task, source=source), SHORT, 0, CostTracker()).edited
+        imagic.edit_task(models, dataclasses.replace(task, source=source), SHORT, 0, CostTracker()).edited
         for source in ("", "a red cat and a dog")
     ]
     assert torch.equal(*edits)
-    assert imagic_target(models.model, task, SHORT).text == "a red fox and a dog"
+    assert imagic.target_of(models, task, SHORT).text == "a red fox and a dog"
 
 
 def test_an_instruction_goes_before_the_two_texts(models, task):
     settings = InstructPix2PixSettings(steps=2)
-    assert instruction_of(models.instruct, task, settings).text == "turn the red cat into a red fox"
+    assert instruct_pix2pix.instruction_of(models, task, settings).text == "turn the red cat into a red fox"
     told = dataclasses.replace(task, source="", target="", instruction="make it winter")
-    assert instruction_of(models.instruct, told, settings).text == "make it winter"
+    assert instruct_pix2pix.instruction_of(models, told, settings).text == "make it winter"
 
 
 def test_concepts_stay_in_the_cells_that_the_mask_half_covers(models, task):
     mask = torch.zeros(50, 70)
     mask[8:14, 20:41] = 1
-    concepts, place = ledits_plan(models.model, dataclasses.replace(task, mask=mask), LeditsSettings(within_mask=True))
+    concepts, place = ledits.plan_of(models, dataclasses.replace(task, mask=mask), LeditsSettings(within_mask=True))
     assert [(concept.prompt.text, concept.removed) for concept in concepts] == [
         ("red cat", True),
         ("red fox", False),
@@ -102,35 +96,35 @@ def test_concepts_stay_in_the_cells_that_the_mask_half_covers(models, task):
     wanted[2:4, 5:10] = 1
     assert place is not None and torch.equal(place, wanted)
     # Without being told to, it looks at no mask.
-    assert ledits_plan(models.model, dataclasses.replace(task, mask=mask), LeditsSettings())[1] is None
+    assert ledits.plan_of(models, dataclasses.replace(task, mask=mask), LeditsSettings())[1] is None
 
 
 BAD = {
-    "no target for Imagic": (edit_imagic, {"target": " "}, SHORT, "prompt is empty"),
-    "too many steps of Imagic": (edit_imagic, {}, ImagicSettings(steps=1001), "steps: got 1001"),
-    "no order": (edit_instructed, {"instruction": " "}, InstructPix2PixSettings(), "prompt is empty"),
+    "no target for Imagic": (imagic.edit_task, {"target": " "}, SHORT, "prompt is empty"),
+    "too many steps of Imagic": (imagic.edit_task, {}, ImagicSettings(steps=1001), "steps: got 1001"),
+    "no order": (instruct_pix2pix.edit_task, {"instruction": " "}, InstructPix2PixSettings(), "prompt is empty"),
     "too many steps of InstructPix2Pix": (
-        edit_instructed,
+        instruct_pix2pix.edit_task,
         {},
         InstructPix2PixSettings(steps=1001),
         "steps: got 1001",
     ),
-    "no source": (edit_ledits, {"source": ""}, LeditsSettings(), "prompt is empty"),
-    "no place": (edit_ledits, {}, LeditsSettings(within_mask=True), "mask: got none"),
+    "no source": (ledits.edit_task, {"source": ""}, LeditsSettings(), "prompt is empty"),
+    "no place": (ledits.edit_task, {}, LeditsSettings(within_mask=True), "mask: got none"),
     "a mask of another size": (
-        edit_ledits,
+        ledits.edit_task,
         {"mask": torch.ones(64, 64)},
         LeditsSettings(within_mask=True),
         r"mask: got the shape \(64, 64\), requires the image's \(50, 70\)",
     ),
     "a prior of another size": (
-        edit_ledits,
+        ledits.edit_task,
         {"prior": from_boxes({"cat": (8, 8, 40, 36)}, (64, 64))},
         LeditsSettings(within_mask=True),
         "prior: its masks have 64x64 pixels, requires the image's 70x50",
     ),
     "a prior of another word": (
-        edit_ledits,
+        ledits.edit_task,
         {"prior": from_boxes({"owl": (8, 8, 40, 36)}, (50, 70))},
         LeditsSettings(within_mask=True),
         "'owl'",
@@ -154,4 +148,4 @@ def test_a_unet_that_reads_no_image_is_refused_before_it_is_given_one(models, ta
     monkeypatch.setattr(type(models.model), "encode", None)
     plain = MethodModels(instruct=models.model)
     with pytest.raises(ValueError, match=r"model 'small': its UNet reads 4 channels, requires 8"):
-        edit_instructed(plain, task, InstructPix2PixSettings(), 0, CostTracker())
+        instruct_pix2pix.edit_task(plain, task, InstructPix2PixSettings(), 0, CostTracker())

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.methods.edit_directions import edit_direction, sentence_pairs
 from pinpoint.methods.pix2pix_zero import (
     Pix2PixZeroSettings,
     cross_attention_maps,
     edit,
+    edit_direction,
     guided_latents,
     last_cross_attention,
     map_distance,
+    sentence_pairs,
 )
 from pinpoint.tests.methods.layer_record import recorded
 from pinpoint.tests.methods.plain_sampling import sampled

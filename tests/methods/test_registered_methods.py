@@ -19,8 +19,8 @@ from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.methods.diffedit import DiffEditSettings
 from pinpoint.methods.masactrl import MasaCtrlSettings
 from pinpoint.methods.pix2pix_zero import Pix2PixZeroSettings
-from pinpoint.methods.plug_and_play import PlugAndPlaySettings
-from pinpoint.methods.presets import method_named
+from pinpoint.methods.pnp import PlugAndPlaySettings
+from pinpoint.methods.registry import recipe_named
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 
 SETTINGS = {
@@ -39,8 +39,8 @@ COSTS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_method_edits_an_image_end_to_end_with_its_own_settings(tiny_model, name):
     image = torch.rand(1, 3, 60, 64, generator=torch.Generator().manual_seed(2))
-    method, tracker = method_named(name), CostTracker()
-    request = EditRequest(image, "a red cat", "a red fox", method=method, steps=2)
+    method, tracker = recipe_named(name), CostTracker()
+    request = EditRequest(image, "a red cat", "a red fox", recipe=method, steps=2)
     assert type(request.edit_settings) is SETTINGS[name]
     outcome = localized_edit(tiny_model, request, tracker=tracker)
     assert outcome.edited.shape == image.shape
@@ -52,9 +52,9 @@ def test_a_method_edits_an_image_end_to_end_with_its_own_settings(tiny_model, na
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_method_takes_no_other_methods_settings_or_choices(tiny_model, name):
-    method = method_named(name)
+    method = recipe_named(name)
     image = torch.zeros(1, 3, 64, 64)
-    request = EditRequest(image, "a cat", "a fox", method=method, settings=EditSettings(), steps=2)
+    request = EditRequest(image, "a cat", "a fox", recipe=method, settings=EditSettings(), steps=2)
     tracker = CostTracker()
     with pytest.raises(ValueError, match=f"settings: got EditSettings, but the method '{name}' requires"):
         localized_edit(tiny_model, request, tracker=tracker)
@@ -68,7 +68,7 @@ def test_a_method_takes_no_other_methods_settings_or_choices(tiny_model, name):
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (1, 1, 64, 64), (3, 64, 64)])
 def test_what_is_not_one_image_is_refused_before_any_pass(tiny_model, shape):
-    request, tracker = EditRequest(torch.zeros(shape), "a cat", "a fox", method=method_named("direct")), CostTracker()
+    request, tracker = EditRequest(torch.zeros(shape), "a cat", "a fox", recipe=recipe_named("direct")), CostTracker()
     with pytest.raises(ValueError, match=r"image: got the shape .* requires one image"):
         localized_edit(tiny_model, request, tracker=tracker)
     assert tracker.total == 0
@@ -117,7 +117,7 @@ REFUSED = {
 def test_what_an_edit_would_refuse_is_refused_before_any_pass(tiny_model, case):
     name, settings, message = REFUSED[case]
     image, tracker = torch.zeros(1, 3, 64, 64), CostTracker()
-    request = EditRequest(image, "a red cat", "a red fox", method=method_named(name), settings=settings, steps=2)
+    request = EditRequest(image, "a red cat", "a red fox", recipe=recipe_named(name), settings=settings, steps=2)
     with pytest.raises(ValueError, match=message):
         localized_edit(tiny_model, request, tracker=tracker)
     assert tracker.forward_equivalents == {}
@@ -125,11 +125,11 @@ def test_what_an_edit_would_refuse_is_refused_before_any_pass(tiny_model, case):
 
 def test_dpl_without_a_noun_and_a_seam_of_less_than_nothing_are_refused_before_any_pass(tiny_model):
     image, tracker = torch.zeros(1, 3, 64, 64), CostTracker()
-    nameless = EditRequest(image, "very quickly", "very slowly", method=method_named("dpl"), steps=2)
+    nameless = EditRequest(image, "very quickly", "very slowly", recipe=recipe_named("dpl"), steps=2)
     with pytest.raises(ValueError, match="source: DPL tunes nouns, and none was found in 'very quickly'"):
         localized_edit(tiny_model, nameless, tracker=tracker)
     prior = from_boxes({"cat": (0, 0, 32, 32)}, (64, 64))
-    seamless = EditRequest(image, "a cat", "a fox", prior, steps=2, composite_pixels=True, feather=-1.0)
+    seamless = EditRequest(image, "a cat", "a fox", prior, steps=2, composite=True, feather=-1.0)
     with pytest.raises(ValueError, match=r"feather: got -1\.0, requires a number of pixels, 0 or more"):
         localized_edit(tiny_model, seamless, tracker=tracker)
     nowhere = replace(seamless, feather=2.0, composite_grow=math.nan)
@@ -139,10 +139,10 @@ def test_dpl_without_a_noun_and_a_seam_of_less_than_nothing_are_refused_before_a
 
 
 def test_prompt_to_prompt_takes_no_settings_of_theirs_and_keeps_its_own():
-    assert method_named("locinv").settings(guidance=2.0) == EditSettings(guidance=2.0, local_blend="auto")
-    assert method_named("direct").settings() == EditSettings(local_blend="off")
+    assert recipe_named("locinv").settings(guidance=2.0) == EditSettings(guidance=2.0, local_blend="auto")
+    assert recipe_named("direct").settings() == EditSettings(local_blend="off")
     with pytest.raises(ValueError, match="noises: the method 'direct' has no such setting"):
-        method_named("direct").settings(noises=3)
+        recipe_named("direct").settings(noises=3)
 
 
 def test_the_command_line_runs_them_and_refuses_what_they_lack(tmp_path, capsys):

@@ -12,14 +12,18 @@ import torch
 from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
+from pinpoint.locinv_core.recipe import LOCINV
 from pinpoint.methods import imagic
-from pinpoint.methods.models import open_models
-from pinpoint.methods.presets import METHODS
-from pinpoint.methods.registry import ALL_METHODS, EditTask, MethodModels, any_method_named, edit_by_method
+from pinpoint.methods.registry import all_methods, edit_by_method, method_names, method_table, open_models
+from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image, write_inpaint_folder
 from pinpoint.tests.fixtures.tiny_encoders import tiny_clip, tiny_vit, write_tiny_clip, write_tiny_vit
 from pinpoint.tests.fixtures.tiny_models import tiny_unet, write_tiny_folder
 
+BY_INVERSION = {
+    *("locinv", "dpl", "nti", "npi", "proxnpi", "direct", "ddim"),
+    *("pnp", "masactrl", "diffedit", "pix2pix-zero"),
+}
 OTHERS = {"ledits++", "blended", "inpaint", "imagic", "instruct-pix2pix", "learnable-regions"}
 FAST = {
     "dpl": {"tuning": {"inner_steps": 1}, "null_text": {"inner_steps": 1}},
@@ -55,13 +59,18 @@ def _task():
     return EditTask(smooth_image(), "a red cat and a dog", "a red fox and a dog", prior)
 
 
-def test_the_registry_has_every_preset_and_the_six_others():
-    assert set(ALL_METHODS) == {*METHODS, *OTHERS}
-    assert all(method.name == name and method.label for name, method in ALL_METHODS.items())
-    assert len({method.label for method in ALL_METHODS.values()}) == len(ALL_METHODS)
+def test_every_method_is_what_its_file_is_called_and_has_a_row_in_the_table():
+    methods = all_methods()
+    assert set(methods) == {*BY_INVERSION, *OTHERS}
+    assert all(method.name == name and method.label and method.paper for name, method in methods.items())
+    assert len({method.label for method in methods.values()}) == len(methods)
+    assert {name for name, method in methods.items() if method.recipe is not None} == BY_INVERSION
+    rows = method_table().splitlines()
+    assert len(rows) == 2 + len(methods)
+    assert "| `ledits++` | LEDITS++ | Brack et al. 2024 | frozen | model |" in rows
 
 
-@pytest.mark.parametrize("name", ALL_METHODS)
+@pytest.mark.parametrize("name", method_names())
 def test_every_method_edits_one_image_by_the_same_call(models, task, name):
     tracker = CostTracker()
     settings = json.loads(json.dumps({"steps": 2, **FAST.get(name, {})}))
@@ -71,7 +80,7 @@ def test_every_method_edits_one_image_by_the_same_call(models, task, name):
     assert tracker.total > 0
     if name in COSTS:
         assert {stage: cost for stage, cost in tracker.forward_equivalents.items() if cost} == COSTS[name]
-    assert (outcome.localized is not None) == (name in METHODS)
+    assert (outcome.localized is not None) == (name in BY_INVERSION)
     json.dumps(dict(outcome.details))
 
 
@@ -131,16 +140,15 @@ def test_a_preset_gives_what_localized_edit_gives(models, task):
     ours = edit_by_method("locinv", models, task, settings=settings, tracker=tracker)
     from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
 
-    method = METHODS["locinv"]
     request = EditRequest(
         task.image,
         task.source,
         task.target,
         task.prior,
         steps=2,
-        settings=method.settings(guidance=3.0, target_embeddings="tuned"),
+        settings=LOCINV.settings(guidance=3.0, target_embeddings="tuned"),
         tuning=TuningSettings("fast", inner_steps=2),
-        composite_pixels=True,
+        composite=True,
     )
     theirs = localized_edit(models.model, request)
     assert torch.equal(ours.edited, theirs.edited)
@@ -228,10 +236,10 @@ def test_what_a_method_lacks_is_named_before_any_work(models, task, name):
 
 
 BAD = {
-    "an unknown method": ("magic", {}, "method: got 'magic', requires one of locinv, "),
+    "an unknown method": ("magic", {}, "method: got 'magic', requires one of blended, "),
     "another's setting": ("blended", {"noises": 3}, "noises: the method 'blended' has no such setting"),
     "a preset's unknown setting": ("nti", {"strength": 1}, "strength: the method 'nti' has no such setting"),
-    "tuning without words": ("nti", {"tuning": {"inner_steps": 2}}, "the method 'nti' tunes no words"),
+    "tuning without words": ("nti", {"tuning": {"inner_steps": 2}}, "the method 'nti' optimizes no tokens"),
     "an unknown tuning": ("locinv", {"tuning": {"speed": 2}}, "tuning: there is no 'speed'"),
     "no strength": ("inpaint", {"strength": 0}, "strength: got 0"),
     "an unknown editor": ("learnable-regions", {"editor": "brush"}, "editor: got 'brush', requires one of"),
@@ -312,9 +320,3 @@ def test_the_embedded_model_serves(name):
     outcome = edit_by_method(name, models, task, settings=settings, tracker=tracker)
     assert bool(outcome.edited.isfinite().all()) and not torch.equal(outcome.edited, image)
     assert tracker.total == {"ledits++": 4 + 12, "blended": 6, "imagic": 6 + 6 + 8}[name]
-
-
-def test_a_method_says_what_it_is():
-    assert any_method_named("imagic").kind == "tuned"
-    assert any_method_named("blended").needs == ("model", "mask")
-    assert any_method_named("locinv").needs == ("model", "prior")

@@ -23,8 +23,7 @@ from ....locinv_core.localization.plan import TuningPlan, plan_tuning
 from ....locinv_core.localization.token_optimizer import TuningSettings
 from ....locinv_core.text.prompt import parse_prompt
 from ....methods.dpl import plan_dpl
-from ....methods.instruct_pix2pix import with_article
-from ....methods.types import changed_objects
+from ....methods.shared.object_names import changed_objects, with_article
 from ....region_core.anchors import ProposalSettings, propose_regions
 from ....region_core.editors.base import Editor, WrappedEditor
 from ....region_core.editors.registry import load_editor

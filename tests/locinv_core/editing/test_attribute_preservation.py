@@ -15,9 +15,10 @@ from pinpoint.locinv_core.editing.attribute_preservation import PreservedAttenti
 from pinpoint.locinv_core.editing.edit import edit
 from pinpoint.locinv_core.editing.settings import EditSettings
 from pinpoint.locinv_core.localization.priors import from_boxes
+from pinpoint.locinv_core.recipe import LOCINV
 from pinpoint.locinv_core.text.prompt import Prompt, parse_prompt
 from pinpoint.locinv_core.text.word_alignment import align
-from pinpoint.methods.presets import METHODS
+from pinpoint.methods import dpl
 from pinpoint.tests.locinv_core.editing.setting import FREE, SIDE
 from pinpoint.tests.locinv_core.editing.test_target_embeddings import tuned
 
@@ -232,5 +233,5 @@ def test_targets_that_do_not_follow_are_as_they_were(tiny_model, parse, inverted
 
 
 def test_dpl_knows_no_places():
-    assert METHODS["dpl"].settings().attribute_attention == "tuned"
-    assert METHODS["locinv"].settings().attribute_attention == "original"
+    assert dpl.RECIPE.settings().attribute_attention == "tuned"
+    assert LOCINV.settings().attribute_attention == "original"

@@ -21,7 +21,7 @@ from pinpoint.locinv_core.localization.token_optimizer import TokenOptimizer, Tu
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.locinv_core.text.word_alignment import align
-from pinpoint.methods.presets import method_named
+from pinpoint.methods.registry import recipe_named
 
 STEPS = 4
 
@@ -220,7 +220,7 @@ def test_a_whole_edit_inside_inference_mode_is_the_edit_outside_of_it(tiny_model
         "a red cat and a dog",
         "a red fox and a dog",
         from_boxes({"cat": (0, 0, 32, 40)}, (64, 64)),
-        method=method_named(name),
+        recipe=recipe_named(name),
         steps=2,
         tuning=TuningSettings("exact", 2),
         null_text=NullTextSettings(inner_steps=1),

@@ -9,7 +9,7 @@ from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.imaging.composite import composite
 from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
-from pinpoint.methods.presets import METHODS
+from pinpoint.locinv_core.recipe import LOCINV
 from pinpoint.region_core.editors.locinv import VARIANTS, LocInvEditor
 from pinpoint.tests.fixtures.tiny_editors import box_masks, small_model, smooth_image
 
@@ -31,7 +31,7 @@ def test_an_edit_is_locinvs_with_the_box_as_the_place_of_the_changed_word(model,
     ours = LocInvEditor(model, SOURCE, guidance=3, steps=4).edit(image, box_masks(*BOXES), TARGET, seed=0)
     for made, box in zip(ours, BOXES, strict=True):
         prior = from_boxes({"fox": box}, (64, 64))
-        method = METHODS["locinv"]
+        method = LOCINV
         request = EditRequest(image, SOURCE, TARGET, prior, steps=4, settings=method.settings(guidance=3))
         theirs = composite(image, localized_edit(model, request).edited, prior.mask("fox"), 2.0)
         torch.testing.assert_close(made[None], theirs, atol=1e-5, rtol=0)
@@ -75,7 +75,7 @@ def test_seeds_are_takes_with_other_settings_and_come_round_again(model, image):
     ]
     prior = from_boxes({"fox": BOXES[0]}, (64, 64))
     for made, settings in zip(takes, by_hand, strict=True):
-        request = EditRequest(image, SOURCE, TARGET, prior, steps=5, settings=METHODS["locinv"].settings(**settings))
+        request = EditRequest(image, SOURCE, TARGET, prior, steps=5, settings=LOCINV.settings(**settings))
         theirs = composite(image, localized_edit(model, request).edited, prior.mask("fox"), 2.0)
         torch.testing.assert_close(made, theirs, atol=1e-5, rtol=0)
     assert len({take.numpy().tobytes() for take in takes}) == 4

@@ -19,16 +19,14 @@ from pinpoint.locinv_core.cost import CostTracker
 from pinpoint.locinv_core.inversion.null_text import NullTextSettings
 from pinpoint.locinv_core.localization.priors import from_mask_files
 from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
-from pinpoint.locinv_core.pipeline import EditRequest, judge, localized_edit
-from pinpoint.methods.preset_methods import PresetSettings
-from pinpoint.methods.presets import METHODS
-from pinpoint.methods.registry import ALL_METHODS
+from pinpoint.locinv_core.pipeline import EditOptions, EditRequest, judge, localized_edit
+from pinpoint.methods.registry import method_named, method_names, recipe_named
 from pinpoint.methods.types import MethodModels
 from pinpoint.research.evaluation.datasets.types import Item
 from pinpoint.research.evaluation.evaluator import EvaluationRecipe, Evaluator, OpenedItem
 from pinpoint.research.evaluation.execution.work_items import Outcome, Task, Variant
 from pinpoint.research.evaluation.metrics.suite import MetricSuite
-from pinpoint.research.evaluation.variants import VARIANTS, named_variants
+from pinpoint.research.evaluation.variants import known_variants, named_variants
 from pinpoint.tests.fixtures.tiny_editors import small_model
 from pinpoint.tests.fixtures.tiny_models import write_tiny_folder
 from pinpoint.tests.research.evaluation.tiny_items import BOXES, SIZE, drawn_item
@@ -86,7 +84,7 @@ def test_the_cost_is_that_of_the_whole_edit_by_itself(
 ) -> None:
     tracker = CostTracker()
     opened = item.open()
-    request = EditRequest(opened.image, item.source, item.target, method=METHODS["direct"], steps=STEPS)
+    request = EditRequest(opened.image, item.source, item.target, recipe=recipe_named("direct"), steps=STEPS)
     localized_edit(model, request, tracker=tracker)
     assert together["direct"].fe == pytest.approx(tracker.total)
 
@@ -117,7 +115,7 @@ def test_the_words_ious_are_those_that_an_edits_own_report_finds(
     opened = item.open()
     prior = from_mask_files({obj.word: obj.mask or "" for obj in item.objects})
     request = EditRequest(opened.image, item.source, item.target, prior, steps=STEPS)
-    quality = judge(model, request, localized_edit(model, request))
+    quality = judge(model, localized_edit(model, request))
     words = together["locinv"].words
     assert list(words) == ["cat", "dog"]
     for word, figures in words.items():
@@ -209,19 +207,19 @@ def test_steps_for_which_the_schedule_of_ledits_is_too_long_are_refused_before_a
 
 def in_full(made: Any) -> Any:
     """A method's settings with what a preset leaves to its solver filled in."""
-    if not isinstance(made, PresetSettings):
+    if not isinstance(made, EditOptions):
         return made
-    solver = made.method.tokens
+    solver = made.recipe.tokens
     tuning = made.tuning or (None if solver == "off" else TuningSettings.for_solver(solver))
     return replace(made, tuning=tuning, null_text=made.null_text or NullTextSettings())
 
 
 def test_settings_are_written_in_full_and_make_the_same_settings_again() -> None:
     weights = dict.fromkeys(("clip", "vit", "inpaint", "instruct", "amused"), "a")
-    for variant in named_variants(list(VARIANTS), weights=weights):
-        settings = ALL_METHODS[variant.method].settings
+    for variant in named_variants(list(known_variants()), weights=weights):
+        settings = method_named(variant.method).settings
         written = json.loads(json.dumps(variant.settings["method"]))
-        asked = VARIANTS[variant.name].choices
+        asked = known_variants()[variant.name].choices
         assert in_full(settings(**written)) == in_full(settings(**asked)), variant.name
 
 
@@ -229,7 +227,7 @@ def test_what_a_variant_changes_is_in_its_settings() -> None:
     found = {
         variant.name: variant.settings
         for variant in named_variants(
-            list(VARIANTS)[:11]
+            list(known_variants())[:11]
             + ["locinv-box", "locinv-composite", "locinv-exact", "locinv-published", "locinv-unbound"]
         )
     }
@@ -264,7 +262,7 @@ def test_a_group_stands_for_the_methods_that_there_are_models_for() -> None:
     assert "learnable-regions" not in names("frozen")
     assert "learnable-regions" in names("frozen", clip="a", vit="b")
     everything = names("all", clip="a", vit="b", inpaint="c", instruct="d")
-    assert everything == set(ALL_METHODS)
+    assert everything == set(method_names())
 
 
 def test_regions_by_another_editor_require_and_tell_its_weights() -> None:

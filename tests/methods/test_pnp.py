@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.methods.plug_and_play import PlugAndPlaySettings, attention_layers, edit, feature_layers
+from pinpoint.methods.pnp import PlugAndPlaySettings, attention_layers, edit, feature_layers
 from pinpoint.tests.methods.layer_record import attended, recorded
 from pinpoint.tests.methods.plain_sampling import sampled
 

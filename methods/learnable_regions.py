@@ -1,51 +1,21 @@
-"""The methods that edit inside a mask, and the one that finds it: the editors, and Learnable Regions."""
+"""Learnable Regions (Lin et al., CVPR 2024) as a method: no mask is given, a box is learned."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
-from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
-from ..locinv_core.setting import HIGHEST_GUIDANCE, check_between, check_settings, guidance_setting, steps_setting
+from ..locinv_core.setting import HIGHEST_GUIDANCE, check_between
 from ..region_core.editors.base import Editor, check_strength
-from ..region_core.editors.blended import REGION_WINDOW, BlendedEditor
+from ..region_core.editors.blended import REGION_WINDOW
 from ..region_core.editors.crop import check_window
-from ..region_core.editors.inpaint import InpaintEditor
 from ..region_core.editors.registry import editor_named
 from ..region_core.options import Estimator
 from ..region_core.pipeline import AUTO, NONE, RegionNetworks, RegionRequest, edit_region
 from ..region_core.proposals import box_masks, pixel_box
 from ..region_core.search.plans import plan_named
-from .instruct_pix2pix import with_article
-from .types import WANTS, EditTask, MethodModels, MethodOutcome, changed_objects, edit_mask, on_cpu, prompts_of
-
-
-@dataclass(frozen=True)
-class MaskedSettings:
-    """Of Blended Latent Diffusion. Raises ValueError for a value out of bounds."""
-
-    steps: int = steps_setting("DDIM steps. 50 is usual; fewer are faster.")
-    strength: float = 0.75
-    """The share of the schedule that is run; the published 0.75."""
-    guidance: float = guidance_setting()
-    negative: str = ""
-    composite: bool = False
-    """Whether the image outside the mask stays as it is, bit for bit, and not as the VAE gives it back."""
-    feather: float = 2.0
-    """Pixels over which the composite's seam is softened."""
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        check_strength(self.strength)
-
-
-@dataclass(frozen=True)
-class InpaintSettings(MaskedSettings):
-    """Of SD inpainting, which starts from noise."""
-
-    strength: float = 1.0
-    blend: bool = True
-    """Whether the source's latents are put back outside the mask after every step; diffusers does not."""
+from .shared.object_names import changed_objects, with_article
+from .types import WANTS, EditTask, Method, MethodModels, MethodOutcome, on_cpu, prompts_of
 
 
 @dataclass(frozen=True)
@@ -98,23 +68,7 @@ class RegionSettings:
         return RegionRequest.from_options(**{**options, "caption": caption, "prompt": prompt})
 
 
-def edit_blended(
-    models: MethodModels, task: EditTask, settings: MaskedSettings, seed: int, tracker: CostTracker
-) -> MethodOutcome:
-    """Blended Latent Diffusion inside the task's mask, towards its target prompt."""
-    assert models.model is not None
-    return _edit_masked(BlendedEditor(models.model, **asdict(settings)), models.model, task, seed, tracker)
-
-
-def edit_inpaint(
-    models: MethodModels, task: EditTask, settings: InpaintSettings, seed: int, tracker: CostTracker
-) -> MethodOutcome:
-    """SD inpainting inside the task's mask, towards its target prompt."""
-    assert models.inpaint is not None
-    return _edit_masked(InpaintEditor(models.inpaint, **asdict(settings)), models.inpaint, task, seed, tracker)
-
-
-def edit_regions(
+def edit_task(
     models: MethodModels, task: EditTask, settings: RegionSettings, seed: int, tracker: CostTracker
 ) -> MethodOutcome:
     """Learnable Regions: the edit that CLIP likes best, in the box that was learned; no mask is read."""
@@ -146,13 +100,6 @@ def edit_regions(
     )
 
 
-def _edit_masked(editor: Editor, model: EditModel, task: EditTask, seed: int, tracker: CostTracker) -> MethodOutcome:
-    mask = edit_mask(task, *prompts_of(model, task))
-    with tracker.stage("edit"):
-        edited = editor.edit(task.image, mask[None, None], task.target, seed, tracker=tracker)
-    return MethodOutcome(on_cpu(edited), mask=mask, details={"editor": editor.name})
-
-
 def _region_editor(models: MethodModels, settings: RegionSettings, caption: str) -> Editor:
     editor = editor_named(settings.editor)
     model = getattr(models, editor.needs)
@@ -169,3 +116,15 @@ def _region_editor(models: MethodModels, settings: RegionSettings, caption: str)
 def _named(objects: tuple[str, ...]) -> str:
     """ "a red cat and an owl"; empty for none."""
     return " and ".join(with_article(name) for name in objects)
+
+
+METHOD = Method(
+    "learnable-regions",
+    "Learnable Regions",
+    "Lin et al. 2024",
+    "frozen",
+    ("model", "clip", "vit"),
+    RegionSettings,
+    edit_task,
+    serves=("inpaint", "amused"),
+)

@@ -23,9 +23,11 @@ from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.editing.settings import step_of
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.priors import LocalizationPrior
+from ..locinv_core.recipe import EditRecipe
 from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting
 from ..locinv_core.text.prompt import Prompt
-from .joint_sampling import edit_beside_source, of_source
+from .shared.inversion_methods import inversion_method
+from .shared.joint_sampling import edit_beside_source, of_source
 
 _LAYERS = (
     "Names separated by commas; a block's name, as up_blocks.2, stands for all of its layers. Empty: as published,"
@@ -179,3 +181,7 @@ def _named(setting: str, names: Sequence[str], there: Sequence[str]) -> frozense
             raise ValueError(f"{setting}: the UNet has no {name!r}, requires some of {', '.join(there)}")
         found.update(layers)
     return frozenset(found)
+
+
+RECIPE = EditRecipe("pnp", edit=edit, settings_type=PlugAndPlaySettings, check=check_choices)
+METHOD = inversion_method(RECIPE, "Plug-and-Play", "Tumanyan et al. 2023")

@@ -12,15 +12,15 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
-from ..locinv_core.backbones.stable_diffusion import EditModel
-from ..locinv_core.cost import CostTracker
-from ..locinv_core.ddim import step_pairs
-from ..locinv_core.editing.prompt_to_prompt import Edit
-from ..locinv_core.guidance import guided_noise
-from ..locinv_core.inversion.ddim_inversion import Inversion
-from ..locinv_core.localization.attention_maps import maps_of_all_words
-from ..locinv_core.text.prompt import Prompt, empty_prompt
+from ...locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
+from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.cost import CostTracker
+from ...locinv_core.ddim import step_pairs
+from ...locinv_core.editing.prompt_to_prompt import Edit
+from ...locinv_core.guidance import guided_noise
+from ...locinv_core.inversion.ddim_inversion import Inversion
+from ...locinv_core.localization.attention_maps import maps_of_all_words
+from ...locinv_core.text.prompt import Prompt, empty_prompt
 
 SOURCE_ROW = 0
 """The source's place in the batch; all the other rows are the targets', without and with their prompts."""

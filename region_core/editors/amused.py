@@ -17,11 +17,11 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from ...locinv_core.backbones.loading import resolve_device, resolve_dtype
 from ...locinv_core.cost import CostTracker
-from ...locinv_core.guidance import check_guidance, guided_noise
+from ...locinv_core.guidance import guided_noise
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.text.prompt import empty_prompt, parse_prompt
+from ...locinv_core.text.prompt import Prompt
 from ..encoders.hub import EMBEDDED, open_network, weights_place
-from .base import ModelEditor, cells_of, check_batch, check_request, check_strength, keep_outside
+from .base import ModelEditor, cells_of
 from .registry import RegionEditor
 
 TEMPERATURE = (2.0, 0.0)
@@ -107,59 +107,38 @@ class AmusedModel:
 
 @dataclass(frozen=True)
 class AmusedEditor(ModelEditor):
-    """Predicts the tokens inside a box again; a step costs two passes a mask, one at guidance 1.
+    """Predicts the tokens inside a box again; guidance, composite … as `ModelEditor` has them.
 
     strength: the share of the box's tokens that is masked at the start; the rest stay the image's own.
     A mask is read token by token, so boxes are the finest shape there is. Defaults are aMUSEd's own.
-    composite, feather, batch: as in `BlendedEditor`.
     """
 
     model: AmusedModel
     strength: float = 1.0
     guidance: float = 10.0
     steps: int = 12
-    negative: str = ""
-    composite: bool = False
-    feather: float = 2.0
-    batch: int = 8
     name = "amused"
 
-    def __post_init__(self) -> None:
-        check_strength(self.strength)
-        check_guidance(self.guidance)
-        check_batch(self.batch)
-        _check_steps(self.steps)
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError unless `steps` is a whole number of at least 1."""
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps: got {steps!r}, requires a whole number of at least 1")
 
     def cost(self, steps: int | None = None) -> float:
         """NFE of one edit: two passes a step, one at guidance 1; at any strength all steps are made."""
         return float((self.steps if steps is None else steps) * (1 if self.guidance == 1 else 2))
 
-    @torch.no_grad()
-    def edit(
-        self,
-        image: Tensor,
-        masks: Tensor,
-        prompt: str,
-        seed: int,
-        *,
-        steps: int | None = None,
-        tracker: CostTracker | None = None,
+    def edit_inside(
+        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        """Edit `image` inside each of the masks, as `Editor.edit` says."""
-        check_request(image, masks)
-        model, steps = self.model, self.steps if steps is None else steps
-        _check_steps(steps)
-        texts = [parse_prompt(prompt, model.tokenizer)]
-        if self.guidance != 1:
-            plain = parse_prompt(self.negative, model.tokenizer) if self.negative.strip() else None
-            texts.append(plain or empty_prompt(model.tokenizer))
+        """See `ModelEditor.edit_inside`."""
+        model = self.model
         conditions = [model.encode_prompt(text.token_ids) for text in texts]
-        framing = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
-        cells = cells_of(framing.pad_mask(masks), model.token_pixels)[:, 0] > 0
-        source = model.encode(framing.pad_image(image))
+        padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
+        cells = cells_of(padding.pad_mask(masks), model.token_pixels)[:, 0] > 0
+        source = model.encode(padding.pad_image(image))
         tokens = self.edit_tokens(source, cells, conditions, seed, steps=steps, tracker=tracker)
-        edited = torch.cat([framing.crop(model.decode(part)).cpu() for part in tokens.split(self.batch)])
-        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composite else edited
+        return torch.cat([padding.crop(model.decode(part)).cpu() for part in tokens.split(self.batch)])
 
     @torch.no_grad()
     def edit_tokens(
@@ -270,11 +249,6 @@ def _open_small(kind: Any, name: str | Path, place: str, part: str) -> Any:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"amused {str(name)!r}: its {part} cannot be opened ({reason})") from error
-
-
-def _check_steps(steps: int) -> None:
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: got {steps!r}, requires a whole number of at least 1")
 
 
 EDITOR = RegionEditor("amused", "aMUSEd", "amused", load_amused_model, AmusedEditor)

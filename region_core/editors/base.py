@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...locinv_core.cost import CostTracker
+from ...locinv_core.guidance import check_guidance
 from ...locinv_core.imaging.composite import composite
-from ...locinv_core.text.prompt import parse_prompt
+from ...locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 
 if TYPE_CHECKING:
     from ...locinv_core.backbones.stable_diffusion import EditModel
@@ -112,13 +114,35 @@ class WrappedEditor(Editor):
         return self.editor.settings
 
 
+@dataclass(frozen=True)
 class ModelEditor(Editor):
-    """What the editors with a model of their own and classifier-free guidance share."""
+    """What the editors share that have a model of their own and sample with classifier-free guidance.
+
+    strength: the share of the schedule that is run; at 1 the edit starts from noise alone. A step costs two
+    passes a mask, one at guidance 1. composite: outside the mask the result is the image bit for bit, not its
+    reconstruction by the model; the seam is softened over `feather` pixels. batch: masks edited at a time, which
+    bounds the memory. Raises ValueError for a value out of bounds.
+    """
 
     model: Any
-    steps: int
-    strength: float
-    guidance: float
+    strength: float = 0.75
+    guidance: float = 7.5
+    steps: int = 50
+    negative: str = ""
+    composite: bool = False
+    feather: float = 2.0
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        check_strength(self.strength)
+        check_guidance(self.guidance)
+        if self.batch < 1:
+            raise ValueError(f"batch: got {self.batch}, requires at least 1 mask at a time")
+        self.check_steps(self.steps)
+
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError for a number of steps that the model's schedule does not have."""
+        self.model.schedule.timesteps(steps)
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:
         """Raise ValueError for a prompt that is empty, or that the model's text encoder would cut."""
@@ -128,6 +152,46 @@ class ModelEditor(Editor):
         """NFE of one edit: two passes a step, one at guidance 1."""
         count = kept_steps(self.steps if steps is None else steps, self.strength)
         return float(count * (1 if self.guidance == 1 else 2))
+
+    @torch.no_grad()
+    def edit(
+        self,
+        image: Tensor,
+        masks: Tensor,
+        prompt: str,
+        seed: int,
+        *,
+        steps: int | None = None,
+        tracker: CostTracker | None = None,
+    ) -> Tensor:
+        """Edit `image` inside each of the masks, as `Editor.edit` says."""
+        check_request(image, masks)
+        steps = self.steps if steps is None else steps
+        self.check_steps(steps)
+        edited = self.edit_inside(image, masks, self.texts(prompt), seed, steps, tracker or CostTracker())
+        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composites else edited
+
+    @abstractmethod
+    def edit_inside(
+        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
+    ) -> Tensor:
+        """The edits (B, 3, H, W) on the CPU, before they are composited; all that is given is checked."""
+
+    @property
+    def composites(self) -> bool:
+        """Whether outside the mask the result is the image bit for bit."""
+        return self.composite
+
+    def texts(self, prompt: str) -> list[Prompt]:
+        """The prompt and the negative one, which is left out at guidance 1.
+
+        Raises ValueError for an empty prompt and for a text of more tokens than the encoder reads.
+        """
+        texts = [parse_prompt(prompt, self.model.tokenizer)]
+        if self.guidance != 1:
+            negative = parse_prompt(self.negative, self.model.tokenizer) if self.negative.strip() else None
+            texts.append(negative or empty_prompt(self.model.tokenizer))
+        return texts
 
 
 def check_request(image: Tensor, masks: Tensor) -> None:
@@ -148,12 +212,6 @@ def check_strength(strength: float) -> None:
     """Raise ValueError unless `strength` is above 0 and at most 1."""
     if not 0 < strength <= 1:
         raise ValueError(f"strength: got {strength}, requires a number above 0 and up to 1")
-
-
-def check_batch(batch: int) -> None:
-    """Raise ValueError unless at least one mask is edited at a time."""
-    if batch < 1:
-        raise ValueError(f"batch: got {batch}, requires at least 1 mask at a time")
 
 
 def kept_steps(steps: int, strength: float) -> int:

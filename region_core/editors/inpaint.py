@@ -15,10 +15,10 @@ from ...locinv_core.backbones import diffusers_folder as parts
 from ...locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_dtype
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
-from ...locinv_core.guidance import check_guidance
 from ...locinv_core.imaging.padding import Padding
-from .base import ModelEditor, cells_of, check_batch, check_request, check_strength, keep_outside
-from .blended import decode_framed, prompt_contexts, sample_blended
+from ...locinv_core.text.prompt import Prompt
+from .base import cells_of
+from .blended import LatentEditor
 from .registry import RegionEditor
 
 HOLE = 0.5
@@ -26,59 +26,34 @@ HOLE = 0.5
 
 
 @dataclass(frozen=True)
-class InpaintEditor(ModelEditor):
-    """SD inpainting; a step costs two passes a mask, one at guidance 1.
+class InpaintEditor(LatentEditor):
+    """SD inpainting; strength, composite … as `ModelEditor` has them.
 
     model: an EditModel whose UNet reads 2·C + 1 channels, C being those of its latents; `load_inpaint_model`
-    opens one. strength, composite, feather, batch: as in `BlendedEditor`.
-    blend: put the source's latents back outside the mask after every step, which the UNet alone only learned
-    to imitate; without it this is diffusers' own inpainting.
-    Raises ValueError for another UNet.
+    opens one. blend: put the source's latents back outside the mask after every step, which the UNet alone only
+    learned to imitate; without it this is diffusers' own inpainting. Raises ValueError for another UNet.
     """
 
-    model: EditModel
-    strength: float = 0.75
-    guidance: float = 7.5
-    steps: int = 50
-    negative: str = ""
     blend: bool = True
-    composite: bool = False
-    feather: float = 2.0
-    batch: int = 8
     name = "inpaint"
 
     def __post_init__(self) -> None:
         unet, vae = self.model.unet.config, self.model.vae.config
         refuse_other_unet(unet.in_channels, vae.latent_channels, f"editor inpaint, model {self.model.name!r}")
-        check_strength(self.strength)
-        check_guidance(self.guidance)
-        check_batch(self.batch)
-        self.model.schedule.timesteps(self.steps)
+        super().__post_init__()
 
-    @torch.no_grad()
-    def edit(
-        self,
-        image: Tensor,
-        masks: Tensor,
-        prompt: str,
-        seed: int,
-        *,
-        steps: int | None = None,
-        tracker: CostTracker | None = None,
+    def edit_inside(
+        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        """Edit `image` inside each of the masks, as `Editor.edit` says."""
-        check_request(image, masks)
-        tracker = tracker or CostTracker()
-        model, steps = self.model, self.steps if steps is None else steps
-        model.schedule.timesteps(steps)
-        contexts = prompt_contexts(model, prompt, self.negative, self.guidance)
-        framing = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
-        picture, inside = framing.pad_image(image), framing.pad_mask(masks)
-        source = model.encode(picture)
+        """See `ModelEditor.edit_inside`."""
+        model, contexts = self.model, self.contexts(texts)
+        padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
+        padded, inside = padding.pad_image(image), padding.pad_mask(masks)
+        source = model.encode(padded)
         cells = cells_of(inside, model.latent_factor).to(source.device)
-        condition = torch.cat([cells, self._encode_outside(picture, inside)], dim=1)
-        # The door to the UNet counts the pass; what comes out is read here, where the latents are known apart
-        # from the channels beside them.
+        condition = torch.cat([cells, self._encode_outside(padded, inside)], dim=1)
+        # The only call site of the UNet counts the pass; its output is interpreted here, where the latents are
+        # known apart from the channels beside them.
         raw = replace(model, schedule=replace(model.schedule, prediction_type="epsilon"))
 
         def predict(latents: Tensor, timestep: int, context: Tensor, rows: slice) -> Tensor:
@@ -86,29 +61,15 @@ class InpaintEditor(ModelEditor):
             output = raw.predict_noise(torch.cat([latents, seen], dim=1), timestep, context, tracker=tracker)
             return model.schedule.noise_from_output(output, latents, timestep)
 
-        latents = sample_blended(
-            model,
-            source,
-            cells,
-            contexts,
-            predict,
-            strength=self.strength,
-            guidance=self.guidance,
-            steps=steps,
-            seed=seed,
-            batch=self.batch,
-            tracker=tracker,
-            blend=self.blend,
+        latents = self.sample(
+            source, cells, contexts, predict, seed=seed, steps=steps, tracker=tracker, blend=self.blend
         )
-        edited = decode_framed(model, latents, framing, self.batch)
-        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composite else edited
+        return self.decode(latents, padding)
 
-    def _encode_outside(self, picture: Tensor, masks: Tensor) -> Tensor:
+    def _encode_outside(self, padded: Tensor, masks: Tensor) -> Tensor:
         """Latents (B, C, h, w) of the image with each mask painted grey."""
-        encoded = []
-        for part in masks.split(self.batch):
-            encoded.append(self.model.encode(torch.where(part > 0, HOLE, picture)))
-        return torch.cat(encoded)
+        parts = [self.model.encode(torch.where(part > 0, HOLE, padded)) for part in masks.split(self.batch)]
+        return torch.cat(parts)
 
 
 def load_inpaint_model(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> EditModel:

@@ -1,6 +1,6 @@
-"""Box proposals {B_j} around each anchor, their masks, and the features inside them (paper §3.1, Eq. 1).
+"""Box proposals {B_j} around each anchor, their masks, and the features inside them (Learnable Regions Eq. 1).
 
-The paper's boxes are j × j. Ours grow by whole patches on each side of the anchor's, so that every box is
+The published boxes are j × j. Ours grow by whole patches on each side of the anchor's, so that every box is
 centred on its anchor and ends between two patches.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .options import SIZES, Sizes
@@ -78,7 +79,7 @@ def propose(
 
     "learned": M squares for the network to choose from; the j-th has the anchor's patch in the middle and
     `reach`·j patches beyond it on every side (None: a 16th of the grid's shorter side, as the published
-    code's steps), clipped to the image. "random", the paper's baseline: one box an anchor with height and
+    code's steps), clipped to the image. "random", a published baseline: one box an anchor with height and
     width drawn evenly from [0, H] and [0, W], clipped, but never under a patch: where the anchor's patch
     reaches beyond the image, the box's middle is moved in. `m` and `reach` are not read then.
     Raises ValueError for anchors off the grid, an image smaller than a patch, a grid that is not the
@@ -138,7 +139,7 @@ def box_masks(boxes: Sequence[PixelBox], size: tuple[int, int]) -> Tensor:
 
 
 def roi_features(features: Tensor, boxes: Tensor, patch: int) -> Tensor:
-    """f_j = ROI-pool(F, B_j), and [f_1 … f_M] joined on channels (Eq. 1 and the argument of Eq. 2).
+    """f_j = ROI-pool(F, B_j), and [f_1 … f_M] joined on channels (Learnable Regions Eq. 1).
 
     features: (d, h, w). boxes: (K, M, 4) in pixels. The result is (K, M·d, 7, 7); for boxes (M, 4) of one
     anchor it is (M·d, 7, 7). A patch's feature stands at its middle (RoIAlign, `aligned`).
@@ -147,7 +148,8 @@ def roi_features(features: Tensor, boxes: Tensor, patch: int) -> Tensor:
 
     flat = boxes.to(features).reshape(-1, 4)
     pooled = roi_align(features[None], [flat], POOLED, spatial_scale=1 / patch, sampling_ratio=2, aligned=True)
-    return pooled.reshape(*boxes.shape[:-2], -1, POOLED, POOLED)
+    joined = rearrange(pooled, "(k m) d h w -> k (m d) h w", m=boxes.shape[-2])
+    return joined if boxes.ndim == 3 else joined[0]
 
 
 def _random_boxes(centres: Tensor, patch: int, size: tuple[int, int], seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The region generation network S (paper Eq. 2), and the Gumbel-softmax choice that it is trained through."""
+"""The region generation network S (Learnable Regions Eq. 2), and the Gumbel-softmax choice it is trained by."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RegionNetwork(nn.Module):
             nn.init.normal_(first.weight, std=math.sqrt(2.0))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """S([f_1 … f_M]) = [π_1 … π_M] (Eq. 2): (K, M·d, 7, 7) to logits (K, M)."""
+        """S([f_1 … f_M]) = [π_1 … π_M] (Learnable Regions Eq. 2): (K, M·d, 7, 7) to logits (K, M)."""
         scaled = pooled / math.sqrt(pooled.shape[1])
         logits: Tensor = self.layers(scaled)
         return logits
@@ -56,7 +56,7 @@ def gumbel_choice(
 ) -> Tensor:
     """Draw one box an anchor: logits (K, M) to one-hot rows (K, M), with the gradient of a softmax.
 
-    g_j = −log(−log u_j), u_j ~ Uniform(0, 1) is added to π_j (paper §3.1). `hard`: forward the argmax,
+    g_j = −log(−log u_j), u_j ~ Uniform(0, 1) is added to π_j (Learnable Regions §3.1). `hard`: forward the argmax,
     backward softmax((π + g) / temperature), which is the straight-through estimator; otherwise that softmax
     both ways. `generator` is on the CPU. Raises ValueError for a temperature that is not above 0.
     """

@@ -204,7 +204,7 @@ def masked_first(cells: Tensor, strength: float, seed: int) -> Tensor:
 def load_amused_model(name: str | Path = EMBEDDED, *, device: str = "auto", dtype: str = "auto") -> AmusedModel:
     """An aMUSEd: "embedded", a folder in diffusers' layout, or a hub name (amused/amused-256).
 
-    Only safetensors are read; MaskGIT, which the paper used, is published
+    Only safetensors are read; MaskGIT, which Learnable Regions used, is published
     as JAX checkpoints alone and so is not opened. Raises ValueError for what cannot be had or is no aMUSEd.
     """
     place = weights_place(name, "amused")

@@ -1,7 +1,8 @@
-"""Windows: parts of an image around masks, enlarged to the image's own size and put back after an edit.
+"""Crops around masks, enlarged to the image's own size and put back after an edit.
 
-A model that cannot see a mask draws the new object anywhere in what it is given; in a window that the mask
-nearly fills there is nowhere else to draw it. diffusers' inpainting pipelines call this padding_mask_crop.
+A model that is not conditioned on the mask draws the new object anywhere in what it is given; in a window that
+the mask nearly fills there is nowhere else to draw it. diffusers' inpainting pipelines call this
+`padding_mask_crop`; theirs crops PIL images, one for a whole batch, and ours tensors, one for each box.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 LEAST = 0.25
 """A window has at least this share of the image's sides: below it, there is little to be seen enlarged."""
@@ -38,8 +40,8 @@ class Window:
     def around(cls, mask: Tensor, factor: float) -> Window:
         """The part of the image's shape that is `factor` times as long as the mask (H, W) on the side
         where the mask takes most of it, in its middle as far as there is room."""
-        rows, columns = (mask.amax(dim=dim).nonzero()[:, 0] for dim in (1, 0))
-        spans = [(int(found.min()), int(found.max()) + 1) for found in (rows, columns)]
+        x0, y0, x1, y1 = masks_to_boxes(mask[None] > 0)[0].long().tolist()  # x1 and y1 are the last pixels
+        spans = [(y0, y1 + 1), (x0, x1 + 1)]
         sizes = [int(size) for size in mask.shape]
         share = max((end - start) / size for (start, end), size in zip(spans, sizes, strict=True))
         share = min(max(share * factor, LEAST), 1.0)

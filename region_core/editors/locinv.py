@@ -1,8 +1,8 @@
 """LocInv as an editor: the object that a prompt changes is edited inside a mask, in the shape that it has.
 
-An editor that draws anew inside a mask forgets what was in it. This one inverts the image, tunes the word's
-tokens until its attention stays inside the mask, and edits with Prompt-to-Prompt: the new object takes the
-place, the size and the pose of the old one. Neither paper has this.
+An editor that draws anew inside a mask forgets what was in it. This one inverts the image, optimizes the
+word's tokens until its cross-attention stays inside the mask, and edits with Prompt-to-Prompt: the new object
+has the position, the size and the pose of the old one. Ours: neither paper has this.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Inverted:
 
 @dataclass
 class _Within(CostTracker):
-    """One of several edits, whose passes and steps belong to the stage that another run is in."""
+    """One of several edits, whose passes and steps belong to the stage of another tracker."""
 
     outer: CostTracker = field(default_factory=CostTracker)
     edit: int = 0
@@ -76,14 +76,14 @@ class _Within(CostTracker):
         self.outer.count_backward(samples, share)
 
     def report(self, step: int, steps: int, preview_latents: Tensor | None = None) -> None:
-        """An edit's steps go by twice: its words are tuned, then it is sampled."""
+        """An edit's steps go by twice: its tokens are optimized, then it is sampled."""
         sampled = steps if self.current == "edit" else 0
         self.outer.report(2 * steps * self.edit + sampled + step, 2 * steps * self.edits, preview_latents)
 
 
 @dataclass(frozen=True)
 class LocInvEditor(Editor):
-    """LocInv, with a mask as the place of one word of `source`, which says what the image shows.
+    """LocInv, with a mask for one word of `source`, which says what the image shows.
 
     word: None takes the one noun that the prompt changes. An image is inverted once for each number of
     steps; a mask then costs 3 passes a step and a query pass, and another variant in it 3 passes a step. Nothing
@@ -121,7 +121,7 @@ class LocInvEditor(Editor):
         self.word_of(prompt)
 
     def word_of(self, prompt: str) -> str:
-        """The word of the source whose place a mask is, in an edit to `prompt`.
+        """The word of the source that a mask is for, in an edit to `prompt`.
 
         Raises ValueError where no word was given and the prompt changes no noun, or several, and where it
         changes other objects than the word.

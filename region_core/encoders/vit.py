@@ -1,6 +1,6 @@
-"""What a self-supervised ViT sees in an image: the attention of its [CLS] token, and its patches' features.
+"""A self-supervised ViT's features of an image: the attention of its [CLS] token, and its patches' features.
 
-DINO, DINOv2 and any other ViT of transformers that gives its attention (paper §3.1: F and the [CLS] map).
+DINO, DINOv2 and any other ViT of transformers that gives its attention (Learnable Regions §3.1: F and the [CLS] map).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from .hub import open_network, preprocessor_config
@@ -21,7 +22,7 @@ from .hub import open_network, preprocessor_config
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_PATCHES = 1600
-"""Attention is quadratic in the patches (and all layers' is held): larger images are looked at reduced."""
+"""Attention is quadratic in the patches (and all layers' is held): larger images are reduced first."""
 _WANTED = "a ViT whose first token is [CLS] and that sees every patch, such as DINO's"
 
 
@@ -83,8 +84,8 @@ class VisionFeatures:
         to_patches = attentions[-1][0, :, 0, -rows * columns :]
         tokens = output.last_hidden_state[0, -rows * columns :]
         return PatchFeatures(
-            attention=to_patches.float().mean(dim=0).reshape(rows, columns),
-            features=tokens.float().T.reshape(-1, rows, columns),
+            attention=rearrange(to_patches.float().mean(dim=0), "(y x) -> y x", y=rows),
+            features=rearrange(tokens.float(), "(y x) d -> d y x", y=rows),
             patch=patch,
             size=(image.shape[-2], image.shape[-1]),
         )
@@ -97,13 +98,13 @@ class VisionFeatures:
         return tokens.float()
 
     def check(self) -> None:
-        """Raise ValueError, as `look` does, for a ViT that cannot look at a small oblong image."""
+        """Raise ValueError, as `look` does, for a ViT that cannot read a small oblong image."""
         try:
             self.look(torch.full((1, 3, 4 * self.patch, 6 * self.patch), 0.5))
         except (RuntimeError, TypeError, AttributeError, LookupError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ValueError(
-                f"vit {self.name!r}: it cannot look at an image of {6 * self.patch}x{4 * self.patch} pixels"
+                f"vit {self.name!r}: it cannot read an image of {6 * self.patch}x{4 * self.patch} pixels"
                 f" ({reason}), requires {_WANTED}"
             ) from error
 
@@ -114,7 +115,7 @@ class VisionFeatures:
         if tokens.ndim != 3 or attention.shape[-2:] != (tokens.shape[1], tokens.shape[1]):
             what = f"its attention is among {among} tokens and it gives {tuple(tokens.shape[1:-1])}"
         elif among < patches:
-            what = f"it looks at {among} tokens"
+            what = f"it reads {among} tokens"
         elif among == patches:
             what = "it has no [CLS] token"
         else:

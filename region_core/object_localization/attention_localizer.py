@@ -103,8 +103,8 @@ def locate_words(
             judge = None
             if clip is not None and settings.clip_weight > 0:
                 judge = _CropJudge(clip, image, phrase.text, other_phrases(prompt, phrase), settings)
-            places = rank_boxes(values, (image.shape[-2], image.shape[-1]), squares, judge, settings)
-            found[word] = Located(word, phrase.text, places, values / values.max().clamp_min(1e-12), anchors)
+            ranked = rank_boxes(values, (image.shape[-2], image.shape[-1]), squares, judge, settings)
+            found[word] = Located(word, phrase.text, ranked, values / values.max().clamp_min(1e-12), anchors)
     return found
 
 

@@ -182,7 +182,7 @@ TINY_ON_16 = TINY | {"image_size": 64, "patch_size": 16}
     ("model", "message"),
     [
         # Three quarters of the 24 patches are hidden from it; 6 and [CLS] are left.
-        (ViTMAEModel(ViTMAEConfig(**TINY_ON_16)), "it looks at 7 tokens, on 24 patches"),
+        (ViTMAEModel(ViTMAEConfig(**TINY_ON_16)), "it reads 7 tokens, on 24 patches"),
         (SiglipVisionModel(SiglipVisionConfig(**TINY_ON_16)), r"it has no \[CLS\] token, on 24 patches"),
         # Its stages have ever fewer tokens, and attention stays in windows.
         (

@@ -33,17 +33,16 @@ def proposals_image(image: Tensor, proposals: RegionProposals, chosen: Sequence[
     draw = ImageDraw.Draw(canvas)
     for anchor, boxes in enumerate(proposals.pixel_boxes()):
         for box in dict.fromkeys(boxes):
-            _outline(draw, box, scale, COLOURS[anchor % len(COLOURS)], 1)
+            _outline(draw, box, scale, _colour(anchor), 1)
     for anchor, number in enumerate(chosen or ()):
         box = proposals.pixel_boxes()[anchor][number]
         _outline(draw, box, scale, "white", 5)
-        _outline(draw, box, scale, COLOURS[anchor % len(COLOURS)], 3)
+        _outline(draw, box, scale, _colour(anchor), 3)
     for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
         # The last patch may reach beyond the image.
         x = min((column + 0.5) * proposals.patch, width - 1) * scale
         y = min((row + 0.5) * proposals.patch, height - 1) * scale
-        colour = COLOURS[anchor % len(COLOURS)]
-        draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=colour, outline="white", width=2)
+        draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=_colour(anchor), outline="white", width=2)
         draw.text((x, y), str(anchor + 1), fill="white", font=ImageFont.load_default(12), anchor="mm")
     return canvas
 
@@ -163,15 +162,8 @@ def _write_scores(
     for row, candidate in enumerate(candidates, start=1):
         weight = "bold" if row == 1 else "normal"
         y = 1 - (0.4 + 0.28 * row) / size[1]
-        figure.text(
-            columns[0],
-            y,
-            f" {candidate.index + 1} ",
-            fontsize=9,
-            va="center",
-            color="white",
-            backgroundcolor=_colour(candidate.edit.source_anchor),
-        )
+        number = {"color": "white", "backgroundcolor": _colour(candidate.edit.source_anchor)}
+        figure.text(columns[0], y, f" {candidate.index + 1} ", fontsize=9, va="center", **number)
         numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
         line(row, ["", _elsewhere(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
         where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_image))

@@ -108,21 +108,6 @@ def locate_words(
     return found
 
 
-def locate_word(
-    model: EditModel,
-    vision: VisionFeatures | None,
-    clip: ClipEncoder | None,
-    image: Tensor,
-    prompt: Prompt,
-    word: str,
-    settings: LocateSettings | None = None,
-    *,
-    tracker: CostTracker | None = None,
-) -> Located:
-    """Find the box of one word, as `locate_words` does."""
-    return locate_words(model, vision, clip, image, prompt, [word], settings, tracker=tracker)[word]
-
-
 def locate_changed(
     model: EditModel,
     vision: VisionFeatures | None,
@@ -147,7 +132,8 @@ def locate_changed(
             return None
         if word is None:
             return None
-    return locate_word(model, vision, clip, image, parse_prompt(caption, model.tokenizer), word, tracker=tracker)
+    whole = parse_prompt(caption, model.tokenizer)
+    return locate_words(model, vision, clip, image, whole, [word], tracker=tracker)[word]
 
 
 def detection_prior(found: Mapping[str, Located], size: tuple[int, int]) -> LocalizationPrior:

@@ -20,7 +20,6 @@ from pinpoint.region_core.object_localization.attention_localizer import (
     attention_maps,
     detection_prior,
     locate_changed,
-    locate_word,
     locate_words,
     other_phrases,
     phrase_of,
@@ -36,6 +35,10 @@ NOWHERE = torch.zeros(0, 7, 4)
 @pytest.fixture(name="model", scope="module")
 def _model():
     return small_model()
+
+
+def locate_word(model, vision, clip, image, prompt, word, *settings, **options):
+    return locate_words(model, vision, clip, image, prompt, [word], *settings, **options)[word]
 
 
 def prompt_of(model, text):

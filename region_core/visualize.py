@@ -162,8 +162,8 @@ def _write_scores(
     for row, candidate in enumerate(candidates, start=1):
         weight = "bold" if row == 1 else "normal"
         y = 1 - (0.4 + 0.28 * row) / size[1]
-        number = {"color": "white", "backgroundcolor": _colour(candidate.edit.source_anchor)}
-        figure.text(columns[0], y, f" {candidate.index + 1} ", fontsize=9, va="center", **number)
+        tag = {"color": "white", "backgroundcolor": _colour(candidate.edit.source_anchor)}
+        figure.text(columns[0], y, f" {candidate.index + 1} ", fontsize=9, va="center", **tag)
         numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
         line(row, ["", _elsewhere(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
         where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_image))

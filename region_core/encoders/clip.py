@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .hub import open_network, open_tokenizer, preprocessor_config
-from .vit import VisionFeatures, three
+from .hub import normalization, open_network, open_tokenizer
+from .vit import VisionFeatures
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -125,16 +125,10 @@ def load_clip(
     # Weights made inside a caller's inference mode (ComfyUI's) could never take part in a gradient.
     with torch.inference_mode(False):
         model = open_network(CLIPModel, name, "clip").to(device, dtype)
-    config = preprocessor_config(name, "clip")
+    mean, std = normalization(name, "clip", OPENAI_MEAN, OPENAI_STD)
     tokenizer = open_tokenizer(CLIPTokenizerFast, name, "clip")
     _check_vocabulary(len(tokenizer), int(model.config.text_config.vocab_size), name)
-    return ClipEncoder(
-        model=model,
-        tokenizer=tokenizer,
-        mean=three(config.get("image_mean"), OPENAI_MEAN),
-        std=three(config.get("image_std"), OPENAI_STD),
-        name=str(name),
-    )
+    return ClipEncoder(model, tokenizer, mean, std, str(name))
 
 
 def _check_vocabulary(known: int, wanted: int, name: str | Path) -> None:

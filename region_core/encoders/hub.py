@@ -26,6 +26,7 @@ from ...locinv_core.backbones.diffusers_folder import quiet_loading
 EMBEDDED = "embedded"
 
 Part = Literal["clip", "vit", "amused"]
+Channels = tuple[float, float, float]
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
@@ -103,6 +104,25 @@ def preprocessor_config(name: str | Path, part: Part) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{part} {str(name)!r}: {file} is no JSON object")
     return config
+
+
+def normalization(name: str | Path, part: Part, mean: Channels, std: Channels) -> tuple[Channels, Channels]:
+    """Mean and deviation of a network's images, as `preprocessor_config.json` says; else these.
+
+    Raises ValueError as `preprocessor_config`, and for anything but a number for each channel.
+    """
+    config = preprocessor_config(name, part)
+    return _channels(config.get("image_mean"), mean), _channels(config.get("image_std"), std)
+
+
+def _channels(values: Any, otherwise: Channels) -> Channels:
+    if values is None:
+        return otherwise
+    fits = isinstance(values, (list, tuple)) and len(values) == 3
+    if not fits or not all(isinstance(value, (int, float)) for value in values):
+        raise ValueError(f"preprocessor config: got {values!r}, requires a number for each of 3 channels")
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
 
 
 def _here(place: str, file: str) -> str | None:

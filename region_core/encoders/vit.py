@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .hub import open_network, preprocessor_config
+from .hub import normalization, open_network
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -166,26 +165,9 @@ def load_vit(
     patch = patch[0] if isinstance(patch, (tuple, list)) and len(set(patch)) == 1 else patch
     if not isinstance(patch, int):
         raise ValueError(f"vit {str(name)!r}: it is a {type(model).__name__} without square patches, requires a ViT")
-    config = preprocessor_config(name, "vit")
-    vision = VisionFeatures(
-        model=model,
-        mean=three(config.get("image_mean"), IMAGENET_MEAN),
-        std=three(config.get("image_std"), IMAGENET_STD),
-        patch=patch,
-        name=str(name),
-    )
+    mean, std = normalization(name, "vit", IMAGENET_MEAN, IMAGENET_STD)
+    vision = VisionFeatures(model, mean, std, patch, str(name))
     # What the pass leaves in a model's caches may be part of a later gradient, too.
     with torch.inference_mode(False):
         vision.check()
     return vision
-
-
-def three(values: Sequence[float] | None, otherwise: tuple[float, float, float]) -> tuple[float, float, float]:
-    """One number for each colour channel, or `otherwise`. Raises ValueError for anything else."""
-    if values is None:
-        return otherwise
-    fits = isinstance(values, (list, tuple)) and len(values) == 3
-    if not fits or not all(isinstance(value, (int, float)) for value in values):
-        raise ValueError(f"preprocessor config: got {values!r}, requires a number for each of 3 channels")
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

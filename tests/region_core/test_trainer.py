@@ -22,6 +22,8 @@ from pinpoint.region_core.search.plans import PLANS, EditPlan, Round
 from pinpoint.region_core.trainer import (
     LearningSettings,
     RegionScores,
+    RegionTask,
+    learn_regions,
     standardised,
     train_network,
 )
@@ -147,6 +149,20 @@ def test_the_papers_estimator_as_it_is_learns_from_clip_alone() -> None:
     weights = LossWeights(clip=1, structure=0, direction=0)
     scores = learn(Planted(), estimator="straight-through", remember=False, weights=weights)
     assert scores.chosen[0] == 2
+
+
+def test_the_published_algorithm_runs_with_nothing_of_ours() -> None:
+    case = Planted()
+    weights = LossWeights(clip=1, structure=0, direction=0)
+    settings = LearningSettings(estimator="straight-through", remember=False, weights=weights)
+    task = RegionTask(case.image, CAPTION, PROMPT)
+    scores = learn_regions(task, case.proposals, case.features, case.editor, case.guide, settings)
+    found = choose(scores, case.guide)
+    assert {steps for _, steps in case.editor.calls} == {None}  # all edits are in full
+    assert [one.edit.source_anchor for one in found.candidates] == [one.index for one in found.candidates]
+    assert found.chosen.score == max(one.score for one in found.candidates)
+    assert found.chosen.index == 0 and scores.chosen[0] == 2
+    torch.testing.assert_close(found.image, case.right_edit)
 
 
 def test_a_real_clip_guides_too() -> None:

@@ -1,12 +1,14 @@
-"""Which token of a source prompt lends its attention map to which token of a target prompt
-(Prompt-to-Prompt).
+"""Which token of a source prompt gives its attention map to which token of a target prompt (Prompt-to-Prompt).
 
 Words are aligned, not tokens and not `split(" ")`, so a swap may change the number of tokens or of words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import torch
@@ -114,50 +116,34 @@ def _equal(left: _Unit, right: _Unit) -> bool:
     return same_word(left.key, right.key)
 
 
-def _matches(left: list[_Unit], right: list[_Unit]) -> list[tuple[int, int]]:
-    """The kept pairs (i, j), by dynamic programming from the end so that ties go to the earliest match.
+def _matches(left: list[_Unit], right: list[_Unit]) -> tuple[tuple[int, int], ...]:
+    """The kept pairs (i, j): of the best score (words kept, punctuation kept, minus gaps) the earliest match.
 
-    A score is (words kept, punctuation kept, minus the number of gaps): inside[i][j] is the best one of
-    left[i:] against right[j:] when a gap is open there, outside[i][j] when opening one would cost.
+    `difflib.SequenceMatcher` does not do: it takes the longest run that matches first, which may keep fewer
+    words ("very very big" and "very big", among the tests).
     """
-    Score = tuple[int, int, int]
-    worst: Score = (-1, 0, 0)
     rows, columns = len(left), len(right)
-    inside = [[worst] * (columns + 1) for _ in range(rows + 1)]
-    outside = [[worst] * (columns + 1) for _ in range(rows + 1)]
 
-    def kept(i: int, j: int) -> Score:
-        if i == rows or j == columns or not _equal(left[i], right[j]):
-            return worst
-        words, marks, gaps = outside[i + 1][j + 1]
-        return (words + 1, marks, gaps) if left[i].word >= 0 else (words, marks + 1, gaps)
+    @cache
+    def best(i: int, j: int, in_gap: bool) -> tuple[tuple[int, int, int], tuple[tuple[int, int], ...]]:
+        """The score and the pairs of left[i:] against right[j:]; opening a gap costs, staying in one does not."""
+        found = []
+        if i < rows and j < columns and _equal(left[i], right[j]):
+            (words, marks, gaps), pairs = best(i + 1, j + 1, False)
+            is_word = left[i].word >= 0
+            found.append(((words + is_word, marks + (not is_word), gaps), ((i, j), *pairs)))
+        for following in ((i + 1, j), (i, j + 1)):
+            if following[0] <= rows and following[1] <= columns:
+                (words, marks, gaps), pairs = best(*following, True)
+                found.append(((words, marks, gaps - (not in_gap)), pairs))
+        return max(found, key=itemgetter(0), default=((0, 0, 0), ()))
 
-    def skipped(i: int, j: int) -> Score:
-        return max(inside[i + 1][j] if i < rows else worst, inside[i][j + 1] if j < columns else worst)
-
-    for i in range(rows, -1, -1):
-        for j in range(columns, -1, -1):
-            if i == rows and j == columns:
-                inside[i][j] = outside[i][j] = (0, 0, 0)
-                continue
-            match, skip = kept(i, j), skipped(i, j)
-            inside[i][j] = max(match, skip)
-            outside[i][j] = max(match, (skip[0], skip[1], skip[2] - 1))
-
-    pairs: list[tuple[int, int]] = []
-    i = j = 0
-    in_gap = False
-    while i < rows or j < columns:
-        if kept(i, j) == (inside if in_gap else outside)[i][j]:
-            pairs.append((i, j))
-            i, j, in_gap = i + 1, j + 1, False
-        else:
-            down = i < rows and inside[i + 1][j] == skipped(i, j)
-            i, j, in_gap = (i + 1, j, True) if down else (i, j + 1, True)
-    return pairs
+    return best(0, 0, False)[1]
 
 
-def _runs(pairs: list[tuple[int, int]], rows: int, columns: int) -> list[tuple[bool, tuple[int, int], tuple[int, int]]]:
+def _runs(
+    pairs: Sequence[tuple[int, int]], rows: int, columns: int
+) -> list[tuple[bool, tuple[int, int], tuple[int, int]]]:
     """(kept, left range, right range): single kept pairs, and the runs between them that differ."""
     runs: list[tuple[bool, tuple[int, int], tuple[int, int]]] = []
     i = j = 0

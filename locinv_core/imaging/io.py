@@ -186,9 +186,9 @@ def save_png(image: Tensor | np.ndarray | Image.Image, path: str | os.PathLike[s
     `image` as for `to_pil`, or a Pillow image; `options` go to Pillow. Raises ValueError where the folder is
     missing.
     """
-    picture = image if isinstance(image, Image.Image) else to_pil(image)
+    drawn = image if isinstance(image, Image.Image) else to_pil(image)
     with written_whole(path) as unfinished:
-        picture.save(unfinished, format="PNG", **options)
+        drawn.save(unfinished, format="PNG", **options)
     return Path(path)
 
 

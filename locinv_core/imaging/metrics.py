@@ -127,7 +127,7 @@ def best_iou(attention_map: Tensor, mask: Tensor, thresholds: Sequence[float] = 
 
 
 def _check(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
-    """The pixels' weights, (H, W) float64, after every shape has been looked at."""
+    """The pixels' weights, (H, W) float64, after every shape was checked."""
     if a.shape != b.shape or a.ndim != 4:
         raise ValueError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}; both must be (B, 3, H, W)")
     if mask is None:

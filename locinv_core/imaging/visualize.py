@@ -205,7 +205,7 @@ def inferno() -> np.ndarray:
     """The colour map of attention as (256, 3) float32 from 0 to 255, dark to bright."""
     stops = [stop.split(":") for stop in _INFERNO.split()]
     colours = np.array([ImageColor.getrgb(f"#{colour}") for _, colour in stops])
-    at = [int(place) for place, _ in stops]
+    at = [int(level) for level, _ in stops]
     return np.stack([np.interp(range(256), at, channel) for channel in colours.T], axis=1).astype(np.float32)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import require
 from .prior_sources import PriorSource
 from .priors import Kind, LocalizationPrior, Size, from_masks
 
@@ -28,7 +29,7 @@ def coco_mask(word: str, given: Any, size: Size) -> np.ndarray:
     word: named in errors. size: (H, W) of the image.
     Raises ValueError for what is none of these, an RLE of another size or length, a polygon outside the image.
     """
-    from pycocotools import mask as coco
+    coco = require("pycocotools.mask", "evaluate")
 
     if isinstance(given, Mapping):
         if "segmentation" in given:
@@ -55,7 +56,7 @@ def _polygon(word: str, given: Sequence[float], size: Size) -> list[float]:
 
 def _rle(word: str, given: Mapping[str, Any], size: Size) -> dict[str, Any]:
     """The RLE, compressed and checked: pycocotools decodes runs that end early to uninitialised memory."""
-    from pycocotools import mask as coco
+    coco = require("pycocotools.mask", "evaluate")
 
     if not {"size", "counts"} <= given.keys():
         raise ValueError(f"COCO RLE of {word!r} has the keys {sorted(given)}: require size and counts")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import masks_to_boxes
 
 from ..cost import CostTracker
+from ..extras import require
 from ..imaging.io import to_pil
 from .prior_sources import PriorSource, parse_box
 from .priors import Box, LocalizationPrior, from_boxes, from_masks, merge, prior_word
@@ -55,8 +56,6 @@ def prior_from_segment_anything(
     Raises ValueError, before any work, for boxes and points outside the image, and for a prompt where the
     model finds no object.
     """
-    from segment_anything import SamPredictor
-
     if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
         raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
     if not prompts:
@@ -67,7 +66,7 @@ def prior_from_segment_anything(
     tracker = tracker or CostTracker()
     priors = []
     with tracker.stage(SEGMENT_STAGE), torch.no_grad():
-        predictor = SamPredictor(model)
+        predictor = require("segment_anything", "sam").SamPredictor(model)
         predictor.set_image(np.asarray(to_pil(image)))
         for number, (word, prompt) in enumerate(prompts.items(), start=1):
             outlines = [_outline(predictor, box, prompt) for box in prompt.boxes or (None,)]
@@ -102,12 +101,7 @@ def load_segment_anything(path: str | Path) -> nn.Module:
         )
     if not file.is_file() or file.suffix.lower() != ".safetensors":
         raise ValueError(f"checkpoint: got {str(path)!r}, requires a .safetensors file of Segment Anything")
-    try:
-        from segment_anything import sam_model_registry
-    except ImportError as error:
-        raise ValueError(
-            "checkpoint: the package segment-anything, which reads it, is not installed; pip install segment-anything"
-        ) from error
+    registry = require("segment_anything", "sam").sam_model_registry
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -118,7 +112,7 @@ def load_segment_anything(path: str | Path) -> nn.Module:
     try:
         # Weights made inside a caller's inference mode (ComfyUI's) could never take part in a gradient.
         with torch.inference_mode(False):
-            model: nn.Module = sam_model_registry[MODELS[state["image_encoder.pos_embed"].shape[-1]]]()
+            model: nn.Module = registry[MODELS[state["image_encoder.pos_embed"].shape[-1]]]()
             model.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -58,7 +58,7 @@ class LocalBlend:
 def blended_objects(
     source: Prompt, target: Prompt, alignment: Alignment, settings: EditSettings, prior: LocalizationPrior | None
 ) -> tuple[LocalBlendMode, EditedObjects] | None:
-    """What this target is blended by ("auto" resolved), and the objects; None if it is not blended.
+    """What this target is blended by, with `auto` resolved, and the objects; None if it is not blended.
 
     Raises ValueError where `settings.local_blend` requires a prior and an object that the edit touches has
     none, and where it is set and the edit touches nothing.

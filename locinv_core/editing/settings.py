@@ -64,13 +64,13 @@ class EditSettings:
     blend_threshold: float = 0.3
     """A cell belongs to a word where the word's map exceeds this part of its maximum, 0 to 1."""
     blend_grow: int = 1
-    """By how many cells of the word maps' grid a blended place grows on every side."""
+    """By how many cells of the word maps' grid the blended mask grows on every side."""
     target_embeddings: TargetEmbeddings = "original"
     """`original`: none, `tuned`: as they are, `keys`: for attention's keys, with the original's values."""
     attribute_attention: AttributeAttention = "original"
-    """`original`: the tuned word of an object that the target keeps but for its look attends in its place as
-    before it was tuned, and elsewhere as tuned; `tuned`: as tuned everywhere. That is so, too, for words
-    without a place in the prior and where the target carries tuned vectors."""
+    """`original`: in an attribute edit the optimized word attends inside its object's mask as before it was
+    optimized, and elsewhere as optimized; `tuned`: as optimized everywhere. That is so, too, for words without a
+    prior and where `target_embeddings` is not `original`."""
     proximal_quantile: float = 0.7
     """Proximal guidance drops the part of the guidance difference below this quantile of its magnitude."""
     proximal_pull: float = 0.1
@@ -78,7 +78,7 @@ class EditSettings:
     proximal_until: float = 0.4
     """It pulls at timesteps below this part of the schedule's (400 of 1000)."""
     proximal_grow: int = 1
-    """By how many latent cells the place that is not pulled grows on every side."""
+    """By how many latent cells the region that is not pulled grows on every side."""
 
     def __post_init__(self) -> None:
         check_between("guidance", self.guidance, 0, HIGHEST_GUIDANCE)

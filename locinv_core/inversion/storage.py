@@ -21,7 +21,7 @@ _TENSORS = ("latents", "token_vectors", "null_text", "trajectory")
 
 
 def save_inversion(inversion: Inversion, path: str | Path) -> Path:
-    """Write an inversion; it is written beside its place and renamed, so that it is whole or not there."""
+    """Write an inversion atomically."""
     tensors = {
         name: value.detach().to("cpu").contiguous()
         for name in _TENSORS

@@ -1,4 +1,4 @@
-"""What to tune for an edit: which words, bound to which adjectives, towards which places."""
+"""What to optimize for an edit: which words, bound to which adjectives (LocInv §3.4), towards which masks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Binding = tuple[str, str]
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """The tokens that are tuned, (K,) positions in the source prompt, and the objective they are tuned to."""
+    """The tokens that are optimized, (K,) positions in the source prompt, and their objective."""
 
     positions: tuple[int, ...]
     objective: AttentionObjective
@@ -30,7 +30,7 @@ class TuningPlan:
 
 
 def bindings_of_edit(source: Prompt, alignment: Alignment, prior: LocalizationPrior | None) -> tuple[Binding, ...]:
-    """(adjective, noun) for each adjective that the edit changes and whose noun has a place in the prior.
+    """(adjective, noun) for each adjective that the edit changes and whose noun has a prior.
 
     Adjective binding (LocInv §3.4) is for attribute edits alone; this finds out whether the edit is one.
     """
@@ -40,15 +40,15 @@ def bindings_of_edit(source: Prompt, alignment: Alignment, prior: LocalizationPr
 def placed_bindings(
     source: Prompt, prior: LocalizationPrior, adjectives: Collection[int] | None = None
 ) -> tuple[Binding, ...]:
-    """(adjective, noun) for each pair of the prompt whose noun has a place in the prior, be it in a phrase.
+    """(adjective, noun) for each pair of the prompt whose noun has a prior, be it in a phrase.
 
     adjectives: the only words, by index, that count as such; None takes all.
     """
-    places = [set(word.tokens) for word in prior.check_against(source).values()]
+    priors = [set(word.tokens) for word in prior.check_against(source).values()]
     return tuple(
         (word_name(source, adjective), word_name(source, noun))
         for noun, adjective in source.pairs
-        if any(place.issuperset(source.words[noun].tokens) for place in places)
+        if any(tokens.issuperset(source.words[noun].tokens) for tokens in priors)
         and (adjectives is None or adjective in adjectives)
     )
 

@@ -42,22 +42,6 @@ from .scenes.views import look
 from .scenes.wording import object_window, poor_window
 from .training.fitting import Report
 
-__all__ = [
-    "AnchorHits",
-    "anchor_hits",
-    "attention_anchors",
-    "attention_statistics",
-    "codes_and_reconstructions",
-    "draw_captions",
-    "draw_with_amused",
-    "edit_with_amused",
-    "judge_images",
-    "picks",
-    "reconstructions",
-    "scene_images",
-    "text_picks",
-]
-
 _POOR_CROPS = 8
 
 

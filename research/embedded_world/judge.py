@@ -20,8 +20,6 @@ from .scenes.render import render
 from .scenes.spec import COLOURS, NOUNS, SceneObject, sample_scene
 from .training.state import Average, TrainingState, step_rng
 
-__all__ = ["JUDGE_SEEDS", "LOOKS", "PATTERNS", "Finding", "Judge", "cell_labels", "train_judge"]
-
 LOOKS = (*COLOURS, "wooden")
 PATTERNS = ("plain", "striped", "dotted")
 JUDGE_SEEDS = range(500_000, 600_000)

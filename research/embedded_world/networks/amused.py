@@ -25,16 +25,6 @@ from ..training.state import TrainingState
 from ..training.workers import share
 from .exporting import copy_tokenizer, write_half, write_index
 
-__all__ = [
-    "MICRO_CONDITIONS",
-    "Captions",
-    "build_transformer",
-    "draw_masks",
-    "object_masks",
-    "text_tower",
-    "train_transformer",
-]
-
 MICRO_CONDITIONS = (128.0, 128.0, 0.0, 0.0, 6.0)  # width, height, crop's corner, aesthetic score: as aMUSEd's
 _PARTS = {
     "scheduler": "diffusers.AmusedScheduler",

@@ -39,16 +39,6 @@ from ..training.workers import gathered, share
 from .exporting import write_clip
 from .tokenizer import encode_texts
 
-__all__ = [
-    "botched",
-    "build_clip",
-    "contrast",
-    "edit_loss",
-    "embed_images",
-    "embed_texts",
-    "train_clip",
-]
-
 _PHRASES_IN_SCENES = 0.5
 _TOGETHER = 2.0
 

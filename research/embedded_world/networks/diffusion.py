@@ -23,22 +23,6 @@ from ..training.state import TrainingState
 from ..training.workers import share
 from .exporting import write_half, write_index
 
-__all__ = [
-    "Batch",
-    "CaptionedLatents",
-    "build_scheduler",
-    "build_text_encoder",
-    "build_unet",
-    "draw_rows",
-    "draw_timesteps",
-    "export_diffusion",
-    "noise_loss",
-    "noise_weights",
-    "noised",
-    "train_diffusion",
-    "train_noise_prediction",
-]
-
 
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion's kind of schedule, with the betas of the first latent diffusion models.

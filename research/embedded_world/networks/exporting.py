@@ -13,8 +13,6 @@ from transformers import CLIPModel, ViTModel
 
 from ....locinv_core.backbones.diffusers_folder import quiet_loading
 
-__all__ = ["copy_tokenizer", "write_clip", "write_half", "write_index", "write_vit"]
-
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _HALF = [0.5, 0.5, 0.5]
 

@@ -20,8 +20,6 @@ from ..training.recipe import InstructRecipe
 from ..training.workers import share
 from .diffusion import Batch, export_diffusion, train_noise_prediction
 
-__all__ = ["InstructedLatents", "drop_conditions", "train_instruct", "widened"]
-
 
 @dataclass(frozen=True, eq=False)
 class InstructedLatents:

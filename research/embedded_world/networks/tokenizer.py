@@ -19,8 +19,6 @@ from transformers import CLIPTokenizer
 from ....locinv_core.imaging.io import written_whole
 from ..training.recipe import TokenizerRecipe
 
-__all__ = ["END", "START", "byte_symbols", "encode_texts", "export_tokenizer", "train_merges"]
-
 START, END = "<|startoftext|>", "<|endoftext|>"
 _SUFFIX = "</w>"
 _WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""

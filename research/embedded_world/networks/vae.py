@@ -22,18 +22,6 @@ from ..training.recipe import AutoencoderRecipe, DecoderRecipe, VaeRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
 
-__all__ = [
-    "build_vae",
-    "decoding_loss",
-    "encode_set",
-    "export_vae",
-    "plain_convolutions",
-    "standardise_latents",
-    "train_decoder",
-    "train_vae",
-    "vae_loss",
-]
-
 
 def plain_convolutions(recipe: AutoencoderRecipe) -> dict[str, Any]:
     """The settings that the autoencoders share in diffusers: convolutions alone, one block a level."""

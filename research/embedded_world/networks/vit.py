@@ -26,8 +26,6 @@ from ..training.state import TrainingState
 from ..training.workers import gathered, share
 from .exporting import write_vit
 
-__all__ = ["SelfDistilled", "build_vit", "distillation_loss", "train_vit"]
-
 _LARGE_SIDES, _LARGE_SHIFT = (60.0, 112.0), 12.0
 _SMALL_SIDES, _SMALL_SHIFT = (26.0, 52.0), 16.0
 

@@ -24,8 +24,6 @@ from ..training.workers import share
 from .exporting import write_half
 from .vae import plain_convolutions
 
-__all__ = ["build_vq", "decode_codes", "encode_codes", "k_means", "reconstructed", "train_vq", "vq_loss"]
-
 
 def build_vq(recipe: VqRecipe) -> VQModel:
     """A new autoencoder of the recipe's shape."""

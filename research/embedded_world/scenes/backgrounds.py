@@ -38,8 +38,7 @@ class _Canvas:
     def colour(self, red: int, green: int, blue: int, spread: float = 7.0) -> Plane:
         """A colour that differs a little from scene to scene."""
         rgb = np.asarray((red, green, blue), dtype=np.float32) + self.rng.normal(0, spread, 3).clip(-13, 13)
-        colour: Plane = np.clip(rgb / 255, 0, 1).astype(np.float32)[:, None, None]
-        return colour
+        return np.clip(rgb / 255, 0, 1).astype(np.float32)[:, None, None]
 
     def between(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
@@ -50,14 +49,12 @@ class _Canvas:
         weights[0, 0] = 0
         fall = 1 / (1 + np.hypot(*np.meshgrid(np.arange(_WAVES), np.arange(_WAVES))))
         noise = self.basis.T @ (weights * fall).astype(np.float32) @ self.basis
-        plane: Plane = (noise / (noise.std() + 1e-6)).astype(np.float32)
-        return plane
+        return (noise / (noise.std() + 1e-6)).astype(np.float32)
 
     def edge(self, distance: Plane, softness: float = 0.012) -> Plane:
         """1 where ``distance`` is positive, 0 where negative, smooth between."""
         t = np.clip(distance / softness + 0.5, 0, 1)
-        smooth: Plane = (t * t * (3 - 2 * t)).astype(np.float32)
-        return smooth
+        return (t * t * (3 - 2 * t)).astype(np.float32)
 
     def paint(self, colour: Plane, cover: Plane | float = 1.0) -> None:
         """Lay ``colour`` over the image, ``cover`` (size, size) of it."""
@@ -69,14 +66,7 @@ class _Canvas:
             self.pixels += (colour - self.pixels) * share
 
     def spot(
-        self,
-        colour: Plane,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        strength: float = 1.0,
-        hard: float = 1.0,
+        self, colour: Plane, x: float, y: float, rx: float, ry: float, strength: float = 1.0, hard: float = 1.0
     ) -> None:
         """Lay a soft elliptic spot of ``colour`` over the image; ``hard`` above 1 gives it an edge."""
         rows, columns = self.window(x, y, 2 * rx, 2 * ry)
@@ -87,24 +77,18 @@ class _Canvas:
 
     def window(self, x: float, y: float, rx: float, ry: float) -> tuple[slice, slice]:
         """The rows and columns within ``rx`` and ``ry`` of a point."""
-        spans = []
-        for centre, radius in ((y, ry), (x, rx)):
-            spans.append(
-                slice(max(0, int((centre - radius) * self.size)), max(0, int((centre + radius) * self.size) + 2))
-            )
-        return spans[0], spans[1]
+        top, left, bottom, right = (int(edge * self.size) for edge in (y - ry, x - rx, y + ry, x + rx))
+        return slice(max(0, top), max(0, bottom + 2)), slice(max(0, left), max(0, right + 2))
 
     def ramp(self, top: Plane, bottom: Plane, start: float, end: float) -> Plane:
         """A vertical gradient, (3, size, 1)."""
         t = np.clip((self.y - start) / (end - start), 0, 1)
-        gradient: Plane = (top + (bottom - top) * t).astype(np.float32)
-        return gradient
+        return (top + (bottom - top) * t).astype(np.float32)
 
     def glow(self, x: float, y: float, rx: float, ry: float) -> Plane:
         """A soft elliptic spot, 1 in the middle, (size, size)."""
         across, down = ((self.x - x) / rx) ** 2, ((self.y - y) / ry) ** 2
-        plane: Plane = (np.exp(-1.6 * down) * np.exp(-1.6 * across)).astype(np.float32)
-        return plane
+        return (np.exp(-1.6 * down) * np.exp(-1.6 * across)).astype(np.float32)
 
     def hills(self, level: float, height: float, waves: float) -> Plane:
         """A wavy skyline: y of its crest at each x, (1, size)."""
@@ -112,8 +96,7 @@ class _Canvas:
         crest = level - height * (
             0.65 * np.sin(waves * np.pi * self.x + a) + 0.35 * np.sin(1.9 * waves * np.pi * self.x + b)
         )
-        line: Plane = crest.astype(np.float32)
-        return line
+        return crest.astype(np.float32)
 
     def clouds(self, count: int, low: float, high: float, colour: Plane, strength: float) -> None:
         """Clouds of three soft puffs on a flat foot."""
@@ -275,5 +258,4 @@ def paint_background(background: str, rng: Generator, size: int) -> Plane:
         raise ValueError(f"background: {background!r} is none of {', '.join(BACKGROUNDS)}")
     canvas = _Canvas(rng, size)
     _PLACES[background][1](canvas)
-    pixels: Plane = np.ascontiguousarray(np.clip(canvas.pixels, 0, 1).transpose(1, 2, 0))
-    return pixels
+    return np.ascontiguousarray(np.clip(canvas.pixels, 0, 1).transpose(1, 2, 0))

@@ -22,20 +22,6 @@ from .edits import instructions, sample_edit
 from .render import render
 from .spec import HELD_OUT_SEED, TRAINING_SEEDS, caption, sample_scene
 
-__all__ = [
-    "SceneParts",
-    "SetName",
-    "caption_variants",
-    "draw_once",
-    "held_out_seeds",
-    "load_images",
-    "load_parts",
-    "load_texts",
-    "scene_pair",
-    "scene_parts",
-    "training_seeds",
-]
-
 SetName = Literal["images", "edited", "grounds", "pairs"]
 
 

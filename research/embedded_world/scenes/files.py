@@ -14,8 +14,6 @@ from .edits import Edit, EditKind, sample_edit
 from .render import render, tight_box
 from .spec import HELD_OUT_SEED, SIDE, Box, SceneSpec, caption, sample_scene
 
-__all__ = ["held_out_pair", "write_scenes"]
-
 _SHEET_ROWS = 8  # rows of the contact sheet that stand above one another before a new column starts
 _SHEET_GAP = 6
 

@@ -8,8 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COLOURS", "MATERIALS", "Role", "outline_colour", "role_colour", "surface"]
-
 Colour = NDArray[np.float32]
 Plane = NDArray[np.float32]
 

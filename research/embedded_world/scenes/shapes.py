@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from .materials import Role
 
-__all__ = ["NOUNS", "Shape", "Sketch", "shapes"]
-
 NOUNS: Final[tuple[str, ...]] = (
     "house", "tree", "boat", "balloon", "fish", "cat", "fox", "mushroom", "car", "cup", "star", "heart", "flower",
     "bird", "rabbit", "apple",

@@ -10,15 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "look",
-    "mirrored",
-    "softened",
-    "toned",
-    "uniform",
-    "windows_on_objects",
-]
-
 
 def uniform(shape: tuple[int, ...], least: float, most: float, rng: torch.Generator) -> Tensor:
     """Numbers spread evenly over ``least`` to ``most``."""

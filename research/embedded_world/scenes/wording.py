@@ -18,20 +18,6 @@ from torch import Tensor
 from .edits import sample_edit
 from .spec import SIDE, Box, SceneObject, SceneSpec, caption, sample_scene, with_article
 
-__all__ = [
-    "Example",
-    "Window",
-    "botched_places",
-    "numpy_generator",
-    "object_window",
-    "overlap",
-    "poor_window",
-    "true_of_object",
-    "true_of_scene",
-    "word_edited",
-    "word_scene",
-]
-
 _FORMS = ("{}", "{}", "a photo of {}", "a picture of {}")
 _BARE, _NOUN_ONLY = 0.25, 0.25
 _TRADED, _MISCOUNTED = 0.2, 0.4

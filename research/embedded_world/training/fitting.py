@@ -17,8 +17,6 @@ from .recipe import StageRecipe
 from .state import Average, TrainingState, step_rng
 from .workers import average_gradients, rank
 
-__all__ = ["STEPS_WORTH_COMPILING", "Loss", "Report", "compiled", "fit"]
-
 STEPS_WORTH_COMPILING = 2000
 """Compiling the embedded UNet takes minutes on two cores; its passes then take two thirds of the time."""
 _SAVE_SECONDS = 120

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from .workers import add_up, count_workers, rank
 
-__all__ = ["Muon", "build_optimizers", "orthogonalised", "split_for_muon"]
-
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic whose iterates drive singular values towards 1 fastest (Jordan et al.)."""
 _FIRST_AND_LAST = frozenset({"conv_in", "conv_out", "embedding", "embeddings", "time_embedding", "mlm_layer"})

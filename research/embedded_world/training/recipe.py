@@ -6,21 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-__all__ = [
-    "AutoencoderRecipe",
-    "ClipRecipe",
-    "DecoderRecipe",
-    "DiffusionRecipe",
-    "InstructRecipe",
-    "Recipe",
-    "StageRecipe",
-    "TokenizerRecipe",
-    "TransformerRecipe",
-    "VaeRecipe",
-    "VitRecipe",
-    "VqRecipe",
-]
-
 
 @dataclass(frozen=True)
 class TokenizerRecipe:

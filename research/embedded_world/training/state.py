@@ -19,8 +19,6 @@ from torch import Tensor, nn
 
 from ....locinv_core.imaging.io import written_whole
 
-__all__ = ["Average", "TrainingState", "one_cycle", "save_tensors", "step_rng"]
-
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file so that ``path`` is always absent, the old file, or the whole new one."""

@@ -43,8 +43,6 @@ from .fitting import Report
 from .recipe import Recipe
 from .workers import count_workers, meet, rank, run_workers, share
 
-__all__ = ["STAGES", "Training", "train"]
-
 
 @dataclass(frozen=True)
 class Training:

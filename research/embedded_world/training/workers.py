@@ -16,8 +16,6 @@ import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
 
-__all__ = ["add_up", "average_gradients", "count_workers", "gathered", "meet", "rank", "run_workers", "share"]
-
 
 def rank() -> int:
     """This worker's number, 0 when it is alone."""

@@ -318,7 +318,7 @@ def test_images_that_the_nodes_ran_for_one_by_one_can_all_be_compared(ran):
     }"""
     ran.page.evaluate(again, 3)
     panel = ran.page.locator(".pp-panel", has=ran.page.locator(".pp-compare"))
-    image = panel.get_by_role("slider", name="Picture")
+    image = panel.get_by_role("slider", name="Image")
     assert image.get_attribute("max") == "3"
     image.press("End")
     assert "3 of 3" in panel.inner_text()

@@ -82,7 +82,7 @@ def test_boxes_are_chosen_by_keyboard_and_escape_leaves_it_to_the_score(ran):
 
 def test_the_edit_of_the_chosen_box_is_shown_and_the_image_before(ran):
     picked = Chooser(ran, PICK)
-    image = picked.panel.locator(".pp-picture")
+    image = picked.panel.locator(".pp-image")
 
     def shown_after(press: str) -> str:
         former = image.get_attribute("src")

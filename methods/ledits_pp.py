@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, MapReader
@@ -30,6 +29,9 @@ from ..region_core.editors.base import cells_of
 from .shared.images import decoded, encoded, padding_of
 from .shared.object_names import edit_mask, object_name
 from .types import EditTask, Method, MethodModels, MethodOutcome, on_cpu, prompts_of
+
+if TYPE_CHECKING:
+    from diffusers import DPMSolverMultistepScheduler
 
 NOISY = 800
 """Above this timestep of 1000 estimates are too noisy for a mask of their own; attention's alone is used."""
@@ -193,6 +195,8 @@ def _solver(model: EditModel, steps: int) -> DPMSolverMultistepScheduler:
     It ends at the schedule's least noise and not at none, so that the last step too has a noise to keep: with
     that the image comes back exactly.
     """
+    from diffusers import DPMSolverMultistepScheduler
+
     solver = DPMSolverMultistepScheduler.from_config(
         dict(model.schedule.config),
         prediction_type="epsilon",

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
@@ -28,6 +26,9 @@ from ..locinv_core.setting import check_settings, guidance_setting, setting, sha
 from ..locinv_core.text.prompt import Prompt
 from .shared.inversion_methods import inversion_method
 from .shared.joint_sampling import edit_beside_source, of_source
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 _LAYERS = (
     "Names separated by commas; a block's name, as up_blocks.2, stands for all of its layers. Empty: as published,"
@@ -102,6 +103,8 @@ def source_features(unet: UNet2DConditionModel, names: frozenset[str]) -> Iterat
 
 def feature_layers(model: EditModel, names: Sequence[str] | None = None) -> frozenset[str]:
     """The residual layers that `names` stand for. Raises ValueError for a name that is none of the UNet's."""
+    from diffusers.models.resnet import ResnetBlock2D
+
     there = [name for name, module in model.unet.named_modules() if isinstance(module, ResnetBlock2D)]
     if names is None:
         names = [f"up_blocks.{_decoder_block(model)}.resnets.1"]

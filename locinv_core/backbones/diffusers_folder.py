@@ -7,17 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
 import torch
-import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from ..ddim import PredictionType, schedule_from_config
 from .stable_diffusion import EditModel
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
 _WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 _PICKLED_WEIGHTS = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.msgpack")
@@ -58,6 +58,9 @@ def open_parts(
 
     The UNet may read more than latents. Raises ValueError, naming `where`, as `load_folder` does.
     """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
     variants = {part: _variant(folder, part) for part in _WEIGHTS}
     with quiet_loading():
         unet = _load_part(UNet2DConditionModel, folder, "unet", variants, torch_dtype=dtype)
@@ -144,8 +147,11 @@ def quiet_loading() -> Iterator[None]:
 
     What matters in the warnings (weights that are missing or do not fit) is an error here.
     """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
     with ExitStack() as restored:
-        for log in (diffusers.utils.logging, transformers.utils.logging):
+        for log in (diffusers_logging, transformers_logging):
             restored.callback(log.set_verbosity, log.get_verbosity())
             if getattr(log, "is_progress_bar_enabled", lambda: True)():
                 restored.callback(log.enable_progress_bar)
@@ -240,6 +246,8 @@ def _load_part(kind: Any, folder: Path, part: str, variants: Mapping[str, str | 
 
 
 def _load_tokenizer(folder: Path, text_config: Mapping[str, Any]) -> Any:
+    from transformers import CLIPTokenizerFast
+
     try:
         tokenizer = CLIPTokenizerFast.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

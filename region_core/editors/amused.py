@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AmusedScheduler, UVit2DModel, VQModel
 from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from ...locinv_core.backbones.loading import resolve_device, resolve_dtype
 from ...locinv_core.cost import CostTracker
@@ -23,6 +21,9 @@ from ...locinv_core.text.prompt import Prompt
 from ..encoders.hub import EMBEDDED, open_network, weights_place
 from .base import ModelEditor, cells_of
 from .registry import RegionEditor
+
+if TYPE_CHECKING:
+    from diffusers import UVit2DModel, VQModel
 
 TEMPERATURE = (2.0, 0.0)
 """Of the noise on the order in which tokens are settled, from the first step to the last (aMUSEd's own)."""
@@ -163,6 +164,8 @@ class AmusedEditor(ModelEditor):
         # Every mask has a generator of its own, so that what it becomes does not depend on its company.
         generators = [torch.Generator().manual_seed(seed) for _ in tokens]
         shares = chosen.flatten(1).float().mean(dim=1).tolist()
+        from diffusers import AmusedScheduler
+
         scheduler = AmusedScheduler(mask_token_id=self.model.mask_token, masking_schedule="linear")
         scheduler.set_timesteps(steps, TEMPERATURE, "cpu")
         chunks = [range(first, min(first + self.batch, len(cells))) for first in range(0, len(cells), self.batch)]
@@ -207,6 +210,9 @@ def load_amused_model(name: str | Path = EMBEDDED, *, device: str = "auto", dtyp
     Only safetensors are read; MaskGIT, which Learnable Regions used, is published
     as JAX checkpoints alone and so is not opened. Raises ValueError for what cannot be had or is no aMUSEd.
     """
+    from diffusers import AmusedScheduler, UVit2DModel, VQModel
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
+
     place = weights_place(name, "amused")
     lacking = [part for part in _PARTS if Path(place).is_dir() and not (Path(place) / part).is_dir()]
     if lacking:

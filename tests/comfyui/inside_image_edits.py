@@ -19,11 +19,13 @@ from diffusers import UNet2DConditionModel
 
 from pinpoint.nodes.bridge import progress
 from pinpoint.nodes.bridge.memory import ManagedModel, manage
-from pinpoint.nodes.image_edits import ImagicEdit, LeditsEdit
-from pinpoint.nodes.instructed_edit import InstructPix2PixEdit
+from pinpoint.nodes.methods import NODES
 from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
+BY_ID: dict[str, Any] = {node.define_schema().node_id: node for node in NODES}
+ImagicEdit, LeditsEdit = BY_ID["PinpointImagicEdit"], BY_ID["PinpointLeditsEdit"]
+InstructPix2PixEdit = BY_ID["PinpointInstructPix2PixEdit"]
 SOURCE, TARGET = "a yellow cat and a red star", "a yellow fox and a red star"
 IMAGIC: dict[str, Any] = {
     "target": TARGET,
@@ -100,7 +102,7 @@ def left_by_imagic(model: ManagedModel) -> dict[str, Any]:
     # So that nothing is given back but what goes by itself.
     gc.disable()
     told["UNets before"] = living_unets()
-    edited = ImagicEdit.execute(model, image, **IMAGIC)[0]
+    edited = ImagicEdit.execute(model=model, image=image, **IMAGIC)[0]
     told["UNets"] = living_unets()
     told["stopped in"] = stopped_in_tuning(model, image)
     told["UNets after a cancel"] = living_unets()
@@ -109,7 +111,7 @@ def left_by_imagic(model: ManagedModel) -> dict[str, Any]:
     told["asked for"] = asked[0]
     told["weights counted"] = sum(weight.numel() for weight in unet.parameters())
     told["changed the image"] = float((edited - image).abs().mean())
-    told["same after a cancel"] = bool(torch.equal(ImagicEdit.execute(model, image, **IMAGIC)[0], edited))
+    told["same after a cancel"] = bool(torch.equal(ImagicEdit.execute(model=model, image=image, **IMAGIC)[0], edited))
     same = all(
         torch.equal(weight, was[name])
         for part, was in zip(parts, before, strict=True)
@@ -135,7 +137,7 @@ def stopped_in_tuning(model: ManagedModel, image: torch.Tensor) -> str:
 
     kind.__call__ = cancelling
     try:
-        ImagicEdit.execute(model, image, **IMAGIC)
+        ImagicEdit.execute(model=model, image=image, **IMAGIC)
     except comfy.model_management.InterruptProcessingException:
         return stages[-1] if stages.count("fine-tuning") == 1 else "too late"
     finally:
@@ -162,7 +164,7 @@ def edits() -> dict[str, Any]:
         end()
         told["batch"] = refused(ImagicEdit, small(), picture.repeat(2, 1, 1, 1), IMAGIC)
         for name, (kind, model, given, _) in nodes.items():
-            outputs = kind.execute(model, picture, **given).args
+            outputs = kind.execute(model=model, image=picture, **given).args
             latent = next(output for output in outputs if isinstance(output, dict))["samples"]
             decoded = model.value.decode(latent * model.value.vae.config.scaling_factor)
             again = decoded[..., :66, :90].permute(0, 2, 3, 1)
@@ -178,7 +180,7 @@ def edits() -> dict[str, Any]:
 def refused(kind: Any, model: ManagedModel, picture: torch.Tensor, given: dict[str, Any]) -> str:
     """What the node says is wrong."""
     try:
-        kind.execute(model, picture, **given)
+        kind.execute(model=model, image=picture, **given)
     except ValueError as error:
         return str(error)
     return ""

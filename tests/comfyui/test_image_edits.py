@@ -183,7 +183,7 @@ def test_an_order_is_made_of_the_source_and_the_target_where_there_is_none(comfy
             INSTRUCT,
             {"instruction": " ", "source": SOURCE},
             INSTRUCT,
-            "instruction: it is empty, requires an order",
+            "instruction: it is empty, requires an instruction",
         ),
         (INSTRUCT, {"folder": "four"}, "instruct", "reads 4 channels, requires 8 (an InstructPix2Pix model)"),
     ],

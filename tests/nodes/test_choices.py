@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 NODES = Path(__file__).resolve().parents[2] / "nodes"
@@ -20,18 +22,30 @@ def imported_when_loaded(path: Path) -> set[str]:
 
 
 def test_loading_the_pack_imports_of_the_core_only_what_needs_no_heavy_library():
-    light = {"..assets", "..locinv_core.editing.settings", "..locinv_core.options", "..region_core.options"}
+    options = {"..locinv_core.options", "..region_core.options", "..locinv_core.editing.settings"}
+    light = {*options, "..assets", "..methods.registry"}
     for path in NODES.glob("*.py"):
         core = {name for name in imported_when_loaded(path) if name.startswith("..")}
         assert core <= light, path.name
 
 
+def test_the_settings_of_all_methods_are_read_without_the_libraries_of_models():
+    script = (
+        "import sys\nfrom pinpoint.methods.registry import all_methods\nall_methods()\n"
+        "print(sorted(set(sys.modules) & {'diffusers', 'transformers'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_node_ids_are_prefixed_unique_and_have_a_help_page():
-    ids = [
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in NODES.glob("*.py")]
+    calls = [call for tree in trees for call in ast.walk(tree) if isinstance(call, ast.Call)]
+    of_methods = [call.args[0] for call in calls if getattr(call.func, "id", "") == "Shown" and call.args]
+    ids = [argument.value for argument in of_methods if isinstance(argument, ast.Constant)]
+    ids += [
         keyword.value.value
-        for path in NODES.glob("*.py")
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call)
+        for call in calls
         for keyword in call.keywords
         if keyword.arg == "node_id" and isinstance(keyword.value, ast.Constant)
     ]

@@ -16,7 +16,6 @@ import torch
 
 from pinpoint import methods, nodes
 from pinpoint.nodes import extension
-from pinpoint.nodes import methods as method_nodes
 from pinpoint.nodes.bridge.memory import manage
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
@@ -74,7 +73,7 @@ def new() -> dict[str, Any]:
         folder.mkdir()
         (folder / f"{name}.py").write_text(text)
         package.__path__.append(str(folder))
-    importlib.reload(method_nodes)
+    importlib.reload(importlib.import_module("pinpoint.nodes.methods"))
     found = {node.define_schema().node_id: node for node in extension.collected()}
     schema = found["PinpointTintEdit"].define_schema()
     image = smooth_image().permute(0, 2, 3, 1)

@@ -173,13 +173,7 @@ def attention_statistics(
         previous = masks
         if done % 10 == 0 or done == len(seeds):
             report(f"attention: {done}/{len(seeds)}")
-    named = {
-        "iou": own,
-        "iou_chance": chance,
-        "inside": inside,
-        "other": other,
-        "area": area,
-    }
+    named = {"iou": own, "iou_chance": chance, "inside": inside, "other": other, "area": area}
     return {name: sum(values) / len(values) for name, values in named.items() if values}
 
 
@@ -265,7 +259,8 @@ class AnchorHits:
 
     Attributes:
         any: share of scenes with at least one anchor on an object. most: with more than half of them.
-        share: mean share of the anchors that are on objects. objects: share of all objects that an anchor is on.
+        share: mean share of the anchors that are on objects. things: share of all objects that an anchor is on;
+            the name is a key of evaluation.json.
         area: mean share of the patches that are on objects, which is what ``share`` would be by chance.
     """
 
@@ -351,15 +346,8 @@ def draw_with_amused(
     for first in range(0, len(texts), batch):
         part = list(texts[first : first + batch])
         generator = torch.Generator().manual_seed(seed * 1_000_000 + first)
-        pictures.append(
-            pipeline(
-                part,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=generator,
-                output_type="pt",
-            ).images
-        )
+        settings = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "pt"}
+        pictures.append(pipeline(part, generator=generator, **settings).images)
         report(f"aMUSEd: {first + len(part)}/{len(texts)}")
     return torch.cat(pictures).float()
 

@@ -23,7 +23,7 @@ from .run_options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.ablation.ablations import Sweep
+    from ..evaluation.ablation.sweeps import Sweep
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -102,18 +102,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ablate_locinv(args: argparse.Namespace) -> int:
-    from ..evaluation.ablation.ablations import locinv_sweeps
+    from ..evaluation.ablation.sweeps import locinv_sweeps
 
     sweeps = locinv_sweeps(listed(args.sweeps), listed(args.prior), steps=args.steps, solver=args.tokens)
-    from ..evaluation.ablation.ablation_tables import MAPS_METRICS
     from ..evaluation.ablation.ablation_work import MapsRecipe
+    from ..evaluation.ablation.tables import MAPS_METRICS
 
     return _run(args, sweeps, MapsRecipe(whole_path(args.model), args.device, args.dtype, args.steps), MAPS_METRICS)
 
 
 def _ablate_regions(args: argparse.Namespace) -> int:
     from ...region_core.trainer import LearningSettings
-    from ..evaluation.ablation.ablations import region_sweeps
+    from ..evaluation.ablation.sweeps import region_sweeps
 
     names = ("steps", "strength", "guidance")
     own = {name: value for name in names if (value := getattr(args, name)) is not None}
@@ -123,8 +123,8 @@ def _ablate_regions(args: argparse.Namespace) -> int:
     shared = {"editor": args.editor, "plan": args.plan, "epochs": args.epochs, "clip": args.clip}
     LearningSettings(args.epochs)  # refused here, and not written down as a failure of every image
     sweeps = region_sweeps(listed(args.sweeps), {**shared, "vit": args.vit, **own})
-    from ..evaluation.ablation.ablation_tables import REGIONS_METRICS
     from ..evaluation.ablation.ablation_work import RegionsRecipe
+    from ..evaluation.ablation.tables import REGIONS_METRICS
 
     model, clip, vit = (whole_path(name) for name in (args.model, args.clip, args.vit))
     recipe = RegionsRecipe(args.editor, model, clip, vit, args.device, args.dtype, own)
@@ -132,8 +132,8 @@ def _ablate_regions(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, sweeps: tuple[Sweep, ...], recipe: Any, metrics: tuple[str, ...]) -> int:
-    from ..evaluation.ablation.ablation_tables import write_ablation
-    from ..evaluation.ablation.ablations import variants_of
+    from ..evaluation.ablation.sweeps import variants_of
+    from ..evaluation.ablation.tables import write_ablation
     from ..evaluation.execution.runner import run_work
 
     rows = run_work(

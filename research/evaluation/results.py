@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from .json_lines import append_line, may_be_torn
+from .json_lines import append_line, end_whole, read_lines
 
 Row = Mapping[str, Any]
 """One line; `ROW_FIELDS` says what it holds."""
@@ -84,10 +84,7 @@ class ResultsFile:
             _lock(self._descriptor, self.path)
             content = self.path.read_bytes()
             self._rows, whole = _parse(content, self.path)
-            if whole < len(content):
-                os.ftruncate(self._descriptor, whole)
-            elif content and not content.endswith(b"\n"):
-                os.write(self._descriptor, b"\n")
+            end_whole(self._descriptor, content, whole)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -114,22 +111,22 @@ class ResultsFile:
         self._rows.append(json.loads(line))
 
 
-def check_same_work(rows: Sequence[Row], wanted: Mapping[tuple[str, str], Row], folder: Path) -> None:
+def check_same_work(rows: Sequence[Row], asked: Mapping[tuple[str, str], Row], folder: Path) -> None:
     """Raise ValueError where a row of the folder was made of other settings, model, seed or input.
 
-    wanted: the `DECISIVE` fields of each (item, method) that the run asks for. Rows of other keys are left
+    asked: the `DECISIVE` fields of each (item, method) that the run asks for. Rows of other keys are left
     alone.
     """
     for row in rows:
-        wants = wanted.get(row_key(row))
-        if wants is None:
+        own = asked.get(row_key(row))
+        if own is None:
             continue
         for name in DECISIVE:
-            asked = json.loads(json.dumps(wants[name]))
-            if row[name] != asked:
+            value = json.loads(json.dumps(own[name]))
+            if row[name] != value:
                 raise ValueError(
                     f"out: {str(folder)!r} holds results of {row['method']!r} on {row['item']!r} with"
-                    f" {_difference(name, row[name], asked)}; requires another folder, or the same {name}"
+                    f" {_difference(name, row[name], value)}; requires another folder, or the same {name}"
                 )
 
 
@@ -155,7 +152,7 @@ def check_same_metrics(
 
 
 def _difference(name: str, had: Any, asked: Any) -> str:
-    """What differs in one field: of the settings, only those that do."""
+    """Both values of one field; of settings, only those that differ."""
     if not (isinstance(had, dict) and isinstance(asked, dict)):
         return f"{name} {had}, and this run asks for {asked}"
     one, other = _flat(had), _flat(asked)
@@ -174,20 +171,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _parse(content: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole rows of a file, and the bytes that they take."""
-    rows: list[dict[str, Any]] = []
-    start = 0
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
-        end = start + len(line)
-        if line.strip():
-            row = _row(line)
-            if row is None:
-                torn = end == len(content) and not line.endswith(b"\n")
-                if torn and (rows or may_be_torn(line, _HEAD)):
-                    return rows, start
-                raise ValueError(f"results: line {number} of {str(path)!r} is not a row of results")
-            rows.append(row)
-        start = end
-    return rows, start
+    return read_lines(content, path, _row, _HEAD, ("results", "a row of results"))
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

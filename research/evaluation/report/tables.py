@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -160,23 +160,23 @@ def csv_table(summaries: Mapping[str, Summary]) -> str:
     rank is 1 for the best and 2 for the second best, as printed; like_best says that the paired difference
     from the best cannot be told from 0.
     """
+    lines = [
+        [group, line.method, column.name, "higher" if column.higher_is_better else "lower"]
+        + [found.mean, found.low, found.high, found.count, found.rank, int(found.like_the_best)]
+        + [found.behind_low, found.behind_high, line.items, line.failures]
+        for group, summary in summaries.items()
+        for line in summary.methods
+        for column in summary.columns
+        for found in [line.estimates[column.name]]
+    ]
+    head = ["group", "method", "metric", "direction", "mean", "low", "high", "count", "rank", "like_best"]
+    return csv_text([[*head, "behind_low", "behind_high", "items", "failures"], *lines])
+
+
+def csv_text(lines: Iterable[Sequence[Any]]) -> str:
+    """Lines of values as CSV; nothing for None."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["group", "method", "metric", "direction", "mean", "low", "high", "count", "rank", "like_best"]
-        + ["behind_low", "behind_high", "items", "failures"]
-    )
-    for group, summary in summaries.items():
-        for line in summary.methods:
-            for column in summary.columns:
-                found = line.estimates[column.name]
-                numbers = [found.mean, found.low, found.high]
-                direction = "higher" if column.higher_is_better else "lower"
-                writer.writerow(
-                    [group, line.method, column.name, direction, *numbers, found.count, found.rank]
-                    + [int(found.like_the_best), found.behind_low, found.behind_high]
-                    + [line.items, line.failures]
-                )
+    csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from ..json_lines import append_line, may_be_torn
+from ..json_lines import append_line, end_whole, read_lines
 
 LARGEST_FILE: Final = 64 * 2**20
 """Bytes; more than a hundred thousand answers."""
@@ -38,9 +38,10 @@ class AnswersFile:
         """Read what is there; half a line at the end is cut off. Raises ValueError for a foreign file."""
         self.path = path
         self._lock = threading.Lock()
-        self._answers, whole = _parse(path)
-        if path.exists() and whole < path.stat().st_size:
-            os.truncate(path, whole)
+        self._answers, content, whole = _parse(path)
+        if content:
+            with path.open("ab") as file:
+                end_whole(file.fileno(), content, whole)
 
     @property
     def answers(self) -> list[Answer]:
@@ -72,30 +73,17 @@ def latest(answers: list[Answer]) -> list[Answer]:
     return list({(a.study, a.participant, a.item, a.question): a for a in answers}.values())
 
 
-def _parse(path: Path) -> tuple[list[Answer], int]:
-    """The answers, and the bytes of their lines."""
-    if not path.exists():
-        return [], 0
-    answers: list[Answer] = []
-    whole = 0
-    content = path.read_bytes()
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
-        named = f"line {number} of {str(path)!r}"
-        if not line.endswith(b"\n"):
-            if not answers and not may_be_torn(line, _HEAD):
-                raise ValueError(f"answers: {named} is not an answer")
-            break  # torn by a kill: it was never acknowledged
-        answers.append(_answer(line, named))
-        whole += len(line)
-    return answers, whole
+def _parse(path: Path) -> tuple[list[Answer], bytes, int]:
+    """The answers, the file's content, and the bytes of its whole lines."""
+    content = path.read_bytes() if path.exists() else b""
+    answers, whole = read_lines(content, path, _answer, _HEAD, ("answers", "an answer"))
+    return answers, content, whole
 
 
-def _answer(line: bytes, named: str) -> Answer:
+def _answer(line: bytes) -> Answer | None:
     try:
         answer = Answer(**json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"answers: {named} is not an answer") from error
-    for field in fields(Answer):
-        if type(getattr(answer, field.name)) is not (int if field.name == "place" else str):
-            raise ValueError(f"answers: {named} is not an answer")
-    return answer
+    except (ValueError, TypeError):
+        return None
+    types = {field.name: int if field.name == "place" else str for field in fields(Answer)}
+    return answer if all(type(getattr(answer, name)) is kind for name, kind in types.items()) else None

@@ -22,23 +22,23 @@ from pinpoint.methods.registry import edit_by_method
 from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.region_core.editors.base import Editor
 from pinpoint.region_core.editors.blended import BlendedEditor
-from pinpoint.research.evaluation.ablation.ablation_tables import (
-    MAPS_METRICS,
-    REGIONS_METRICS,
-    write_ablation,
-)
 from pinpoint.research.evaluation.ablation.ablation_work import (
     MapsPerformer,
     RegionsPerformer,
     RememberingEditor,
 )
-from pinpoint.research.evaluation.ablation.ablations import (
+from pinpoint.research.evaluation.ablation.sweeps import (
     LOCINV_SWEEPS,
     REGION_SWEEPS,
     Sweep,
     locinv_sweeps,
     region_sweeps,
     variants_of,
+)
+from pinpoint.research.evaluation.ablation.tables import (
+    MAPS_METRICS,
+    REGIONS_METRICS,
+    write_ablation,
 )
 from pinpoint.research.evaluation.datasets.types import Item
 from pinpoint.research.evaluation.evaluator import Evaluator, png
@@ -111,7 +111,7 @@ def test_points_with_the_same_settings_are_run_once() -> None:
 
 def test_the_region_sweeps_are_the_papers_tables() -> None:
     sweeps = by_name(region_sweeps(REGION_SWEEPS, SHARED))
-    published = {name: [tuple((p.published or {}).values()) for p in sweep.points] for name, sweep in sweeps.items()}
+    published = {name: [tuple(p.published.values()) for p in sweep.points] for name, sweep in sweeps.items()}
     assert published["losses"] == [(0.301, 0.801), (0.294, 0.806), (0.301, 0.805)]
     assert [p.variant.settings["losses"] for p in sweeps["losses"].points] == [
         [1, 0, 0],

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from ....locinv_core.imaging.io import written_whole
+from ....locinv_core.imaging.metrics import IOU_THRESHOLDS
+from ....locinv_core.imaging.visualize import COLOURS
 from ..metrics.registry import COLUMNS, Metric
-from ..report.plots import iou_curves
-from ..report.tables import MethodSummary, images_text, markdown_cell, markdown_line, summarise
-from .ablations import Point, Sweep, rows_of
+from ..report.plots import draw_curves, iou_curves
+from ..report.tables import MethodSummary, csv_text, images_text, markdown_cell, markdown_line, summarise
+from .sweeps import Point, Sweep, rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_Lines = Mapping[str, Sequence[tuple[Point, MethodSummary]]]
 MAPS_METRICS: Final = ("iou_best", "iou_mean", "fe")
 REGIONS_METRICS: Final = ("s_t2i", "s_i2i", "region_score", "box_iou", "psnr_target", "fe")
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 NOTE: Final = (
     "Means over the images with 95 % bootstrap intervals; best **bold**, second best <u>underlined</u>;"
     " ≈ marks a mean whose paired difference from the best cannot be told from 0, → what the paper chooses.\n"
@@ -33,8 +36,6 @@ def write_ablation(
     rows: a run's results. metrics: names of COLUMNS; the first two are plotted. A sweep of which nothing was
     measured is left out.
     """
-    from ....locinv_core.imaging.io import written_whole
-
     found = {sweep.name: lines_of(sweep, rows, metrics) for sweep in sweeps}
     shown = [sweep for sweep in sweeps if found[sweep.name]]
     columns = [COLUMNS[name] for name in metrics]
@@ -67,62 +68,48 @@ def lines_of(
 
 
 def _markdown(lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Metric]) -> str:
-    compared = [column for column in columns if any(column.name in (p.published or {}) for p, _ in lines)]
-    head = ["", *(column.heading for column in columns), *(f"{c.label} published" for c in compared)]
-    text = [markdown_line([*head, "Images"]), markdown_line(["---", *["---:"] * len(head)])]
+    compared = [column for column in columns if any(column.name in point.published for point, _ in lines)]
+    head = ["", *(column.heading for column in columns), *(f"{c.label} published" for c in compared), "Images"]
+    text = [markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]
     for point, line in lines:
         cells = [markdown_cell(column, line.estimates[column.name]) for column in columns]
-        cells += [column.shown((point.published or {}).get(column.name)) for column in compared]
+        cells += [column.shown(point.published.get(column.name)) for column in compared]
         name = f"→ {point.label}" if point.chosen else point.label
         text.append(markdown_line([name, *cells, images_text(line)]))
     return "\n".join(text) + "\n"
 
 
-def _csv(
-    sweeps: Sequence[Sweep],
-    found: Mapping[str, Sequence[tuple[Point, MethodSummary]]],
-    columns: Sequence[Metric],
-) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["sweep", "symbol", "value", "chosen", "metric", "mean", "low", "high", "count", "published"])
-    for sweep in sweeps:
-        for point, line in found[sweep.name]:
-            for column in columns:
-                estimate = line.estimates[column.name]
-                published = (point.published or {}).get(column.name)
-                writer.writerow(
-                    [sweep.name, sweep.symbol, point.label, int(point.chosen), column.name, estimate.mean]
-                    + [estimate.low, estimate.high, estimate.count, published]
-                )
-    return out.getvalue()
+def _csv(sweeps: Sequence[Sweep], found: _Lines, columns: Sequence[Metric]) -> str:
+    lines = [
+        [sweep.name, sweep.symbol, point.label, int(point.chosen), column.name, estimate.mean]
+        + [estimate.low, estimate.high, estimate.count, point.published.get(column.name)]
+        for sweep in sweeps
+        for point, line in found[sweep.name]
+        for column in columns
+        for estimate in [line.estimates[column.name]]
+    ]
+    head = ["sweep", "symbol", "value", "chosen", "metric", "mean", "low", "high", "count", "published"]
+    return csv_text([head, *lines])
 
 
 def _draw(
-    sweeps: Sequence[Sweep],
-    found: Mapping[str, Sequence[tuple[Point, MethodSummary]]],
-    rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[Metric],
-    path: Path,
+    sweeps: Sequence[Sweep], found: _Lines, rows: Sequence[Mapping[str, Any]], columns: Sequence[Metric], path: Path
 ) -> Path:
     """One panel a sweep: IoU curves for methods, else the metrics over the value."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from ....locinv_core.imaging.io import written_whole
-
     across = min(3, len(sweeps))
     down = -(-len(sweeps) // across)
     figure = Figure(figsize=(4.2 * across, 3.4 * down), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(down, across, squeeze=False)
-    for k, axes in enumerate(grid.flat):
-        if k >= len(sweeps):
-            axes.set_axis_off()
-            continue
-        sweep = sweeps[k]
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in panels[len(sweeps) :]:
+        axes.set_axis_off()
+    for axes, sweep in zip(panels, sweeps, strict=False):
         if sweep.symbol == "method":
-            _draw_curves(axes, rows_of(sweep, rows))
+            draw_curves(axes, iou_curves(rows_of(sweep, rows)), IOU_THRESHOLDS)
+            axes.legend(fontsize=8)
         else:
             _draw_values(axes, found[sweep.name], columns)
             axes.set_xlabel(sweep.symbol)
@@ -133,41 +120,25 @@ def _draw(
 
 
 def _draw_values(axes: Axes, lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Metric]) -> None:
-    numbers = [point.x for point, _ in lines]
-    on_axis = all(x is not None for x in numbers)
-    places = [float(x) for x in numbers if x is not None] if on_axis else [float(k) for k in range(len(lines))]
+    on_axis = all(point.x is not None for point, _ in lines)
+    xs = [float(k if point.x is None or not on_axis else point.x) for k, (point, _) in enumerate(lines)]
     for k, column in enumerate(columns):
-        # Scores of different size each have an axis of their own.
-        own = axes if k == 0 else axes.twinx()
-        estimates = [line.estimates[column.name] for _, line in lines]
-        kept = [(x, e) for x, e in zip(places, estimates, strict=True) if e.mean is not None]
-        means = [(e.mean or 0.0) * column.scale for _, e in kept]
-        errors = [
-            [m - (m if e.low is None else e.low * column.scale) for m, (_, e) in zip(means, kept, strict=True)],
-            [(m if e.high is None else e.high * column.scale) - m for m, (_, e) in zip(means, kept, strict=True)],
-        ]
-        own.errorbar(
-            [x for x, _ in kept],
-            means,
-            yerr=errors,
-            color=COLOURS[k],
-            marker="o",
-            markersize=4,
-            linestyle="-" if on_axis else "none",
-            capsize=2,
-        )
+        own = axes if k == 0 else axes.twinx()  # scores of different size each have an axis of their own
+        kept = []
+        for x, (_, line) in zip(xs, lines, strict=True):
+            estimate = line.estimates[column.name]
+            if (mean := estimate.mean) is not None:
+                low, high = (mean if end is None else end for end in (estimate.low, estimate.high))
+                kept.append((x, mean, mean - low, high - mean))
+        if kept:
+            x, mean, below, above = np.array(kept).T
+            style = "-" if on_axis else "none"
+            error = np.stack([below, above]) * column.scale
+            own.errorbar(
+                x, mean * column.scale, error, color=COLOURS[k], marker="o", markersize=4, linestyle=style, capsize=2
+            )
         own.set_ylabel(column.heading, color=COLOURS[k])
-    for x, (point, _) in zip(places, lines, strict=True):
+    for x, (point, _) in zip(xs, lines, strict=True):
         if point.chosen:
             axes.axvline(x, color="0.8", zorder=0)
-    axes.set_xticks(places, [point.label for point, _ in lines], rotation=0 if on_axis else 20, fontsize=8)
-
-
-def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    for k, (name, curve) in enumerate(iou_curves(rows).items()):
-        thresholds = [(step + 1) / (len(curve.mean) + 1) for step in range(len(curve.mean))]
-        axes.plot(thresholds, curve.mean, color=COLOURS[k % len(COLOURS)], label=name)
-        axes.fill_between(thresholds, curve.low, curve.high, color=COLOURS[k % len(COLOURS)], alpha=0.15)
-    axes.set_xlabel("threshold")
-    axes.set_ylabel("IoU")
-    axes.legend(fontsize=8)
+    axes.set_xticks(xs, [point.label for point, _ in lines], rotation=0 if on_axis else 20, fontsize=8)

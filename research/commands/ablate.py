@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...cli.arguments import check_seed
 from ...cli.regions import add_networks, add_window, window_of
+from ...locinv_core.extras import require
 from ...region_core.editors.registry import editor_names
 from ...region_core.options import PLAN_NAMES
 from .run_options import (
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what is not done yet and write tables and plots; ValueError for bad input, before any work."""
     check_run_folder(args.out, ("table.md", "table.csv"))
     check_seed(args.seed)
+    require("matplotlib", "evaluate")  # for the plots: said before hours of work, not after
     made: int = args.ablate(args)
     return made
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...cli.arguments import check_seed
+from ...locinv_core.extras import require
 from .run_options import (
     add_run_options,
     check_run_folder,
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_run_folder(args.out, ("table.md", "table.csv", "report.html", NOTE_NAME))
     check_seed(args.seed)
+    require("matplotlib", "evaluate")  # for the plots: said before hours of work, not after
     dataset = limited_dataset(args)
     workforce = workforce_of(args)
     weights = {name: _weights(name, getattr(args, name)) for name in _WEIGHTS}

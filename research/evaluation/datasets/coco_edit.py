@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ....locinv_core.extras import require
 from ....locinv_core.imaging.io import load_image, save_png
 from ....locinv_core.localization.prior_from_coco import coco_mask
 from ....locinv_core.text.prompt import word_spans
@@ -53,6 +54,7 @@ def build_coco_edit(
     """
     if count is not None and count < 1:
         raise ValueError(f"count: got {count}, requires 1 or more")
+    require("pycocotools.mask", "evaluate")
     if not images.is_dir():
         raise ValueError(f"images: there is no folder {str(images)!r}")
     annotated, categories = read_coco(instances, captions)

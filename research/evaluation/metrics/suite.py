@@ -54,7 +54,7 @@ class MetricSuite:
                         f"metric {metric.name}: no {part} given, requires {_WEIGHTS[part]}; or leave the metric out"
                     )
         needed = {part for metric in self.metrics for part in metric.needs}
-        if any(metric.name.startswith(("ssim", "lpips")) for metric in self.metrics):
+        if any("lpips" in metric.needs for metric in self.metrics):
             require("torchmetrics", "evaluate")
         self.device = torch.device(device)
         # The cheapest to refuse is opened first.

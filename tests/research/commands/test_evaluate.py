@@ -92,7 +92,7 @@ def test_an_evaluation_leaves_results_images_tables_and_a_report_and_goes_on_whe
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--methods", "ddim,magic"], "methods: got 'magic', requires some of locinv"),
+        (["--methods", "ddim,magic"], "methods: got 'magic', requires some of "),
         (["--methods", "inpaint"], "inpaint: the method 'inpaint' requires an inpainting model"),
         (["--metrics", "beauty"], "metrics: got 'beauty'"),
         (["--metrics", "clip_score"], "metric clip_score: no clip given"),

@@ -1,7 +1,9 @@
-"""The documents: links lead somewhere."""
+"""The documents: links lead somewhere, the README is short, and the paper map finds each equation."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -27,3 +29,30 @@ def headings(page: Path) -> set[str]:
     """The anchors that a page's headings have on GitHub."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_has_at_most_900_words() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+def mapped() -> list[tuple[str, str]]:
+    """(equation or line, `module:function`) of each row of the paper map."""
+    rows = re.findall(
+        r"^\| ([^|]+) \| [^|]+ \| (.+) \|$", (ROOT / "docs/paper_map.md").read_text("utf-8"), re.MULTILINE
+    )
+    return [(cited, name) for cited, names in rows for name in re.findall(r"`([\w.]+:[\w.]+)`", names)]
+
+
+@pytest.mark.parametrize(("cited", "name"), mapped())
+def test_the_paper_map_leads_to_functions_that_cite_what_they_compute(cited: str, name: str) -> None:
+    module, _, path = name.partition(":")
+    found = importlib.import_module(f"pinpoint.{module}")
+    for part in path.split("."):
+        found = getattr(found, part)
+    if cited.startswith(("LocInv", "Learnable Regions")):
+        assert cited in " ".join((inspect.getdoc(found) or "").split())
+
+
+def test_every_equation_of_both_papers_is_mapped() -> None:
+    cited = {equation for equation, _ in mapped()}
+    assert {f"LocInv Eq. {n}" for n in range(2, 9)} | {f"Learnable Regions Eq. {n}" for n in range(1, 8)} <= cited

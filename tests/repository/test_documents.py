@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pinpoint.tests.repository.source_tree import ROOT
+from pinpoint.methods.registry import method_table
+from pinpoint.tests.repository.source_tree import ROOT, run_python
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -56,3 +58,16 @@ def test_the_paper_map_leads_to_functions_that_cite_what_they_compute(cited: str
 def test_every_equation_of_both_papers_is_mapped() -> None:
     cited = {equation for equation, _ in mapped()}
     assert {f"LocInv Eq. {n}" for n in range(2, 9)} | {f"Learnable Regions Eq. {n}" for n in range(1, 8)} <= cited
+
+
+def test_the_table_of_methods_is_the_registrys() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    written = re.search(r"<!-- methods: begin.*-->\n(.*)\n<!-- methods: end -->", page, re.DOTALL)
+    assert written is not None and written[1] == method_table()
+
+
+def test_the_readmes_python_edits_an_image(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shutil.copy(ROOT / "assets" / "samples" / "02352.png", tmp_path / "photo.png")
+    run_python("-c", block, cwd=tmp_path)
+    assert (tmp_path / "fox.png").is_file()

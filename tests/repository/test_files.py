@@ -23,7 +23,7 @@ from pinpoint.tests.repository.source_tree import (
 # https://www.apache.org/licenses/LICENSE-2.0.txt
 APACHE_2_0_SHA256 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 WEIGHTS_LIMIT = 24_000_000
-ENTRIES_LIMIT = 22
+ENTRIES_LIMIT = 16
 """Modules and folders of a folder of the package; `methods`, with a file a method, may have more."""
 
 

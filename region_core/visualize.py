@@ -14,8 +14,10 @@ from ..locinv_core.imaging.visualize import COLOURS, Picture, contact_sheet, mas
 from .proposals import RegionProposals, box_masks, pixel_box
 from .scorer import Candidate
 
-_DPI = 100
 _LEAST_SIDE = 768
+_BOXES_SIDE = 500
+"""Pixels of the longer side of the image beside the scores."""
+_ROW = 28
 _INK, _FAINT = "#1A1A1A", "#6B6B6B"
 
 
@@ -38,12 +40,7 @@ def proposals_image(image: Tensor, proposals: RegionProposals, chosen: Sequence[
         box = proposals.pixel_boxes()[anchor][number]
         _outline(draw, box, scale, "white", 5)
         _outline(draw, box, scale, _colour(anchor), 3)
-    for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
-        # The last patch may reach beyond the image.
-        x = min((column + 0.5) * proposals.patch, width - 1) * scale
-        y = min((row + 0.5) * proposals.patch, height - 1) * scale
-        draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=_colour(anchor), outline="white", width=2)
-        draw.text((x, y), str(anchor + 1), fill="white", font=ImageFont.load_default(12), anchor="mm")
+    _draw_anchors(draw, proposals, scale)
     return canvas
 
 
@@ -59,18 +56,14 @@ def boxes_image(
     """
     if not candidates:
         raise ValueError("boxes image: got no candidates, requires at least one")
-    height, width = image.shape[-2:]
-    # The image takes 5 inches on its longer side, the table what its rows need.
-    scale = 5.0 / max(width, height)
-    table = 0.28 * (len(candidates) + 4)
-    size = (width * scale + 6.1, max(height * scale, table) + 0.7)
-    figure, canvas = _figure(size)
-    panel = figure.add_axes((0.2 / size[0], 0.25 / size[1], width * scale / size[0], height * scale / size[1]))
-    panel.imshow(np.asarray(to_pil(image)), extent=(0, width, height, 0), interpolation="lanczos")
-    panel.set_axis_off()
-    _draw_boxes(panel, proposals, candidates)
-    _write_scores(figure, size, (width * scale + 0.4) / size[0], candidates, losses, (height, width))
-    return _drawn(canvas)
+    scale = _BOXES_SIDE / max(proposals.size)
+    width, height = round(proposals.size[1] * scale), round(proposals.size[0] * scale)
+    sheet = (width + 610, max(height, _ROW * (len(candidates) + 4)) + 70)
+    canvas = Image.new("RGB", sheet, "white")
+    corner = (20, sheet[1] - 25 - height)
+    canvas.paste(_with_boxes(image, proposals, candidates, scale), corner)
+    _write_scores(ImageDraw.Draw(canvas), width + 40, candidates, losses, proposals.size)
+    return canvas
 
 
 def candidates_image(source: Tensor, candidates: Sequence[Candidate], columns: int = 5) -> Image.Image:
@@ -96,97 +89,109 @@ def loss_image(curve: Sequence[float], *, epochs: int | None = None) -> Image.Im
 
     An empty curve, where there was nothing to learn, says so.
     """
-    figure, canvas = _figure((6.4, 4.0))
-    axes = figure.add_axes((0.12, 0.14, 0.84, 0.76))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss, mean over anchors")
+    canvas = Image.new("RGB", (640, 400), "white")
+    draw = ImageDraw.Draw(canvas)
+    left, top, right, bottom = 77, 40, 614, 344
+    draw.line((left, top, left, bottom, right, bottom), fill=_INK)
+    _text(draw, ((left + right) / 2, 384), "step", anchor="mm")
+    upright = Image.new("L", (bottom - top, 20))
+    _text(ImageDraw.Draw(upright), (upright.width / 2, 10), "loss, mean over anchors", fill=255, anchor="mm")
+    canvas.paste(_INK, (4, top), upright.rotate(90, expand=True))
     if not curve:
-        axes.set_title("one box an anchor: nothing to learn", loc="left", fontsize=11)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return _drawn(canvas)
-    steps = range(1, len(curve) + 1)
-    axes.plot(steps, curve, color=COLOURS[0], linewidth=1.8, marker="o" if len(curve) < 3 else "")
-    if epochs and epochs > 1:
-        for epoch in range(1, epochs):
-            axes.axvline(epoch * len(curve) / epochs + 0.5, color="#D9D9D9", linewidth=0.8, zorder=0)
-    axes.set_title(f"loss {curve[0]:.4f} to {curve[-1]:.4f}", loc="left", fontsize=11)
-    return _drawn(canvas)
+        _text(draw, (left, 22), "one box an anchor: nothing to learn", anchor="lm")
+        return canvas
+    low, high = min(curve), max(curve)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+
+    def point(step: float, loss: float) -> tuple[float, float]:
+        across = 0.5 if len(curve) == 1 else (step - 1) / (len(curve) - 1)
+        return left + 12 + across * (right - left - 24), bottom - 12 - (loss - low) / (high - low) * (bottom - top - 24)
+
+    for loss in np.linspace(low, high, 5).tolist():
+        y = point(1, loss)[1]
+        draw.line((left - 4, y, left, y), fill=_INK)
+        _text(draw, (left - 8, y), f"{loss:.3g}", anchor="rm")
+    for step in sorted({round(step) for step in np.linspace(1, len(curve), 6)}):
+        x = point(step, low)[0]
+        draw.line((x, bottom, x, bottom + 4), fill=_INK)
+        _text(draw, (x, bottom + 8), str(step), anchor="mt")
+    for epoch in range(1, epochs or 1):
+        x = point(epoch * len(curve) / (epochs or 1) + 0.5, low)[0]
+        if left < x < right:
+            draw.line((x, top, x, bottom - 1), fill="#D9D9D9")
+    line = [point(step, loss) for step, loss in enumerate(curve, start=1)]
+    draw.line(line, fill=COLOURS[0], width=3, joint="curve")
+    if len(curve) < 3:
+        for x, y in line:
+            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLOURS[0])
+    _text(draw, (left, 22), f"loss {curve[0]:.4f} to {curve[-1]:.4f}", anchor="lm")
+    return canvas
 
 
-def _draw_boxes(panel: Any, proposals: RegionProposals, candidates: Sequence[Candidate]) -> None:
-    from matplotlib.patches import Rectangle
-
+def _with_boxes(
+    image: Tensor, proposals: RegionProposals, candidates: Sequence[Candidate], scale: float
+) -> Image.Image:
+    """All boxes thin, the candidates' thick, the best one's filled, and the anchors, numbered from 1."""
+    height, width = proposals.size
+    size = (round(width * scale), round(height * scale))
+    canvas = to_pil(image).resize(size, Image.Resampling.LANCZOS)
+    best = candidates[0]
+    tint = Image.new("RGB", size, _colour(best.edit.source_anchor))
+    inside = Image.new("L", size)
+    ImageDraw.Draw(inside).rectangle([side * scale for side in best.box], fill=46)
+    canvas.paste(tint, mask=inside)
+    draw = ImageDraw.Draw(canvas)
     for anchor, boxes in enumerate(proposals.boxes.tolist()):
-        for x0, y0, x1, y1 in boxes:
-            panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_colour(anchor), linewidth=0.5))
+        for box in boxes:
+            _outline(draw, box, scale, _colour(anchor), 1)
     for candidate in reversed(candidates):
-        x0, y0, x1, y1 = candidate.box
-        best, colour = candidate is candidates[0], _colour(candidate.edit.source_anchor)
-        for edge, line in (("white", 5.0 if best else 3.2), (colour, 3.0 if best else 1.6)):
-            panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=line))
-        if best:
-            panel.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor=colour, alpha=0.18))
+        for colour, line in (("white", 0), (_colour(candidate.edit.source_anchor), 1)):
+            _outline(draw, candidate.box, scale, colour, (7 if candidate is best else 4) - 2 * line)
+    _draw_anchors(draw, proposals, scale)
+    return canvas
+
+
+def _draw_anchors(draw: ImageDraw.ImageDraw, proposals: RegionProposals, scale: float) -> None:
     for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
-        x, y = ((cell + 0.5) * proposals.patch for cell in (column, row))
         # The last patch may reach beyond the image.
-        x, y = min(x, proposals.size[1] - 0.5), min(y, proposals.size[0] - 0.5)
-        panel.plot(x, y, marker="o", markersize=11, color=_colour(anchor), markeredgecolor="white")
-        panel.text(x, y, str(anchor + 1), color="white", fontsize=7, ha="center", va="center_baseline")
+        x = min((column + 0.5) * proposals.patch, proposals.size[1] - 1) * scale
+        y = min((row + 0.5) * proposals.patch, proposals.size[0] - 1) * scale
+        draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=_colour(anchor), outline="white", width=2)
+        _text(draw, (x, y), str(anchor + 1), fill="white", anchor="mm")
 
 
 def _write_scores(
-    figure: Any,
-    size: tuple[float, float],
+    draw: ImageDraw.ImageDraw,
     left: float,
     candidates: Sequence[Candidate],
     losses: Tensor | None,
     of_image: tuple[int, int],
 ) -> None:
-    """The table right of `left` (a share of the figure's width), a row a candidate, best first.
+    """The table from column `left` on, a row a candidate, best first; of_image: (H, W), in whose pixels boxes are."""
+    columns = [left + step for step in (0, 45, 170, 230, 290, 350)]
 
-    of_image: (H, W) of the image, in whose pixels boxes are.
-    """
-    steps = [0.0, 0.45, 1.7, 2.3, 2.9]
-    columns = [left + step / size[0] for step in steps]
-
-    def line(number: int, cells: Sequence[str], **style: Any) -> None:
-        y = 1 - (0.4 + 0.28 * number) / size[1]
+    def line(row: int, cells: Sequence[str], fill: str) -> None:
         for x, cell in zip(columns, cells, strict=True):
-            figure.text(x, y, cell, fontsize=9, va="center", **style)
+            _text(draw, (x, 40 + _ROW * row), cell, fill=fill, anchor="lm")
 
-    line(0, ["anchor", "", "S", "t2i", "i2i"], color=_FAINT)
-    figure.text(columns[4] + 0.6 / size[0], 1 - 0.4 / size[1], "box", fontsize=9, va="center", color=_FAINT)
+    line(0, ["anchor", "", "S", "t2i", "i2i", "box"], _FAINT)
     for row, candidate in enumerate(candidates, start=1):
-        weight = "bold" if row == 1 else "normal"
-        y = 1 - (0.4 + 0.28 * row) / size[1]
-        tag = {"color": "white", "backgroundcolor": _colour(candidate.edit.source_anchor)}
-        figure.text(columns[0], y, f" {candidate.index + 1} ", fontsize=9, va="center", **tag)
-        numbers = [candidate.score, candidate.s_t2i, candidate.s_i2i]
-        line(row, ["", _elsewhere(candidate), *(f"{n:.3f}" for n in numbers)], color=_INK, weight=weight)
+        y = 40 + _ROW * row
+        draw.rectangle((left, y - 10, left + 24, y + 10), fill=_colour(candidate.edit.source_anchor))
+        _text(draw, (left + 12, y), str(candidate.index + 1), fill="white", anchor="mm")
+        numbers = [f"{number:.3f}" for number in (candidate.score, candidate.s_t2i, candidate.s_i2i)]
         where = ", ".join(f"{side}" for side in pixel_box(candidate.box, of_image))
-        figure.text(columns[4] + 0.6 / size[0], y, where, fontsize=9, va="center", weight=weight)
+        line(row, ["", _elsewhere(candidate), *numbers, where], _INK if row > 1 else "black")
     notes = ["filled: the box chosen; thick: those edited; thin: all proposals"]
     if losses is not None:
         notes.append(f"{int((~losses.isnan()).sum())} of {losses.numel()} boxes judged for learning")
-    for number, note in enumerate(notes, start=len(candidates) + 1):
-        y = 1 - (0.5 + 0.28 * number) / size[1]
-        figure.text(columns[0], y, note, fontsize=8, va="center", color=_FAINT)
+    for row, note in enumerate(notes, start=len(candidates) + 1):
+        _text(draw, (left, 50 + _ROW * row), note, fill=_FAINT, anchor="lm")
 
 
-def _figure(size: tuple[float, float]) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=_DPI, facecolor="white")
-    return figure, FigureCanvasAgg(figure)
-
-
-def _drawn(canvas: Any) -> Image.Image:
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+def _text(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, *, anchor: str, fill: Any = _INK) -> None:
+    draw.text(at, text, fill=fill, font=ImageFont.load_default(13), anchor=anchor)
 
 
 def _elsewhere(candidate: Candidate) -> str:
@@ -202,6 +207,6 @@ def _colour(anchor: int | None) -> str:
     return _INK if anchor is None else COLOURS[anchor % len(COLOURS)]
 
 
-def _outline(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], scale: int, colour: str, width: int) -> None:
+def _outline(draw: ImageDraw.ImageDraw, box: Sequence[float], scale: float, colour: str, width: int) -> None:
     x0, y0, x1, y1 = (side * scale for side in box)
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=width)

@@ -58,7 +58,7 @@ def boxes_image(
         raise ValueError("boxes image: got no candidates, requires at least one")
     scale = _BOXES_SIDE / max(proposals.size)
     width, height = round(proposals.size[1] * scale), round(proposals.size[0] * scale)
-    sheet = (width + 610, max(height, _ROW * (len(candidates) + 4)) + 70)
+    sheet = (width + 540, max(height, _ROW * (len(candidates) + 4)) + 70)
     canvas = Image.new("RGB", sheet, "white")
     corner = (20, sheet[1] - 25 - height)
     canvas.paste(_with_boxes(image, proposals, candidates, scale), corner)
@@ -111,7 +111,7 @@ def loss_image(curve: Sequence[float], *, epochs: int | None = None) -> Image.Im
     for loss in np.linspace(low, high, 5).tolist():
         y = point(1, loss)[1]
         draw.line((left - 4, y, left, y), fill=_INK)
-        _text(draw, (left - 8, y), f"{loss:.3g}", anchor="rm")
+        _text(draw, (left - 8, y), f"{loss:.4g}", anchor="rm")
     for step in sorted({round(step) for step in np.linspace(1, len(curve), 6)}):
         x = point(step, low)[0]
         draw.line((x, bottom, x, bottom + 4), fill=_INK)

@@ -29,7 +29,7 @@ COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_path
 EXTRAS_OF = {
     "assets": (),
     "locinv_core": ("nlp", "sam", "evaluate"),
-    "region_core": ("sam", "evaluate"),
+    "region_core": ("sam",),
     "methods": (),
     "nodes": (),
     "cli": (),
@@ -38,8 +38,6 @@ EXTRAS_OF = {
     "__init__.py": (),
 }
 """Folder -> the extras whose libraries its modules may import, inside the functions that need them."""
-
-GOING = {"rich", "open_clip"}  # their last uses are being removed
 
 TRANSITIVE = {"huggingface-hub": "transformers", "tokenizers": "transformers", "pyyaml": "transformers"}
 """Distributions that come with a declared one."""
@@ -55,7 +53,7 @@ def undeclared_imports(paths: list[Path], requirements: list[str]) -> dict[str, 
     known |= {name for name, bringer in TRANSITIVE.items() if bringer in known}
     missing: dict[str, list[str]] = {}
     for path in paths:
-        for name in top_levels(imports_of(path)) - set(sys.stdlib_module_names) - {"pinpoint", ""} - COMFYUI - GOING:
+        for name in top_levels(imports_of(path)) - set(sys.stdlib_module_names) - {"pinpoint", ""} - COMFYUI:
             if not {canonicalize_name(d) for d in owners.get(name, [name])} & known:
                 missing.setdefault(name, []).append(relative(path))
     return missing

@@ -32,7 +32,6 @@ ALLOWED = {
     "__init__.py": {"nodes"},
 }
 """Folder -> the folders that its modules may import."""
-STILL_TO_CUT = {"locinv_core/pipeline.py": {"methods"}, "region_core/editors/locinv.py": {"methods"}}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,6 @@ def test_the_cores_and_methods_know_neither_the_command_line_nor_comfyui() -> No
 def test_imports_run_one_way() -> None:
     for path in package_files():
         inner = {n.split(".")[1] for n in imports_of(path) if n.startswith("pinpoint.")}
-        inner -= STILL_TO_CUT.get(relative(path), set())
         folder = path.relative_to(ROOT).parts[0]
         assert inner <= ALLOWED[folder], f"{relative(path)} imports {sorted(inner - ALLOWED[folder])}"
 

@@ -17,7 +17,6 @@ from ...locinv_core.backbones.loading import resolve_device, resolve_dtype
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.guidance import guided_noise
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.text.prompt import Prompt
 from ..encoders.hub import EMBEDDED, open_network, weights_place
 from .base import ModelEditor, cells_of
 from .registry import RegionEditor
@@ -51,7 +50,6 @@ class AmusedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the transformer is."""
         return next(self.transformer.parameters()).device
 
     @property
@@ -98,10 +96,7 @@ class AmusedModel:
         tracker.count_forward(len(tokens))
         told = torch.tensor([size[1], size[0], 0, 0, AESTHETIC_SCORE], device=self.device, dtype=context.dtype)
         logits: Tensor = self.transformer(
-            tokens,
-            encoder_hidden_states=context,
-            pooled_text_emb=pooled,
-            micro_conds=told.expand(len(tokens), -1),
+            tokens, encoder_hidden_states=context, pooled_text_emb=pooled, micro_conds=told.expand(len(tokens), -1)
         )
         return logits.float()
 
@@ -121,7 +116,6 @@ class AmusedEditor(ModelEditor):
     name = "amused"
 
     def check_steps(self, steps: int) -> None:
-        """Raise ValueError unless `steps` is a whole number of at least 1."""
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps: got {steps!r}, requires a whole number of at least 1")
 
@@ -129,12 +123,12 @@ class AmusedEditor(ModelEditor):
         """NFE of one edit: two passes a step, one at guidance 1; at any strength all steps are made."""
         return float((self.steps if steps is None else steps) * (1 if self.guidance == 1 else 2))
 
+    @torch.no_grad()
     def edit_inside(
-        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
+        self, image: Tensor, masks: Tensor, prompt: str, seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        """See `ModelEditor.edit_inside`."""
         model = self.model
-        conditions = [model.encode_prompt(text.token_ids) for text in texts]
+        conditions = [model.encode_prompt(text.token_ids) for text in self.texts(prompt)]
         padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
         cells = cells_of(padding.pad_mask(masks), model.token_pixels)[:, 0] > 0
         source = model.encode(padding.pad_image(image))
@@ -207,8 +201,8 @@ def masked_first(cells: Tensor, strength: float, seed: int) -> Tensor:
 def load_amused_model(name: str | Path = EMBEDDED, *, device: str = "auto", dtype: str = "auto") -> AmusedModel:
     """An aMUSEd: "embedded", a folder in diffusers' layout, or a hub name (amused/amused-256).
 
-    Only safetensors are read; MaskGIT, which Learnable Regions used, is published
-    as JAX checkpoints alone and so is not opened. Raises ValueError for what cannot be had or is no aMUSEd.
+    MaskGIT, which Learnable Regions used, is published as JAX checkpoints alone and so is not opened. Raises
+    ValueError for what cannot be had or is no aMUSEd.
     """
     from diffusers import AmusedScheduler, UVit2DModel, VQModel
     from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast

@@ -1,12 +1,8 @@
-"""What a region editor is, and what all of them share: checks, masks on a grid of cells, noise, composites.
-
-An editor changes what lies inside a mask, as a prompt says, and nothing else.
-"""
+"""Region editors, which edit inside a mask as a prompt says: their checks, grids of cells, noise, composites."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,8 +24,8 @@ COVERED = 0.5
 """A cell of an editor's grid may change if the mask covers this share of it."""
 
 
-class Editor(ABC):
-    """An image editor that takes masks, wherever they come from.
+class Editor:
+    """An image editor that takes masks, wherever they come from. It has `edit_inside`, or an `edit` of its own.
 
     An editor reports its steps and counts its passes under the stage that is under way: the caller names what
     the edits are for.
@@ -42,14 +38,15 @@ class Editor(ABC):
         variants: how many edits of a mask there are to choose from; None where every seed gives another.
             With a number nothing is drawn at random: seeds 0 to variants − 1 are edits with different
             settings, the editor's own at 0, and then they repeat.
+        feather: pixels inside the mask over which the seam of a composite is softened.
     """
 
     name: str
     steps: int | None = None
     prompt_mode: PromptMode = "region"
     variants: int | None = None
+    feather: float = 0.0
 
-    @abstractmethod
     def edit(
         self,
         image: Tensor,
@@ -66,6 +63,25 @@ class Editor(ABC):
         steps: None takes the editor's own. The same seed gives the same edits, one by one or in a batch.
         Returns (B, 3, H, W) float32 in [0, 1] on the CPU. Raises ValueError for bad input, before any work.
         """
+        check_request(image, masks)
+        count = int(self.steps or 0) if steps is None else steps
+        self.check_steps(count)
+        edited = self.edit_inside(image, masks, prompt, seed, count, tracker or CostTracker())
+        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composites else edited
+
+    def edit_inside(
+        self, image: Tensor, masks: Tensor, prompt: str, seed: int, steps: int, tracker: CostTracker
+    ) -> Tensor:
+        """The edits (B, 3, H, W) on the CPU before they are composited; all but the prompt is checked."""
+        raise NotImplementedError
+
+    @property
+    def composites(self) -> bool:
+        """Whether outside the mask the result is the image bit for bit."""
+        return True
+
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError for a number of steps that the editor cannot make."""
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:
         """Raise ValueError, calling the text `name`, for a prompt that this editor cannot follow whole."""
@@ -96,21 +112,17 @@ class WrappedEditor(Editor):
         self.prompt_mode, self.variants = editor.prompt_mode, editor.variants
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:
-        """As the editor does."""
         self.editor.check_prompt(prompt, name)
 
     def cost(self, steps: int | None = None) -> float:
-        """The editor's."""
         return self.editor.cost(steps)
 
     @property
     def reader(self) -> EditModel | None:
-        """The editor's."""
         return self.editor.reader
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The editor's."""
         return self.editor.settings
 
 
@@ -141,7 +153,6 @@ class ModelEditor(Editor):
         self.check_steps(self.steps)
 
     def check_steps(self, steps: int) -> None:
-        """Raise ValueError for a number of steps that the model's schedule does not have."""
         self.model.schedule.timesteps(steps)
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:
@@ -153,33 +164,8 @@ class ModelEditor(Editor):
         count = kept_steps(self.steps if steps is None else steps, self.strength)
         return float(count * (1 if self.guidance == 1 else 2))
 
-    @torch.no_grad()
-    def edit(
-        self,
-        image: Tensor,
-        masks: Tensor,
-        prompt: str,
-        seed: int,
-        *,
-        steps: int | None = None,
-        tracker: CostTracker | None = None,
-    ) -> Tensor:
-        """Edit `image` inside each of the masks, as `Editor.edit` says."""
-        check_request(image, masks)
-        steps = self.steps if steps is None else steps
-        self.check_steps(steps)
-        edited = self.edit_inside(image, masks, self.texts(prompt), seed, steps, tracker or CostTracker())
-        return keep_outside(image.cpu(), edited, masks.cpu(), self.feather) if self.composites else edited
-
-    @abstractmethod
-    def edit_inside(
-        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
-    ) -> Tensor:
-        """The edits (B, 3, H, W) on the CPU, before they are composited; all that is given is checked."""
-
     @property
     def composites(self) -> bool:
-        """Whether outside the mask the result is the image bit for bit."""
         return self.composite
 
     def texts(self, prompt: str) -> list[Prompt]:
@@ -237,9 +223,6 @@ def seeded_noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def keep_outside(image: Tensor, edited: Tensor, masks: Tensor, feather: float) -> Tensor:
-    """`edited` (B, 3, H, W) inside the masks (B, 1, H, W) and `image` (1, 3, H, W), bit for bit, outside.
-
-    The seam is softened over `feather` pixels inside the mask.
-    """
+    """`edited` (B, 3, H, W) inside the masks (B, 1, H, W), the seam softened; `image` (1, 3, H, W) outside."""
     pairs = zip(edited, masks, strict=True)
     return torch.cat([composite(image, picture[None], mask[0], feather) for picture, mask in pairs])

@@ -18,7 +18,6 @@ from ...locinv_core.cost import CostTracker
 from ...locinv_core.ddim import step_pairs
 from ...locinv_core.guidance import guided_noise
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.text.prompt import Prompt
 from .base import ModelEditor, cells_of, kept_steps, seeded_noise
 from .crop import check_window, seen_through, windows_around
 from .registry import RegionEditor
@@ -77,9 +76,9 @@ class LatentEditor(ModelEditor):
             finished.append(z)
         return torch.cat(finished)
 
-    def contexts(self, texts: list[Prompt]) -> Tensor:
+    def contexts(self, prompt: str) -> Tensor:
         """The contexts of the prompt and of the negative one, (2, L, D); (1, L, D) at guidance 1."""
-        return torch.cat([self.model.encode_prompt(text.token_ids) for text in texts])
+        return torch.cat([self.model.encode_prompt(text.token_ids) for text in self.texts(prompt)])
 
     def decode(self, latents: Tensor, padding: Padding) -> Tensor:
         """Latents (B, C, h, w) to images (B, 3, H, W) of the size before padding, on the CPU."""
@@ -105,21 +104,19 @@ class BlendedEditor(LatentEditor):
 
     @property
     def reader(self) -> EditModel:
-        """The model, which is a text-to-image model."""
         return self.model
 
     @property
     def composites(self) -> bool:
-        """Edits in windows always are."""
         return self.composite or self.window is not None
 
+    @torch.no_grad()
     def edit_inside(
-        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
+        self, image: Tensor, masks: Tensor, prompt: str, seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        """See `ModelEditor.edit_inside`."""
         model = self.model
         padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
-        contexts = self.contexts(texts)
+        contexts = self.contexts(prompt)
         windows = None if self.window is None else windows_around(masks, self.window)
         images, inside = (image, masks) if windows is None else seen_through(windows, image, masks)
         cells = cells_of(padding.pad_mask(inside), model.latent_factor)

@@ -58,7 +58,7 @@ class Window:
 
     def enlarged(self, image: Tensor) -> Tensor:
         """What the window shows of an image (1, 3, H, W), at the image's size."""
-        return resized(self.of(image), image.shape[-2], image.shape[-1])
+        return resized(self.of(image), *image.shape[-2:])
 
     def enlarged_mask(self, mask: Tensor) -> Tensor:
         """The same of a mask (1, 1, H, W) of 0 and 1; a pixel is in it where most of it is."""

@@ -16,7 +16,6 @@ from ...locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_d
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.imaging.padding import Padding
-from ...locinv_core.text.prompt import Prompt
 from .base import cells_of
 from .blended import LatentEditor
 from .registry import RegionEditor
@@ -42,16 +41,17 @@ class InpaintEditor(LatentEditor):
         refuse_other_unet(unet.in_channels, vae.latent_channels, f"editor inpaint, model {self.model.name!r}")
         super().__post_init__()
 
+    @torch.no_grad()
     def edit_inside(
-        self, image: Tensor, masks: Tensor, texts: list[Prompt], seed: int, steps: int, tracker: CostTracker
+        self, image: Tensor, masks: Tensor, prompt: str, seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        """See `ModelEditor.edit_inside`."""
-        model, contexts = self.model, self.contexts(texts)
+        model, contexts = self.model, self.contexts(prompt)
         padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
         padded, inside = padding.pad_image(image), padding.pad_mask(masks)
         source = model.encode(padded)
         cells = cells_of(inside, model.latent_factor).to(source.device)
-        condition = torch.cat([cells, self._encode_outside(padded, inside)], dim=1)
+        holed = [model.encode(torch.where(part > 0, HOLE, padded)) for part in inside.split(self.batch)]
+        condition = torch.cat([cells, torch.cat(holed)], dim=1)
         # The only call site of the UNet counts the pass; its output is interpreted here, where the latents are
         # known apart from the channels beside them.
         raw = replace(model, schedule=replace(model.schedule, prediction_type="epsilon"))
@@ -65,11 +65,6 @@ class InpaintEditor(LatentEditor):
             source, cells, contexts, predict, seed=seed, steps=steps, tracker=tracker, blend=self.blend
         )
         return self.decode(latents, padding)
-
-    def _encode_outside(self, padded: Tensor, masks: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of the image with each mask painted grey."""
-        parts = [self.model.encode(torch.where(part > 0, HOLE, padded)) for part in masks.split(self.batch)]
-        return torch.cat(parts)
 
 
 def load_inpaint_model(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> EditModel:

@@ -23,7 +23,7 @@ from ...locinv_core.localization.priors import LocalizationPrior, prior_word
 from ...locinv_core.pipeline import EditRequest, localized_edit
 from ...locinv_core.text.edit_target import changed_noun, word_to_edit
 from ...locinv_core.text.prompt import parse_prompt
-from .base import Editor, check_request, keep_outside
+from .base import Editor
 from .registry import RegionEditor
 
 
@@ -112,7 +112,6 @@ class LocInvEditor(Editor):
 
     @property
     def reader(self) -> EditModel:
-        """The model, which is a text-to-image model."""
         return self.model
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:
@@ -142,46 +141,27 @@ class LocInvEditor(Editor):
         queries = self.model.share(self.model.map_layers[-1], side, side)
         return (self.steps if steps is None else steps) * (3 + queries)
 
-    def edit(
-        self,
-        image: Tensor,
-        masks: Tensor,
-        prompt: str,
-        seed: int,
-        *,
-        steps: int | None = None,
-        tracker: CostTracker | None = None,
+    def edit_inside(
+        self, image: Tensor, masks: Tensor, prompt: str, seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        """Edit `image` inside each of the masks, as `Editor.edit` says."""
-        check_request(image, masks)
-        tracker, steps = tracker or CostTracker(), self.steps if steps is None else steps
         word = prior_word(self.word_of(prompt))
         known = self._inversion(image, steps, tracker)
         settings = VARIANTS[seed % self.variants].settings(self.guidance)
         edited = []
         for number, mask in enumerate(masks[:, 0].cpu().float()):
             key = mask.bool().numpy().tobytes(), word, prompt
-            request = EditRequest(
-                image,
-                self.source,
-                prompt,
-                LocalizationPrior({word: mask}, {word: "detection"}),
-                steps=steps,
-                settings=settings,
-            )
-            within = _Within(outer=tracker, edit=number, edits=len(masks))
-            inversion = known.tuned.get(key, known.plain)
+            prior = LocalizationPrior({word: mask}, {word: "detection"})
             made = localized_edit(
                 self.model,
-                request,
-                inversion=inversion,
+                EditRequest(image, self.source, prompt, prior, steps=steps, settings=settings),
+                inversion=known.tuned.get(key, known.plain),
                 latents=known.plain.pivot(steps),
                 reconstruct=False,
-                tracker=within,
+                tracker=_Within(outer=tracker, edit=number, edits=len(masks)),
             )
             known.tuned[key] = made.inversion
             edited.append(made.edited)
-        return keep_outside(image.cpu(), torch.cat(edited), masks.cpu(), self.feather)
+        return torch.cat(edited)
 
     def _inversion(self, image: Tensor, steps: int, tracker: CostTracker) -> _Inverted:
         """The image's inversion with so many steps, made once."""

@@ -110,9 +110,7 @@ class ClipEncoder:
 
 
 def load_clip(
-    name: str | Path = "embedded",
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    name: str | Path = "embedded", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ClipEncoder:
     """Open a CLIP: "embedded", a folder of transformers' layout, or a hub name
     (openai/clip-vit-base-patch16).

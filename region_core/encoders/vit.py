@@ -146,9 +146,7 @@ class VisionFeatures:
 
 
 def load_vit(
-    name: str | Path = "embedded",
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    name: str | Path = "embedded", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> VisionFeatures:
     """Open a ViT: "embedded", a folder of transformers' layout, or a hub name (facebook/dino-vitb16).
 

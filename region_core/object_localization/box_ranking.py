@@ -123,10 +123,7 @@ def rank_boxes(
         scores = (1 - settings.clip_weight) * attention + settings.clip_weight * evidence
     return tuple(
         LocatedBox(
-            _four(boxes[k]),
-            float(scores[k]),
-            float(attention[k]),
-            None if evidence is None else float(evidence[k]),
+            _four(boxes[k]), float(scores[k]), float(attention[k]), None if evidence is None else float(evidence[k])
         )
         for k in scores.argsort(descending=True, stable=True).tolist()
     )

@@ -119,12 +119,7 @@ class BoxEdits:
     def copied(self, editor: Editor, device: torch.device | str) -> BoxEdits:
         """The same edits on `device`, in a cache of their own that `editor` adds to."""
         copy = BoxEdits(
-            editor,
-            self.image.to(device),
-            self.prompt,
-            self.seed,
-            edit_prompt=self.edit_prompt,
-            batch=self.batch,
+            editor, self.image.to(device), self.prompt, self.seed, edit_prompt=self.edit_prompt, batch=self.batch
         )
         copy._edits = {key: edit.to(device) for key, edit in self._edits.items()}
         return copy

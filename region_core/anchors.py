@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .encoders.vit import PatchFeatures
 from .options import ANCHORS, SIZES, Anchors, Sizes
-from .proposals import RegionProposals, propose
+from .proposals import RegionProposals, check_counts, propose
 
 DEFAULT_DISTANCE = 2.0
 """Patches between two anchors, as proposals are made by default. Any closer, they often share one object: of
@@ -47,9 +47,7 @@ class ProposalSettings:
         for name, choices in (("anchors", ANCHORS), ("sizes", SIZES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, requires one of {', '.join(choices)}")
-        for name in ("k", "m"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
+        check_counts(self, "k", "m")
         if self.min_distance is not None and not (math.isfinite(self.min_distance) and self.min_distance >= 0):
             raise ValueError(f"min_distance: got {self.min_distance}, requires a finite number of patches, 0 or more")
         if self.smoothing is not None:

@@ -39,10 +39,7 @@ def structure_loss(edited: Tensor, source: Tensor) -> Tensor:
 
 
 def direction_loss(edited: Tensor, source: Tensor, prompt: Tensor, roi: Tensor) -> Tensor:
-    """L_Dir = D_cos(E_v(X_o) − E_v(X), E_t(T) − E_t(T_ROI)) (Learnable Regions Eq. 6).
-
-    (B, e) and three (1, e) to (B,).
-    """
+    """L_Dir = D_cos(E_v(X_o) − E_v(X), E_t(T) − E_t(T_ROI)) (Learnable Regions Eq. 6): (B, e), three (1, e) to (B,)."""
     return 1 - F.cosine_similarity(edited - source, prompt - roi, dim=-1, eps=NO_CHANGE)
 
 
@@ -98,15 +95,16 @@ class Crops:
 
 @dataclass(frozen=True, eq=False)
 class CompositeLoss:
-    """L of Learnable Regions Eq. 3 for the edits X_o of one image X, towards the prompt T and away from T_ROI."""
+    """L of Learnable Regions Eq. 3 for the edits X_o of one image X, towards the prompt T and away from T_ROI.
+
+    source: X, (1, 3, H, W) in [0, 1]. prompt: T, what the edit is to show. caption: T_ROI, the part of the source
+    to edit, as text.
+    """
 
     clip: ClipEncoder
     source: Tensor
-    """X: (1, 3, H, W) in [0, 1]."""
     prompt: str
-    """T: what the edit is to show."""
     caption: str
-    """T_ROI: the part of the source to edit, as text."""
     weights: LossWeights = field(default_factory=LossWeights)
     crops: Crops = field(default_factory=Crops)
     _texts: tuple[Tensor, Tensor] = field(init=False, repr=False)

@@ -25,18 +25,15 @@ from .search.budget import DEFAULT_PLAN, BudgetedSearch
 from .search.plans import EditPlan
 from .trainer import LearningSettings, RegionTask, learn_regions
 
-__all__ = ["AUTO", "NONE", "FoundRegions", "RegionNetworks", "RegionRequest", "edit_region"]
-
 AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True, eq=False)
 class RegionNetworks:
-    """What edits an image, proposes boxes on it and judges the edits."""
+    """What edits an image, localizes the word by its cross-attention, proposes boxes and judges the edits."""
 
     editor: Editor
     reader: EditModel | None
-    """Whose cross-attention localizes the word."""
     vision: VisionFeatures
     clip: ClipEncoder
 
@@ -85,7 +82,6 @@ class RegionRequest:
 
     @property
     def localizes(self) -> bool:
-        """Whether the word is localized."""
         return self.word != NONE and not (self.word == AUTO and self.proposals.random)
 
 

@@ -27,18 +27,17 @@ _PATCHES_PER_REACH = 16
 
 @dataclass(frozen=True, eq=False)
 class RegionProposals:
-    """M boxes around each of K anchors on one image."""
+    """M boxes around each of K anchors on one image of `size` (H, W), `grid` (h, w) patches of `patch` pixels.
+
+    anchors: (K, 2) long, row and column of each anchor's patch. boxes: (K, M, 4) float32, pixels: x0, y0, x1, y1,
+    the last two exclusive; clipped to the image.
+    """
 
     anchors: Tensor
-    """(K, 2) long: row and column of each anchor's patch."""
     boxes: Tensor
-    """(K, M, 4) float32, pixels: x0, y0, x1, y1, the last two exclusive; clipped to the image."""
     grid: tuple[int, int]
-    """(h, w) patches."""
     patch: int
-    """Pixels a patch is wide."""
     size: tuple[int, int]
-    """(H, W) of the image."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.boxes.shape)
@@ -51,12 +50,10 @@ class RegionProposals:
 
     @property
     def k(self) -> int:
-        """K, the anchors."""
         return int(self.boxes.shape[0])
 
     @property
     def m(self) -> int:
-        """M, the boxes of an anchor."""
         return int(self.boxes.shape[1])
 
     def pixel_boxes(self) -> list[list[PixelBox]]:
@@ -128,6 +125,13 @@ def pixel_box(box: Tensor | Sequence[float], size: tuple[int, int]) -> PixelBox:
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise ValueError(f"box: got {values}, requires x0 < x1 and y0 < y1 inside {width}x{height} pixels")
     return x0, y0, x1, y1
+
+
+def check_counts(settings: object, *names: str) -> None:
+    """Raise ValueError unless each of these settings is at least 1."""
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name}: got {getattr(settings, name)}, requires 1 or more")
 
 
 def box_masks(boxes: Sequence[PixelBox], size: tuple[int, int]) -> Tensor:

@@ -28,26 +28,23 @@ def quality_score(s_t2i: Tensor, s_i2i: Tensor, alpha: float = 2.0, beta: float 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One anchor's edit and its score."""
+    """One anchor's edit and its score.
+
+    index: which of the K anchors it is the edit of. box: x0, y0, x1, y1 in pixels, the last two exclusive.
+    anchor: row and column of the patch of the anchor whose box it is; of the box's middle where it is no
+    anchor's. s_t2i, s_i2i: cosines of the edit with the prompt and with the source. score: S. image: (1, 3, H, W),
+    float32 in [0, 1], on the CPU; the source outside the box. final: whether it was edited in full.
+    """
 
     index: int
-    """Which of the K anchors it is the edit of."""
     edit: FinalEdit
-    """Which edit it is."""
     box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 in pixels, the last two exclusive."""
     anchor: tuple[int, int]
-    """Row and column of the patch of the anchor whose box it is; of the box's middle where it is no anchor's."""
     s_t2i: float
-    """Cosine of the edit and the prompt."""
     s_i2i: float
-    """Cosine of the edit and the source."""
     score: float
-    """S."""
     image: Tensor
-    """(1, 3, H, W), float32 in [0, 1], on the CPU; the source outside the box."""
     final: bool = True
-    """Whether it was edited in full."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +61,6 @@ class RegionEdit:
 
     @property
     def image(self) -> Tensor:
-        """The edit that was chosen, (1, 3, H, W)."""
         return self.chosen.image
 
 
@@ -94,19 +90,11 @@ def choose(
             s_t2i, s_i2i = (encoded @ prompt.T)[:, 0], (encoded @ source.T)[:, 0]
             total = quality_score(s_t2i, s_i2i, alpha, beta)
             tracker.report(1, 1)
-    candidates = [
-        Candidate(
-            index,
-            edit,
-            *_position(edit, scores),
-            s_t2i=float(s_t2i[index]),
-            s_i2i=float(s_i2i[index]),
-            score=float(total[index]),
-            image=images[index : index + 1].cpu(),
-            final=edit.full or edits.in_full(edit.box),
-        )
-        for index, edit in enumerate(finals)
-    ]
+    candidates = []
+    for index, edit in enumerate(finals):
+        t2i, i2i, score = (float(part[index]) for part in (s_t2i, s_i2i, total))
+        image, final = images[index : index + 1].cpu(), edit.full or edits.in_full(edit.box)
+        candidates.append(Candidate(index, edit, *_position(edit, scores), t2i, i2i, score, image, final))
     return RegionEdit(rank(candidates, scores.search), scores)
 
 
@@ -125,9 +113,7 @@ def _images(edits: BoxEdits, finals: list[FinalEdit], tracker: CostTracker) -> T
     for variant in sorted({edit.variant for edit in finals if edit.full}):
         boxes = [edit.box for edit in finals if edit.full and edit.variant == variant]
         edits.edited(boxes, variant=variant, tracker=tracker)
-    images = [
-        edits.edited([edit.box], variant=edit.variant)[0] if edit.full else edits.best(edit.box) for edit in finals
-    ]
+    images = (edits.edited([one.box], variant=one.variant)[0] if one.full else edits.best(one.box) for one in finals)
     return torch.stack([image for image in images if image is not None])
 
 

@@ -20,7 +20,7 @@ from .encoders.vit import PatchFeatures
 from .estimators import Expected, Objective, Remembering, StraightThrough
 from .losses import CompositeLoss, Crops, LossWeights
 from .options import ESTIMATORS, Estimator
-from .proposals import RegionProposals, roi_features
+from .proposals import RegionProposals, check_counts, roi_features
 from .region_network import RegionNetwork
 from .search.base import BoxPrior, BoxSearch, Judgement
 from .search.edit_cache import BoxEdits
@@ -57,9 +57,7 @@ class LearningSettings:
     batch: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "iterations", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, requires 1 or more")
+        check_counts(self, "epochs", "iterations", "batch")
         for name in ("lr", "temperature"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -71,7 +69,6 @@ class LearningSettings:
 
     @property
     def steps(self) -> int:
-        """Adam's steps in all."""
         return self.epochs * self.iterations
 
 
@@ -102,20 +99,19 @@ class RegionTask:
 
 @dataclass(frozen=True, eq=False)
 class RegionScores:
-    """What was learned about the boxes of one image."""
+    """What was learned about the boxes of one image.
+
+    logits: π, (K, M) float32; −inf for a box that is not considered. losses: those of the `Judgement`, with what
+    the prior adds. loss_curve: the loss at each of Adam's steps, mean over anchors. network: the region network's
+    weights. edits: those made so far, which ranking goes on with.
+    """
 
     proposals: RegionProposals
     logits: Tensor
-    """(K, M) π, float32; −inf for a box that is not considered."""
     losses: Tensor
-    """(K, M) float32: each box's loss when it was last judged; nan where it never was. What the prior of the
-    boxes adds is in it."""
     loss_curve: tuple[float, ...]
-    """The loss at each of Adam's steps, mean over anchors."""
     network: dict[str, Tensor]
-    """The region network's weights."""
     edits: BoxEdits = field(repr=False)
-    """The edits made so far, which ranking goes on with."""
     search: BoxSearch
     prior: BoxPrior
 
@@ -258,7 +254,6 @@ def _among(logits: Tensor, considered: Tensor | None, lr: float) -> Tensor:
 
 
 def _check_image(image: Tensor, proposals: RegionProposals) -> None:
-    if tuple(image.shape) != (1, 3, *proposals.size):
-        raise ValueError(
-            f"image: got the shape {tuple(image.shape)}, requires {(1, 3, *proposals.size)} like the proposals' image"
-        )
+    got, wanted = tuple(image.shape), (1, 3, *proposals.size)
+    if got != wanted:
+        raise ValueError(f"image: got the shape {got}, requires {wanted} like the proposals' image")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import normalize
 
 from .hub import normalization, open_network, open_tokenizer
 from .vit import VisionFeatures
@@ -35,7 +36,6 @@ class ClipEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where CLIP is."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -66,12 +66,9 @@ class ClipEncoder:
 
         Raises ValueError, calling the text `name`, for one that is empty or that CLIP would cut.
         """
-        rows = []
-        for ids in [self.token_ids(text, name) for text in texts]:
-            tokens = torch.tensor([ids], device=self.device)
-            output = self.model.text_model(input_ids=tokens)
-            rows.append(self.model.text_projection(output.pooler_output))
-        return F.normalize(torch.cat(rows).float(), dim=-1)
+        tokens = [torch.tensor([self.token_ids(text, name)], device=self.device) for text in texts]
+        pooled = [self.model.text_model(input_ids=one).pooler_output for one in tokens]
+        return F.normalize(torch.cat([self.model.text_projection(one) for one in pooled]).float(), dim=-1)
 
     def token_ids(self, text: str, name: str = "prompt") -> list[int]:
         """The text's tokens with start and end. Raises ValueError as `encode_texts` does."""
@@ -93,12 +90,11 @@ class ClipEncoder:
         side = int(self.model.config.vision_config.image_size)
         pixels = images.to(self.device, torch.float32)
         if tuple(pixels.shape[-2:]) != (side, side):
-            pixels = F.interpolate(
-                pixels, size=(side, side), mode="bicubic", align_corners=False, antialias=True
-            ).clamp(0, 1)
-        mean, std = (pixels.new_tensor(v)[None, :, None, None] for v in (self.mean, self.std))
-        dtype = next(self.model.parameters()).dtype
-        return self.model.vision_model(pixel_values=((pixels - mean) / std).to(dtype))
+            pixels = F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True).clamp(
+                0, 1
+            )
+        normalised = normalize(pixels, list(self.mean), list(self.std))
+        return self.model.vision_model(pixel_values=normalised.to(next(self.model.parameters()).dtype))
 
     def _embed(self, pooled: Tensor) -> Tensor:
         return F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
@@ -112,8 +108,7 @@ class ClipEncoder:
 def load_clip(
     name: str | Path = "embedded", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ClipEncoder:
-    """Open a CLIP: "embedded", a folder of transformers' layout, or a hub name
-    (openai/clip-vit-base-patch16).
+    """Open a CLIP: "embedded", a folder of transformers' layout, or a hub name (openai/clip-vit-base-patch16).
 
     Images are normalised as preprocessor_config.json says, else as OpenAI's models require them. Raises
     ValueError for what cannot be had, what is no CLIP, and a tokenizer that is not there or another model's.

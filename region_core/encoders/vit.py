@@ -6,7 +6,6 @@ DINO, DINOv2 and any other ViT of transformers that gives its attention (Learnab
 from __future__ import annotations
 
 import inspect
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from torchvision.transforms.functional import normalize
 
 from .hub import normalization, open_network
 
@@ -27,20 +27,19 @@ _WANTED = "a ViT whose first token is [CLS] and that sees every patch, such as D
 
 @dataclass(frozen=True, eq=False)
 class PatchFeatures:
-    """What the ViT made of one image, on its grid of patches, float32."""
+    """What the ViT made of one image of `size` (H, W), on its grid of patches, float32.
+
+    attention: (h, w), what [CLS] pays each patch in the last layer, mean over heads. features: F, (d, h, w), of
+    the last layer. patch: pixels a patch is wide; the last row and column may reach beyond the image.
+    """
 
     attention: Tensor
-    """(h, w) what [CLS] pays each patch in the last layer, mean over heads."""
     features: Tensor
-    """(d, h, w) F: the last layer's features."""
     patch: int
-    """Pixels a patch is wide. The last row and column may reach beyond the image."""
     size: tuple[int, int]
-    """(H, W) of the image."""
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w)."""
         rows, columns = self.attention.shape
         return rows, columns
 
@@ -57,7 +56,6 @@ class VisionFeatures:
 
     @property
     def device(self) -> torch.device:
-        """Where the ViT is."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -126,18 +124,14 @@ class VisionFeatures:
         height, width = images.shape[-2:]
         if min(height, width) < self.patch:
             raise ValueError(f"image: got {width}x{height} pixels, requires at least a patch of {self.patch}")
-        reduced = 1
-        while math.ceil(height / (self.patch * reduced)) * math.ceil(
-            width / (self.patch * reduced)
-        ) > MOST_PATCHES and min(height, width) >= self.patch * (reduced + 1):
-            reduced += 1
-        patch = self.patch * reduced
+        patch = self.patch
+        while -(-height // patch) * -(-width // patch) > MOST_PATCHES and min(height, width) >= patch + self.patch:
+            patch += self.patch
         pixels = images.to(self.device, torch.float32)
         pixels = F.pad(pixels, (0, -width % patch, 0, -height % patch), mode="replicate")
-        if reduced > 1:
-            pixels = F.avg_pool2d(pixels, reduced)
-        mean, std = (pixels.new_tensor(v)[None, :, None, None] for v in (self.mean, self.std))
-        return (pixels - mean) / std, patch
+        if patch > self.patch:
+            pixels = F.avg_pool2d(pixels, patch // self.patch)
+        return normalize(pixels, list(self.mean), list(self.std)), patch
 
     def _forward(self, pixels: Tensor, **options: Any) -> Any:
         if "interpolate_pos_encoding" in inspect.signature(self.model.forward).parameters:

@@ -7,6 +7,7 @@ own cross-attention for the word, read at a few noise levels, and by CLIP on the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -44,17 +45,18 @@ class Phrase:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """Where a word is, and what else was considered."""
+    """Where a word is, and what else was considered.
+
+    phrase: the word with its adjectives. candidates: best first. attention: (h, w), the phrase's
+    cross-attention on the image, averaged over noise levels, 1 at its maximum. anchors: (K, 2), the ViT's in
+    pixels, x and y; K = 0 without a ViT.
+    """
 
     word: str
     phrase: str
-    """The word with its adjectives."""
     candidates: tuple[LocatedBox, ...]
-    """Best first."""
     attention: Tensor = field(repr=False)
-    """(h, w) the phrase's cross-attention on the image, averaged over noise levels, 1 at its maximum."""
     anchors: Tensor = field(repr=False)
-    """(K, 2) the ViT's anchors in pixels, x and y; K = 0 without a ViT."""
 
     @property
     def box(self) -> Box:
@@ -124,15 +126,12 @@ def locate_changed(
     would cut one of the texts. With a `word`, raises ValueError for one that the caption lacks and a caption
     that is too long.
     """
-    caption, prompt = texts
     if word is None:
-        try:
-            word = changed_noun(parse_prompt(caption, model.tokenizer), parse_prompt(prompt, model.tokenizer))
-        except ValueError:
-            return None
+        with suppress(ValueError):
+            word = changed_noun(*(parse_prompt(text, model.tokenizer) for text in texts))
         if word is None:
             return None
-    whole = parse_prompt(caption, model.tokenizer)
+    whole = parse_prompt(texts[0], model.tokenizer)
     return locate_words(model, vision, clip, image, whole, [word], tracker=tracker)[word]
 
 
@@ -191,15 +190,14 @@ class _CropJudge:
         self, clip: ClipEncoder, image: Tensor, phrase: str, others: Sequence[str], settings: LocateSettings
     ) -> None:
         self._clip, self._image, self._settings = clip, image, settings
-        texts = [settings.template.format(_with_article(text)) for text in (phrase, *others)]
-        self._texts = clip.encode_texts(texts)
+        articles = ("an" if text[:1].lower() in "aeiou" else "a" for text in (phrase, *others))
+        named = [f"{article} {text}" for article, text in zip(articles, (phrase, *others), strict=True)]
+        self._texts = clip.encode_texts([settings.template.format(text) for text in named])
 
     def __call__(self, boxes: Tensor) -> Tensor:
         crops = self._clip.encode_images(self.crops(boxes))
         similarity = crops @ self._texts.T
-        if similarity.shape[1] == 1:
-            return similarity[:, 0]
-        return similarity[:, 0] - similarity[:, 1:].mean(dim=1)
+        return similarity[:, 0] - (similarity[:, 1:].mean(dim=1) if len(self._texts) > 1 else 0.0)
 
     def crops(self, boxes: Tensor) -> Tensor:
         """A square view (N, 3, crop, crop) of each box (N, 4) and its margin, moved into the image."""
@@ -234,7 +232,3 @@ def _phrase(prompt: Prompt, named: range) -> Phrase:
         " ".join(prompt.words[index].text for index in indices),
         tuple(token for index in indices for token in prompt.words[index].tokens),
     )
-
-
-def _with_article(phrase: str) -> str:
-    return f"{'an' if phrase[:1].lower() in 'aeiou' else 'a'} {phrase}"

@@ -117,16 +117,17 @@ def rank_boxes(
     attention = soft_iou(fit, shortlist)
     attention = attention / attention.max().clamp_min(1e-12)
     boxes = (shortlist * scale).round()
-    evidence = None if judge is None else _from_least_to_most(judge(boxes).cpu().double())
-    scores = attention
-    if evidence is not None:
+    scores, evidence = attention, None
+    if judge is not None:
+        judged = judge(boxes).cpu().double()
+        evidence = (judged - judged.min()) / (judged.max() - judged.min()).clamp_min(1e-12)
         scores = (1 - settings.clip_weight) * attention + settings.clip_weight * evidence
-    return tuple(
-        LocatedBox(
-            _four(boxes[k]), float(scores[k]), float(attention[k]), None if evidence is None else float(evidence[k])
-        )
-        for k in scores.argsort(descending=True, stable=True).tolist()
-    )
+    ranked = []
+    for k in scores.argsort(descending=True, stable=True).tolist():
+        x0, y0, x1, y1 = boxes[k].tolist()
+        by_clip = None if evidence is None else float(evidence[k])
+        ranked.append(LocatedBox((x0, y0, x1, y1), float(scores[k]), float(attention[k]), by_clip))
+    return tuple(ranked)
 
 
 def soft_iou(values: Tensor, boxes: Tensor) -> Tensor:
@@ -168,13 +169,3 @@ def windows(size: tuple[int, int], settings: LocateSettings) -> Tensor:
             boxes.append(torch.cat([corners, corners + torch.tensor([w, h])], dim=1))
         side *= settings.growth
     return torch.cat(boxes).unique(dim=0)
-
-
-def _from_least_to_most(values: Tensor) -> Tensor:
-    least, most = values.min(), values.max()
-    return (values - least) / (most - least).clamp_min(1e-12)
-
-
-def _four(box: Tensor) -> Box:
-    x0, y0, x1, y1 = (float(value) for value in box)
-    return x0, y0, x1, y1

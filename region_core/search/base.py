@@ -26,16 +26,17 @@ Loss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class BoxPrior:
-    """What is known of the boxes before any edit."""
+    """What is known of the boxes before any edit.
+
+    considered: (K, M) bool, the boxes that are considered at all. added: (K, M) float32, what is added to each
+    box's loss. in_region: for each anchor, whether it has boxes in the region that was given; None where none
+    was. region_box: around the region, with some room.
+    """
 
     considered: Tensor
-    """(K, M) bool: the boxes that are considered at all."""
     added: Tensor
-    """(K, M) float32: what is added to each box's loss."""
     in_region: tuple[bool, ...] | None = None
-    """For each anchor, whether it has boxes in the region that was given; None where none was."""
     region_box: PixelBox | None = None
-    """The box around the region, with some room."""
 
     @classmethod
     def flat(cls, proposals: RegionProposals) -> BoxPrior:
@@ -46,12 +47,11 @@ class BoxPrior:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What is known of the boxes' losses."""
+    """Each box's loss when it was last judged, (K, M) float32, nan where it never was; and the boxes that may
+    still be chosen, (K, M) bool."""
 
     losses: Tensor
-    """(K, M) float32: each box's loss when it was last judged; nan where it never was."""
     considered: Tensor
-    """(K, M) bool: the boxes that may still be chosen."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,6 @@ class BoxSearch:
     """Whether boxes are judged before learning even where learning edits those that it draws."""
 
     def prior(self, proposals: RegionProposals) -> BoxPrior:
-        """What is known of the boxes before any edit."""
         return BoxPrior.flat(proposals)
 
     def judge(
@@ -123,8 +122,7 @@ def judge_round(
     for first in range(0, len(distinct), edits.batch):
         part = distinct[first : first + edits.batch]
         with tracker.stage(EDITS_STAGE):
-            make = edits.standing_in if stand_in else edits.edited
-            images = make(part, steps, tracker=tracker)
+            images = (edits.standing_in if stand_in else edits.edited)(part, steps, tracker=tracker)
         with tracker.stage(JUDGE_STAGE), torch.no_grad():
             found.update(zip(part, loss(images).tolist(), strict=True))
             tracker.report(first + len(part), len(distinct))

@@ -69,9 +69,5 @@ def box_around(region_mask: Tensor) -> PixelBox:
     x0, y0, x1, y1 = masks_to_boxes(inside[None])[0].long().tolist()  # x1 and y1 are the last pixels
     room_x, room_y = ROOM * (x1 + 1 - x0), ROOM * (y1 + 1 - y0)
     height, width = inside.shape
-    return (
-        max(0, round(x0 - room_x)),
-        max(0, round(y0 - room_y)),
-        min(width, round(x1 + 1 + room_x)),
-        min(height, round(y1 + 1 + room_y)),
-    )
+    low = max(0, round(x0 - room_x)), max(0, round(y0 - room_y))
+    return *low, min(width, round(x1 + 1 + room_x)), min(height, round(y1 + 1 + room_y))

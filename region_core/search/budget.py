@@ -39,12 +39,10 @@ class BudgetedSearch(BoxSearch):
 
     @property
     def steps(self) -> int | None:  # type: ignore[override]
-        """Those of the plan's last round."""
         return self.plan.rounds[-1].steps
 
     @property
     def judges_first(self) -> bool:  # type: ignore[override]
-        """Whether the plan drops boxes or has a stand-in for edits."""
         return len(self.plan.rounds) > 1 or self.plan.rounds[0].stand_in
 
     def prior(self, proposals: RegionProposals) -> BoxPrior:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,7 +48,6 @@ class BoxEdits:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W)."""
         return self.image.shape[-2], self.image.shape[-1]
 
     @property
@@ -55,10 +57,7 @@ class BoxEdits:
 
     def made(self) -> dict[int | None, int]:
         """How many edits the editor has made, by steps (None: as many as the editor's own)."""
-        counts: dict[int | None, int] = {}
-        for _, steps, _ in self._edits:
-            counts[steps] = counts.get(steps, 0) + 1
-        return counts
+        return dict(Counter(steps for _, steps, _ in self._edits))
 
     def edited(
         self,
@@ -82,14 +81,12 @@ class BoxEdits:
             seed = variant if self.editor.variants is not None else (self.seed + variant) % 2**64
             with torch.no_grad():
                 images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, tracker=tracker)
-            if tuple(images.shape) != (len(part), *self.image.shape[1:]):
-                raise ValueError(
-                    f"editor {self.editor.name!r}: got images {tuple(images.shape)} for {len(part)} masks,"
-                    f" requires {(len(part), *self.image.shape[1:])}"
-                )
+            shape = (len(part), *self.image.shape[1:])
+            if tuple(images.shape) != shape:
+                got = f"got images {tuple(images.shape)} for {len(part)} masks"
+                raise ValueError(f"editor {self.editor.name!r}: {got}, requires {shape}")
             composites = torch.where(masks > 0, images.detach().to(self.image), self.image)
-            pairs = zip(part, composites, strict=True)
-            self._edits.update({(box, steps, variant): image for box, image in pairs})
+            self._edits |= {(box, steps, variant): one for box, one in zip(part, composites, strict=True)}
         return torch.stack([self._edits[box, steps, variant] for box in boxes])
 
     def standing_in(
@@ -108,25 +105,20 @@ class BoxEdits:
 
         That is its own edit of the most steps, else the unmasked edit standing in; None if there is neither.
         """
-        own = self._longest(box)
-        if own is not None:
+        own, unmasked = self._longest(box), self._longest(self.whole)
+        if own is not None or unmasked is None:
             return own
-        unmasked = self._longest(self.whole)
-        if unmasked is None:
-            return None
         return torch.where(box_masks([box], self.size)[0].to(self.image) > 0, unmasked, self.image[0])
 
     def copied(self, editor: Editor, device: torch.device | str) -> BoxEdits:
         """The same edits on `device`, in a cache of their own that `editor` adds to."""
-        copy = BoxEdits(
-            editor, self.image.to(device), self.prompt, self.seed, edit_prompt=self.edit_prompt, batch=self.batch
-        )
-        copy._edits = {key: edit.to(device) for key, edit in self._edits.items()}
-        return copy
+        twin = copy(self)
+        twin.editor, twin.image = editor, self.image.to(device)
+        twin._edits = {key: edit.to(device) for key, edit in self._edits.items()}
+        return twin
 
     def _longest(self, box: PixelBox) -> Tensor | None:
         lengths = [steps for made, steps, variant in self._edits if made == box and variant == 0]
         if not lengths:
             return None
-        longest = None if None in lengths else max(steps for steps in lengths if steps is not None)
-        return self._edits[box, longest, 0]
+        return self._edits[box, max(lengths, key=lambda steps: math.inf if steps is None else steps), 0]

@@ -1,5 +1,4 @@
-"""The final edits on a budget: which boxes are edited in full, and which variants fill up for boxes that are not
-in the region."""
+"""The final edits on a budget: the boxes edited in full, and variants in place of boxes out of the region."""
 
 from __future__ import annotations
 

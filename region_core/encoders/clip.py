@@ -51,14 +51,15 @@ class ClipEncoder:
         """f: what L_Str compares of images (B, 3, H, W), (B, N, d) float32, differentiable."""
         if self.structure is not None:
             return self.structure.patch_features(images)
-        return self._patches(self._vision(images))
+        patches: Tensor = self._vision(images).last_hidden_state[:, 1:]
+        return patches.float()
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`encode_images` and `patch_features`, in one pass where both are CLIP's."""
         if self.structure is not None:
             return self.encode_images(images), self.structure.patch_features(images)
         output = self._vision(images)
-        return self._embed(output.pooler_output), self._patches(output)
+        return self._embed(output.pooler_output), output.last_hidden_state[:, 1:].float()
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], name: str = "prompt") -> Tensor:
@@ -90,19 +91,12 @@ class ClipEncoder:
         side = int(self.model.config.vision_config.image_size)
         pixels = images.to(self.device, torch.float32)
         if tuple(pixels.shape[-2:]) != (side, side):
-            pixels = F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True).clamp(
-                0, 1
-            )
+            pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
         normalised = normalize(pixels, list(self.mean), list(self.std))
         return self.model.vision_model(pixel_values=normalised.to(next(self.model.parameters()).dtype))
 
     def _embed(self, pooled: Tensor) -> Tensor:
         return F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
-
-    @staticmethod
-    def _patches(output: Any) -> Tensor:
-        tokens: Tensor = output.last_hidden_state[:, 1:]
-        return tokens.float()
 
 
 def load_clip(
@@ -120,15 +114,11 @@ def load_clip(
         model = open_network(CLIPModel, name, "clip").to(device, dtype)
     mean, std = normalization(name, "clip", OPENAI_MEAN, OPENAI_STD)
     tokenizer = open_tokenizer(CLIPTokenizerFast, name, "clip")
-    _check_vocabulary(len(tokenizer), int(model.config.text_config.vocab_size), name)
-    return ClipEncoder(model, tokenizer, mean, std, str(name))
-
-
-def _check_vocabulary(known: int, wanted: int, name: str | Path) -> None:
-    """Raise ValueError for a tokenizer with tokens that CLIP does not know, or with under half of those that
-    it does: texts would mean something else to CLIP. (A text model may be padded to a round number.)"""
+    known, wanted = len(tokenizer), int(model.config.text_config.vocab_size)
+    # With other tokens texts would mean something else to CLIP; a text model may be padded to a round number.
     if not wanted / 2 <= known <= wanted:
         raise ValueError(
             f"clip {str(name)!r}: its tokenizer has {known} tokens and its text model {wanted}, requires the"
             " tokenizer that the model was trained with"
         )
+    return ClipEncoder(model, tokenizer, mean, std, str(name))

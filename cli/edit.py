@@ -107,7 +107,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "--bind",
         action="append",
         metavar="ADJ:NOUN",
-        help="bind an adjective to its noun (may be repeated; default: those that the edit changes)",
+        help="bind an adjective to its noun (may be repeated; default: those that the edit changes, found by spaCy"
+        " where its English model is installed, 'python -m spacy download en_core_web_sm', else by rules for captions)",
     )
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="DDIM steps (default 50)")
     parser.add_argument(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
+Configs = Mapping[str, Mapping[str, Any]]
+"""The configs of a model's parts by the parts' names."""
+
 _WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 _PICKLED_WEIGHTS = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.msgpack")
 
@@ -38,21 +41,22 @@ def load_folder(
     Raises ValueError naming the folder for what is missing, pickled, damaged, or of another architecture.
     """
     configs = read_configs(folder)
-    refuse_unfit_unet(configs["unet"], f"model folder {folder}")
-    _refuse_other_parts(configs, folder)
+    where = f"model folder {folder}"
+    refuse_unfit_unet(configs["unet"], where)
+    _refuse_class(configs["vae"], "VAE", "AutoencoderKL", where)
+    made, read = configs["vae"].get("latent_channels", 4), configs["unet"].get("in_channels", 4)
+    if made != read:
+        raise ValueError(f"{where}: its VAE has {made} latent channels, its UNet reads {read}")
+    text = configs["text_encoder"].get("model_type", "clip_text_model")
+    if text not in ("clip_text_model", "clip"):
+        raise ValueError(f"{where}: its text encoder is a {text}, requires a CLIP text encoder")
     if prediction is not None:
         configs["scheduler"]["prediction_type"] = prediction
-    return open_parts(folder, configs, device, dtype, name=name, where=f"model folder {folder}")
+    return open_parts(folder, configs, device, dtype, name=name, where=where)
 
 
 def open_parts(
-    folder: Path,
-    configs: Mapping[str, Mapping[str, Any]],
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    name: str | None = None,
-    where: str,
+    folder: Path, configs: Configs, device: torch.device, dtype: torch.dtype, *, name: str | None = None, where: str
 ) -> EditModel:
     """Read the weights in `folder`, whose configs are known and good, and put the model together.
 
@@ -94,11 +98,9 @@ def assemble(
     read, wanted = text_encoder.config.hidden_size, unet.config.cross_attention_dim
     if read != wanted:
         raise ValueError(f"{where}: the text encoder gives {read} channels, and the UNet requires {wanted}")
-    if len(tokenizer) > text_encoder.config.vocab_size:
-        raise ValueError(
-            f"{where}: the tokenizer has {len(tokenizer)} tokens,"
-            f" and the text encoder knows {text_encoder.config.vocab_size}"
-        )
+    tokens, known = len(tokenizer), text_encoder.config.vocab_size
+    if tokens > known:
+        raise ValueError(f"{where}: the tokenizer has {tokens} tokens, and the text encoder knows {known}")
     model = EditModel(
         unet=unet.to(device),
         vae=vae.to(device),
@@ -116,9 +118,7 @@ def assemble(
 
 def refuse_unfit_unet(config: Mapping[str, Any], where: str) -> None:
     """Raise ValueError if this is not the config of a text-to-image UNet of SD 1.x or 2.x."""
-    kind = config.get("_class_name", "UNet2DConditionModel")
-    if kind != "UNet2DConditionModel":
-        raise ValueError(f"{where}: its UNet is a {kind}, requires a UNet2DConditionModel")
+    _refuse_class(config, "UNet", "UNet2DConditionModel", where)
     channels, made = config.get("in_channels", 4), config.get("out_channels", 4)
     if channels != made:
         raise ValueError(f"{where}: {unfit_channels(channels, made)}")
@@ -128,10 +128,8 @@ def refuse_unfit_unet(config: Mapping[str, Any], where: str) -> None:
             f"{where}: its UNet reads more than a prompt ({added!r}; SDXL's does), requires Stable Diffusion 1.x or 2.x"
         )
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        raise ValueError(
-            f"{where}: its UNet reads a class beside the prompt (an upscaler or unCLIP),"
-            " requires Stable Diffusion 1.x or 2.x"
-        )
+        beside = "a class beside the prompt (an upscaler or unCLIP)"
+        raise ValueError(f"{where}: its UNet reads {beside}, requires Stable Diffusion 1.x or 2.x")
 
 
 def unfit_channels(channels: int, wanted: int = 4) -> str:
@@ -164,8 +162,7 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
     """The configs of a model's parts by name. Raises ValueError naming what the folder lacks."""
     names = dict.fromkeys(_WEIGHTS, "config.json") | {"scheduler": "scheduler_config.json"}
     missing = [f"{part}/{file}" for part, file in names.items() if not (folder / part / file).is_file()]
-    tokenizer = folder / "tokenizer"
-    if not ((tokenizer / "tokenizer.json").is_file() or (tokenizer / "vocab.json").is_file()):
+    if not any((folder / "tokenizer" / file).is_file() for file in ("tokenizer.json", "vocab.json")):
         missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
     if missing:
         raise ValueError(
@@ -183,18 +180,10 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _refuse_other_parts(configs: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    vae = configs["vae"].get("_class_name", "AutoencoderKL")
-    if vae != "AutoencoderKL":
-        raise ValueError(f"model folder {folder}: its VAE is a {vae}, requires an AutoencoderKL")
-    channels = configs["vae"].get("latent_channels", 4), configs["unet"].get("in_channels", 4)
-    if channels[0] != channels[1]:
-        raise ValueError(
-            f"model folder {folder}: its VAE has {channels[0]} latent channels, its UNet reads {channels[1]}"
-        )
-    text = configs["text_encoder"].get("model_type", "clip_text_model")
-    if text not in ("clip_text_model", "clip"):
-        raise ValueError(f"model folder {folder}: its text encoder is a {text}, requires a CLIP text encoder")
+def _refuse_class(config: Mapping[str, Any], part: str, required: str, where: str) -> None:
+    kind = config.get("_class_name", required)
+    if kind != required:
+        raise ValueError(f"{where}: its {part} is a {kind}, requires {'an' if required[0] == 'A' else 'a'} {required}")
 
 
 def _variant(folder: Path, part: str) -> str | None:
@@ -218,22 +207,15 @@ def _variant(folder: Path, part: str) -> str | None:
             with safe_open(str(file), framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"model folder {folder}: {part}/{file.name} is damaged or no safetensors file ({error})"
-            ) from error
+            reason = f"{part}/{file.name} is damaged or no safetensors file ({error})"
+            raise ValueError(f"model folder {folder}: {reason}") from error
     return variant
 
 
 def _load_part(kind: Any, folder: Path, part: str, variants: Mapping[str, str | None], **options: Any) -> Any:
     try:
-        module, told = kind.from_pretrained(
-            str(folder / part),
-            use_safetensors=True,
-            local_files_only=True,
-            variant=variants[part],
-            output_loading_info=True,
-            **options,
-        )
+        options |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+        module, told = kind.from_pretrained(str(folder / part), variant=variants[part], **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"model folder {folder}: {part} cannot be opened ({error})") from error
     lacking = sorted(told["missing_keys"]) + [str(key) for key in told["mismatched_keys"]]

@@ -1,7 +1,4 @@
-"""Opening a single-file Stable Diffusion 1.x or 2.x checkpoint with configs that the pack carries, offline.
-
-A file is known by the names and shapes in its header, before any weight is read.
-"""
+"""Opening a single-file Stable Diffusion 1.x or 2.x checkpoint with configs that the pack carries, offline."""
 
 from __future__ import annotations
 
@@ -25,7 +22,8 @@ from .stable_diffusion import EditModel
 _UNET = "model.diffusion_model."
 _FIRST_CONVOLUTION = _UNET + "input_blocks.0.0.weight"
 _TEXT_1 = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
-_TEXT_2 = "cond_stage_model.model.token_embedding.weight"
+_TOKENS = "token_embedding.weight"
+_TEXT_2 = "cond_stage_model.model." + _TOKENS
 _VAE = "first_stage_model."
 # What a file seems to be, by the first of these patterns that one of its names matches.
 _FOREIGN = (
@@ -137,9 +135,7 @@ def _parts(weights: dict[str, Tensor], configs: Path, dtype: torch.dtype) -> dic
     if _TEXT_1 in weights:
         named = convert.convert_ldm_clip_checkpoint(weights)
     else:
-        named = convert.convert_open_clip_checkpoint(
-            text, weights, prefix=_TEXT_2.removesuffix("token_embedding.weight")
-        )
+        named = convert.convert_open_clip_checkpoint(text, weights, prefix=_TEXT_2.removesuffix(_TOKENS))
     known = text.state_dict()  # since transformers 5 its names do not begin with `text_model.`
     parts = {
         "unet": (unet, convert.convert_ldm_unet_checkpoint(weights, unet.config)),
@@ -149,8 +145,7 @@ def _parts(weights: dict[str, Tensor], configs: Path, dtype: torch.dtype) -> dic
     loaded = {}
     for part, (module, state) in parts.items():
         state = {name: weight.to(dtype) if weight.is_floating_point() else weight for name, weight in state.items()}
-        lacking = module.load_state_dict(state, strict=False, assign=True).missing_keys
-        loaded[part] = (module, lacking)
+        loaded[part] = (module, module.load_state_dict(state, strict=False, assign=True).missing_keys)
     return loaded
 
 
@@ -184,11 +179,9 @@ def _told_prediction(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[st
     if not told:
         architecture = metadata.get("modelspec.architecture", "").lower()
         told = {"stable-diffusion-v2-768": "v", "stable-diffusion-v2-512": "epsilon"}.get(architecture[:23], "")
-    predictions: dict[str, PredictionType] = {
-        **dict.fromkeys(("v", "v_prediction", "v-prediction"), "v_prediction"),
-        **dict.fromkeys(("epsilon", "eps"), "epsilon"),
-    }
-    return predictions.get(told.lower())
+    if told.lower() in ("v", "v_prediction", "v-prediction"):
+        return "v_prediction"
+    return "epsilon" if told.lower() in ("epsilon", "eps") else None
 
 
 def _resolution(metadata: Mapping[str, str]) -> int | None:

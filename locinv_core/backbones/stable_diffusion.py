@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,7 @@ class EditModel:
 
     def __post_init__(self) -> None:
         for part in (self.unet, self.vae, self.text_encoder):
-            part.requires_grad_(False)
-            part.eval()
+            part.requires_grad_(False).eval()
 
     @property
     def device(self) -> torch.device:
@@ -106,9 +105,8 @@ class EditModel:
     def fingerprint(self) -> str:
         """A hash of configs and of samples of every weight: the same weights give the same fingerprint.
 
-        Samples are compared in float16, so a model opened in half and in full precision counts as one, as do
-        a folder and a single file of the same model, and any two versions of transformers (4 and 5 name the
-        text encoder's weights differently).
+        A model counts as one in half and in full precision, as a folder and as a single file, and in any version
+        of transformers (4 and 5 name the text encoder's weights differently).
         """
         digest = hashlib.sha256()
         for part in (self.unet, self.text_encoder):
@@ -178,8 +176,16 @@ class EditModel:
                 return self.text_encoder(ids)[0]
         if len(positions) != len(vectors):
             raise ValueError(f"positions: got {len(positions)}, requires one for each of {len(vectors)} vectors")
-        with self._injected(vectors, positions):
+        rows = torch.tensor(list(positions), device=self.device)
+
+        def replace(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            return output.index_copy(1, rows, vectors.to(output).expand(output.shape[0], -1, -1))
+
+        handle = self._input_embedding.register_forward_hook(replace)
+        try:
             return self.text_encoder(ids)[0]
+        finally:
+            handle.remove()
 
     def predict_noise(
         self,
@@ -232,19 +238,6 @@ class EditModel:
         encoder: Any = self.text_encoder
         table: nn.Embedding = encoder.get_input_embeddings()
         return table
-
-    @contextmanager
-    def _injected(self, vectors: Tensor, positions: Sequence[int]) -> Iterator[None]:
-        rows = torch.tensor(list(positions), device=self.device)
-
-        def replace(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            return output.index_copy(1, rows, vectors.to(output).expand(output.shape[0], -1, -1))
-
-        handle = self._input_embedding.register_forward_hook(replace)
-        try:
-            yield
-        finally:
-            handle.remove()
 
     def _pass(
         self,

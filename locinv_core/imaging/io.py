@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from PIL import Image, ImageOps
 from torch import Tensor
 
 MINIMUM_SIDE = 64
-"""Shortest side accepted, in pixels: below it, Stable Diffusion's UNet has no grid left at its lowest
-level."""
+"""Shortest side accepted, in pixels: below it, Stable Diffusion's UNet has no grid left at its lowest level."""
 
 ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -133,32 +131,17 @@ def _opaque(pixels: np.ndarray) -> np.ndarray:
 
 
 def size_within(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """(height, width) scaled down so that the longer is `long_side` pixels at most, proportions kept; never
-    up."""
+    """(height, width) scaled down, never up, so that the longer is `long_side` pixels at most."""
     if long_side < 1:
         raise ValueError(f"size {long_side} given for the longer side; it must be at least 1 pixel")
     scale = min(1.0, long_side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def resize_to(image: Tensor, long_side: int) -> Tensor:
-    """(B, C, H, W) scaled down to a longer side of `long_side` pixels, bicubic and antialiased, kept in [0,
-    1].
-
-    An image that is small enough comes back as it is. Raises ValueError for a `long_side` below 1.
-    """
-    size = size_within(image.shape[-2], image.shape[-1], long_side)
-    if size == tuple(image.shape[-2:]):
-        return image
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-
-
 def to_uint8(image: Tensor) -> Tensor:
-    """The 8-bit values of a tensor of any shape in [0, 1]: clamped, times 255, rounded to the nearest (a half
-    up).
+    """The 8-bit values of a tensor of any shape in [0, 1]: clamped, times 255, rounded to the nearest (a half up).
 
-    Exact inverse of `load_image` on 8-bit images. Raises ValueError for values that are not finite, which a
-    cast would turn into arbitrary colours.
+    Exact inverse of `load_image` on 8-bit images. Raises ValueError for values that are not finite.
     """
     values = image.detach().to(torch.float32)
     if not torch.isfinite(values).all():

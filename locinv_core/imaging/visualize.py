@@ -1,8 +1,8 @@
-"""Images that explain an edit: attention over the image, contact sheets, boxes and masks drawn in.
-Pure functions from tensors to Pillow images; the layout is here, the numbers are in `metrics`."""
+"""Images that explain an edit: attention over the image, contact sheets, boxes and masks drawn in."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -10,7 +10,6 @@ from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 from scipy import ndimage
@@ -21,6 +20,9 @@ from .metrics import best_iou
 
 Picture = Tensor | Image.Image
 """One image: a tensor (1, 3, H, W) or (3, H, W) in [0, 1], or a Pillow image."""
+
+Cell = tuple[str, Picture]
+"""A label and its image."""
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the image, x1 and y1 exclusive."""
@@ -43,7 +45,7 @@ _INFERNO = (
 )
 
 
-def contact_sheet(cells: Sequence[tuple[str, Picture]], columns: int | None = None) -> Image.Image:
+def contact_sheet(cells: Sequence[Cell], columns: int | None = None) -> Image.Image:
     """The labelled images in a grid, row by row, on white, all brought to cells of one size.
 
     `columns`: 5 at most, the rows balanced, where None. Small images are enlarged to 256 pixels, large ones
@@ -60,11 +62,9 @@ def contact_sheet(cells: Sequence[tuple[str, Picture]], columns: int | None = No
     labels = [_wrapped(label, font, width) for label, _ in cells]
     tops = [_text_height(label, font) for label in labels]
     rows = [max(tops[start : start + across]) for start in range(0, len(cells), across)]
-    size = (
-        2 * _MARGIN + across * width + (across - 1) * _GAP,
-        2 * _MARGIN + sum(rows) + len(rows) * height + (len(rows) - 1) * _GAP,
-    )
-    sheet = Image.new("RGB", size, _PAPER)
+    sheet_width = 2 * _MARGIN + across * (width + _GAP) - _GAP
+    sheet_height = 2 * _MARGIN + sum(rows) + len(rows) * (height + _GAP) - _GAP
+    sheet = Image.new("RGB", (sheet_width, sheet_height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for k, image in enumerate(images):
         row, column = divmod(k, across)
@@ -103,7 +103,7 @@ def attention_image(
     for k, mask in enumerate(masks.values()):
         overview = mask_outline(overview, _resized_mask(mask, size), _colour(k), shade=0.0)
 
-    def cell(word: str, values: Tensor, moment: str) -> tuple[str, Picture]:
+    def cell(word: str, values: Tensor, moment: str) -> Cell:
         drawn = heat_map(base, values)
         label = f"{word}, {moment}" if moment else word
         if word in masks:
@@ -111,18 +111,15 @@ def attention_image(
             drawn = mask_outline(drawn, _resized_mask(masks[word], drawn.size), "#FFFFFF", shade=0.0)
         return label, drawn
 
-    blank: tuple[str, Picture] = ("", Image.new("RGB", size, _PAPER))
-    with_priors: tuple[str, Picture] = ("image and priors", overview)
-    plain: tuple[str, Picture] = ("image", base)
     before = before or {}
-    bands = [
-        [with_priors if masks else blank if before else plain]
-        + [cell(word, values, "after" if word in before else "") for word, values in maps.items()]
-    ]
+    blank: Cell = ("", Image.new("RGB", size, _PAPER))
+    plain: Cell = ("image", base)
+    first = ("image and priors", overview) if masks else blank if before else plain
+    bands = [[first, *(cell(word, values, "after" if word in before else "") for word, values in maps.items())]]
     if before:
-        bands.insert(0, [plain] + [cell(word, before[word], "before") if word in before else blank for word in maps])
+        bands.insert(0, [plain, *(cell(word, before[word], "before") if word in before else blank for word in maps)])
     across = _balanced(len(maps) + 1, columns)
-    cells: list[tuple[str, Picture]] = []
+    cells: list[Cell] = []
     for start in range(0, len(maps) + 1, across):
         for band in bands:
             row = band[start : start + across]
@@ -132,14 +129,12 @@ def attention_image(
 
 
 def heat_map(image: Picture, attention_map: Tensor) -> Image.Image:
-    """One attention map (h, w) over the image in grey, dark to bright with its share of the map's
-    maximum."""
+    """One attention map (h, w) over the image in grey, dark to bright by its share of the map's maximum."""
     if attention_map.ndim != 2:
         raise ValueError(f"attention map has shape {tuple(attention_map.shape)}; it must be (h, w)")
     base = _as_pil(image)
     width, height = _cell_size([base])
-    values = attention_map.detach().float().cpu()[None, None]
-    full = F.interpolate(values, size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+    full = _resized(attention_map, (width, height))
     share = (full / full.max().clamp(min=1e-12)).clamp(0, 1).numpy()
     enlarged = base.resize((width, height), Image.Resampling.LANCZOS)
     grey = np.asarray(enlarged.convert("L"), dtype=np.float32) / 255
@@ -236,17 +231,19 @@ def _cell_size(images: Sequence[Image.Image]) -> tuple[int, int]:
 
 
 def _balanced(count: int, most: int) -> int:
-    """The columns that fill the fewest rows of at most `most` cells most evenly: 6 cells in 5 make 3 and
-    3."""
-    rows = -(-count // most)
-    return -(-count // rows)
+    """The columns that fill the fewest rows of at most `most` cells most evenly: 6 cells in 5 make 3 and 3."""
+    return math.ceil(count / math.ceil(count / most))
 
 
 def _resized_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """(H, W) to 0 or 1 at (width, height) `size`, smoothed at the edge rather than stepped."""
-    values = mask.detach().float().cpu()[None, None]
-    full = F.interpolate(values, size=(size[1], size[0]), mode="bilinear", align_corners=False)[0, 0]
-    return (full >= 0.5).to(torch.float32)
+    return (_resized(mask, size) >= 0.5).float()
+
+
+def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(h, w) to (H, W) float32 at (width, height) `size`, bilinear."""
+    single = values.detach().float().cpu()[None, None]
+    return F.interpolate(single, size=size[::-1], mode="bilinear", align_corners=False)[0, 0]
 
 
 @cache
@@ -288,5 +285,5 @@ def _colour(index: int) -> str:
 
 def _ink_on(colour: str) -> str:
     """Black or white, whichever reads better on `colour`, by its luma."""
-    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    red, green, blue = ImageColor.getrgb(colour)[:3]
     return _PAPER if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else _INK

@@ -16,7 +16,7 @@ from ..cost import CostTracker
 from ..extras import require
 from ..imaging.io import to_pil
 from .prior_sources import PriorSource, parse_box
-from .priors import Box, LocalizationPrior, from_boxes, from_masks, merge, prior_word
+from .priors import Box, LocalizationPrior, from_boxes, from_masks, image_size, merge, prior_word
 
 SEGMENT_STAGE = "segment"
 MODELS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -56,11 +56,9 @@ def prior_from_segment_anything(
     Raises ValueError, before any work, for boxes and points outside the image, and for a prompt where the
     model finds no object.
     """
-    if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
-        raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
+    size = image_size(image)
     if not prompts:
         raise ValueError("prompts: got none, requires at least one word with a box or a point")
-    size = (image.shape[-2], image.shape[-1])
     for word, prompt in prompts.items():
         _check(word, prompt, size)
     tracker = tracker or CostTracker()

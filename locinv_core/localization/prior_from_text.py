@@ -19,7 +19,7 @@ from ..cost import CostTracker
 from ..imaging.io import to_pil
 from ..options import KEEPS, Keep
 from .prior_sources import PriorSource
-from .priors import LocalizationPrior, from_boxes, from_masks, merge, prior_word
+from .priors import LocalizationPrior, from_boxes, from_masks, image_size, merge, prior_word
 
 TEXT_STAGE = "locate"
 
@@ -33,10 +33,9 @@ class GroundingDino:
     name: str
     threshold: ClassVar[float] = 0.3
 
-    def check(self, phrase: str) -> None:
-        """Raise ValueError for a phrase that the model would cut."""
-        tokens = len(self.processor.tokenizer(self._query(phrase))["input_ids"])
-        _check_length(phrase, tokens, int(self.model.config.max_text_len))
+    def tokens(self, phrase: str) -> tuple[int, int]:
+        """How many tokens the phrase has, and how many the model reads."""
+        return len(self.processor.tokenizer(self._query(phrase))["input_ids"]), int(self.model.config.max_text_len)
 
     @torch.no_grad()
     def boxes(self, image: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
@@ -47,7 +46,7 @@ class GroundingDino:
         """
         inputs = self.processor(images=to_pil(image), text=self._query(phrase), return_tensors="pt")
         output = self.model(**inputs.to(next(self.model.parameters()).device))
-        size = (image.shape[-2], image.shape[-1])
+        size = image_size(image)
         # Every box, and no label. By position: the thresholds' names differ between transformers' versions.
         answer = self.processor.post_process_grounded_object_detection(
             output, inputs["input_ids"], 0.0, 1.0, target_sizes=[size]
@@ -56,6 +55,13 @@ class GroundingDino:
         order = scores.argsort(descending=True, stable=True)
         order = order[(corners[order, 2:] > corners[order, :2]).all(dim=-1)]
         return corners[order], scores[order]
+
+    def find(self, image: Tensor, word: str, phrase: str, least: float, keep: Keep) -> LocalizationPrior:
+        """The boxes of a score of at least `least`. Raises ValueError where there is none."""
+        boxes, sureness = self.boxes(image, phrase)
+        _check_found(word, phrase, float(sureness[0]) if len(sureness) else 0.0, least)
+        chosen = boxes[sureness >= least]
+        return from_boxes({word: chosen[:1] if keep == "best" else chosen}, image_size(image))
 
     @staticmethod
     def _query(phrase: str) -> str:
@@ -72,10 +78,10 @@ class ClipSeg:
     name: str
     threshold: ClassVar[float] = 0.4
 
-    def check(self, phrase: str) -> None:
-        """Raise ValueError for a phrase that the model would cut."""
-        tokens = len(self.processor.tokenizer(phrase)["input_ids"])
-        _check_length(phrase, tokens, int(self.model.config.text_config.max_position_embeddings))
+    def tokens(self, phrase: str) -> tuple[int, int]:
+        """How many tokens the phrase has, and how many the model reads."""
+        most = int(self.model.config.text_config.max_position_embeddings)
+        return len(self.processor.tokenizer(phrase)["input_ids"]), most
 
     @torch.no_grad()
     def sureness(self, image: Tensor, phrase: str) -> Tensor:
@@ -84,8 +90,20 @@ class ClipSeg:
         inputs = self.processor(text=[phrase], images=[to_pil(image)], return_tensors="pt")
         logits = self.model(**inputs.to(next(self.model.parameters()).device)).logits
         maps = logits.float().cpu().reshape(1, 1, *logits.shape[-2:])
-        size = (image.shape[-2], image.shape[-1])
+        size = image_size(image)
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0, 0].sigmoid()
+
+    def find(self, image: Tensor, word: str, phrase: str, least: float, keep: Keep) -> LocalizationPrior:
+        """The pixels of at least `least`. Raises ValueError where there is none."""
+        from scipy.ndimage import label
+
+        sureness = self.sureness(image, phrase)
+        _check_found(word, phrase, float(sureness.max()), least)
+        inside = sureness >= least
+        if keep == "best":
+            patches = torch.from_numpy(label(inside.numpy())[0])
+            inside = patches == patches.flatten()[sureness.argmax()]
+        return from_masks({word: inside})
 
 
 TextLocator = GroundingDino | ClipSeg
@@ -107,8 +125,7 @@ def prior_from_text(
     a word. Raises ValueError, before any pass, for no word and a phrase that is empty or too long; and for an
     object that is not found, saying how sure the model was.
     """
-    if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
-        raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
+    image_size(image)
     if not phrases:
         raise ValueError("words: got none, requires at least one word of the prompt")
     if keep not in KEEPS:
@@ -120,13 +137,14 @@ def prior_from_text(
         prior_word(word)
         if not phrase.strip(" ."):
             raise ValueError(f"words: {word!r} is to be found by an empty text, requires a few words")
-        locator.check(phrase)
+        tokens, most = locator.tokens(phrase)
+        if tokens > most:
+            raise ValueError(f"words: {phrase!r} has {tokens} tokens, and the model reads {most}")
     tracker = tracker or CostTracker()
     priors = []
     with tracker.stage(TEXT_STAGE):
         for number, (word, phrase) in enumerate(phrases.items(), start=1):
-            locate = _boxed if isinstance(locator, GroundingDino) else _outlined
-            priors.append(locate(locator, image, word, phrase, least, keep))  # type: ignore[arg-type]
+            priors.append(locator.find(image, word, phrase, least, keep))
             tracker.report(number, len(phrases))
     return merge(*priors)
 
@@ -177,39 +195,12 @@ def load_text_locator(name: str | Path) -> TextLocator:
     return found
 
 
-def _boxed(
-    locator: GroundingDino, image: Tensor, word: str, phrase: str, least: float, keep: Keep
-) -> LocalizationPrior:
-    boxes, sureness = locator.boxes(image, phrase)
-    most = float(sureness[0]) if len(sureness) else 0.0
-    _check_found(word, phrase, most, least)
-    chosen = boxes[sureness >= least]
-    return from_boxes({word: chosen[:1] if keep == "best" else chosen}, (image.shape[-2], image.shape[-1]))
-
-
-def _outlined(locator: ClipSeg, image: Tensor, word: str, phrase: str, least: float, keep: Keep) -> LocalizationPrior:
-    from scipy.ndimage import label
-
-    sureness = locator.sureness(image, phrase)
-    _check_found(word, phrase, float(sureness.max()), least)
-    inside = sureness >= least
-    if keep == "best":
-        patches = torch.from_numpy(label(inside.numpy())[0])
-        inside = patches == patches.flatten()[sureness.argmax()]
-    return from_masks({word: inside})
-
-
 def _check_found(word: str, phrase: str, most: float, least: float) -> None:
     if most < least:
         raise ValueError(
             f"words: {phrase!r} for {word!r} was not found: the model is nowhere more than {most:.2f} sure,"
             f" requires {least:g}; lower the threshold or describe the object in other words"
         )
-
-
-def _check_length(phrase: str, tokens: int, most: int) -> None:
-    if tokens > most:
-        raise ValueError(f"words: {phrase!r} has {tokens} tokens, and the model reads {most}")
 
 
 def _from_text(word: str, given: str, image: Tensor) -> LocalizationPrior:

@@ -23,8 +23,7 @@ Box = tuple[float, float, float, float]
 class LocalizationPrior:
     """A mask for each of some words.
 
-    masks: word -> (H, W) float32, 0 or 1, at image resolution. Words are lower case; "cat#2" is the second
-    cat.
+    masks: word -> (H, W) float32, 0 or 1, at image resolution. Words are lower case; "cat#2" is the second cat.
     kinds: word -> "segment" (a mask that follows the object's outline) or "detection" (a box around it).
     Raises ValueError for no word, an empty mask, values other than 0 and 1, and masks of different sizes.
     """
@@ -50,10 +49,8 @@ class LocalizationPrior:
                     f"prior mask of {word!r}: require (H, W) float32 of 0 and 1, got {tuple(mask.shape)} {mask.dtype}"
                 )
             if mask.shape != self.masks[first].shape:
-                raise ValueError(
-                    f"prior masks differ in size: {_size_text(self.masks[first].shape)} for {first!r}, "
-                    f"{_size_text(mask.shape)} for {word!r}"
-                )
+                sizes = f"{_size_text(self.masks[first].shape)} for {first!r}, {_size_text(mask.shape)} for {word!r}"
+                raise ValueError(f"prior masks differ in size: {sizes}")
             if not bool(mask.any()):
                 raise ValueError(f"prior mask of {word!r} is empty: require at least one pixel inside")
 
@@ -95,10 +92,8 @@ class LocalizationPrior:
     def padded(self, padding: Padding) -> LocalizationPrior:
         """The prior on the padded image. Raises ValueError unless its masks have the image's own size."""
         if self.size != (padding.height, padding.width):
-            raise ValueError(
-                f"prior: its masks have {self.size[1]}x{self.size[0]} pixels, requires the image's"
-                f" {padding.width}x{padding.height}"
-            )
+            size = f"{padding.width}x{padding.height}"
+            raise ValueError(f"prior: its masks have {self.size[1]}x{self.size[0]} pixels, requires the image's {size}")
         return replace(self, masks={word: padding.pad_mask(mask) for word, mask in self.masks.items()})
 
     def union(self) -> Tensor:
@@ -113,11 +108,15 @@ class LocalizationPrior:
             raise ValueError(f"prior: {error}") from None
 
 
-def prior_word(word: str) -> str:
-    """The form in which a prior keeps a word: lower case, single spaces, no "#1".
+def image_size(image: Tensor) -> Size:
+    """(H, W) of one image (1, 3, H, W). Raises ValueError for another shape."""
+    if image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
+        raise ValueError(f"image: got the shape {tuple(image.shape)}, requires one image (1, 3, H, W)")
+    return int(image.shape[-2]), int(image.shape[-1])
 
-    Raises ValueError for an empty one.
-    """
+
+def prior_word(word: str) -> str:
+    """The form in which a prior keeps a word: lower case, single spaces, no "#1". Raises ValueError for none."""
     key = " ".join(word.lower().split()).removesuffix("#1").strip()
     if not key:
         raise ValueError(f"prior word is empty: got {word!r}, require a word of the prompt")
@@ -137,10 +136,7 @@ def from_masks(
 
 
 def from_mask_files(
-    paths: Mapping[str, str | Path | Sequence[str | Path]],
-    *,
-    size: Size | None = None,
-    kind: Kind = "segment",
+    paths: Mapping[str, str | Path | Sequence[str | Path]], *, size: Size | None = None, kind: Kind = "segment"
 ) -> LocalizationPrior:
     """A prior from mask images, white inside; several files of one word are joined.
 
@@ -163,8 +159,7 @@ def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection"
 
 
 def merge(*priors: LocalizationPrior) -> LocalizationPrior:
-    """All the words of some priors; a word that several have gets the union of its masks, a segment when all
-    of them are.
+    """All the words of some priors; a word that several have gets the union of its masks, a segment when all are.
 
     Raises ValueError for no prior and for priors of different sizes.
     """

@@ -104,8 +104,7 @@ def nouns_by_rules(text: str, spans: Spans) -> Found:
         else:
             tagger.read(index, word, words[index + 1 :])
     tagger.close()
-    pairs = sorted(set(tagger.pairs))
-    return tuple(sorted(set(tagger.nouns))), tuple(pairs)
+    return tuple(sorted(set(tagger.nouns))), tuple(sorted(set(tagger.pairs)))
 
 
 class _Rules:
@@ -120,39 +119,33 @@ class _Rules:
 
     def read(self, index: int, word: str, following: Sequence[str]) -> None:
         after = following[0] if following else ""
+        prepositions = ["prepositions"]
+        prepositions += ["no objects before of"] if after == "of" else []
+        prepositions += ["sides"] if after in ("of", "to") else []
         if word == "that" and self.phrase:  # the cat that sat there
-            self.close("break")
+            self.close()
         elif _listed(word, "determiners") or word[0].isdigit():
             if self.phrase:
-                self.close("break")
+                self.close()
             self.determined = word
-        elif _listed(word, "no objects before of") and after == "of":
-            self.close("preposition")
-        elif _listed(word, "sides") and after in ("of", "to"):
-            self.close("preposition")
-        elif _listed(word, "prepositions"):
+        elif _listed(word, *prepositions):
             self.close("preposition")
         elif _listed(word, "pronouns"):
-            self.close("break")
+            self.close()
         elif _listed(word, "copulas") or self._is_verb(word, after):
             self.close("verb")
-        elif is_adverb(word):
-            return
-        elif word.endswith(("'s", "s'")):  # the cat's hat: a cat and a hat
+        elif not is_adverb(word):
             self.phrase.append((index, word))
-            self.close("break")
-        else:
-            self.phrase.append((index, word))
+            if word.endswith(("'s", "s'")):  # the cat's hat: a cat and a hat
+                self.close()
 
     def join(self, mark: str, following: Sequence[str]) -> None:
         """A comma or conjunction: "red and white cat" carries on, between objects it closes the phrase."""
         listed = self.phrase and all(is_adjective(word) for _, word in self.phrase)
+        # "small, and red cat" is decided at the conjunction, which is in none of these lists.
         content = following and not _listed(following[0], "determiners", "prepositions", "pronouns")
-        if mark == "," and listed and content:
-            return
-        if mark == "," and following and _listed(following[0], "conjunctions") and listed:
-            return  # "small, and red cat": decided at the conjunction
-        self.close("break")
+        if not (mark == "," and listed and content):
+            self.close()
 
     def close(self, opening: str = "break") -> None:
         """End the phrase: its last word is an object unless every word of it only describes."""
@@ -188,16 +181,13 @@ def is_adjective(word: str) -> bool:
     if "-" in word:
         parts = word.split("-")
         return parts[0].isdigit() or _listed(parts[-1], "adjectives") or _is_participle(parts[-1])
-    if _listed(word, "adjectives", "adjectives that are also nouns"):
-        return True
-    return len(word) > 5 and word.endswith(_ADJECTIVE_ENDINGS) and not word.endswith("fish")
+    ending = len(word) > 5 and word.endswith(_ADJECTIVE_ENDINGS) and not word.endswith("fish")
+    return ending or _listed(word, "adjectives", "adjectives that are also nouns")
 
 
 def is_adverb(word: str) -> bool:
     """A word that describes neither an object nor a place of one: "very", "brightly", "outdoors"."""
-    return _listed(word, "adverbs") or (
-        word.endswith("ly") and len(word) > 4 and not _listed(word, "-ly but no adverb")
-    )
+    return _listed(word, "adverbs") or (len(word) > 4 and word[-2:] == "ly" and not _listed(word, "-ly but no adverb"))
 
 
 def _is_participle(word: str) -> bool:

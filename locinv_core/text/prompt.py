@@ -1,7 +1,7 @@
 """Prompts: the words of a text, the tokens of each word, and which words name objects or describe them.
 
-Words are found in the text itself and joined to tokens by character offsets, so punctuation, capitals, double
-spaces and words of several tokens need no special case.
+Words are joined to tokens by character offsets, so punctuation, double spaces and words of several tokens need no
+special case.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .noun_phrases import find_nouns
+from .noun_phrases import Found, find_nouns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,15 +56,14 @@ class Prompt:
         """The word called `name`, whatever its capitals; "cat#2" is the second cat.
 
         Several words ("mountain lion") give one span over the tokens of all of them, when they stand side by
-        side.
-        Raises ValueError, listing the words there are, when there is no such word.
+        side. Raises ValueError, listing the words there are, when there is no such word.
         """
-        span = self.locate(name)
-        if len(span) == 1:
-            return self.words[span[0]]
-        first, last = self.words[span[0]], self.words[span[-1]]
-        tokens = tuple(token for index in span for token in self.words[index].tokens)
-        return Word(self.text[first.start : last.end], first.start, last.end, tokens)
+        return self.phrase([self.words[index] for index in self.locate(name)])
+
+    def phrase(self, words: Sequence[Word]) -> Word:
+        """Neighbouring words as one, from the first to the last."""
+        start, end = words[0].start, words[-1].end
+        return Word(self.text[start:end], start, end, tuple(token for word in words for token in word.tokens))
 
     def locate(self, name: str) -> range:
         """The indices into `words` of what `find` finds. Raises ValueError as `find` does."""
@@ -111,10 +110,10 @@ def parse_prompt(
     )
     prompt = Prompt(text, ids, words, (), (), length)
 
-    found: tuple[int, ...] = ()
-    found_pairs: tuple[tuple[int, int], ...] = ()
+    by_grammar: Found = ((), ())
     if nouns is None or bindings is None:
-        found, found_pairs = find_nouns(text, [(word.start, word.end) for word in words])
+        by_grammar = find_nouns(text, [(word.start, word.end) for word in words])
+    found, found_pairs = by_grammar
     if nouns is not None:
         found = tuple(prompt.locate(name)[-1] for name in nouns)
     if bindings is None:
@@ -141,28 +140,8 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
     A word begins with a letter or a digit: the mark that ends a sign, as that of a heart, is no word.
     """
-    spans: list[tuple[int, int]] = []
-    start = 0
-    while start < len(text):
-        if not _begins_word(text[start]):
-            start += 1
-            continue
-        end = start + 1
-        while end < len(text) and (
-            _in_word(text[end]) or (text[end] in _INNER and end + 1 < len(text) and _in_word(text[end + 1]))
-        ):
-            end += 1
-        spans.append((start, end))
-        start = end
-    return spans
-
-
-def _begins_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LN"
-
-
-def _in_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LMN"
+    classes = "".join("'" if character in _INNER else unicodedata.category(character)[0] for character in text)
+    return [match.span() for match in re.finditer("[LN](?:[LMN]|'(?=[LMN]))*", classes)]
 
 
 def _key(text: str) -> str:
@@ -170,8 +149,7 @@ def _key(text: str) -> str:
 
 
 def same_word(left: str, right: str) -> bool:
-    """Whether two words are the same but for capitals and the way in which accents and apostrophes are
-    written."""
+    """Whether two words are the same but for capitals and how accents and apostrophes are written."""
     return _key(left) == _key(right)
 
 
@@ -190,8 +168,7 @@ def _tokens_within(spans: Sequence[tuple[int, int]], start: int, end: int, text:
 def _tokenize(
     text: str, tokenizer: PreTrainedTokenizerBase, name: str = "prompt"
 ) -> tuple[tuple[int, ...], int, list[tuple[int, int]]]:
-    """Padded ids (L,), how many are not padding, and the characters of each token ((0, 0) for those that
-    stand for none)."""
+    """Padded ids (L,), how many are not padding, and the characters of each token ((0, 0) for none)."""
     limit = int(tokenizer.model_max_length)
     if limit > _LONGEST:
         raise ValueError(
@@ -201,12 +178,10 @@ def _tokenize(
     options = {"return_offsets_mapping": True} if fast else {}
     encoded = tokenizer(text, add_special_tokens=False, verbose=False, **options)
     content = [int(token) for token in encoded["input_ids"]]
-    spans = (
-        [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
-        if fast
-        else offsets_by_decoding(text, content, tokenizer)
-    )
-
+    if fast:
+        spans = [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
+    else:
+        spans = offsets_by_decoding(text, content, tokenizer)
     special = {tokenizer.bos_token_id, tokenizer.eos_token_id}
     for token, (start, end) in zip(content, spans, strict=True):
         if token in special:

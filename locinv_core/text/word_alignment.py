@@ -161,12 +161,7 @@ def _swapped_words(source: Prompt, target: Prompt, lost: list[_Unit], gained: li
     new = [target.words[unit.word] for unit in gained if unit.word >= 0]
     if len(old) == len(new):
         return list(zip(old, new, strict=True))
-    return [(_phrase(source, old), _phrase(target, new))] if old and new else []
-
-
-def _phrase(prompt: Prompt, words: list[Word]) -> Word:
-    start, end = words[0].start, words[-1].end
-    return Word(prompt.text[start:end], start, end, tuple(token for word in words for token in word.tokens))
+    return [(source.phrase(old), target.phrase(new))] if old and new else []
 
 
 def _swapped_marks(lost: list[_Unit], gained: list[_Unit]) -> list[tuple[_Unit, _Unit]]:

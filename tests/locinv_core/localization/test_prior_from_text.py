@@ -41,8 +41,8 @@ class PlantedBoxes(GroundingDino):
     found: tuple = ()
     sure: tuple = ()
 
-    def check(self, phrase):
-        pass
+    def tokens(self, phrase):
+        return 4, 256
 
     def boxes(self, image, phrase):
         return torch.tensor(self.found).reshape(-1, 4), torch.tensor(self.sure)
@@ -54,8 +54,8 @@ class PlantedMap(ClipSeg):
 
     values: object = None
 
-    def check(self, phrase):
-        pass
+    def tokens(self, phrase):
+        return 4, 256
 
     def sureness(self, image, phrase):
         return self.values

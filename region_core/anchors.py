@@ -108,10 +108,8 @@ def dino_anchors(attention: Tensor, count: int, *, min_distance: float = 0.0) ->
     Raises ValueError for a map that is not finite, and for more anchors than the grid has room for.
     """
     if attention.ndim != 2 or not bool(torch.isfinite(attention).all()):
-        raise ValueError(
-            f"attention: got the shape {tuple(attention.shape)}"
-            f"{'' if attention.ndim != 2 else ' with values that are not finite'}, requires a finite (h, w)"
-        )
+        what = "" if attention.ndim != 2 else " with values that are not finite"
+        raise ValueError(f"attention: got the shape {tuple(attention.shape)}{what}, requires a finite (h, w)")
     if not min_distance >= 0:
         raise ValueError(f"min_distance: got {min_distance}, requires a number of patches, 0 or more")
     rows, columns = attention.shape
@@ -160,6 +158,5 @@ def _check_side(side: int) -> None:
 def _check_count(count: int, grid: tuple[int, int]) -> None:
     rows, columns = grid
     if not 1 <= count <= rows * columns:
-        raise ValueError(
-            f"k: got {count} anchors, requires 1 to {rows * columns}, the patches of a grid of {columns}x{rows}"
-        )
+        patches = f"{rows * columns}, the patches of a grid of {columns}x{rows}"
+        raise ValueError(f"k: got {count} anchors, requires 1 to {patches}")

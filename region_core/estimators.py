@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,6 @@ class StraightThrough:
         edits: BoxEdits,
         loss: Loss,
         settings: LearningSettings,
-        *,
         steps: int | None = None,
         tracker: CostTracker | None = None,
     ) -> None:
@@ -52,12 +51,8 @@ class StraightThrough:
 
     def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
         """What is minimised, and the drawn boxes' loss."""
-        return self.minimised(logits, self.judge)
-
-    def minimised(self, logits: Tensor, judge: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
-        """Draw a box for each anchor; `judge` maps the draw (K,) to its losses (K,) and estimates of all (K, M)."""
         choice = gumbel_choice(logits, self.temperature, self.generator)
-        losses, estimates = judge(choice.detach().argmax(dim=-1).cpu())
+        losses, estimates = self.judge(choice.detach().argmax(dim=-1).cpu())
         return (choice * estimates.to(choice)).sum(dim=-1).mean(), float(losses.mean())
 
     def judge(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +61,6 @@ class StraightThrough:
         return self.through_the_mask(drawn)
 
     def edit(self, drawn: Tensor) -> None:
-        """Edit in the drawn boxes."""
         with self.tracker.stage(EDITS_STAGE):
             self.edits.edited(self.drawn_boxes(drawn), self.steps, tracker=self.tracker)
 
@@ -91,7 +85,7 @@ class StraightThrough:
         return torch.stack([through if one is None else one for one, through in zip(own, seen, strict=True)])
 
 
-class Remembering:
+class Remembering(StraightThrough):
     """Ours: a box that was judged before has its own loss in place of the gradient's guess.
 
     The guess is linear, and poor for boxes that are much larger or smaller: a mask that paints a box half right
@@ -99,28 +93,23 @@ class Remembering:
     whatever their edits. lazy: boxes are edited when they are drawn; else `judged` has them all.
     """
 
-    def __init__(
-        self, published: StraightThrough, judged: Judgement, added: Tensor, *, lazy: bool, remember: bool
-    ) -> None:
-        self.published, self.judged, self.added, self.lazy, self.remember = published, judged, added, lazy, remember
-
-    def __call__(self, logits: Tensor, done: float) -> tuple[Tensor, float]:
-        """What is minimised, and the drawn boxes' loss."""
-        return self.published.minimised(logits, self.judge)
+    def __init__(self, *published: Any, judged: Judgement, added: Tensor, lazy: bool, remember: bool) -> None:
+        super().__init__(*published)
+        self.judged, self.added, self.lazy, self.remember = judged, added, lazy, remember
 
     def judge(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """As published where a loss is not known; `judged` learns the losses of boxes that were edited."""
         known = self.judged.losses
         if self.lazy:
-            self.published.edit(drawn)
+            self.edit(drawn)
         if self.remember and bool((known.isfinite() | ~self.judged.considered).all()):
             return known.gather(1, drawn[:, None]), known.nan_to_num()
-        losses, guesses = self.published.through_the_mask(drawn)
+        losses, guesses = self.through_the_mask(drawn)
         losses = losses + self.added.gather(1, drawn[:, None])[:, 0].to(losses)
         guesses = guesses + self.added.to(guesses)
         if self.lazy:
-            found = dict(zip(self.published.drawn_boxes(drawn), losses.tolist(), strict=True))
-            for i, row in enumerate(self.published.boxes):
+            found = dict(zip(self.drawn_boxes(drawn), losses.tolist(), strict=True))
+            for i, row in enumerate(self.boxes):
                 for j, box in enumerate(row):
                     known[i, j] = found.get(box, known[i, j])
         return losses, torch.where(known.isfinite(), known, guesses.cpu()) if self.remember else guesses

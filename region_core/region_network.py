@@ -17,8 +17,7 @@ _HIDDEN = 32
 class RegionNetwork(nn.Module):
     """Two convolutions and two linear layers with ReLU between: [f_1 … f_M] (K, M·d, 7, 7) to logits (K, M).
 
-    features: d. boxes: M. The same `seed` gives the same weights, and torch's own random numbers are left as
-    they were.
+    features: d. boxes: M. The same `seed` gives the same weights; torch's own random numbers are left alone.
     """
 
     def __init__(self, features: int, boxes: int, *, seed: int = 0) -> None:
@@ -46,8 +45,7 @@ class RegionNetwork(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """S([f_1 … f_M]) = [π_1 … π_M] (Learnable Regions Eq. 2): (K, M·d, 7, 7) to logits (K, M)."""
-        scaled = pooled / math.sqrt(pooled.shape[1])
-        logits: Tensor = self.layers(scaled)
+        logits: Tensor = self.layers(pooled / math.sqrt(pooled.shape[1]))
         return logits
 
 

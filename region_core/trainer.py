@@ -17,7 +17,7 @@ from torch import Tensor
 from ..locinv_core.cost import CostTracker
 from .encoders.clip import ClipEncoder
 from .encoders.vit import PatchFeatures
-from .estimators import Expected, Objective, Remembering, StraightThrough
+from .estimators import Expected, Objective, Remembering
 from .losses import CompositeLoss, Crops, LossWeights
 from .options import ESTIMATORS, Estimator
 from .proposals import RegionProposals, check_counts, roi_features
@@ -171,8 +171,9 @@ def learn_regions(
             if settings.estimator == "expected":
                 objective = Expected(judged, settings.exploration)
             else:
-                drawn = StraightThrough(proposals, edits, loss, settings, steps=search.steps, tracker=tracker)
-                objective = Remembering(drawn, judged, prior.added, lazy=lazy, remember=settings.remember)
+                published = proposals, edits, loss, settings, search.steps, tracker
+                own = settings.remember
+                objective = Remembering(*published, judged=judged, added=prior.added, lazy=lazy, remember=own)
             curve = train_network(network, pooled, objective, settings, considered=judged.considered, tracker=tracker)
         with torch.no_grad():
             logits = _among(network(pooled), judged.considered, settings.lr).float().cpu()

@@ -165,8 +165,8 @@ class AmusedEditor(ModelEditor):
         chunks = [range(first, min(first + self.batch, len(cells))) for first in range(0, len(cells), self.batch)]
         for number, rows in enumerate(chunks):
             context, pooled = (
-                torch.cat([condition[k].expand(len(rows), *condition[k].shape[1:]) for condition in conditions])
-                for k in (0, 1)
+                torch.cat([part.expand(len(rows), *part.shape[1:]) for part in both])
+                for both in zip(*conditions, strict=True)
             )
             for step, timestep in enumerate(scheduler.timesteps, start=1):
                 seen = tokens[rows.start : rows.stop].to(self.model.device).repeat(len(conditions), 1, 1)
@@ -221,9 +221,8 @@ def load_amused_model(name: str | Path = EMBEDDED, *, device: str = "auto", dtyp
         vqvae = open_network(VQModel, name, "amused", subfolder="vqvae").float()
         # Cast as it is read: diffusers warns of a cast afterwards.
         transformer = open_network(UVit2DModel, name, "amused", subfolder="transformer", torch_dtype=chosen_dtype)
-        text_encoder = open_network(CLIPTextModelWithProjection, name, "amused", subfolder="text_encoder").to(
-            chosen_dtype
-        )
+        text_encoder = open_network(CLIPTextModelWithProjection, name, "amused", subfolder="text_encoder")
+        networks = vqvae.to(chosen_device), transformer.to(chosen_device), text_encoder.to(chosen_device, chosen_dtype)
         scheduler = _open_small(AmusedScheduler, name, place, "scheduler")
         tokenizer = _open_small(CLIPTokenizerFast, name, place, "tokenizer")
     tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
@@ -233,14 +232,7 @@ def load_amused_model(name: str | Path = EMBEDDED, *, device: str = "auto", dtyp
             f"amused {str(name)!r}: its mask token is {mask_token}, requires an id after the codebook's"
             f" {vqvae.config.num_vq_embeddings} and below the transformer's {vocabulary}"
         )
-    return AmusedModel(
-        vqvae.to(chosen_device),
-        transformer.to(chosen_device),
-        text_encoder.to(chosen_device),
-        tokenizer,
-        mask_token,
-        str(name) if str(name) == EMBEDDED else Path(place).name,
-    )
+    return AmusedModel(*networks, tokenizer, mask_token, EMBEDDED if str(name) == EMBEDDED else Path(place).name)
 
 
 def _open_small(kind: Any, name: str | Path, place: str, part: str) -> Any:

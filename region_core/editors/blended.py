@@ -125,8 +125,7 @@ class BlendedEditor(LatentEditor):
         edited = self.decode(latents, padding)
         if windows is None:
             return edited
-        pairs = zip(windows, edited, strict=True)
-        return torch.cat([window.put_back(one[None], image.cpu()) for window, one in pairs])
+        return torch.cat([one.put_back(edit, image.cpu()) for one, edit in zip(windows, edited.split(1), strict=True)])
 
     @torch.no_grad()
     def edit_latents(

@@ -68,9 +68,8 @@ class Window:
     def put_back(self, edited: Tensor, image: Tensor) -> Tensor:
         """The image (1, 3, H, W) with an edit (1, 3, H, W) of what `enlarged` gave in its place."""
         whole = image.to(edited).clone()
-        whole[..., self.top : self.bottom, self.left : self.right] = resized(
-            edited, self.bottom - self.top, self.right - self.left
-        )
+        shown = self.of(whole)
+        shown.copy_(resized(edited, *shown.shape[-2:]))
         return whole
 
 
@@ -88,6 +87,5 @@ def windows_around(masks: Tensor, factor: float) -> list[Window]:
 
 def seen_through(windows: list[Window], image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """What each window shows of the image (1, 3, H, W) and its mask of (B, 1, H, W), enlarged: B each."""
-    pictures = [window.enlarged(image) for window in windows]
     inside = [window.enlarged_mask(mask[None]) for window, mask in zip(windows, masks, strict=True)]
-    return torch.cat(pictures), torch.cat(inside)
+    return torch.cat([window.enlarged(image) for window in windows]), torch.cat(inside)

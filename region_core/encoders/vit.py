@@ -149,17 +149,17 @@ def load_vit(
     """
     from transformers import AutoModel
 
-    # Weights made inside a caller's inference mode (ComfyUI's) could never take part in a gradient.
+    # Weights made inside a caller's inference mode (ComfyUI's), and what a pass leaves in a model's caches, could
+    # never take part in a gradient.
     with torch.inference_mode(False):
         model = open_network(AutoModel, name, "vit", may_lack=("pooler.",), attn_implementation="eager")
         model = model.to(device, dtype)
-    patch = getattr(model.config, "patch_size", None)
-    patch = patch[0] if isinstance(patch, (tuple, list)) and len(set(patch)) == 1 else patch
-    if not isinstance(patch, int):
-        raise ValueError(f"vit {str(name)!r}: it is a {type(model).__name__} without square patches, requires a ViT")
-    mean, std = normalization(name, "vit", IMAGENET_MEAN, IMAGENET_STD)
-    vision = VisionFeatures(model, mean, std, patch, str(name))
-    # What the pass leaves in a model's caches may be part of a later gradient, too.
-    with torch.inference_mode(False):
+        patch = getattr(model.config, "patch_size", None)
+        patch = patch[0] if isinstance(patch, (tuple, list)) and len(set(patch)) == 1 else patch
+        if not isinstance(patch, int):
+            kind = type(model).__name__
+            raise ValueError(f"vit {str(name)!r}: it is a {kind} without square patches, requires a ViT")
+        mean, std = normalization(name, "vit", IMAGENET_MEAN, IMAGENET_STD)
+        vision = VisionFeatures(model, mean, std, patch, str(name))
         vision.check()
     return vision

@@ -56,14 +56,10 @@ class EditPlan:
 PLANS: Mapping[str, EditPlan] = {
     plan.name: plan
     for plan in (
-        # Every box in full.
-        EditPlan("full", (Round(),)),
-        # Every box with few steps.
-        EditPlan("preview", (Round(steps=3),)),
-        # The same, and only the two boxes of least loss in full.
-        EditPlan("shortlist", (Round(steps=3),), final_count=2),
-        # One unmasked edit stands in for every box.
-        EditPlan("stand-in", (Round(stand_in=True),)),
+        EditPlan("full", (Round(),)),  # every box in full
+        EditPlan("preview", (Round(steps=3),)),  # every box with few steps
+        EditPlan("shortlist", (Round(steps=3),), final_count=2),  # and only the two boxes of least loss in full
+        EditPlan("stand-in", (Round(stand_in=True),)),  # one unmasked edit stands in for every box
         # Successive halving: half of the boxes, twice the steps.
         EditPlan("halving", (Round(steps=2, keep=0.5), Round(steps=4))),
         # The stand-in drops half of the boxes, and the rest have a preview of their own.

@@ -1,4 +1,4 @@
-"""Adds a node and a method, one file each, in a folder of their own, and has the pack find them:
+"""Adds the node of docs/adding.md and a method, one file each, in a folder of their own, and has the pack find them:
 `python -m pinpoint.tests.comfyui.inside_new_files HOLDER new`, as `inside_comfyui`."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
@@ -15,24 +15,13 @@ HOLDER, WHAT = begin()
 import torch
 
 from pinpoint import methods, nodes
+from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.nodes import extension
 from pinpoint.nodes.bridge.memory import manage
+from pinpoint.tests.fixtures.documented_files import documented_files
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
-NODE = '''
-"""A node in a file of its own."""
-
-from comfy_api.latest import io
-
-
-class Hello(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(node_id="PinpointHello", display_name="Hello", category="Pinpoint/edit", inputs=[], outputs=[])
-
-
-NODES = [Hello]
-'''
+NODE = documented_files()["nodes/prior_words.py"]
 METHOD = '''
 """A method in a file of its own: mixes the image with one colour."""
 
@@ -68,7 +57,7 @@ METHOD = Method("tint", "Tint", "nobody 2026", "frozen", ("model",), TintSetting
 
 def new() -> dict[str, Any]:
     """What ComfyUI is told of the two, and what the method's node makes of an image."""
-    for package, name, text in ((nodes, "hello", NODE), (methods, "tint", METHOD)):
+    for package, name, text in ((nodes, "prior_words", NODE), (methods, "tint", METHOD)):
         folder = Path(HOLDER, f"more_{name}")
         folder.mkdir()
         (folder / f"{name}.py").write_text(text)
@@ -82,10 +71,11 @@ def new() -> dict[str, Any]:
             model = manage(small_model())
         given: dict[str, Any] = {"model": model, "source": "a cat", "target": "a red cat", "channel": "green"}
         made = found["PinpointTintEdit"].execute(image=image, seed=0, amount=0.25, repeats=1, **given).args
+    prior = from_boxes({"cat": (8, 8, 40, 36), "dog": (44, 40, 60, 56)}, (64, 64))
     tinted = image.clone()
     tinted[..., 1] += 0.25 * (1 - tinted[..., 1])
     return {
-        "node": "PinpointHello" in found,
+        "words": found["PinpointListWords"].execute(prior=prior).args,
         "name": schema.display_name,
         "inputs": [one.id for one in schema.inputs],
         "amount": [schema.inputs[6].default, schema.inputs[6].min, schema.inputs[6].max],

@@ -1,4 +1,4 @@
-"""A node, and a method with its node, come from one new file each."""
+"""A node (that of docs/adding.md), and a method with its node, come from one new file each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pinpoint.tests.comfyui.inside_process import measured
 
 def test_a_node_and_a_method_in_files_of_their_own_are_found(tmp_path):
     found = measured("inside_new_files", "new", tmp_path)
-    assert found["node"]
+    assert found["words"] == ["cat, dog"]
     assert found["name"] == "Tint Edit"
     assert found["inputs"] == "model image source target prior mask amount channel repeats seed".split()
     assert found["amount"] == [0.5, 0, 1] and found["tooltip"] == "How much of the colour."

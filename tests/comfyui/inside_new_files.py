@@ -1,4 +1,4 @@
-"""Adds the node of docs/adding.md and a method, one file each, in a folder of their own, and has the pack find them:
+"""Adds docs/adding.md's node and method and one more method, a file each in a folder of its own, for the pack to find:
 `python -m pinpoint.tests.comfyui.inside_new_files HOLDER new`, as `inside_comfyui`."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
@@ -21,7 +21,8 @@ from pinpoint.nodes.bridge.memory import manage
 from pinpoint.tests.fixtures.documented_files import documented_files
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
-NODE = documented_files()["nodes/prior_words.py"]
+DOCUMENTED = documented_files()
+NODE, SDEDIT = DOCUMENTED["nodes/prior_words.py"], DOCUMENTED["methods/sdedit.py"]
 METHOD = '''
 """A method in a file of its own: mixes the image with one colour."""
 
@@ -56,8 +57,8 @@ METHOD = Method("tint", "Tint", "nobody 2026", "frozen", ("model",), TintSetting
 
 
 def new() -> dict[str, Any]:
-    """What ComfyUI is told of the two, and what the method's node makes of an image."""
-    for package, name, text in ((nodes, "prior_words", NODE), (methods, "tint", METHOD)):
+    """What ComfyUI is told of the three, and what their nodes make of an image."""
+    for package, name, text in ((nodes, "prior_words", NODE), (methods, "sdedit", SDEDIT), (methods, "tint", METHOD)):
         folder = Path(HOLDER, f"more_{name}")
         folder.mkdir()
         (folder / f"{name}.py").write_text(text)
@@ -71,11 +72,15 @@ def new() -> dict[str, Any]:
             model = manage(small_model())
         given: dict[str, Any] = {"model": model, "source": "a cat", "target": "a red cat", "channel": "green"}
         made = found["PinpointTintEdit"].execute(image=image, seed=0, amount=0.25, repeats=1, **given).args
+        steps: dict[str, Any] = {"steps": 2, "strength": 0.5, "guidance": 3.0}
+        node = found["PinpointSdeditEdit"]
+        redrawn = node.execute(model=model, image=image, source="a cat", target="a fox", seed=0, **steps).args[0]
     prior = from_boxes({"cat": (8, 8, 40, 36), "dog": (44, 40, 60, 56)}, (64, 64))
     tinted = image.clone()
     tinted[..., 1] += 0.25 * (1 - tinted[..., 1])
     return {
         "words": found["PinpointListWords"].execute(prior=prior).args,
+        "documented": [node.define_schema().display_name, list(redrawn.shape), float((redrawn - image).abs().mean())],
         "name": schema.display_name,
         "inputs": [one.id for one in schema.inputs],
         "amount": [schema.inputs[6].default, schema.inputs[6].min, schema.inputs[6].max],

@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     cells: list[tuple[str, Tensor | Image.Image]] = [
         (scene["source"], image),
         ("priors", outlined),
-        (f"DDIM + Prompt-to-Prompt\n{psnr(without.edited, truth):.1f} dB to the truth", without.edited),
-        (f"LocInv\n{psnr(outcome.edited, truth):.1f} dB to the truth", outcome.edited),
-        (f"LocInv, --composite-grow {GROWN}\n{psnr(composited, truth):.1f} dB to the truth", composited),
+        (f"DDIM + Prompt-to-Prompt\n{psnr(without.edited, truth):.1f} dB PSNR to ground truth", without.edited),
+        (f"LocInv\n{psnr(outcome.edited, truth):.1f} dB PSNR to ground truth", outcome.edited),
+        (f"LocInv, --composite-grow {GROWN}\n{psnr(composited, truth):.1f} dB PSNR to ground truth", composited),
         (f"true edited image\n{scene['target']}", truth),
     ]
     with filled_folder(args.out) as folder:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         save_png(contact_sheet(cells), folder / "contact_sheet.png")
     print(summary(report))
     print(
-        f"  to the truth    {report['truth']['psnr']:.1f} dB, {report['truth']['psnr_composite']:.1f} dB with"
+        f"  to ground truth {report['truth']['psnr']:.1f} dB, {report['truth']['psnr_composite']:.1f} dB with"
         " the rest of the image kept;\n"
         "                  DDIM + Prompt-to-Prompt without localization:"
         f" {report['truth']['psnr_without_localization']:.1f} dB"

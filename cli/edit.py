@@ -43,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "edit",
         help="edit an image",
-        description="Invert an image, tune its words inside their places, edit it with Prompt-to-Prompt, and"
+        description="Invert an image, optimize token embeddings inside their priors, edit with Prompt-to-Prompt, and"
         " write the images and a report into DIR.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="the image: PNG, JPEG, WebP …")
@@ -89,13 +89,13 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="TEXT",
         help="the edit as an order, for instruct-pix2pix (default: one made of the texts)",
     )
-    parser.add_argument("--tokens", choices=TOKENS, help="how words are tuned (default: the method's)")
+    parser.add_argument("--tokens", choices=TOKENS, help="how tokens are optimized (default: the method's)")
     parser.add_argument("--null", choices=NULL_METHODS, help="how the image is reconstructed (default: the method's)")
     parser.add_argument(
         "--target-embeddings",
         "--carry",
         choices=TARGET_EMBEDDINGS,
-        help="what the target prompt takes of the tuned words",
+        help="what the target prompt takes of the optimized token embeddings",
     )
     parser.add_argument(
         "--local-blend",

@@ -101,7 +101,10 @@ def region_rows(proposals: RegionProposals, scores: RegionScores) -> list[dict[s
 
 
 def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
-    """Each candidate's anchor, its box as it was edited, and scores, best first."""
+    """Each candidate's anchor, its box as it was edited, and scores, best first.
+
+    `take` and `placed` are what `variant` and `in_region` were called before; other people's nodes may read them.
+    """
     from ...region_core.proposals import pixel_box
 
     return [
@@ -114,6 +117,8 @@ def candidate_rows(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
             "final": one.final,
             "variant": one.edit.variant,
             "in_region": one.edit.source_anchor is None,
+            "take": one.edit.variant,
+            "placed": one.edit.source_anchor is None,
         }
         for one in candidates
     ]

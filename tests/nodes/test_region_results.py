@@ -119,6 +119,7 @@ def test_a_candidate_s_box_is_where_its_edit_is_also_where_sides_lie_between_pix
     found = regions.ranked(2.0, 1.0, case.editor, CostTracker())
     shown = {row["anchor"]: row["boxes"][0] for row in region_rows(case.proposals, regions.scores)}
     for one, row in zip(found.candidates, candidate_rows(found.candidates), strict=True):
+        assert (row["take"], row["placed"]) == (row["variant"], row["in_region"])  # the names that they had
         rows, columns = (one.image != case.image).any(dim=1)[0].nonzero(as_tuple=True)
         ends = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
         assert row["box"] == ends == list(shown[row["anchor"]])

@@ -17,6 +17,7 @@ def test_what_is_installed_is_imported() -> None:
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     with pytest.raises(ValueError, match=r'^matplotlib is not installed: pip install "comfyui-pinpoint\[evaluate\]"$'):
         require("matplotlib.figure", "evaluate")
 

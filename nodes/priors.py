@@ -120,8 +120,8 @@ class PriorFromSegmentAnything(io.ComfyNode):
                 choice(
                     "checkpoint",
                     sam_names(),
-                    "A Segment Anything in models/sams, as .safetensors. The published .pth files are"
-                    " pickles and are not read; the error says how to convert one.",
+                    "A Segment Anything in models/sams, as .safetensors or as published (.pth), of which only the"
+                    " weights are read.",
                 ),
                 text(
                     "boxes",
@@ -342,18 +342,16 @@ def sam_names() -> list[str]:
     found = [
         name.replace(os.sep, "/")
         for name in folder_paths.get_filename_list(SAMS)
-        if Path(name).suffix.lower() in (".safetensors", ".pth")
+        if Path(name).suffix.lower() in (".safetensors", ".pth", ".pt")
     ]
-    return sorted(found, key=lambda name: (name.endswith(".pth"), name)) or [NO_SAM]
+    return sorted(found, key=lambda name: (not name.endswith(".safetensors"), name)) or [NO_SAM]
 
 
 def sam_path(name: str) -> str:
     """Where the checkpoint lies. Raises ValueError for one that is gone."""
     path = None if name == NO_SAM else folder_paths.get_full_path(SAMS, name)
     if path is None:
-        raise ValueError(
-            f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there as .safetensors"
-        )
+        raise ValueError(f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there")
     return str(path)
 
 

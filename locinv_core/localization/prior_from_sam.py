@@ -15,13 +15,13 @@ from torchvision.ops import masks_to_boxes
 from ..cost import CostTracker
 from ..extras import require
 from ..imaging.io import to_pil
+from .prior_models import read_weights
 from .prior_sources import PriorSource, parse_box
 from .priors import Box, LocalizationPrior, from_boxes, from_masks, image_size, merge, prior_word
 
 SEGMENT_STAGE = "segment"
 MODELS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 """The published models, as `segment_anything.sam_model_registry` names them, by the width of their ViT."""
-_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -86,27 +86,13 @@ def boxes_of(prior: LocalizationPrior) -> dict[str, SamPrompt]:
 
 
 def load_segment_anything(path: str | Path) -> nn.Module:
-    """The Segment Anything of a .safetensors file with the names of the published checkpoints, on the CPU.
+    """The Segment Anything of a published checkpoint (.pth) or of the same weights as .safetensors, on the CPU.
 
-    Raises ValueError for a pickle (how the models are published), for another file, and without the package.
+    Raises ValueError for another file and without the package.
     """
     file = Path(path).expanduser()
-    if file.suffix.lower() in _PICKLES:
-        raise ValueError(
-            f"checkpoint {file.name!r} is a pickle, which can run code when it is opened, so it is not read;"
-            f" convert it once: python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('"
-            f"{file.name}', weights_only=True), '{file.stem}.safetensors')\""
-        )
-    if not file.is_file() or file.suffix.lower() != ".safetensors":
-        raise ValueError(f"checkpoint: got {str(path)!r}, requires a .safetensors file of Segment Anything")
+    state = read_weights(file)
     registry = require("segment_anything", "sam").sam_model_registry
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"checkpoint {file.name!r} cannot be read: {error}") from error
     try:
         # Weights made inside a caller's inference mode (ComfyUI's) could never take part in a gradient.
         with torch.inference_mode(False):
@@ -116,7 +102,7 @@ def load_segment_anything(path: str | Path) -> nn.Module:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"checkpoint {file.name!r}: its weights are not Segment Anything's ({reason}); requires SAM ViT-B, ViT-L"
-            " or ViT-H as published, as .safetensors"
+            " or ViT-H as published"
         ) from error
     return model.requires_grad_(False).eval()
 
@@ -155,4 +141,4 @@ def _from_text(word: str, given: str, image: Tensor) -> LocalizationPrior:
     return prior_from_segment_anything(load_segment_anything(file.strip()), image, prompts)
 
 
-PRIOR_SOURCE = PriorSource("Segment Anything's outline of what a box holds", "x0,y0,x1,y1@FILE.safetensors", _from_text)
+PRIOR_SOURCE = PriorSource("Segment Anything's outline of what a box holds", "x0,y0,x1,y1@FILE", _from_text)

@@ -259,13 +259,16 @@ def places() -> dict[str, Any]:
         save_file(weights, folder / "tiny.safetensors")
         prior_from_sam.MODELS[32] = "tiny"
         segment_anything.sam_model_registry["tiny"] = tiny_sam
-        (folder / "old.pth").write_bytes(b"")
+        torch.save(weights, folder / "published.pth")
+        (folder / "broken.pth").write_bytes(b"")
         told["names"] = sam_names()
         prior, mask = PriorFromSegmentAnything.execute(image, "tiny.safetensors", boxes="cat=10,6,40,30").args
         told["outlined"] = [list(prior.words), prior.kind, list(mask.shape), float(mask.max())]
         again = PriorFromSegmentAnything.execute(image, "tiny.safetensors", prior=prior)[0]
         told["outlined again"] = list(again.words)
-        told["pickle"] = refused(PriorFromSegmentAnything, "old.pth", boxes="cat=1,1,9,9")
+        published = PriorFromSegmentAnything.execute(image, "published.pth", boxes="cat=10,6,40,30")[0]
+        told["published"] = bool(torch.equal(published.mask("cat"), prior.mask("cat")))
+        told["broken"] = refused(PriorFromSegmentAnything, "broken.pth", boxes="cat=1,1,9,9")
         told["no place"] = refused(PriorFromSegmentAnything, "tiny.safetensors")
         text = str(write_tiny_clipseg(Path(HOLDER, "clipseg")))
         prior, mask = PriorFromText.execute(image, "star=red star", text, 0.01, "all").args

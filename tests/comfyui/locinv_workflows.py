@@ -203,7 +203,7 @@ def text_prior(canvas: Canvas, *, embedded: bool = False) -> None:
         " Face: put its folder into ComfyUI's *models* and write the folder's name into *Prior from Text*, or"
         " have it in the Hugging Face cache. Nothing is downloaded by itself.\n\nThey were made for"
         " photographs. " + OWN_IMAGE + "\n\n**An outline instead of a box:** put *Prior from Segment"
-        " Anything* (a .safetensors in *models/sams*) after *Prior from Text*."
+        " Anything* (its checkpoint in *models/sams*) after *Prior from Text*."
     )
     model = canvas.add("PinpointLoadEditModel")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -80,11 +82,13 @@ def test_points_on_and_off_the_object_and_a_box_are_asked_together(sam):
     assert torch.equal(prior_from_segment_anything(sam, image, {"cat": place}).mask("cat"), wanted[0])
 
 
-def test_a_saved_model_outlines_as_the_one_it_was_saved_from(sam, tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", ["s.safetensors", "s.pth", "S.PT"])
+def test_a_saved_model_outlines_as_the_one_it_was_saved_from(sam, tmp_path, monkeypatch, file):
     monkeypatch.setattr(module, "MODELS", {32: "tiny"})
     monkeypatch.setitem(sam_model_registry, "tiny", tiny_sam)
-    save_file({name: weight.contiguous() for name, weight in sam.state_dict().items()}, tmp_path / "s.safetensors")
-    loaded = load_segment_anything(tmp_path / "s.safetensors")
+    weights = {name: weight.contiguous() for name, weight in sam.state_dict().items()}
+    (save_file if file.endswith("safetensors") else torch.save)(weights, tmp_path / file)
+    loaded = load_segment_anything(tmp_path / file)
     image = smooth_image()
     wanted, _ = by_the_library(sam, image, boxes=torch.tensor([BOX]))
     prior = prior_from_segment_anything(loaded, image, {"cat": SamPrompt(boxes=(BOX,))})
@@ -97,19 +101,38 @@ def test_the_published_models_are_known_by_their_width(kind):
         assert MODELS[sam_model_registry[kind]().image_encoder.pos_embed.shape[-1]] == kind
 
 
-def test_a_pickle_is_refused_with_the_line_that_converts_it(tmp_path):
-    with pytest.raises(ValueError, match=r"sam_b\.pth' is a pickle.*save_file.*'sam_b\.safetensors'"):
-        load_segment_anything(tmp_path / "sam_b.pth")
+class Payload:
+    """What a hostile pickle holds: opened by pickle itself, it would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_of_a_pickle_only_weights_are_read(tmp_path, monkeypatch):
+    torch.save({"weight": Payload(tmp_path / "ran")}, tmp_path / "hostile.pth")
+    with pytest.raises(ValueError, match=r"'hostile\.pth' cannot be read as weights alone: Weights only load failed"):
+        load_segment_anything(tmp_path / "hostile.pth")
+    assert not (tmp_path / "ran").exists()
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="holds no weights by name"):
+        load_segment_anything(tmp_path / "list.pth")
+    monkeypatch.setattr(torch, "__version__", "2.5.1")
+    with pytest.raises(ValueError, match=r"torch 2\.5\.1 cannot read safely; requires torch 2\.6"):
+        load_segment_anything(tmp_path / "list.pth")
 
 
 def test_another_network_and_what_is_no_file_are_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="not Segment Anything's"):
         load_segment_anything(tmp_path / "other.safetensors")
-    (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0nothing")
-    with pytest.raises(ValueError, match="cannot be read"):
-        load_segment_anything(tmp_path / "broken.safetensors")
-    with pytest.raises(ValueError, match=r"requires a \.safetensors file"):
+    for file in ("broken.safetensors", "broken.pth"):
+        (tmp_path / file).write_bytes(b"\x10\0\0\0\0\0\0\0nothing")
+        with pytest.raises(ValueError, match="cannot be read"):
+            load_segment_anything(tmp_path / file)
+    with pytest.raises(ValueError, match=r"requires a \.safetensors, \.pth or \.pt file"):
         load_segment_anything(tmp_path / "none.safetensors")
 
 

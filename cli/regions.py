@@ -13,7 +13,7 @@ from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 
 if TYPE_CHECKING:
-    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..locinv_core.backbones.base import Backbone
     from ..region_core.editors.base import Editor
     from ..region_core.pipeline import RegionRequest
 
@@ -214,7 +214,7 @@ def window_of(args: argparse.Namespace) -> float | None:
     return float(window)
 
 
-def _reader(args: argparse.Namespace, editor: Editor, *, localizes: bool) -> EditModel | None:
+def _reader(args: argparse.Namespace, editor: Editor, *, localizes: bool) -> Backbone | None:
     """The text-to-image model that looks for the word, if there is one."""
     from ..locinv_core.backbones.loading import load_edit_model
 

@@ -18,7 +18,7 @@ from ..locinv_core.imaging.visualize import attention_image, box_overlay, contac
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.backbones.stable_diffusion import EditModel
+    from ..locinv_core.backbones.base import Backbone
     from ..locinv_core.cost import CostTracker
     from ..locinv_core.pipeline import LocalizedEdit, Quality
     from ..methods.types import EditTask, MethodOutcome
@@ -37,7 +37,7 @@ class MadeEdit:
     """
 
     method: str
-    model: EditModel
+    model: Backbone
     task: EditTask
     outcome: MethodOutcome
     settings: Mapping[str, Any]

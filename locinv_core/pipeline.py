@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .backbones.stable_diffusion import EditModel
+from .backbones.base import Backbone
 from .cost import REPORT_STAGE, CostTracker
 from .editing.edited_objects import edited_mask
 from .editing.prompt_to_prompt import Edit
@@ -110,7 +110,7 @@ class CheckedRequest:
 
 
 def check_edit_request(
-    model: EditModel, request: EditRequest, *, inversion: Inversion | None = None, to_find: Sequence[str] = ()
+    model: Backbone, request: EditRequest, *, inversion: Inversion | None = None, to_find: Sequence[str] = ()
 ) -> CheckedRequest:
     """Raise ValueError for whatever can be wrong with a request, before any pass; see `localized_edit`.
 
@@ -148,7 +148,7 @@ def check_edit_request(
 
 
 def localized_edit(
-    model: EditModel,
+    model: Backbone,
     request: EditRequest,
     *,
     inversion: Inversion | None = None,
@@ -186,7 +186,7 @@ def localized_edit(
     return LocalizedEdit(request, edited, reconstruction, inversion, result, checked.bindings)
 
 
-def judge(model: EditModel, outcome: LocalizedEdit, *, tracker: CostTracker | None = None) -> Quality:
+def judge(model: Backbone, outcome: LocalizedEdit, *, tracker: CostTracker | None = None) -> Quality:
     """The report's figures; passes made for them are counted under `report`."""
     tracker = tracker or CostTracker()
     image, prior, source = outcome.request.image, outcome.request.prior, outcome.inversion.prompt
@@ -213,7 +213,7 @@ def judge(model: EditModel, outcome: LocalizedEdit, *, tracker: CostTracker | No
 
 
 def _prepared(
-    model: EditModel, inversion: Inversion, request: EditRequest, checked: CheckedRequest, tracker: CostTracker
+    model: Backbone, inversion: Inversion, request: EditRequest, checked: CheckedRequest, tracker: CostTracker
 ) -> Inversion:
     """The inversion with tokens and null text as the recipe requires them."""
     recipe, guidance = request.recipe, request.edit_settings.guidance
@@ -237,7 +237,7 @@ def _prepared(
     )
 
 
-def _check_inversion(inversion: Inversion, model: EditModel, latents: Tensor, source: Prompt, steps: int) -> None:
+def _check_inversion(inversion: Inversion, model: Backbone, latents: Tensor, source: Prompt, steps: int) -> None:
     inversion.check_model(model)
     if inversion.prompt.token_ids != source.token_ids:
         raise ValueError(f"inversion: it was made with the source {inversion.prompt.text!r}, requires {source.text!r}")

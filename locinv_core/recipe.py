@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
-from .backbones.stable_diffusion import EditModel
+from .backbones.base import Backbone
 from .cost import CostTracker
 from .editing import edit as localized
 from .editing.prompt_to_prompt import Edit
@@ -23,7 +23,7 @@ class EditFunction(Protocol):
 
     def __call__(
         self,
-        model: EditModel,
+        model: Backbone,
         inversion: Inversion,
         targets: Sequence[Prompt],
         settings: Any = None,
@@ -38,7 +38,7 @@ class CheckFunction(Protocol):
 
     def __call__(
         self,
-        model: EditModel,
+        model: Backbone,
         source: Prompt,
         targets: Sequence[Prompt],
         settings: Any,
@@ -51,7 +51,7 @@ class PlanFunction(Protocol):
 
     def __call__(
         self,
-        model: EditModel,
+        model: Backbone,
         inversion: Inversion,
         prior: LocalizationPrior | None,
         bindings: Sequence[Binding],
@@ -61,7 +61,7 @@ class PlanFunction(Protocol):
 
 
 def plan_locinv(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     prior: LocalizationPrior | None,
     bindings: Sequence[Binding],

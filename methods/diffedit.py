@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import MapReader
-from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
@@ -65,7 +65,7 @@ class DiffEditSettings:
 
 @torch.no_grad()
 def noise_differences(
-    model: EditModel,
+    model: Backbone,
     latents: Tensor,
     timestep: int,
     source: Tensor,
@@ -104,7 +104,7 @@ def binary_masks(differences: Tensor, ceiling: float = 3.0, threshold: float = 0
 
 @torch.no_grad()
 def edit(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     settings: DiffEditSettings | None = None,
@@ -125,7 +125,7 @@ def edit(
     check_edit(model, inversion, targets, prior)
     steps, n, guided = inversion.steps, len(targets), settings.guidance != 1
     clean = inversion.pivot(steps).to(model.device)
-    contexts = torch.cat([model.encode_prompt(target.token_ids) for target in targets])
+    contexts = torch.cat([model.encode_prompt(target) for target in targets])
 
     with tracker.stage("mask"):
         noisy_step = steps - max(1, step_of(settings.noise_share, steps))
@@ -133,7 +133,7 @@ def edit(
             model,
             clean,
             inversion.timesteps[noisy_step],
-            model.encode_prompt(inversion.prompt.token_ids),
+            model.encode_prompt(inversion.prompt),
             contexts,
             noises=settings.noises,
             seed=settings.seed,
@@ -143,7 +143,7 @@ def edit(
 
     with tracker.stage("edit"):
         if guided:
-            empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+            empty = model.encode_prompt(empty_prompt(model.tokenizer))
             contexts = torch.cat([empty.expand(n, -1, -1), contexts])
         first = steps - max(1, step_of(settings.encode_share, steps))
         z = inversion.pivot(first).to(clean).expand(n, -1, -1, -1)

@@ -18,7 +18,7 @@ from scipy.cluster.vq import kmeans, vq
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
-from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.inversion.ddim_inversion import Inversion
 from ..locinv_core.localization.losses import (
@@ -167,7 +167,7 @@ def background_mask(
 
 @torch.no_grad()
 def collect_background(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     noun_groups: Sequence[TokenGroup],
     *,
@@ -204,7 +204,7 @@ def collect_background(
 
 
 def plan_dpl(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     prior: LocalizationPrior | None = None,
     bindings: Sequence[Binding] = (),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..locinv_core.backbones.base import require_diffusers
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
@@ -90,7 +91,7 @@ def edit(
     with torch.inference_mode(False):
         work = copied(model)
         clean = latents.detach().to(model.device, torch.float32).clone()
-        context = model.encode_prompt(target.token_ids).detach().float().clone()
+        context = model.encode_prompt(target).detach().float().clone()
         with tracker.stage(EMBEDDING_STAGE):
             optimised = optimised_embedding(work, clean, context, settings, generator, tracker=tracker)
         with tracker.stage(TUNING_STAGE):
@@ -174,7 +175,7 @@ def draw(
     tracker = tracker or CostTracker()
     rows = [context]
     if guidance != 1:
-        rows.append(model.encode_prompt(empty_prompt(model.tokenizer).token_ids).to(context))
+        rows.append(model.encode_prompt(empty_prompt(model.tokenizer)).to(context))
     contexts, z = torch.cat(rows), start
     for number, (upper, lower) in enumerate(step_pairs(model.schedule.timesteps(steps)), start=1):
         noise = model.predict_noise(z.expand(len(rows), -1, -1, -1), upper, contexts, tracker=tracker)
@@ -208,7 +209,7 @@ def target_of(models: MethodModels, task: EditTask, settings: ImagicSettings) ->
     Raises ValueError for a text that does not fit the model, and for more steps than its schedule has.
     """
     assert models.model is not None
-    models.model.schedule.timesteps(settings.steps)
+    require_diffusers(models.model, "Imagic").schedule.timesteps(settings.steps)
     return parse_prompt(task.target, models.model.tokenizer)
 
 
@@ -217,9 +218,9 @@ def edit_task(
 ) -> MethodOutcome:
     """Imagic towards the target prompt."""
     assert models.model is not None
-    target = target_of(models, task, settings)
-    made = edit(models.model, encoded(models.model, task, tracker), target, settings, seed=seed, tracker=tracker)
-    return MethodOutcome(decoded(models.model, made.latents, task, tracker), latents=on_cpu(made.latents))
+    target, model = target_of(models, task, settings), require_diffusers(models.model, "Imagic")
+    made = edit(model, encoded(model, task, tracker), target, settings, seed=seed, tracker=tracker)
+    return MethodOutcome(decoded(model, made.latents, task, tracker), latents=on_cpu(made.latents))
 
 
 METHOD = Method(

@@ -63,8 +63,8 @@ def edit(
     pairs = step_pairs(model.schedule.timesteps(settings.steps))
     # As published, the image's latents are seen unscaled.
     seen = latents.to(model.device, torch.float32) / model.vae.config.scaling_factor
-    full = model.encode_prompt(instruction.token_ids)
-    empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+    full = model.encode_prompt(instruction)
+    empty = model.encode_prompt(empty_prompt(model.tokenizer))
     shares = weights(settings.guidance, settings.image_guidance)
     used = [k for k, share in enumerate(shares) if share]
     beside = torch.cat([torch.zeros_like(seen), seen, seen])[used]

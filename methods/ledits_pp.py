@@ -5,7 +5,7 @@ the next. Sampling with those noises gives the image back; concepts are added to
 
 The solver and the noise's extraction are diffusers'. The loop is not its pipeline's, which knows four latent
 channels and maps at a quarter of the latents alone, and counts padding among a concept's words: here any
-EditModel serves.
+Backbone serves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, MapReader
-from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.edited_objects import edited_objects
 from ..locinv_core.setting import check_settings, guidance_setting, setting, share_setting, steps_setting
@@ -102,7 +102,7 @@ def concepts_between(source: Prompt, target: Prompt, tokenizer: Any) -> tuple[Co
     return tuple(Concept(parse_prompt(name, tokenizer), removed) for name, removed in names.items())
 
 
-def check_steps(model: EditModel, settings: LeditsSettings) -> int:
+def check_steps(model: Backbone, settings: LeditsSettings) -> int:
     """How many steps the schedule has. Raises ValueError for more than the model has timesteps."""
     steps = int(settings.steps * (1 + settings.skip))
     model.schedule.timesteps(steps)
@@ -111,7 +111,7 @@ def check_steps(model: EditModel, settings: LeditsSettings) -> int:
 
 @torch.no_grad()
 def invert(
-    model: EditModel,
+    model: Backbone,
     latents: Tensor,
     settings: LeditsSettings | None = None,
     *,
@@ -128,7 +128,7 @@ def invert(
     timesteps = tuple(int(t) for t in solver.timesteps[-steps:])
     clean = latents.to(model.device, torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+    empty = model.encode_prompt(empty_prompt(model.tokenizer))
     levels = {timesteps[-1 - k]: k for k in range(steps)}
     # images[k] is z before the step to level k: images[0] is the image, images[steps] the noisiest.
     images = [clean]
@@ -148,7 +148,7 @@ def invert(
 
 @torch.no_grad()
 def edit(
-    model: EditModel,
+    model: Backbone,
     inversion: LeditsInversion,
     concepts: Sequence[Concept],
     settings: LeditsSettings | None = None,
@@ -165,7 +165,7 @@ def edit(
     solver = _solver(model, inversion.schedule_steps)
     n, steps = len(concepts), len(inversion.timesteps)
     prompts = [empty_prompt(model.tokenizer), *(concept.prompt for concept in concepts)]
-    contexts = torch.cat([model.encode_prompt(prompt.token_ids) for prompt in prompts])
+    contexts = torch.cat([model.encode_prompt(prompt) for prompt in prompts])
     z = inversion.start.to(model.device)
     acted = torch.zeros(n, *z.shape[-2:], device=z.device)
     with tracker.stage("edit"):
@@ -189,7 +189,7 @@ def edit(
     return LeditsEdit(z, acted)
 
 
-def _solver(model: EditModel, steps: int) -> DPMSolverMultistepScheduler:
+def _solver(model: Backbone, steps: int) -> DPMSolverMultistepScheduler:
     """The published solver, SDE-DPM-Solver++ of second order, on the model's schedule.
 
     It ends at the schedule's least noise and not at none, so that the last step too has a noise to keep: with
@@ -210,7 +210,7 @@ def _solver(model: EditModel, steps: int) -> DPMSolverMultistepScheduler:
     return solver
 
 
-def _map_mask(model: EditModel, maps: Tensor, prompt: Prompt, threshold: float, z: Tensor) -> Tensor:
+def _map_mask(model: Backbone, maps: Tensor, prompt: Prompt, threshold: float, z: Tensor) -> Tensor:
     """M¹ (h, w): where the concept's words, smoothed, are above the quantile; maps is (N, L)."""
     grid = model.map_layers[0].grid(*z.shape[-2:])
     total = maps[:, 1 : prompt.length - 1].sum(dim=-1).view(1, 1, *grid)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
-from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
 from ..locinv_core.editing.settings import step_of
@@ -70,7 +70,7 @@ class SourceKeysAndValues(AttentionControl):
         return query, key, value
 
 
-def mutual_layers(model: EditModel, start_layer: int | None = None) -> frozenset[str]:
+def mutual_layers(model: Backbone, start_layer: int | None = None) -> frozenset[str]:
     """Names of the self-attention layers from L on. Raises ValueError if the UNet has none there."""
     names = [layer.name for layer in model.layers if layer.kind == "self"]
     if start_layer is None:
@@ -84,7 +84,7 @@ def mutual_layers(model: EditModel, start_layer: int | None = None) -> frozenset
 
 
 def check_choices(
-    model: EditModel,
+    model: Backbone,
     source: Prompt,
     targets: Sequence[Prompt],
     settings: MasaCtrlSettings,
@@ -96,7 +96,7 @@ def check_choices(
 
 @torch.no_grad()
 def edit(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     settings: MasaCtrlSettings | None = None,

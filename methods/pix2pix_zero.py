@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
-from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.ddim import step_pairs
 from ..locinv_core.editing.edited_objects import edited_objects
@@ -111,7 +111,7 @@ def sentence_pairs(source: Prompt, target: Prompt, templates: Sequence[str] = TE
 
 
 @torch.no_grad()
-def edit_direction(model: EditModel, pairs: Pairs) -> Tensor:
+def edit_direction(model: Backbone, pairs: Pairs) -> Tensor:
     """Mean context of the new sentences less that of the old, (1, L, D).
 
     Raises ValueError for no pairs, and for a sentence that is empty or too long for the text encoder.
@@ -122,18 +122,18 @@ def edit_direction(model: EditModel, pairs: Pairs) -> Tensor:
     return torch.stack(differences).mean(dim=0)
 
 
-def check_pairs(model: EditModel, pairs: Pairs) -> None:
+def check_pairs(model: Backbone, pairs: Pairs) -> None:
     """Raise ValueError for a sentence that `edit_direction` would refuse."""
     for pair in pairs:
         for sentence in pair:
             _parsed(model, sentence)
 
 
-def _encoded(model: EditModel, sentence: str) -> Tensor:
-    return model.encode_prompt(_parsed(model, sentence).token_ids)
+def _encoded(model: Backbone, sentence: str) -> Tensor:
+    return model.encode_prompt(_parsed(model, sentence))
 
 
-def _parsed(model: EditModel, sentence: str) -> Prompt:
+def _parsed(model: Backbone, sentence: str) -> Prompt:
     return parse_prompt(sentence, model.tokenizer, nouns=[], bindings=[])
 
 
@@ -152,13 +152,13 @@ class LayerMaps(AttentionControl):
         return probabilities
 
 
-def last_cross_attention(model: EditModel) -> AttentionLayer:
+def last_cross_attention(model: Backbone) -> AttentionLayer:
     """The last cross-attention layer of a pass."""
     return [layer for layer in model.layers if layer.kind == "cross"][-1]
 
 
 def cross_attention_maps(
-    model: EditModel, latents: Tensor, timestep: int, context: Tensor, tracker: CostTracker
+    model: Backbone, latents: Tensor, timestep: int, context: Tensor, tracker: CostTracker
 ) -> Mapping[str, Tensor]:
     """The maps of every cross-attention layer (B, heads, N, L), from a pass that stops after the last."""
     kept = LayerMaps()
@@ -176,7 +176,7 @@ def map_distance(maps: Mapping[str, Tensor], reference: Mapping[str, Tensor]) ->
 
 
 def guided_latents(
-    model: EditModel,
+    model: Backbone,
     latents: Tensor,
     timestep: int,
     context: Tensor,
@@ -197,7 +197,7 @@ def guided_latents(
 
 
 def check_choices(
-    model: EditModel,
+    model: Backbone,
     source: Prompt,
     targets: Sequence[Prompt],
     settings: Pix2PixZeroSettings,
@@ -212,7 +212,7 @@ def check_choices(
 
 @torch.no_grad()
 def edit(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     settings: Pix2PixZeroSettings | None = None,
@@ -267,7 +267,7 @@ def edit(
     )
 
 
-def _direction(model: EditModel, source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> Tensor:
+def _direction(model: Backbone, source: Prompt, target: Prompt, settings: Pix2PixZeroSettings) -> Tensor:
     """The sum of the directions of all the objects that change, (1, L, D)."""
     groups = _pairs(source, target, settings)
     return torch.stack([edit_direction(model, pairs) for pairs in groups]).sum(dim=0)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer
+from ..locinv_core.backbones.base import Backbone, require_diffusers
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.editing.prompt_to_prompt import Edit, check_edit
@@ -111,7 +112,7 @@ def feature_layers(model: EditModel, names: Sequence[str] | None = None) -> froz
     return _named("feature_layers", names, there)
 
 
-def attention_layers(model: EditModel, names: Sequence[str] | None = None) -> frozenset[str]:
+def attention_layers(model: Backbone, names: Sequence[str] | None = None) -> frozenset[str]:
     """The self-attention layers that `names` stand for; ValueError for a name that is none of the UNet's."""
     there = [layer.name for layer in model.layers if layer.kind == "self"]
     if names is None:
@@ -121,20 +122,20 @@ def attention_layers(model: EditModel, names: Sequence[str] | None = None) -> fr
 
 
 def check_choices(
-    model: EditModel,
+    model: Backbone,
     source: Prompt,
     targets: Sequence[Prompt],
     settings: PlugAndPlaySettings,
     prior: LocalizationPrior | None = None,
 ) -> None:
     """Raise ValueError, before there is an inversion, for layers that the UNet lacks."""
-    feature_layers(model, settings.feature_layers)
+    feature_layers(require_diffusers(model, "Plug-and-Play"), settings.feature_layers)
     attention_layers(model, settings.attention_layers)
 
 
 @torch.no_grad()
 def edit(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     settings: PlugAndPlaySettings | None = None,
@@ -151,7 +152,8 @@ def edit(
     """
     settings = settings or PlugAndPlaySettings()
     check_edit(model, inversion, targets, prior)
-    features = feature_layers(model, settings.feature_layers)
+    whole = require_diffusers(model, "Plug-and-Play")
+    features = feature_layers(whole, settings.feature_layers)
     attentions = attention_layers(model, settings.attention_layers)
     feature_steps = step_of(settings.feature_share, inversion.steps)
     attention_steps = step_of(settings.attention_share, inversion.steps)
@@ -159,15 +161,15 @@ def edit(
 
     @contextmanager
     def hold(step: int) -> Iterator[AttentionControl]:
-        with source_features(model.unet, features if step < feature_steps else nothing):
+        with source_features(whole.unet, features if step < feature_steps else nothing):
             yield SourceQueriesAndKeys(attentions if step < attention_steps else nothing)
 
     return edit_beside_source(model, inversion, targets, settings.guidance, hold, tracker or CostTracker())
 
 
-def _decoder_block(model: EditModel) -> int:
+def _decoder_block(model: Backbone) -> int:
     """The number of the block on the way up whose word maps are read: 1 in Stable Diffusion."""
-    return len(model.unet.config.block_out_channels) - 1 - model.map_layers[0].level
+    return max(layer.level for layer in model.layers) - model.map_layers[0].level
 
 
 def _place(name: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.backbones.stable_diffusion import EditModel
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.inversion.ddim_inversion import Inversion
@@ -68,7 +69,7 @@ class EditTask:
 class MethodModels:
     """The models that there are; `registry.open_models` opens what some methods need."""
 
-    model: EditModel | None = None
+    model: Backbone | None = None
     inpaint: EditModel | None = None
     instruct: EditModel | None = None
     clip: ClipEncoder | None = None
@@ -76,7 +77,7 @@ class MethodModels:
     amused: AmusedModel | None = None
 
     @property
-    def editing(self) -> EditModel:
+    def editing(self) -> Backbone:
         """The diffusion model that edits."""
         model = self.inpaint or self.instruct or self.model
         assert model is not None
@@ -177,7 +178,7 @@ def check_mask(mask: Tensor, image: Tensor) -> None:
         raise ValueError("mask: it is empty, requires at least one pixel")
 
 
-def prompts_of(model: EditModel, task: EditTask) -> tuple[Prompt, Prompt]:
+def prompts_of(model: Backbone, task: EditTask) -> tuple[Prompt, Prompt]:
     """The source and the target as the model reads them. Raises ValueError as `parse_prompt`."""
     return parse_prompt(task.source, model.tokenizer), parse_prompt(task.target, model.tokenizer)
 

@@ -294,13 +294,18 @@ def _results(
 
     stages: the number of steps of each. tunes: Adam works on a copy of the first model's UNet.
     """
+    from ..locinv_core.backbones.base import require_diffusers
     from ..locinv_core.imaging.padding import Padding
     from .bridge.memory import all_ready
     from .bridge.previews import latent_preview
     from .bridge.progress import node_tracker
 
     model = managed[0].value
-    memory = TUNING_BYTES * sum(weight.numel() for weight in model.unet.parameters()) if tunes else 0
+    memory = (
+        TUNING_BYTES * sum(weight.numel() for weight in require_diffusers(model, "Imagic").unet.parameters())
+        if tunes
+        else 0
+    )
     with all_ready([patcher for one in managed for patcher in one.patchers], memory):
         tracker = node_tracker(*stages, preview=latent_preview(model, image), steps=stages)
         made = work(tracker)
@@ -313,7 +318,7 @@ def _results(
         "image": to_comfy_image(made.edited),
         "reconstruction": to_comfy_image(image if made.reconstruction is None else made.reconstruction),
         "mask": to_comfy_mask(image.new_ones(image.shape[-2:]) if made.mask is None else made.mask),
-        "latent": {"samples": latents / model.vae.config.scaling_factor},
+        "latent": {"samples": latents / model.latent_scale},
         "instruction": made.details.get("instruction", ""),
     }
 

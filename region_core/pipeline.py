@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..locinv_core.backbones.stable_diffusion import EditModel
+from ..locinv_core.backbones.base import Backbone
 from ..locinv_core.cost import CostTracker
 from ..locinv_core.text.edit_target import edit_prompt_for, word_to_edit
 from ..locinv_core.text.prompt import parse_prompt
@@ -33,7 +33,7 @@ class RegionNetworks:
     """What edits an image, localizes the word by its cross-attention, proposes boxes and judges the edits."""
 
     editor: Editor
-    reader: EditModel | None
+    reader: Backbone | None
     vision: VisionFeatures
     clip: ClipEncoder
 

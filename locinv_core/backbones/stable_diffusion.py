@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +27,8 @@ from .flops import count_flops
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    from ..text.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class EditModel:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
+    def latent_scale(self) -> float:
+        """What the VAE's own latents are multiplied by."""
+        return float(self.vae.config.scaling_factor)
+
+    @property
     def size_multiple(self) -> int:
         """What an image's sides must be multiples of, so that every UNet level halves evenly."""
         return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
@@ -86,15 +93,18 @@ class EditModel:
         return list_attention_layers(self.unet)
 
     @cached_property
-    def layer_modules(self) -> Mapping[str, Any]:
-        """The attention modules by their layer's name."""
+    def _layer_modules(self) -> dict[str, Any]:
         modules = dict(self.unet.named_modules())
         return {layer.name: modules[layer.name] for layer in self.layers}
 
     def word_keys(self, layer: str, context: Tensor) -> Tensor:
         """The keys (B, heads, L, d) float32 of contexts (B, L, D) in a cross-attention layer; differentiable."""
-        attention = self.layer_modules[layer]
+        attention = self._layer_modules[layer]
         return rearrange(attention.to_k(context.to(self.dtype)).float(), "b l (h d) -> b h l d", h=attention.heads)
+
+    def key_scale(self, layer: str) -> float:
+        """What a layer multiplies Q·Kᵀ by: 1/√d."""
+        return float(self._layer_modules[layer].scale)
 
     @cached_property
     def map_layers(self) -> tuple[AttentionLayer, ...]:
@@ -138,7 +148,7 @@ class EditModel:
             )
         pixels = images.to(self.device, self.vae.dtype) * 2 - 1
         latents: Tensor = self.vae.encode(pixels).latent_dist.mode()
-        return latents.float() * self.vae.config.scaling_factor
+        return latents.float() * self.latent_scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -146,7 +156,7 @@ class EditModel:
         channels = self.vae.config.latent_channels
         if latents.ndim != 4 or latents.shape[1] != channels:
             raise ValueError(f"latents: got the shape {tuple(latents.shape)}, requires (B, {channels}, h, w)")
-        scaled = (latents / self.vae.config.scaling_factor).to(self.device, self.vae.dtype)
+        scaled = (latents / self.latent_scale).to(self.device, self.vae.dtype)
         pixels: Tensor = self.vae.decode(scaled).sample
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
@@ -160,17 +170,16 @@ class EditModel:
         table: Tensor = self._input_embedding.weight
         return table.detach()[torch.tensor(list(token_ids), device=table.device)].float().clone()
 
-    def encode_prompt(
-        self, token_ids: Sequence[int], vectors: Tensor | None = None, positions: Sequence[int] = ()
-    ) -> Tensor:
-        """Encode padded tokens (L,) to a context (1, L, D) for the UNet.
+    def encode_prompt(self, prompt: Prompt, vectors: Tensor | None = None, positions: Sequence[int] = ()) -> Tensor:
+        """Encode a prompt's padded tokens (L,) to a context (1, L, D) for the UNet.
 
         `vectors` (K, D) replace the input embeddings at `positions` (K,) in this pass; the result is
         differentiable in them.
         """
-        if len(token_ids) != self.context_length:
-            raise ValueError(f"token_ids: got {len(token_ids)}, requires {self.context_length}, padding included")
-        ids = torch.tensor([list(token_ids)], device=self.device)
+        if len(prompt.token_ids) != self.context_length:
+            got = len(prompt.token_ids)
+            raise ValueError(f"token_ids: got {got}, requires {self.context_length}, padding included")
+        ids = torch.tensor([list(prompt.token_ids)], device=self.device)
         if vectors is None:
             with torch.no_grad():
                 return self.text_encoder(ids)[0]

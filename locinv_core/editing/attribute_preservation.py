@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..backbones.attention import AttentionLayer
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..inversion.ddim_inversion import Inversion
 from ..localization.priors import LocalizationPrior
 from ..text.prompt import Prompt
@@ -53,7 +53,7 @@ class PreservedAttention:
 
 
 def preserved_attention(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     alignments: Sequence[Alignment],
@@ -76,14 +76,14 @@ def preserved_attention(
     keeps = torch.tensor([[owners[p] in words for p in positions] for words in kept])
     if not keeps.any():
         return None
-    context = model.encode_prompt(source.token_ids)[:, positions]
+    context = model.encode_prompt(source)[:, positions]
     size = inversion.latents.shape[-2], inversion.latents.shape[-1]
     keys, scales, inside = {}, {}, {}
     for layer in model.layers:
         if layer.kind != "cross":
             continue
         keys[layer.name] = model.word_keys(layer.name, context)[0]
-        scales[layer.name] = model.layer_modules[layer.name].scale
+        scales[layer.name] = model.key_scale(layer.name)
         cells = torch.stack([prior.resample(names[p], layer.grid(*size)).flatten() > 0 for p in positions], dim=-1)
         inside[layer.name] = (cells & rearrange(keeps, "n p -> n 1 p")).to(model.device)
     return PreservedAttention(tuple(positions), keys, scales, inside)

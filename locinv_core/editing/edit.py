@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
 from ..localization.priors import LocalizationPrior
@@ -25,7 +25,7 @@ from .settings import EditSettings
 
 @torch.no_grad()
 def edit(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     settings: EditSettings | None = None,
@@ -53,7 +53,7 @@ def edit(
 
 
 def check_choices(
-    model: EditModel,
+    model: Backbone,
     source: Prompt,
     targets: Sequence[Prompt],
     settings: EditSettings,

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..ddim import Schedule, step_pairs
 from ..guidance import guided_noise
@@ -30,7 +30,7 @@ from .settings import EditSettings, step_of
 
 @dataclass(frozen=True)
 class Edit:
-    """The ends of the branches, for n targets; `EditModel.decode` makes images of them.
+    """The ends of the branches, for n targets; `Backbone.decode` makes images of them.
 
     Maps are means over steps, heads and the layers that word maps are read from, (rows, columns) by word; the
     second cat of a prompt is "cat#2". A target's are those after the control. A method that runs no source
@@ -98,7 +98,7 @@ class EditPlan:
 
 
 def plan_edit(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     settings: EditSettings,
@@ -123,7 +123,7 @@ def plan_edit(
 
 @torch.no_grad()
 def prompt_to_prompt(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     plan: EditPlan,
     *,
@@ -197,9 +197,9 @@ class _Contexts:
     `guided` says whether the targets have unconditional rows, `source_guided` whether the source has one.
     """
 
-    def __init__(self, model: EditModel, inversion: Inversion, plan: EditPlan, *, guided: bool) -> None:
+    def __init__(self, model: Backbone, inversion: Inversion, plan: EditPlan, *, guided: bool) -> None:
         self._model, self._inversion, self._targets = model, inversion, plan.targets
-        self._plain = [model.encode_prompt(target.token_ids) for target in plan.targets]
+        self._plain = [model.encode_prompt(target) for target in plan.targets]
         self._keys_only = plan.settings.target_embeddings == "keys"
         carries = plan.settings.target_embeddings != "original" and inversion.token_vectors is not None
         self._carried = [
@@ -207,7 +207,7 @@ class _Contexts:
             for target, alignment in zip(plan.targets, plan.alignments, strict=True)
         ]
         self._source = inversion.context(model, 0) if inversion.token_vectors is None else None
-        self._empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+        self._empty = model.encode_prompt(empty_prompt(model.tokenizer))
         self.guided = guided
         # With a negative prompt the source's two predictions are one, and guidance cancels.
         self.source_guided = guided and not inversion.has_negative_prompt and inversion.replayed(0) is None
@@ -235,7 +235,7 @@ class _Contexts:
         if not pairs or vectors is None:
             return self._plain[target]
         picked = vectors[step, [k for k, _ in pairs]].to(self._model.device)
-        return self._model.encode_prompt(self._targets[target].token_ids, picked, [position for _, position in pairs])
+        return self._model.encode_prompt(self._targets[target], picked, [position for _, position in pairs])
 
 
 def carried_positions(inversion: Inversion, target: Prompt, alignment: Alignment) -> tuple[tuple[int, int], ...]:
@@ -253,7 +253,7 @@ def carried_positions(inversion: Inversion, target: Prompt, alignment: Alignment
 
 
 def check_edit(
-    model: EditModel, inversion: Inversion, targets: Sequence[Prompt], prior: LocalizationPrior | None
+    model: Backbone, inversion: Inversion, targets: Sequence[Prompt], prior: LocalizationPrior | None
 ) -> None:
     """Raise ValueError unless targets and prior fit the inversion, and that the model."""
     inversion.check_model(model)
@@ -287,7 +287,7 @@ def _blend_masks(blends: Sequence[LocalBlend | None], maps: Tensor, z: Tensor) -
     )
 
 
-def _at_source(model: EditModel, inversion: Inversion, step: int) -> Tensor:
+def _at_source(model: Backbone, inversion: Inversion, step: int) -> Tensor:
     """Where the source branch is known to be at the start of a step, (1, C, h, w); at step 0 always z_T."""
     replayed = inversion.replayed(step)
     return (inversion.pivot(step) if replayed is None else replayed).to(model.device, torch.float32).clone()

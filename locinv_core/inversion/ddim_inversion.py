@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..options import NullMethod
@@ -70,13 +70,13 @@ class Inversion:
             return self.trajectory[self.steps - step][None]
         return None
 
-    def context(self, model: EditModel, step: int) -> Tensor:
+    def context(self, model: Backbone, step: int) -> Tensor:
         """The source prompt's context at a step, (1, L, D), with the tuned vectors in their places."""
         if self.token_vectors is None:
-            return model.encode_prompt(self.prompt.token_ids)
+            return model.encode_prompt(self.prompt)
         with torch.no_grad():
             vectors = self.token_vectors[step].to(model.device)
-            return model.encode_prompt(self.prompt.token_ids, vectors, self.token_positions)
+            return model.encode_prompt(self.prompt, vectors, self.token_positions)
 
     def with_tokens(self, positions: tuple[int, ...], vectors: Tensor) -> Inversion:
         """The same inversion with tuned vectors (T, K, D); null text that was fitted before is dropped."""
@@ -110,7 +110,7 @@ class Inversion:
         if float(apart) > SAME_IMAGE:
             raise ValueError("inversion: it was made of another image; requires the image that is edited")
 
-    def check_model(self, model: EditModel) -> None:
+    def check_model(self, model: Backbone) -> None:
         """Raise ValueError unless `model` is the one that this inversion was made with."""
         if self.fingerprint != model.fingerprint:
             raise ValueError(
@@ -121,7 +121,7 @@ class Inversion:
 
 @torch.no_grad()
 def ddim_invert(
-    model: EditModel, latents: Tensor, prompt: Prompt, steps: int, *, tracker: CostTracker | None = None
+    model: Backbone, latents: Tensor, prompt: Prompt, steps: int, *, tracker: CostTracker | None = None
 ) -> Inversion:
     """DDIM inversion at guidance 1 (LocInv Eq. 2): z_0 (1, C, h, w) to z_0 … z_T, one UNet pass a step.
 
@@ -134,7 +134,7 @@ def ddim_invert(
     tracker = tracker or CostTracker()
     timesteps = model.schedule.timesteps(steps)
     with tracker.stage("inversion"):
-        context = model.encode_prompt(prompt.token_ids)
+        context = model.encode_prompt(prompt)
         z = latents.float()
         trajectory = [z]
         for done, (upper, lower) in enumerate(reversed(step_pairs(timesteps)), start=1):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..guidance import check_guidance, guided_noise
@@ -45,14 +45,14 @@ class NullTextOptimizer:
     """Null-text optimization of one timestep at a time, at one guidance scale w."""
 
     def __init__(
-        self, model: EditModel, guidance: float, settings: NullTextSettings, tracker: CostTracker | None = None
+        self, model: Backbone, guidance: float, settings: NullTextSettings, tracker: CostTracker | None = None
     ) -> None:
         self._model, self._guidance, self._settings = model, guidance, settings
         self._tracker = tracker or CostTracker()
 
     def initial_context(self) -> Tensor:
         """∅_T = τ_θ(""), (1, L, D)."""
-        return self._model.encode_prompt(empty_prompt(self._model.tokenizer).token_ids).float()
+        return self._model.encode_prompt(empty_prompt(self._model.tokenizer)).float()
 
     def optimize(
         self, step: tuple[int, int, int], latents: Tensor, context: Tensor, null_context: Tensor, target: Tensor
@@ -92,7 +92,7 @@ class NullTextOptimizer:
 
 
 def optimize_null_text(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     guidance: float,
     settings: NullTextSettings | None = None,
@@ -133,7 +133,7 @@ def with_null_text(inversion: Inversion, nulls: list[Tensor], trajectory: list[T
 
 def reconstruct_by(
     method: NullMethod,
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     guidance: float,
     settings: NullTextSettings | None = None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..ddim import step_pairs
 from ..guidance import check_guidance
@@ -37,7 +37,7 @@ class LocInvSettings:
 
 
 def locinv(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     plan: TuningPlan,
     settings: LocInvSettings | None = None,

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..backbones.attention import MapReader
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..inversion.ddim_inversion import Inversion
 from ..text.prompt import Prompt, same_word
@@ -17,7 +17,7 @@ from ..text.prompt import Prompt, same_word
 
 @torch.no_grad()
 def read_maps(
-    model: EditModel, inversion: Inversion, contexts: Callable[[int], Tensor], *, tracker: CostTracker | None = None
+    model: Backbone, inversion: Inversion, contexts: Callable[[int], Tensor], *, tracker: CostTracker | None = None
 ) -> Iterator[Tensor]:
     """Cross-attention (B, rows, columns, L) at the pivots z_T … z_1, averaged over heads and map layers.
 
@@ -36,7 +36,7 @@ def read_maps(
 
 
 def average_maps(
-    model: EditModel, inversion: Inversion, contexts: Callable[[int], Tensor], *, tracker: CostTracker | None = None
+    model: Backbone, inversion: Inversion, contexts: Callable[[int], Tensor], *, tracker: CostTracker | None = None
 ) -> Tensor:
     """The mean of `read_maps` over the steps, (B, rows, columns, L) float32."""
     steps = read_maps(model, inversion, contexts, tracker=tracker)
@@ -47,7 +47,7 @@ def average_maps(
 
 
 def maps_before_and_after(
-    model: EditModel, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker | None = None
+    model: Backbone, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Average maps (rows, columns) of the source prompt's words with their own vectors, and the optimized ones.
 
@@ -59,7 +59,7 @@ def maps_before_and_after(
 
 
 def maps_by_step(
-    model: EditModel, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker
+    model: Backbone, inversion: Inversion, words: Sequence[str], *, tracker: CostTracker
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """As `maps_before_and_after`, for the same passes, but of every step: (T, rows, columns), noisiest first."""
     steps = list(read_maps(model, inversion, _before_and_after(model, inversion), tracker=tracker))
@@ -84,9 +84,9 @@ def maps_of_all_words(maps: Tensor, prompt: Prompt) -> dict[str, Tensor]:
     return named
 
 
-def _before_and_after(model: EditModel, inversion: Inversion) -> Callable[[int], Tensor]:
+def _before_and_after(model: Backbone, inversion: Inversion) -> Callable[[int], Tensor]:
     """The contexts of a step: the prompt's own (1, L, D), or (2, L, D) with the optimized one after it."""
-    plain = model.encode_prompt(inversion.prompt.token_ids)
+    plain = model.encode_prompt(inversion.prompt)
     if inversion.token_vectors is None:
         return lambda i: plain
     return lambda i: torch.cat([plain, inversion.context(model, i)])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.attention import MapReader, QueryReader, attention_probabilities
-from ..backbones.stable_diffusion import EditModel
+from ..backbones.base import Backbone
 from ..cost import CostTracker
 from ..options import SOLVERS, Solver
 from ..text.prompt import Prompt
@@ -86,7 +86,7 @@ class TokenOptimizer:
 
     def __init__(
         self,
-        model: EditModel,
+        model: Backbone,
         prompt: Prompt,
         positions: Sequence[int],
         settings: TuningSettings,
@@ -106,7 +106,7 @@ class TokenOptimizer:
 
     def context(self) -> Tensor:
         """C_t = τ_θ(P_t): the source prompt with the vectors in it, encoded to (1, L, D)."""
-        return self._model.encode_prompt(self._prompt.token_ids, self.vectors, self._positions)
+        return self._model.encode_prompt(self._prompt, self.vectors, self._positions)
 
     def attention_maps(self) -> Tensor:
         """The tokens' cross-attention maps (N, L) at z̄_t, mean over heads and layers; differentiable."""
@@ -138,7 +138,7 @@ class TokenOptimizer:
             self.vectors = self._best
 
 
-def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Tensor) -> Tensor:
+def maps_from_queries(model: Backbone, queries: dict[str, Tensor], context: Tensor) -> Tensor:
     """Cross-attention (B, N, L) that these queries pay to a context (B, L, D): mean over heads and layers.
 
     `queries` holds (B, heads, N, d) by layer name. Differentiable in the context.
@@ -146,5 +146,5 @@ def maps_from_queries(model: EditModel, queries: dict[str, Tensor], context: Ten
     maps = []
     for name, query in queries.items():
         key = model.word_keys(name, context)
-        maps.append(attention_probabilities(query, key, model.layer_modules[name].scale).mean(dim=1))
+        maps.append(attention_probabilities(query, key, model.key_scale(name)).mean(dim=1))
     return torch.stack(maps).mean(dim=0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
-from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.backbones.base import Backbone
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.ddim import step_pairs
 from ...locinv_core.editing.prompt_to_prompt import Edit
@@ -56,7 +56,7 @@ def of_source(rows: Tensor) -> Tensor:
 
 
 def edit_beside_source(
-    model: EditModel,
+    model: Backbone,
     inversion: Inversion,
     targets: Sequence[Prompt],
     guidance: float,
@@ -69,9 +69,9 @@ def edit_beside_source(
     """
     n, guided = len(targets), guidance != 1
     with tracker.stage("edit"):
-        conditions = [model.encode_prompt(target.token_ids) for target in targets]
+        conditions = [model.encode_prompt(target) for target in targets]
         if guided:
-            conditions = [model.encode_prompt(empty_prompt(model.tokenizer).token_ids)] * n + conditions
+            conditions = [model.encode_prompt(empty_prompt(model.tokenizer))] * n + conditions
         copies = len(conditions) // n
         z = inversion.pivot(0).to(model.device).expand(n, -1, -1, -1)
         total: Tensor | None = None

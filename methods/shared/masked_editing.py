@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.backbones.base import Backbone
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.setting import check_settings, guidance_setting, setting, steps_setting
 from ...region_core.editors.base import check_strength
@@ -31,7 +31,7 @@ class MaskedSettings:
 
 def edit_masked(
     editor_name: str,
-    model: EditModel | None,
+    model: Backbone | None,
     task: EditTask,
     settings: MaskedSettings,
     seed: int,

@@ -17,6 +17,7 @@ from ...region_core.editors.base import WrappedEditor
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...locinv_core.backbones.base import Backbone
     from ...locinv_core.backbones.stable_diffusion import EditModel
     from ...region_core.editors.base import Editor
     from .previews import LatentPreview
@@ -70,7 +71,7 @@ class Managed(Generic[T]):
                 comfy.model_management.soft_empty_cache()
 
 
-ManagedModel: TypeAlias = "Managed[EditModel]"
+ManagedModel: TypeAlias = "Managed[Backbone]"
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ def edited_by(
             mask = torch.ones(padding.height, padding.width)
         else:
             mask = padding.mask_to_pixels(result.blend_masks[0].cpu()).clone()
-        latents = (result.latents / model.vae.config.scaling_factor).cpu()
+        latents = (result.latents / model.latent_scale).cpu()
         maps = {word: inverted.on_image(values) for word, values in result.target_maps[0].items()}
     return EditedImage(edited, reconstruction, mask, latents, maps, tracker)
 

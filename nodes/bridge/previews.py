@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ...locinv_core.backbones.stable_diffusion import EditModel
+    from ...locinv_core.backbones.base import Backbone
 
 _RIDGE = 1e-3
 
@@ -50,7 +50,7 @@ class LatentPreview:
             return to_pil(F.interpolate(colours.clamp(0, 1), size, mode="bilinear"))
 
 
-def latent_preview(model: EditModel, image: Tensor) -> LatentPreview:
+def latent_preview(model: Backbone, image: Tensor) -> LatentPreview:
     """How the model's latents of an image (1, 3, H, W) look; the model is ready."""
     from ...locinv_core.imaging.padding import Padding
 

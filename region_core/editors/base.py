@@ -16,7 +16,7 @@ from ...locinv_core.imaging.composite import composite
 from ...locinv_core.text.prompt import Prompt, empty_prompt, parse_prompt
 
 if TYPE_CHECKING:
-    from ...locinv_core.backbones.stable_diffusion import EditModel
+    from ...locinv_core.backbones.base import Backbone
 
 PromptMode = Literal["region", "image"]
 
@@ -93,7 +93,7 @@ class Editor:
         return float(steps or self.steps or 0)
 
     @property
-    def reader(self) -> EditModel | None:
+    def reader(self) -> Backbone | None:
         """The text-to-image model it edits with, whose cross-attention can localize a word; None without one."""
         return None
 
@@ -118,7 +118,7 @@ class WrappedEditor(Editor):
         return self.editor.cost(steps)
 
     @property
-    def reader(self) -> EditModel | None:
+    def reader(self) -> Backbone | None:
         return self.editor.reader
 
     @property

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...locinv_core.backbones.base import Backbone
 from ...locinv_core.backbones.loading import load_edit_model
-from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.ddim import step_pairs
 from ...locinv_core.guidance import guided_noise
@@ -33,7 +33,7 @@ Predict = Callable[[Tensor, int, Tensor, slice], Tensor]
 class LatentEditor(ModelEditor):
     """Samples the latents of a text-to-image model inside a mask, from the noised source."""
 
-    model: EditModel
+    model: Backbone
 
     def sample(
         self,
@@ -78,7 +78,7 @@ class LatentEditor(ModelEditor):
 
     def contexts(self, prompt: str) -> Tensor:
         """The contexts of the prompt and of the negative one, (2, L, D); (1, L, D) at guidance 1."""
-        return torch.cat([self.model.encode_prompt(text.token_ids) for text in self.texts(prompt)])
+        return torch.cat([self.model.encode_prompt(text) for text in self.texts(prompt)])
 
     def decode(self, latents: Tensor, padding: Padding) -> Tensor:
         """Latents (B, C, h, w) to images (B, 3, H, W) of the size before padding, on the CPU."""
@@ -87,7 +87,7 @@ class LatentEditor(ModelEditor):
 
 @dataclass(frozen=True)
 class BlendedEditor(LatentEditor):
-    """Blended latent diffusion on any EditModel; strength, composite … as `ModelEditor` has them.
+    """Blended latent diffusion on any Backbone; strength, composite … as `ModelEditor` has them.
 
     window: each mask is edited in a window so many times its size, enlarged to the image's, and the result
     is composited; None edits in the whole image, as published. The model is not conditioned on the mask: in the
@@ -103,7 +103,7 @@ class BlendedEditor(LatentEditor):
         check_window(self.window)
 
     @property
-    def reader(self) -> EditModel:
+    def reader(self) -> Backbone:
         return self.model
 
     @property

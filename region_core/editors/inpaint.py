@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...locinv_core.backbones import diffusers_folder as parts
+from ...locinv_core.backbones.base import require_diffusers
 from ...locinv_core.backbones.loading import EMBEDDED, resolve_device, resolve_dtype
 from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
@@ -37,7 +38,8 @@ class InpaintEditor(LatentEditor):
     name = "inpaint"
 
     def __post_init__(self) -> None:
-        unet, vae = self.model.unet.config, self.model.vae.config
+        model = require_diffusers(self.model, "inpaint")
+        unet, vae = model.unet.config, model.vae.config
         refuse_other_unet(unet.in_channels, vae.latent_channels, f"editor inpaint, model {self.model.name!r}")
         super().__post_init__()
 
@@ -45,7 +47,7 @@ class InpaintEditor(LatentEditor):
     def edit_inside(
         self, image: Tensor, masks: Tensor, prompt: str, seed: int, steps: int, tracker: CostTracker
     ) -> Tensor:
-        model, contexts = self.model, self.contexts(prompt)
+        model, contexts = require_diffusers(self.model, "inpaint"), self.contexts(prompt)
         padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
         padded, inside = padding.pad_image(image), padding.pad_mask(masks)
         source = model.encode(padded)

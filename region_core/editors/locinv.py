@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ...locinv_core.backbones.base import Backbone
 from ...locinv_core.backbones.loading import load_edit_model
-from ...locinv_core.backbones.stable_diffusion import EditModel
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.settings import DEFAULT_CROSS_REPLACE, EditSettings
 from ...locinv_core.guidance import check_guidance
@@ -92,7 +92,7 @@ class LocInvEditor(Editor):
     nothing on the embedded world.
     """
 
-    model: EditModel
+    model: Backbone
     source: str
     word: str | None = None
     guidance: float = 7.5
@@ -111,7 +111,7 @@ class LocInvEditor(Editor):
             source.find(self.word)
 
     @property
-    def reader(self) -> EditModel:
+    def reader(self) -> Backbone:
         return self.model
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:

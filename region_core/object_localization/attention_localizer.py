@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...locinv_core.backbones.attention import MapReader
-from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.backbones.base import Backbone
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.imaging.io import size_within
 from ...locinv_core.imaging.padding import Padding
@@ -75,7 +75,7 @@ class Located:
 
 
 def locate_words(
-    model: EditModel,
+    model: Backbone,
     vision: VisionFeatures | None,
     clip: ClipEncoder | None,
     image: Tensor,
@@ -111,7 +111,7 @@ def locate_words(
 
 
 def locate_changed(
-    model: EditModel,
+    model: Backbone,
     vision: VisionFeatures | None,
     clip: ClipEncoder | None,
     image: Tensor,
@@ -153,7 +153,7 @@ def other_phrases(prompt: Prompt, phrase: Phrase) -> list[str]:
 
 
 def attention_maps(
-    model: EditModel, image: Tensor, prompt: Prompt, settings: LocateSettings, *, tracker: CostTracker | None = None
+    model: Backbone, image: Tensor, prompt: Prompt, settings: LocateSettings, *, tracker: CostTracker | None = None
 ) -> Tensor:
     """Cross-attention for every token, averaged over noise levels: (h, w, L) float32, on the CPU.
 
@@ -164,7 +164,7 @@ def attention_maps(
     height, width = image.shape[-2:]
     framing = Padding.of(height, width, model.size_multiple)
     source = model.encode(framing.pad_image(image))
-    context = model.encode_prompt(prompt.token_ids)
+    context = model.encode_prompt(prompt)
     noises = seeded_noise((len(settings.levels), *source.shape[1:]), settings.seed).to(source.device)
     readings = []
     for step, (level, noise) in enumerate(zip(settings.levels, noises, strict=True), start=1):

@@ -73,15 +73,13 @@ def draw_captions(
     Image n starts from noise that depends on ``seed`` and n alone.
     """
     size = model.native_size // model.latent_factor
-    channels = int(model.unet.config.in_channels)
+    channels = int(model.vae.config.latent_channels)
     timesteps = model.schedule.timesteps(steps)
-    empty = model.encode_prompt(empty_prompt(model.tokenizer).token_ids)
+    empty = model.encode_prompt(empty_prompt(model.tokenizer))
     pictures = []
     for first in range(0, len(texts), batch):
         part = texts[first : first + batch]
-        contexts = [
-            model.encode_prompt(parse_prompt(text, model.tokenizer, nouns=(), bindings=()).token_ids) for text in part
-        ]
+        contexts = [model.encode_prompt(parse_prompt(text, model.tokenizer, nouns=(), bindings=())) for text in part]
         both = torch.cat([empty.expand(len(part), -1, -1), *contexts])
         noise = [
             torch.randn(channels, size, size, generator=torch.Generator().manual_seed(seed * 1_000_000 + first + i))
@@ -158,7 +156,7 @@ def attention_statistics(
         words = [obj.noun for obj in spec.objects]
         prompt = parse_prompt(caption(spec), model.tokenizer, nouns=words, bindings=())
         inversion = ddim_invert(model, model.encode(image), prompt, steps)
-        contexts = [model.encode_prompt(prompt.token_ids)] * steps
+        contexts = [model.encode_prompt(prompt)] * steps
         averaged = average_maps(model, inversion, contexts.__getitem__)
         maps = maps_of_words(averaged[0], prompt, words)
         for word, mask, rest in zip(words, masks, reversed(masks), strict=True):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...locinv_core.backbones.stable_diffusion import EditModel
+from ...locinv_core.backbones.base import Backbone
 from ...locinv_core.cost import CostTracker
 from ...locinv_core.editing.edit import edit as prompt_to_prompt
 from ...locinv_core.imaging.io import to_pil, to_uint8
@@ -84,7 +84,7 @@ class Evaluator:
         needs = method_named(variant.method).needs
         part = next((name for name in ("inpaint", "instruct") if name in needs), "model")
         model = getattr(self.models, part)
-        if not isinstance(model, EditModel):
+        if model is None:
             raise ValueError(f"method: {variant.method!r} requires a model, and none is open")
         return model.fingerprint
 
@@ -192,7 +192,7 @@ class OpenedItem:
                 parts.append(from_boxes({obj.word: obj.box}, self.size))
         return merge(*parts)
 
-    def inversion(self, model: EditModel, steps: int) -> SharedInversion:
+    def inversion(self, model: Backbone, steps: int) -> SharedInversion:
         """The image's DDIM inversion with its source prompt, made once for each number of steps."""
         if steps in self._inversions:
             return replace(self._inversions[steps], newly_made=False)
@@ -206,11 +206,11 @@ class OpenedItem:
         self._inversions[steps] = made
         return made
 
-    def framing(self, model: EditModel) -> Padding:
+    def framing(self, model: Backbone) -> Padding:
         """The image in the frame that the model works at."""
         return Padding.of(*self.size, model.size_multiple)
 
-    def judge_maps(self, model: EditModel, inversion: Inversion) -> dict[str, dict[str, Any]]:
+    def judge_maps(self, model: Backbone, inversion: Inversion) -> dict[str, dict[str, Any]]:
         """How well the maps of the placed words find their objects, before and after tuning.
 
         word -> iou_before and iou_after, the best over thresholds, and iou_curve, 19 numbers, after.
@@ -218,7 +218,7 @@ class OpenedItem:
         if not self.words:
             return {}
         if inversion.steps not in self._plain:
-            plain = model.encode_prompt(inversion.prompt.token_ids)
+            plain = model.encode_prompt(inversion.prompt)
             maps = average_maps(model, inversion, lambda i: plain)[0]
             self._plain[inversion.steps] = maps_of_words(maps, inversion.prompt, self.words)
         before = after = self._plain[inversion.steps]
@@ -255,5 +255,5 @@ def _check_ledits_steps(models: MethodModels, settings: LeditsSettings) -> None:
         ) from error
 
 
-def _networks(models: MethodModels) -> list[EditModel]:
+def _networks(models: MethodModels) -> list[Backbone]:
     return [part for part in (models.model, models.inpaint, models.instruct) if part is not None]

@@ -55,7 +55,7 @@ def noise_of_pinpoint(edit_model: Any, latents: torch.Tensor, timestep: int) -> 
     from pinpoint.locinv_core.text.prompt import parse_prompt
 
     prompt = parse_prompt(PROMPT, edit_model.tokenizer)
-    return edit_model.predict_noise(latents, timestep, edit_model.encode_prompt(prompt.token_ids))
+    return edit_model.predict_noise(latents, timestep, edit_model.encode_prompt(prompt))
 
 
 def parity() -> dict[str, Any]:

@@ -92,8 +92,8 @@ def imagic() -> dict[str, Any]:
 
 def left_by_imagic(model: ManagedModel) -> dict[str, Any]:
     image = smooth_image().permute(0, 2, 3, 1)
-    unet = model.value.unet
-    parts = (unet, model.value.vae, model.value.text_encoder)
+    parts = [module for patcher in model.patchers for module in patcher.model]
+    unet = parts[0]
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     told: dict[str, Any] = {}
     asked: list[int] = []
@@ -166,7 +166,7 @@ def edits() -> dict[str, Any]:
         for name, (kind, model, given, _) in nodes.items():
             outputs = kind.execute(model=model, image=picture, **given).args
             latent = next(output for output in outputs if isinstance(output, dict))["samples"]
-            decoded = model.value.decode(latent * model.value.vae.config.scaling_factor)
+            decoded = model.value.decode(latent * model.value.latent_scale)
             again = decoded[..., :66, :90].permute(0, 2, 3, 1)
             told[name] = {
                 "shape": list(outputs[0].shape),

@@ -24,8 +24,8 @@ def _plant(parse):
     handles = []
 
     def make(model, strengths: dict[str, float]) -> None:
-        contexts = {text: model.encode_prompt(parse(text).token_ids)[0].detach() for text in strengths}
-        source = model.encode_prompt(parse("a cat and a dog").token_ids)
+        contexts = {text: model.encode_prompt(parse(text))[0].detach() for text in strengths}
+        source = model.encode_prompt(parse("a cat and a dog"))
 
         def before(module, args, kwargs):
             given.append(kwargs["encoder_hidden_states"])

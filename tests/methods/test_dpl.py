@@ -276,7 +276,7 @@ def test_the_background_is_collected_from_full_passes_worth_of_attention(tiny_mo
     cross_maps: list[Tensor] = []
     for step in (2, 7):
         control = Everything()
-        context = tiny_model.encode_prompt(inversion.prompt.token_ids)
+        context = tiny_model.encode_prompt(inversion.prompt)
         with torch.no_grad():
             tiny_model.predict_noise(inversion.pivot(step), inversion.timesteps[step], context, control=control)
         for name, seen in control.seen.items():

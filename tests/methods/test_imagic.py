@@ -85,7 +85,7 @@ def test_between_the_two_lies_the_line_that_joins_them():
 
 
 def test_the_embedding_comes_to_stand_for_the_image(tiny_model, parse, latents):
-    context = tiny_model.encode_prompt(parse("a fox").token_ids)
+    context = tiny_model.encode_prompt(parse("a fox"))
     settings = ImagicSettings(embedding_steps=25, embedding_rate=0.15)
     generator = torch.Generator().manual_seed(0)
     found = imagic.optimised_embedding(tiny_model, latents, context, settings, generator)
@@ -93,7 +93,7 @@ def test_the_embedding_comes_to_stand_for_the_image(tiny_model, parse, latents):
 
 
 def test_the_tuned_copy_knows_the_image_and_draws_what_is_nearer_to_it(tiny_model, parse, latents):
-    context = tiny_model.encode_prompt(parse("a fox").token_ids)
+    context = tiny_model.encode_prompt(parse("a fox"))
     work = imagic.copied(tiny_model)
     settings = ImagicSettings(tuning_steps=40, tuning_rate=3e-3)
     start = torch.randn(latents.shape, generator=torch.Generator().manual_seed(9))

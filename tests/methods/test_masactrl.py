@@ -26,7 +26,7 @@ def test_from_S_and_L_on_targets_meet_the_sources_keys_and_values_and_before_the
     assert len(record.attention) == 7
     unlike = []
     for layer, (name, calls) in enumerate(record.attention.items()):
-        heads = model.layer_modules[name].heads
+        heads = next(layer.heads for layer in model.layers if layer.name == name)
         assert len(calls) == STEPS
         for step, call in enumerate(calls):
             assert len(call.query) == (3 if guidance == 1 else 5)

@@ -46,7 +46,7 @@ def distances(model, latents: Tensor, context: Tensor, source: Tensor, source_co
 
 
 def by_head(model, name: str, call) -> Tensor:
-    heads = model.layer_modules[name].heads
+    heads = next(layer.heads for layer in model.layers if layer.name == name)
     maps = []
     for q, k in zip(call.query.chunk(heads, dim=-1), call.key.chunk(heads, dim=-1), strict=True):
         maps.append(torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, dim=-1))

@@ -44,7 +44,9 @@ def check_injection(model, record, *, features: dict[str, int], attentions: dict
             query, key = call.query, call.key
             if step < attentions.get(name, 0):
                 query, key = (x[:1].expand_as(x) for x in (query, key))
-            expected = attended(query, key, call.value, model.layer_modules[name].heads)
+            expected = attended(
+                query, key, call.value, next(layer.heads for layer in model.layers if layer.name == name)
+            )
             torch.testing.assert_close(call.result, expected, **CLOSE)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pinpoint.locinv_core.backbones.attention import AttentionControl
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
+from pinpoint.locinv_core.text.prompt import Prompt
 from pinpoint.tests.fixtures.tiny_models import tiny_model as make_tiny_model
 from pinpoint.tests.fixtures.tiny_models import tiny_scheduler, tiny_text_encoder, tiny_vae
 
@@ -22,6 +23,10 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def tokens(model: EditModel, text: str = "a red cat on a mat") -> list[int]:
     ids: list[int] = model.tokenizer(text, padding="max_length")["input_ids"]
     return ids
+
+
+def of_ids(ids: list[int]) -> Prompt:
+    return Prompt("", tuple(ids), (), (), (), len(ids))
 
 
 # Images and latents
@@ -135,7 +140,7 @@ def test_half_precision_runs_on_the_cpu_and_hands_back_full_precision(
     assert half.dtype == dtype
     image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
     latents = half.encode(image)
-    context = half.encode_prompt(tokens(half))
+    context = half.encode_prompt(of_ids(tokens(half)))
     predicted = half.predict_noise(latents, 481, context)
     controlled = half.predict_noise(latents, 481, context, control=AttentionControl())
     for result in (latents, predicted, controlled, half.decode(latents)):
@@ -143,7 +148,7 @@ def test_half_precision_runs_on_the_cpu_and_hands_back_full_precision(
         assert torch.isfinite(result).all()
     tolerance = 0.01 if dtype == torch.float16 else 0.05
     full_latents = tiny_model.encode(image)
-    full = tiny_model.predict_noise(full_latents, 481, tiny_model.encode_prompt(tokens(tiny_model)))
+    full = tiny_model.predict_noise(full_latents, 481, tiny_model.encode_prompt(of_ids(tokens(tiny_model))))
     assert (latents - full_latents).abs().max() < tolerance
     assert (predicted - full).abs().max() < tolerance * full.abs().max() * 2
     assert (controlled - predicted).abs().max() < tolerance * full.abs().max() * 2
@@ -156,7 +161,7 @@ def test_a_context_is_the_text_encoders_last_hidden_state(tiny_model: EditModel)
     ids = tokens(tiny_model)
     with torch.no_grad():
         expected = tiny_text_encoder()(torch.tensor([ids])).last_hidden_state
-    context = tiny_model.encode_prompt(ids)
+    context = tiny_model.encode_prompt(of_ids(ids))
     assert context.shape == (1, 77, 32)
     assert torch.equal(context, expected)
 
@@ -171,17 +176,17 @@ def test_token_vectors_are_rows_of_the_embedding_table_and_not_views_of_it(tiny_
 
 def test_injecting_the_tables_own_rows_gives_the_same_context(tiny_model: EditModel) -> None:
     ids = tokens(tiny_model)
-    plain = tiny_model.encode_prompt(ids)
+    plain = tiny_model.encode_prompt(of_ids(ids))
     vectors = tiny_model.token_vectors([ids[2], ids[3]])
-    assert torch.equal(tiny_model.encode_prompt(ids, vectors, [2, 3]), plain)
+    assert torch.equal(tiny_model.encode_prompt(of_ids(ids), vectors, [2, 3]), plain)
 
 
 def test_injecting_another_tokens_row_is_like_writing_that_token(tiny_model: EditModel) -> None:
     ids = tokens(tiny_model, "a red cat on a mat")
     other = tokens(tiny_model, "a red dog on a mat")
     (position,) = [i for i, (a, b) in enumerate(zip(ids, other, strict=True)) if a != b]
-    injected = tiny_model.encode_prompt(ids, tiny_model.token_vectors([other[position]]), [position])
-    assert torch.equal(injected, tiny_model.encode_prompt(other))
+    injected = tiny_model.encode_prompt(of_ids(ids), tiny_model.token_vectors([other[position]]), [position])
+    assert torch.equal(injected, tiny_model.encode_prompt(of_ids(other)))
 
 
 def test_the_same_token_elsewhere_in_the_prompt_keeps_its_own_vector(tiny_model: EditModel) -> None:
@@ -189,7 +194,9 @@ def test_the_same_token_elsewhere_in_the_prompt_keeps_its_own_vector(tiny_model:
     two_cats = tokens(tiny_model, "a cat and a cat")
     cat_and_dog = tokens(tiny_model, "a cat and a dog")
     dog = tiny_model.token_vectors([cat_and_dog[5]])
-    assert torch.equal(tiny_model.encode_prompt(two_cats, dog, [5]), tiny_model.encode_prompt(cat_and_dog))
+    assert torch.equal(
+        tiny_model.encode_prompt(of_ids(two_cats), dog, [5]), tiny_model.encode_prompt(of_ids(cat_and_dog))
+    )
 
 
 def test_injection_leaves_no_trace_also_when_the_encoder_fails(
@@ -198,11 +205,11 @@ def test_injection_leaves_no_trace_also_when_the_encoder_fails(
     ids = tokens(tiny_model)
     encoder = tiny_model.text_encoder
     before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
-    plain = tiny_model.encode_prompt(ids)
-    tiny_model.encode_prompt(ids, torch.full((1, 32), 9.0), [2])
+    plain = tiny_model.encode_prompt(of_ids(ids))
+    tiny_model.encode_prompt(of_ids(ids), torch.full((1, 32), 9.0), [2])
     with pytest.raises(RuntimeError):
-        tiny_model.encode_prompt(ids, torch.zeros(1, 31), [2])
-    assert torch.equal(tiny_model.encode_prompt(ids), plain)
+        tiny_model.encode_prompt(of_ids(ids), torch.zeros(1, 31), [2])
+    assert torch.equal(tiny_model.encode_prompt(of_ids(ids)), plain)
     for name, weight in encoder.state_dict().items():
         assert torch.equal(weight, before[name]), name
 
@@ -215,7 +222,7 @@ def test_the_gradient_of_a_context_in_the_injected_vectors_is_its_finite_differe
     table = model.text_encoder.get_input_embeddings().weight  # type: ignore[operator]
     vectors = table.detach()[[ids[2], ids[3]]].clone().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda v: (model.encode_prompt(ids, v, [2, 3]) * weight).sum(), vectors, eps=1e-6, atol=1e-6
+        lambda v: (model.encode_prompt(of_ids(ids), v, [2, 3]) * weight).sum(), vectors, eps=1e-6, atol=1e-6
     )
 
 
@@ -224,7 +231,7 @@ def test_the_gradient_of_the_predicted_noise_reaches_the_injected_vectors() -> N
     ids, latents, weight = tokens(model), noise(1, 4, 32, 32), noise(1, 4, 32, 32, seed=2)
 
     def loss(vectors: Tensor) -> Tensor:
-        context = model.encode_prompt(ids, vectors, [2, 3])
+        context = model.encode_prompt(of_ids(ids), vectors, [2, 3])
         return (model.predict_noise(latents, 481, context) * weight).sum()
 
     start = model.token_vectors([ids[2], ids[3]])
@@ -241,12 +248,12 @@ def test_the_gradient_of_the_predicted_noise_reaches_the_injected_vectors() -> N
 
 def test_a_prompt_of_another_length_is_refused(tiny_model: EditModel) -> None:
     with pytest.raises(ValueError, match="token_ids: got 3, requires 77"):
-        tiny_model.encode_prompt([49406, 320, 49407])
+        tiny_model.encode_prompt(of_ids([49406, 320, 49407]))
 
 
 def test_vectors_without_a_position_each_are_refused(tiny_model: EditModel) -> None:
     with pytest.raises(ValueError, match="positions: got 1, requires one for each of 2 vectors"):
-        tiny_model.encode_prompt(tokens(tiny_model), torch.zeros(2, 32), [3])
+        tiny_model.encode_prompt(of_ids(tokens(tiny_model)), torch.zeros(2, 32), [3])
 
 
 def test_a_model_freezes_its_networks_and_puts_them_in_evaluation_mode() -> None:

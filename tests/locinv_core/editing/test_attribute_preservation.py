@@ -108,7 +108,7 @@ class Watching(AttentionControl):
 def test_every_layer_has_the_words_own_keys_and_its_own_grid(tiny_model, parse, places, inverted, prior):
     """With the whole image as the places and no word tuned, it is the plain attention of the layer."""
     found = places("a red cat and a blue dog")
-    context = tiny_model.encode_prompt(parse(TEXT).token_ids)
+    context = tiny_model.encode_prompt(parse(TEXT))
     plain = Watching()
     z = inverted(text=TEXT).latents[:1]
     with controlled_attention(tiny_model.unet, tiny_model.layers, plain):

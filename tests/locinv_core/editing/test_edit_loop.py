@@ -111,7 +111,7 @@ def test_the_whole_edit_is_what_a_plain_slow_version_makes(tiny_model, parse, in
     coarse = frozenset(s.name for s in tiny_model.layers if s.kind == "self" and s.level == 1)
     assert 0 < len(coarse) < sum(s.kind == "self" for s in tiny_model.layers)
     contexts = tuple(
-        tiny_model.encode_prompt(p.token_ids) for p in (inversion.prompt, target, empty_prompt(tiny_model.tokenizer))
+        tiny_model.encode_prompt(p) for p in (inversion.prompt, target, empty_prompt(tiny_model.tokenizer))
     )
     pivots = [inversion.latents[STEPS - i][None] for i in range(STEPS + 1)]
     expected = slow_edit(tiny_model, pivots, contexts, SlowPlan(torch.eye(L), weights, factors, 2, coarse), 3.0)
@@ -163,11 +163,11 @@ def test_each_method_gives_the_unconditional_rows_their_context(tiny_model, pars
     encode = tiny_model.encode_prompt
     for i, keys in enumerate(spy.keys):
         contexts = {
-            "source": encode(inversion.prompt.token_ids)[0],
-            "empty": encode(empty_prompt(tiny_model.tokenizer).token_ids)[0],
+            "source": encode(inversion.prompt)[0],
+            "empty": encode(empty_prompt(tiny_model.tokenizer))[0],
             "null": inversion.null_text[i] if inversion.null_text is not None else None,
-            "fox": encode(fox.token_ids)[0],
-            "cow": encode(cow.token_ids)[0],
+            "fox": encode(fox)[0],
+            "cow": encode(cow)[0],
         }
         assert len(keys) == len(rows)
         for got, name in zip(keys, rows, strict=True):
@@ -226,7 +226,7 @@ def test_it_runs_in_inference_mode_and_leaves_nothing_that_autograd_refuses(tiny
     inversion = inverted()
     with torch.inference_mode():
         edit(tiny_model, inversion, [parse("a fox")])
-    context = tiny_model.encode_prompt(inversion.prompt.token_ids).clone().requires_grad_()
+    context = tiny_model.encode_prompt(inversion.prompt).clone().requires_grad_()
     tiny_model.predict_noise(inversion.pivot(0), 1, context).sum().backward()
     assert context.grad is not None
 

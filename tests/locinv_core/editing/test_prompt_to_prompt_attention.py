@@ -158,7 +158,7 @@ def test_maps_are_what_diffusers_own_attention_shows_at_the_layers_read(tiny_mod
     source = parse("a mountain lion and a cat, and a cat")
     inversion = inversion_of(tiny_model, source)
     result = edit(tiny_model, inversion, [parse("a fox")])
-    context = tiny_model.encode_prompt(source.token_ids)
+    context = tiny_model.encode_prompt(source)
     means = []
     for i, timestep in enumerate(inversion.timesteps):
         seen: dict[str, torch.Tensor] = {}

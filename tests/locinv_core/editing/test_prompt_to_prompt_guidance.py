@@ -75,7 +75,7 @@ def test_proximal_guidance_pulls_the_whole_source_branch_to_the_image(tiny_model
     inversion = Inversion(latents, tiny_model.schedule.timesteps(5), prompt, tiny_model.fingerprint)
     result = edit(tiny_model, replace(inversion, null_method="proximal"), [target])
 
-    context = tiny_model.encode_prompt(prompt.token_ids)
+    context = tiny_model.encode_prompt(prompt)
     z = latents[-1:]
     timesteps = tiny_model.schedule.timesteps(5)
     with torch.no_grad():

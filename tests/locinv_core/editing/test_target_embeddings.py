@@ -51,12 +51,12 @@ def test_carry_says_which_vectors_make_keys_and_values(tiny_model, parse, invert
     target = parse("a mountain lion and a dog")
     spy.keys.clear(), spy.values.clear()
     edit(tiny_model, inversion, [target], EditSettings(target_embeddings=carry))
-    original = tiny_model.encode_prompt(target.token_ids)
+    original = tiny_model.encode_prompt(target)
     vectors = inversion.token_vectors
     assert vectors is not None
     for i in range(STEPS):
-        source = tiny_model.encode_prompt(inversion.prompt.token_ids, vectors[i], (2, 5))
-        moved = tiny_model.encode_prompt(target.token_ids, vectors[i, 1:], (6,))
+        source = tiny_model.encode_prompt(inversion.prompt, vectors[i], (2, 5))
+        moved = tiny_model.encode_prompt(target, vectors[i, 1:], (6,))
         assert not torch.allclose(original, moved)
         keys = torch.cat([source, source, original if carry == "original" else moved])
         assert torch.equal(spy.keys[i], keys)

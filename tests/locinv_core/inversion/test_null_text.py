@@ -92,8 +92,8 @@ def test_null_text_that_never_stops_costs_what_a_hand_count_says(tiny_model, inv
 
 def test_a_step_whose_rate_is_0_costs_two_passes_and_keeps_its_null_text(tiny_model, inversion):
     tracker, settings = CostTracker(), NullTextSettings(tolerance=0.0, tolerance_slope=0.0)
-    context = tiny_model.encode_prompt(inversion.prompt.token_ids)
-    null = tiny_model.encode_prompt(empty_prompt(tiny_model.tokenizer).token_ids)
+    context = tiny_model.encode_prompt(inversion.prompt)
+    null = tiny_model.encode_prompt(empty_prompt(tiny_model.tokenizer))
     optimizer = NullTextOptimizer(tiny_model, GUIDANCE, settings, tracker)
     step = (100, *inversion.timesteps[:2])
     found, _ = optimizer.optimize(step, inversion.pivot(0), context, null, inversion.pivot(1))

@@ -22,7 +22,7 @@ def _inversion(tiny_model):
 
 
 def test_average_maps_are_the_mean_over_steps_of_each_steps_maps(tiny_model, inversion):
-    context = tiny_model.encode_prompt(inversion.prompt.token_ids)
+    context = tiny_model.encode_prompt(inversion.prompt)
     expected = torch.zeros(256, 77)
     with torch.no_grad():
         for step in range(STEPS):

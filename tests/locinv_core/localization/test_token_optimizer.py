@@ -177,7 +177,7 @@ def test_the_gradient_through_the_unet_is_that_of_finite_differences(tiny_model,
 
 
 def test_maps_from_frozen_queries_are_the_maps_of_the_pass_that_they_come_from(tiny_model, inversion, prompt):
-    context = tiny_model.encode_prompt(prompt.token_ids)
+    context = tiny_model.encode_prompt(prompt)
     maps, queries = MapReader(tiny_model.map_layers), QueryReader(tiny_model.map_layers)
     with torch.no_grad():
         for reader in (maps, queries):
@@ -244,7 +244,7 @@ def test_with_a_cheap_null_method_both_orders_of_algorithm_1_are_the_same(tiny_m
 def test_the_two_orders_differ_as_far_as_null_text_leaves_the_pivots(tiny_model, inversion, prompt):
     """The first step is at z_T in both; from then on one tunes at z̄_t and the other at z_t."""
     plan = plan_tuning(prompt, cat_prior(), (16, 16))
-    context = tiny_model.encode_prompt(prompt.token_ids)
+    context = tiny_model.encode_prompt(prompt)
 
     def drift_and_difference(guidance):
         results = [

@@ -255,7 +255,7 @@ def test_the_maps_are_the_models_attention_averaged_over_noise_levels(model):
     assert maps.shape == (64, 64, 77)
 
     noises = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(4))
-    context = model.encode_prompt(prompt.token_ids)
+    context = model.encode_prompt(prompt)
     names = {layer.name for layer in model.map_layers}
     kept = []
 

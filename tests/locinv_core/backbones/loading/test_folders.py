@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.single_file import load_single_file
+from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.tests.fixtures.tiny_models import (
     tiny_text_encoder,
     tiny_unet,
@@ -46,9 +47,9 @@ def test_nothing_that_is_opened_requires_a_gradient_or_is_in_training_mode(folde
 def test_weights_opened_inside_inference_mode_still_take_part_in_a_gradient(folder: Path) -> None:
     with torch.inference_mode():
         model = load_edit_model(folder, device="cpu")
-    ids = model.tokenizer("a cat", padding="max_length")["input_ids"]
-    vectors = model.token_vectors([ids[2]]).requires_grad_()
-    model.encode_prompt(ids, vectors, [2]).sum().backward()
+    prompt = parse_prompt("a cat", model.tokenizer)
+    vectors = model.token_vectors([prompt.token_ids[2]]).requires_grad_()
+    model.encode_prompt(prompt, vectors, [2]).sum().backward()
     assert vectors.grad is not None
 
 

@@ -250,7 +250,8 @@ def _attention(found: _Findings) -> None:
     statistics = attention_statistics(found.model, seeds, steps=found.args.steps, report=report)
     found.figures["attention"] = statistics
     for key, label in _ATTENTION.items():
-        found.rows.append((label, f"{statistics[key]:.3f}" if key.startswith("iou") else f"{statistics[key]:.1%}"))
+        if key in statistics:  # of one scene there is no chance
+            found.rows.append((label, f"{statistics[key]:.3f}" if key.startswith("iou") else f"{statistics[key]:.1%}"))
 
 
 def _regions_model(args: argparse.Namespace, part: str) -> Path:

@@ -46,7 +46,7 @@ def build_coco_edit(
     Of every prompt the images with the lowest ids are kept: `count` of them, or as many as the paper has.
     An item's source is the caption by which the image was found, its target that caption with the edited
     noun replaced; an object's mask is the union of its category's outlines. An image is left out when an
-    outline cannot be read, or the edited object fills less than LEAST_SHARE. True edited images don't exist.
+    outline cannot be read, or the edited object fills less than LEAST_SHARE.
 
     folder: exists, empty. instances, captions: COCO's annotation files. images: the folder of the images.
     Raises ValueError for a count below 1, foreign files, a missing image, one whose size is not the
@@ -61,20 +61,18 @@ def build_coco_edit(
     found = search(annotated, COCO_EDIT, categories)
     for name in ("images", "masks"):
         (folder / name).mkdir()
-    kept: dict[SearchPrompt, list[Item]] = {}
+    kept: dict[SearchPrompt, list[Item]] = {prompt: [] for prompt in found}
     left_out: list[str] = []
     for prompt, matches in found.items():
-        asked = count or prompt.paper_count or len(matches)
-        good: list[Item] = []
         for match in matches:
-            if len(good) == asked:
+            if len(kept[prompt]) == (count or prompt.paper_count):
                 break
-            masks, problem = _masks(prompt, match)
-            if problem:
-                left_out.append(f"image {match.image.id} ({prompt.text}): {problem}")
+            try:
+                masks = _masks(prompt, match)
+            except ValueError as error:
+                left_out.append(f"image {match.image.id} ({prompt.text}): {error}")
             else:
-                good.append(_item(folder, prompt, match, masks, images))
-        kept[prompt] = good
+                kept[prompt].append(_item(folder, prompt, match, masks, images))
     if not any(kept.values()):
         raise ValueError("coco-edit: no image fits a search prompt: are these COCO's instances and captions?")
     dataset = Dataset("COCO-Edit", tuple(in_rounds(kept.values())), folder)
@@ -82,22 +80,19 @@ def build_coco_edit(
     return CocoEdit(dataset, found_counts, kept_counts, left_out)
 
 
-def _masks(prompt: SearchPrompt, match: Match) -> tuple[dict[str, Mask], str]:
-    """(H, W) uint8 0/1 for each noun, and what is wrong with them, or ""."""
+def _masks(prompt: SearchPrompt, match: Match) -> dict[str, Mask]:
+    """(H, W) uint8 0/1 for each noun. Raises ValueError, saying what is wrong with them, for an image to leave out."""
     masks = {}
     for noun in prompt.nouns:
         outlines = match.image.annotations[category_of(noun)]
-        try:
-            parts = [coco_mask(noun, outline.get("segmentation"), match.image.size) for outline in outlines]
-        except ValueError as error:
-            return {}, str(error)
+        parts = [coco_mask(noun, outline.get("segmentation"), match.image.size) for outline in outlines]
         masks[noun] = np.maximum.reduce(parts)
         if not masks[noun].any():
-            return {}, f"the outline of {noun!r} is empty"
+            raise ValueError(f"the outline of {noun!r} is empty")
     share = float(masks[prompt.edited].mean())
     if share < LEAST_SHARE:
-        return {}, f"{prompt.edited!r} fills {share:.2%} of it, less than {LEAST_SHARE:.0%}"
-    return masks, ""
+        raise ValueError(f"{prompt.edited!r} fills {share:.2%} of it, less than {LEAST_SHARE:.0%}")
+    return masks
 
 
 def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, Mask], images: Path) -> Item:
@@ -107,7 +102,7 @@ def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, 
     size = tuple(load_image(given).shape[-2:])
     if size != found.size:
         raise ValueError(f"image {found.id} is {size} and its annotation {found.size} (H, W)")
-    image = folder / "images" / f"{id}{given.suffix.lower()}"
+    image, masks_of = folder / "images" / f"{id}{given.suffix.lower()}", folder / "masks"
     shutil.copyfile(given, image)
     return Item(
         id=id,
@@ -115,17 +110,13 @@ def _item(folder: Path, prompt: SearchPrompt, match: Match, masks: Mapping[str, 
         source=match.caption,
         target=swapped(match.caption, prompt.edited, prompt.becomes),
         task=prompt.task,
-        objects=tuple(_object(folder, id, noun, mask) for noun, mask in masks.items()),
+        objects=tuple(
+            AnnotatedObject(noun, save_png(mask * np.uint8(255), masks_of / f"{id}_{noun}.png"), box_of_mask(mask > 0))
+            for noun, mask in masks.items()
+        ),
         edited=(prompt.edited,),
-        change=None,
-        target_image=None,
         instruction=prompt.instruction,
     )
-
-
-def _object(folder: Path, id: str, noun: str, mask: Mask) -> AnnotatedObject:
-    path = save_png(mask * np.uint8(255), folder / "masks" / f"{id}_{noun}.png")
-    return AnnotatedObject(noun, path, box_of_mask(mask.astype(bool)))
 
 
 def swapped(caption: str, noun: str, other: str) -> str:

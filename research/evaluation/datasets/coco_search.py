@@ -23,8 +23,7 @@ PERSON_WORDS: Final = frozenset(
 
 @dataclass(frozen=True)
 class CocoImage:
-    """An image of COCO: its id, file name, (H, W) in pixels, its annotations by category name, and its
-    captions in the order of their ids."""
+    """An image of COCO; size: (H, W) in pixels; annotations: by category name; captions: in the order of their ids."""
 
     id: int
     file_name: str
@@ -52,12 +51,11 @@ def read_coco(instances: Path, captions: Path) -> tuple[list[CocoImage], frozens
     }
     annotations: dict[int, dict[str, list[Mapping[str, Any]]]] = {}
     for entry in content.each("annotations"):
-        category = categories.get(entry.read("category_id", whole_number_of))
-        if category is None:
-            number = entry.content["category_id"]
+        number = entry.read("category_id", whole_number_of)
+        if number not in categories:
             raise ValueError(f"{content.named}: an annotation has the category {number!r}, which is none")
         image = annotations.setdefault(entry.read("image_id", whole_number_of), {})
-        image.setdefault(category, []).append(entry.content)
+        image.setdefault(categories[number], []).append(entry.content)
     texts: dict[int, list[tuple[int, str]]] = {}
     for entry in said.each("annotations"):
         image_id, id = (entry.read(key, whole_number_of) for key in ("image_id", "id"))

@@ -18,20 +18,16 @@ def task_sheet(dataset: Dataset, per_task: int = 4) -> Image.Image:
     tasks: dict[str, list[Item]] = {}
     for item in dataset.items:
         tasks.setdefault(item.task, []).append(item)
+    blank = ("", Image.new("RGB", (64, 64), "white"))
     cells = []
     for items in tasks.values():
-        for number in range(per_task):
-            cells += _cells(items[number]) if number < len(items) else [("", _blank()), ("", _blank())]
+        row = [cell for item in items[:per_task] for cell in _cells(item)]
+        cells += row + [blank] * (2 * per_task - len(row))
     return contact_sheet(cells, columns=2 * per_task)
 
 
 def _cells(item: Item) -> list[tuple[str, Image.Image]]:
     opened = item.open()
-    image = to_pil(opened.image)
-    truth = opened.target_image
+    image, truth = to_pil(opened.image), opened.target_image
     second = mask_outline(image, opened.change) if truth is None else to_pil(truth)
     return [(f"{item.task}\n{item.source}", image), (item.target, second)]
-
-
-def _blank() -> Image.Image:
-    return Image.new("RGB", (64, 64), "white")

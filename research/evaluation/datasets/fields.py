@@ -17,10 +17,7 @@ _LARGEST = 2**31
 
 
 def read_json(path: Path, kind: str = "dataset") -> Any:
-    """What a JSON file says. Raises ValueError, naming it, for one that is missing or no JSON.
-
-    kind: what the file is, in errors.
-    """
+    """What a JSON file, which errors call a `kind`, says. Raises ValueError for one that is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -45,48 +42,52 @@ class Fields:
         """As `read`, but None where the value is null or missing."""
         return None if self.content.get(key) is None else self.read(key, check)
 
-    def file(self, key: str) -> Path:
-        """The file that `key` names, as `file_inside` checks it."""
-        return self.read(key, self.file_of)
-
     def file_of(self, value: Any, named: str) -> Path:
         """`file_inside` of this object's folder, as a check."""
         return file_inside(self.folder, value, named)
+
+    def inner(self, value: Any, named: str) -> Fields:
+        """The fields of an object in this one, as a check."""
+        return Fields(mapping_of(value, named), named, self.folder)
 
     def each(self, key: str, named: str | None = None) -> list[Fields]:
         """The objects in the list `key`, called "`named` NUMBER" in errors."""
         entries = self.read(key, list_of)
         names = [f"{named or f'{self.named}: {key}'} {number}" for number in range(len(entries))]
-        return [Fields(mapping_of(entry, name), name, self.folder) for entry, name in zip(entries, names, strict=True)]
+        return [self.inner(entry, name) for entry, name in zip(entries, names, strict=True)]
 
 
-def mapping_of(value: Any, named: str) -> Mapping[str, Any]:
-    """The value, if it is a JSON object. Raises ValueError otherwise."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{named}: got {_short(value)}, requires an object")
-    return value
+def _check_of(kind: type[T], called: str) -> Callable[[Any, str], T]:
+    """What returns a value of JSON's type `kind`, and raises ValueError for any other."""
+
+    def check(value: Any, named: str) -> T:
+        if type(value) is not kind:
+            raise ValueError(f"{named}: got {_short(value)}, requires {called}")
+        return value
+
+    return check
 
 
-def list_of(value: Any, named: str) -> list[Any]:
-    """The value, if it is a JSON list. Raises ValueError otherwise."""
-    if not isinstance(value, list):
-        raise ValueError(f"{named}: got {_short(value)}, requires a list")
-    return value
+mapping_of = _check_of(dict, "an object")
+list_of = _check_of(list, "a list")
+whole_number_of = _check_of(int, "a whole number")
+flag_of = _check_of(bool, "true or false")
 
 
 def text_of(value: Any, named: str) -> str:
     """The value, if it is a text with something in it that files can hold. Raises ValueError otherwise."""
-    if not isinstance(value, str) or not value.strip() or _has_surrogate(value):
+    # JSON may name one surrogate without its other, which UTF-8 cannot hold.
+    if not isinstance(value, str) or not value.strip() or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError(f"{named}: got {_short(value)}, requires a text")
     return value
 
 
 def pair_of(value: Any, named: str) -> tuple[str, str]:
     """The value, if it is a list of two texts. Raises ValueError otherwise."""
-    pair = list_of(value, named)
-    if len(pair) != 2:
-        raise ValueError(f"{named}: got {_short(value)}, requires two texts")
-    return text_of(pair[0], named), text_of(pair[1], named)
+    match list_of(value, named):
+        case [one, other]:
+            return text_of(one, named), text_of(other, named)
+    raise ValueError(f"{named}: got {_short(value)}, requires two texts")
 
 
 def box_of(value: Any, named: str) -> Box:
@@ -98,20 +99,6 @@ def box_of(value: Any, named: str) -> Box:
     if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
         raise ValueError(f"{named}: got {_short(value)}, requires 0 <= x0 < x1 and 0 <= y0 < y1")
     return x0, y0, x1, y1
-
-
-def whole_number_of(value: Any, named: str) -> int:
-    """The value, if it is a whole number. Raises ValueError otherwise."""
-    if type(value) is not int:
-        raise ValueError(f"{named}: got {_short(value)}, requires a whole number")
-    return value
-
-
-def flag_of(value: Any, named: str) -> bool:
-    """The value, if it is true or false. Raises ValueError otherwise."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{named}: got {_short(value)}, requires true or false")
-    return value
 
 
 def runs_of(value: Any, named: str) -> tuple[int, ...]:
@@ -152,11 +139,6 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # JSON's whole numbers have no end
         return False
-
-
-def _has_surrogate(text: str) -> bool:
-    """Whether JSON has named one surrogate without its other, which UTF-8 cannot hold."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _short(value: Any) -> str:

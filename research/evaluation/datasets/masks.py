@@ -1,8 +1,5 @@
-"""Masks as run lengths, the form in which PIE-Bench keeps them, and the boxes of masks.
-
-Runs are (start, length, start, length, …) of the pixels inside, counted along the rows; COCO's, which pycocotools
-reads, alternate between outside and inside and are counted down the columns.
-"""
+"""Masks as PIE-Bench's run lengths, (start, length, start, length, …) of the pixels inside, counted along the rows
+(COCO's, which pycocotools reads, are others), and the boxes of masks."""
 
 from __future__ import annotations
 

@@ -12,16 +12,8 @@ from .types import AnnotatedObject, Dataset, Item, words_of
 
 IMAGES: Final = "annotation_images"
 TASKS: Final = (
-    "random",
-    "change object",
-    "add object",
-    "delete object",
-    "change content",
-    "change pose",
-    "change colour",
-    "change material",
-    "change background",
-    "change style",
+    *("random", "change object", "add object", "delete object", "change content"),
+    *("change pose", "change colour", "change material", "change background", "change style"),
 )
 """By editing_type_id, 0 to 9."""
 
@@ -31,11 +23,10 @@ _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 def dataset_of_mapping(content: Fields) -> Dataset:
     """The data set of a mapping_file.json, its images in annotation_images beside it.
 
-    Each entry has image_path, original_prompt and editing_prompt with the words that differ in [brackets],
-    editing_instruction, editing_type_id, blended_word ("cat dog": the source's word and the target's), and
-    mask, the pixels to be edited as runs. As in the benchmark's own evaluation, the edit may show in the
-    image's outermost pixels, too. The mask is that of the edited word; where the blended word is not in the
-    source prompt, the first bracketed words stand for it, and without them the item has no object.
+    Of an entry, the prompts have the words that differ in [brackets], blended_word is "cat dog" (the source's word
+    and the target's), and mask the pixels to be edited as runs. As in the benchmark's own evaluation, the edit may
+    show in the image's outermost pixels, too. The mask is that of the edited word; where the blended word is not
+    in the source prompt, the first bracketed words stand for it, and without them the item has no object.
     Raises ValueError for an entry that lacks something, and an image that is missing or cannot be read.
     """
     if not content.content:
@@ -72,8 +63,6 @@ def _item(key: str, entry: Fields) -> Item:
         task=_task(entry.content.get("editing_type_id"), entry.named),
         objects=() if word is None else (AnnotatedObject(word, None, box_of_mask(inside), encode_runs(inside)),),
         edited=() if word is None else (word,),
-        change=None,
-        target_image=None,
         instruction=instruction if isinstance(instruction, str) and instruction.strip() else None,
         change_runs=encode_runs(inside),
         change_border=True,

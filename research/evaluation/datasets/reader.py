@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ FORMAT: Final = "pinpoint-dataset"
 VERSION: Final = 1
 FILE_NAME: Final = "dataset.json"
 NOTE_NAME: Final = "dataset.txt"
+_KEYS: Final = {"objects": "places"}
+_OMITTED: Final = ("runs", "change_runs", "change_border")
+"""Fields that are written only where they say something."""
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -35,9 +38,9 @@ def read_dataset(path: Path) -> Dataset:
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> Path:
-    """Write dataset.json into `folder`, atomically, and return its path.
+    """Write dataset.json into `folder`, which holds its files already, atomically, and return its path.
 
-    Its files are there already, or in folders within. Raises ValueError for one that lies elsewhere.
+    Raises ValueError for a file that lies elsewhere.
     """
     items = [_entry(item, folder) for item in dataset.items]
     content = {"format": FORMAT, "version": VERSION, "name": dataset.name, "items": items}
@@ -54,10 +57,7 @@ def note_dataset(path: Path, folder: Path) -> None:
 
 
 def noted_dataset(folder: Path) -> Path:
-    """The data set of a run's folder: in the folder itself, or where its note says that it is.
-
-    Raises ValueError for a folder without either.
-    """
+    """The data set in a run's folder, or where its note says that it is. Raises ValueError where neither is."""
     if (folder / FILE_NAME).is_file():
         return folder
     note = folder / NOTE_NAME
@@ -67,15 +67,15 @@ def noted_dataset(folder: Path) -> Path:
 
 
 def _listing(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"dataset: there is no {str(path)!r}")
     if not path.is_dir():
-        if not path.exists():
-            raise ValueError(f"dataset: there is no {str(path)!r}")
         return path
     names = (FILE_NAME, "scenes.json", "mapping_file.json")
-    for name in names:
-        if (path / name).is_file():
-            return path / name
-    raise ValueError(f"dataset: {str(path)!r} holds none of {', '.join(names)}")
+    found = [path / name for name in names if (path / name).is_file()]
+    if not found:
+        raise ValueError(f"dataset: {str(path)!r} holds none of {', '.join(names)}")
+    return found[0]
 
 
 def _from_listing(content: Fields) -> Dataset:
@@ -91,7 +91,7 @@ def _item(entry: Fields) -> Item:
     entry = replace(entry, named=f"item {id!r}")
     return Item(
         id=id,
-        image=entry.file("image"),
+        image=entry.read("image", entry.file_of),
         source=entry.read("source", text_of),
         target=entry.read("target", text_of),
         task=entry.read("task", text_of),
@@ -107,45 +107,29 @@ def _item(entry: Fields) -> Item:
 
 
 def _object(entry: Fields) -> AnnotatedObject:
-    return AnnotatedObject(
-        entry.read("word", text_of),
-        entry.maybe("mask", entry.file_of),
-        entry.read("box", box_of),
-        entry.maybe("runs", runs_of),
-    )
+    mask, runs = entry.maybe("mask", entry.file_of), entry.maybe("runs", runs_of)
+    return AnnotatedObject(entry.read("word", text_of), mask, entry.read("box", box_of), runs)
 
 
-def _entry(item: Item, folder: Path) -> dict[str, Any]:
-    def name(path: Path | None) -> str | None:
-        if path is None:
-            return None
-        try:
-            relative = path.absolute().relative_to(folder.absolute()).as_posix()
-        except ValueError:
-            raise ValueError(f"item {item.id!r}: {str(path)!r} is not in {str(folder)!r}") from None
-        file_inside(folder, relative, f"item {item.id!r}")
-        return relative
+def _entry(item: Item, folder: Path) -> Any:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return _name(value, folder, f"item {item.id!r}")
+        if isinstance(value, tuple):
+            return [plain(part) for part in value]
+        if not isinstance(value, Item | AnnotatedObject):
+            return value
+        own = {part.name: getattr(value, part.name) for part in fields(value)}
+        return {_KEYS.get(name, name): plain(one) for name, one in own.items() if one or name not in _OMITTED}
 
-    objects = [
-        {"word": obj.word, "mask": name(obj.mask), "box": list(obj.box)}
-        | ({} if obj.runs is None else {"runs": list(obj.runs)})
-        for obj in item.objects
-    ]
-    entry: dict[str, Any] = {
-        "id": item.id,
-        "image": name(item.image),
-        "source": item.source,
-        "target": item.target,
-        "task": item.task,
-        "places": objects,
-        "edited": list(item.edited),
-        "change": name(item.change),
-        "target_image": name(item.target_image),
-        "bindings": [list(pair) for pair in item.bindings],
-        "instruction": item.instruction,
-    }
-    if item.change_runs is not None:
-        entry["change_runs"] = list(item.change_runs)
-    if item.change_border:
-        entry["change_border"] = True
-    return entry
+    return plain(item)
+
+
+def _name(path: Path, folder: Path, named: str) -> str:
+    """The file's name relative to the folder that it has to be in."""
+    try:
+        relative = path.absolute().relative_to(folder.absolute()).as_posix()
+    except ValueError:
+        raise ValueError(f"{named}: {str(path)!r} is not in {str(folder)!r}") from None
+    file_inside(folder, relative, named)
+    return relative

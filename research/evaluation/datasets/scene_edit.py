@@ -3,7 +3,7 @@ with exact masks and with its true edited image; and edits of attributes, for wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,56 +31,38 @@ FIRST_SCENE: Final = 100_000
 ATTRIBUTE_COUNT: Final = 20
 _CAST_STREAM: Final = 4
 
-SWAPS: Final[tuple[SearchPrompt, ...]] = (
-    *table(
-        "single-object",
-        [
-            ("balloon", "balloon", "heart", 25),
-            ("fox", "fox", "cat", 22),
-            ("boat", "boat", "car", 17),
-            ("cat", "cat", "rabbit", 22),
-            ("tree", "tree", "mushroom", 46),
-            ("star", "star", "heart", 37),
-            ("bird", "bird", "fish", 45),
-        ],
-    ),
-    *table(
-        "multi-object",
-        [
-            ("apple cup", "apple", "heart", 2),
-            ("house cat", "cat", "fox", 31),
-            ("cat rabbit", "rabbit", "fox", 37),
-            ("fox balloon", "fox", "cat", 25),
-            ("flower tree", "flower", "mushroom", 2),
-            ("boat rabbit tree", "rabbit", "cat", 4),
-        ],
-    ),
+SWAPS: Final = table(
+    """
+    single-object   balloon: balloon → heart             25
+    single-object   fox: fox → cat                       22
+    single-object   boat: boat → car                     17
+    single-object   cat: cat → rabbit                    22
+    single-object   tree: tree → mushroom                46
+    single-object   star: star → heart                   37
+    single-object   bird: bird → fish                    45
+    multi-object    apple, cup: apple → heart             2
+    multi-object    house, cat: cat → fox                31
+    multi-object    cat, rabbit: rabbit → fox            37
+    multi-object    fox, balloon: fox → cat              25
+    multi-object    flower, tree: flower → mushroom       2
+    multi-object    boat, rabbit, tree: rabbit → cat      4
+    """
 )
 """Each stands for the row of Table 3 of the same number, and has that row's count."""
 
-ATTRIBUTES: Final[tuple[SearchPrompt, ...]] = table(
-    "attribute",
-    [
-        ("car", "red", "blue", None),
-        ("house", "white", "wooden", None),
-        ("fish", "striped", "dotted", None),
-        ("apple cup", "green", "red", None),
-        ("flower rabbit", "yellow", "purple", None),
-        ("boat bird", "wooden", "pink", None),
-    ],
+ATTRIBUTES: Final = table(
+    """
+    attribute   car: red → blue                     -
+    attribute   house: white → wooden               -
+    attribute   fish: striped → dotted              -
+    attribute   apple, cup: green → red             -
+    attribute   flower, rabbit: yellow → purple     -
+    attribute   boat, bird: wooden → pink           -
+    """
 )
 """The first noun is the one whose look changes."""
 
 SCENE_EDIT: Final = (*SWAPS, *ATTRIBUTES)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """A scene before and after its edit, and the number of the object that the edit changes."""
-
-    before: SceneSpec
-    after: SceneSpec
-    index: int
 
 
 def build_scene_edit(
@@ -88,9 +70,8 @@ def build_scene_edit(
 ) -> tuple[Dataset, dict[SearchPrompt, int]]:
     """Draw the images, masks and true edited images into `folder`, and return the data set and counts.
 
-    Every item is a held-out scene of its own: position, colours, materials and layout follow from its seed, and
-    its objects are the search prompt's. The same arguments give the same files. The items go round by round
-    through the prompts, so that the first N of them are of every kind.
+    Every item is a held-out scene of its own with the search prompt's objects; the rest follows from its seed.
+    The items go round by round through the prompts, so that the first N of them are of every kind.
 
     folder: exists, empty. count: images a prompt; None takes the paper's counts, and 20 for attributes.
     seed: another draw, at least 0. size: side of the images, a multiple of 8, at least 64.
@@ -108,14 +89,15 @@ def build_scene_edit(
     first = HELD_OUT_SEED + FIRST_SCENE * (seed + 1)
     rounds = in_rounds([[(prompt, number) for number in range(most)] for prompt, most in counts.items()])
     items = [
-        _write(folder, prompt, number, _cast(prompt, first + serial), size)
+        _write(folder, prompt, f"{prompt.slug}-{number:03d}", size, *_cast(prompt, first + serial))
         for serial, (prompt, number) in enumerate(rounds)
     ]
     return Dataset("Scene-Edit", tuple(items), folder), counts
 
 
-def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
-    """The scene of a held-out seed, played by the prompt's objects in an order that the seed gives."""
+def _cast(prompt: SearchPrompt, seed: int) -> tuple[SceneSpec, SceneSpec, int]:
+    """A held-out seed's scene of the prompt's objects, in an order that the seed gives, before and after its edit, and
+    the number of the object that the edit changes."""
     rng = np.random.default_rng((seed, _CAST_STREAM))
     scene = sample_scene(seed, objects=len(prompt.nouns))
     nouns = [prompt.nouns[number] for number in rng.permutation(len(prompt.nouns))]
@@ -128,7 +110,7 @@ def _cast(prompt: SearchPrompt, seed: int) -> _Pair:
         changed = replace(objects[index], noun=prompt.becomes)
     before = replace(scene, objects=tuple(objects))
     after = replace(before, objects=(*objects[:index], changed, *objects[index + 1 :]))
-    return _Pair(before, after, index)
+    return before, after, index
 
 
 def _dressed(
@@ -138,14 +120,12 @@ def _dressed(
     after the edit."""
     looks = (prompt.edited, prompt.becomes)
     own, *spare = (str(name) for name in rng.permutation([name for name in COLOURS if name not in looks]))
-    dressed = []
-    for number, obj in enumerate(objects):
-        if number == index:
-            dressed.append(_with_look(obj, prompt.edited, own))
-        elif obj.adjective in (*looks, own):
-            dressed.append(_with_look(obj, spare.pop(), own))
-        else:
-            dressed.append(obj)
+    taken = (*looks, own)
+    dressed = [
+        _with_look(obj, spare.pop(), own) if number != index and obj.adjective in taken else obj
+        for number, obj in enumerate(objects)
+    ]
+    dressed[index] = _with_look(objects[index], prompt.edited, own)
     return dressed, _with_look(dressed[index], prompt.becomes, own)
 
 
@@ -158,25 +138,26 @@ def _with_look(obj: SceneObject, look: str, own: str) -> SceneObject:
     return replace(obj, colour=look, material="plain")
 
 
-def _write(folder: Path, prompt: SearchPrompt, number: int, pair: _Pair, size: int) -> Item:
-    id = f"{prompt.slug}-{number:03d}"
-    image, masks = render(pair.before, size)
-    truth, masks_after = render(pair.after, size)
-    nouns = [obj.noun for obj in pair.before.objects]
-    objects = tuple(
+def _write(
+    folder: Path, prompt: SearchPrompt, id: str, size: int, before: SceneSpec, after: SceneSpec, index: int
+) -> Item:
+    image, masks = render(before, size)
+    truth, masks_after = render(after, size)
+    nouns = [obj.noun for obj in before.objects]
+    objects = (
         AnnotatedObject(noun, _save(mask, folder / "masks" / f"{id}_{noun}.png"), box_of_mask(mask))
         for noun, mask in zip(nouns, masks, strict=True)
     )
-    noun = nouns[pair.index]
+    noun = nouns[index]
     return Item(
         id=id,
         image=save_png(image, folder / "images" / f"{id}.png"),
-        source=caption(pair.before),
-        target=caption(pair.after),
+        source=caption(before),
+        target=caption(after),
         task=prompt.task,
-        objects=objects,
+        objects=tuple(objects),
         edited=(noun,),
-        change=_save(masks[pair.index] | masks_after[pair.index], folder / "changes" / f"{id}.png"),
+        change=_save(masks[index] | masks_after[index], folder / "changes" / f"{id}.png"),
         target_image=save_png(truth, folder / "edited" / f"{id}.png"),
         bindings=((prompt.edited, noun),) if prompt.group == "attribute" else (),
         instruction=prompt.instruction,

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from .fields import Fields, box_of, mapping_of, text_of
+from .fields import Fields, box_of, text_of
 from .types import AnnotatedObject, Dataset, Item
 
 
 def dataset_of_scenes(content: Fields) -> Dataset:
-    """The data set of a scenes.json.
+    """The data set; an item's id is its image's name, its task "swap: cat → fox" or "attribute: red → wooden".
 
-    An item's id is its image's name, its task "swap: cat → fox" or "attribute: red → wooden"; the edit may
-    show in the edited object's mask. Raises ValueError for a scene that lacks something.
+    Raises ValueError for a scene that lacks something.
     """
     return Dataset("scenes", tuple(_item(scene) for scene in content.each("scenes", "scene")), content.folder)
 
 
 def _item(scene: Fields) -> Item:
-    image = scene.file("image")
-    edit = Fields(scene.read("edit", mapping_of), f"{scene.named}: edit", scene.folder)
+    image = scene.read("image", scene.file_of)
+    edit = scene.read("edit", scene.inner)
     kind, before, after = (edit.read(key, text_of) for key in ("kind", "from", "to"))
     objects = scene.each("objects")
     edited = tuple(obj.read("noun", text_of) for obj in objects if obj.content.get("edited") is True)
@@ -30,10 +29,10 @@ def _item(scene: Fields) -> Item:
         target=scene.read("target", text_of),
         task=f"{kind}: {before} → {after}",
         objects=tuple(
-            AnnotatedObject(obj.read("noun", text_of), obj.file("mask"), obj.read("box", box_of)) for obj in objects
+            AnnotatedObject(obj.read("noun", text_of), obj.read("mask", obj.file_of), obj.read("box", box_of))
+            for obj in objects
         ),
         edited=edited,
-        change=None,
         target_image=scene.maybe("target_image", scene.file_of),
         bindings=tuple((before, noun) for noun in edited) if kind == "attribute" else (),
     )

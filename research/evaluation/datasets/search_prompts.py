@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -14,9 +15,8 @@ T = TypeVar("T")
 class SearchPrompt:
     """A row of LocInv's Table 3.
 
-    nouns: what the image shows. edited: the one of them that changes, or the word for the first one's look.
-    becomes: what it changes to. paper_count: the images that the paper has for it; None for what is ours.
-    group: "single-object", "multi-object", or "attribute".
+    edited: the noun that changes, or the word for the first one's look. paper_count: the images that the paper has
+    for it; None for what is ours. group: "single-object", "multi-object", or "attribute".
     """
 
     nouns: tuple[str, ...]
@@ -54,37 +54,31 @@ class SearchPrompt:
         return f"make the {self.nouns[0]} {self.becomes}"
 
 
-def table(group: str, rows: Sequence[tuple[str, str, str, int | None]]) -> tuple[SearchPrompt, ...]:
-    """Search prompts of one group, from rows of nouns (spaces between), edited, becomes, paper_count."""
+def table(text: str) -> tuple[SearchPrompt, ...]:
+    """Search prompts from lines "GROUP NOUNS: EDITED → BECOMES COUNT", the count "-" for none."""
+    rows = [re.split(r"[:,]? +", line.strip()) for line in text.strip().splitlines()]
     return tuple(
-        SearchPrompt(tuple(nouns.split()), edited, becomes, count, group) for nouns, edited, becomes, count in rows
+        SearchPrompt(tuple(nouns), edited, becomes, None if count == "-" else int(count), group)
+        for group, *nouns, edited, _, becomes, count in rows
     )
 
 
-COCO_EDIT: Final[tuple[SearchPrompt, ...]] = (
-    *table(
-        "single-object",
-        [
-            ("airplane", "airplane", "seaplane", 25),
-            ("bear", "bear", "panda", 22),
-            ("boat", "boat", "canoe", 17),
-            ("cat", "cat", "cougar", 22),
-            ("elephant", "elephant", "buffalo", 46),
-            ("giraffe", "giraffe", "brachiosaurus", 37),
-            ("zebra", "zebra", "donkey", 45),
-        ],
-    ),
-    *table(
-        "multi-object",
-        [
-            ("apple banana", "apple", "peach", 2),
-            ("bench cat", "cat", "panther", 31),
-            ("cat dog", "dog", "fox", 37),
-            ("dog frisbee", "dog", "raccoon", 25),
-            ("donkey zebra", "donkey", "horse", 2),
-            ("person dog boat", "dog", "cat", 4),
-        ],
-    ),
+COCO_EDIT: Final = table(
+    """
+    single-object   airplane: airplane → seaplane           25
+    single-object   bear: bear → panda                      22
+    single-object   boat: boat → canoe                      17
+    single-object   cat: cat → cougar                       22
+    single-object   elephant: elephant → buffalo            46
+    single-object   giraffe: giraffe → brachiosaurus        37
+    single-object   zebra: zebra → donkey                   45
+    multi-object    apple, banana: apple → peach             2
+    multi-object    bench, cat: cat → panther               31
+    multi-object    cat, dog: dog → fox                     37
+    multi-object    dog, frisbee: dog → raccoon             25
+    multi-object    donkey, zebra: donkey → horse            2
+    multi-object    person, dog, boat: dog → cat             4
+    """
 )
 """LocInv, Table 3."""
 
@@ -98,18 +92,12 @@ def counts_table(
     prompts: Sequence[SearchPrompt], found: Mapping[SearchPrompt, int], kept: Mapping[SearchPrompt, int]
 ) -> str:
     """The counts of a data set beside the paper's, in columns, with their sums."""
-    rows = [("prompt", "edit", "found", "kept", "paper")]
+    rows: list[tuple[str, ...]] = [("prompt", "edit", "found", "kept", "paper")]
     for prompt in prompts:
         paper = "-" if prompt.paper_count is None else str(prompt.paper_count)
         rows.append((prompt.text, prompt.edit, str(found.get(prompt, 0)), str(kept.get(prompt, 0)), paper))
-    sums = (sum(found.values()), sum(kept.values()), sum(prompt.paper_count or 0 for prompt in prompts))
-    rows.append(("all", "", str(sums[0]), str(sums[1]), str(sums[2])))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    sums = sum(found.values()), sum(kept.values()), sum(prompt.paper_count or 0 for prompt in prompts)
+    rows.append(("all", "", *map(str, sums)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    form = "  ".join(f"{{:{'<<>>>'[k]}{width}}}" for k, width in enumerate(widths))
+    return "\n".join(form.format(*row).rstrip() for row in rows)

@@ -70,8 +70,8 @@ class Item:
     task: str
     objects: tuple[AnnotatedObject, ...]
     edited: tuple[str, ...]
-    change: Path | None
-    target_image: Path | None
+    change: Path | None = None
+    target_image: Path | None = None
     bindings: tuple[tuple[str, str], ...] = ()
     instruction: str | None = None
     change_runs: tuple[int, ...] | None = None
@@ -99,7 +99,6 @@ class Item:
 
     @property
     def group(self) -> str:
-        """The group of the task, as `group_of_task` has it."""
         return group_of_task(self.task)
 
     def digest(self) -> str:
@@ -123,17 +122,16 @@ class Item:
 
         image = load_image(self.image)
         size = int(image.shape[-2]), int(image.shape[-1])
-        masks = {obj.word: self._mask(obj.word, size, obj.mask, obj.runs, obj.box) for obj in self.objects}
+        masks = {obj.word: self._mask(obj, size) for obj in self.objects}
         if self.change is None and self.change_runs is None:
             edit_mask = torch.stack([masks[word] for word in self.edited]).amax(dim=0)
         elif self.change is None and not self.change_runs and self.change_border:
             edit_mask = torch.zeros(size)  # the border is mask enough, where an annotation has nothing
         else:
-            edit_mask = self._mask("change", size, self.change, self.change_runs)
+            edit_mask = self._mask(AnnotatedObject("change", self.change, (0, 0, 0, 0), self.change_runs), size)
         change = edit_mask.clone()
         if self.change_border:
-            change[[0, -1]] = 1
-            change[:, [0, -1]] = 1
+            change[[0, -1]] = change[:, [0, -1]] = 1
         target = None if self.target_image is None else load_image(self.target_image)
         if target is not None and target.shape != image.shape:
             raise ValueError(
@@ -142,26 +140,19 @@ class Item:
             )
         return OpenItem(image, masks, edit_mask, change, target)
 
-    def _mask(
-        self,
-        word: str,
-        size: tuple[int, int],
-        path: Path | None,
-        runs: tuple[int, ...] | None,
-        box: Box = (0, 0, 0, 0),
-    ) -> Tensor:
+    def _mask(self, obj: AnnotatedObject, size: tuple[int, int]) -> Tensor:
         from ....locinv_core.localization.priors import from_boxes, from_mask_files, from_masks
 
         try:
-            if path is not None:
-                prior = from_mask_files({word: path}, size=size)
-            elif runs is not None:
-                prior = from_masks({word: decode_runs(runs, size)}, size=size)
+            if obj.mask is not None:
+                prior = from_mask_files({obj.word: obj.mask}, size=size)
+            elif obj.runs is not None:
+                prior = from_masks({obj.word: decode_runs(obj.runs, size)}, size=size)
             else:
-                prior = from_boxes({word: box}, size)
+                prior = from_boxes({obj.word: obj.box}, size)
         except ValueError as error:
             raise ValueError(f"item {self.id!r}: {error}") from error
-        return prior.mask(word)
+        return prior.mask(obj.word)
 
 
 @dataclass(frozen=True)

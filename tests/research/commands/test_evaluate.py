@@ -270,6 +270,16 @@ def test_a_part_of_the_embedded_models_that_there_is_not_is_refused_before_the_o
     assert not out.exists()
 
 
+def test_maps_of_one_scene_have_no_figure_of_another_scenes_object(
+    model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    parts = ["--parts", "attention", "--attention-count", "1", "--count", "1", "--steps", "2"]
+    assert main(["evaluate-embedded", "--model", str(model), *parts, "--out", str(tmp_path)]) == 0
+    assert "best IoU with its object" in (printed := capsys.readouterr().out) and "another scene" not in printed
+    figures = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["attention"]
+    assert set(figures) == {"iou", "inside", "other", "area"}
+
+
 @pytest.mark.slow
 def test_the_embedded_model_is_evaluated_by_two_processes(tmp_path: Path) -> None:
     assert main(["scenes", "--count", "2", "--objects", "2", "--out", str(tmp_path / "scenes")]) == 0

@@ -31,8 +31,6 @@ def items(folder: Path, count: int) -> list[Item]:
             task="drawn: square → circle",
             objects=(obj,),
             edited=("square",),
-            change=None,
-            target_image=None,
         )
         found.append(item)
     return found

@@ -38,10 +38,9 @@ def pixels(path: Path | None) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def undrawn(folder: Path, prompt: SearchPrompt, number: int, pair: object, size: int) -> Item:
+def undrawn(folder: Path, prompt: SearchPrompt, id: str, *_: object) -> Item:
     """An item without its files."""
-    id = f"{prompt.slug}-{number}"
-    return Item(id, folder, "a", "b", prompt.task, (), (), None, None, change_runs=(0, 1))
+    return Item(id, folder, "a", "b", prompt.task, (), (), change_runs=(0, 1))
 
 
 def words(text: str) -> list[str]:
@@ -64,7 +63,7 @@ def test_every_search_prompt_has_its_items_and_the_first_are_of_every_kind(datas
 
 def test_by_default_there_are_as_many_as_in_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene_edit, "_write", undrawn)
-    monkeypatch.setattr(scene_edit, "_cast", lambda prompt, seed: None)
+    monkeypatch.setattr(scene_edit, "_cast", lambda prompt, seed: ())
     dataset, counts = build_scene_edit(tmp_path)
     there = Counter(item.group for item in dataset.items)
     assert (there["single-object"], there["multi-object"]) == (sum(SINGLE), sum(MULTI))

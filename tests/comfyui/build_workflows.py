@@ -1,8 +1,8 @@
-"""Write the workflows that the pack brings, and make each one's thumbnail by running it.
+"""Write the workflows that the pack brings, also as API prompts, and make each one's thumbnail by running it.
 
-`python tests/comfyui/build_workflows.py [--no-thumbnails] [NAME …]` needs what the ComfyUI tests need. A
-workflow that requires weights which Pinpoint does not bring has its thumbnail made by its likeness on the
-embedded ones.
+`python tests/comfyui/build_workflows.py [--no-thumbnails] [NAME …]` needs what the ComfyUI tests need;
+`--api` writes the prompts of the workflows that are there, and needs no ComfyUI. A workflow that requires weights
+which Pinpoint does not bring has its thumbnail made by its likeness on the embedded ones.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from PIL import Image
 
 from pinpoint.tests.comfyui import locinv_workflows, region_workflows
 from pinpoint.tests.comfyui.comfyui_server import ROOT, ComfyUI, comfyui_folder, comfyui_python
-from pinpoint.tests.comfyui.workflow_files import Canvas, api_prompt
+from pinpoint.tests.comfyui.workflow_files import Canvas, api_prompt, load
 
 WORKFLOWS = ROOT / "workflows"
+API = WORKFLOWS / "api"
 THUMBNAIL = 256
 
 BUILDERS: tuple[Callable[..., None], ...] = (
@@ -51,17 +52,21 @@ def main() -> int:
     """Write `workflows/`."""
     parser = argparse.ArgumentParser(description="Write the workflows and their thumbnails.")
     parser.add_argument("--no-thumbnails", action="store_true", help="only the workflows, without running them")
+    parser.add_argument("--api", action="store_true", help="only the API prompts of the workflows that are there")
     names = [build.__name__ for build in BUILDERS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these, of {', '.join(names)}")
     args = parser.parse_args()
     unknown = set(args.names) - set(names)
     if unknown:
         parser.error(f"no workflow is called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if args.api:
+        for path in sorted(WORKFLOWS.glob("*.json")):
+            write(API / path.name, api_prompt(load(path)))
+        return 0
     folder, python = comfyui_folder(), comfyui_python()
     if folder is None or python is None:
         print("NO COMFYUI: see make test-comfyui", file=sys.stderr)
         return 2
-    WORKFLOWS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as base:
         comfyui = ComfyUI(folder, python, Path(base))
         try:
@@ -71,14 +76,21 @@ def main() -> int:
                     continue
                 path = WORKFLOWS / f"{build.__name__}.json"
                 workflow = laid_out(build, info)
-                path.write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
+                write(path, workflow)
+                write(API / path.name, api_prompt(workflow))
                 print(path.relative_to(ROOT), flush=True)
                 if not args.no_thumbnails:
                     shown = laid_out(build, info, likeness=True)
-                    thumbnail(comfyui, api_prompt(shown, info)).save(path.with_suffix(".jpg"), quality=88)
+                    thumbnail(comfyui, api_prompt(shown)).save(path.with_suffix(".jpg"), quality=88)
         finally:
             comfyui.stop()
     return 0
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON as all of `workflows/` is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def laid_out(build: Callable[..., None], info: dict[str, Any], *, likeness: bool = False) -> dict[str, Any]:

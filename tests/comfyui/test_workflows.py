@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pinpoint.tests.comfyui.build_workflows import BUILDERS, NEED_WEIGHTS
+from pinpoint.tests.comfyui.build_workflows import API, BUILDERS, NEED_WEIGHTS
 from pinpoint.tests.comfyui.comfyui_server import PACK, ROOT, ComfyUI
-from pinpoint.tests.comfyui.workflow_files import NOTE, api_prompt, inputs_of, is_widget, load
+from pinpoint.tests.comfyui.workflow_files import NOTE, inputs_of, is_widget, load
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))
@@ -48,6 +48,24 @@ def test_a_workflow_names_nodes_inputs_and_outputs_as_they_are(comfyui: ComfyUI,
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_api_prompt_gives_each_node_what_it_requires_and_nothing_that_it_does_not_know(comfyui: ComfyUI, path: Path):
+    info, prompt = comfyui.get("/object_info"), load(API / path.name)
+    for shown in prompt.values():
+        known = {name: (kind, options) for name, kind, options in inputs_of(info[shown["class_type"]])}
+        assert {name for name, (_, options) in known.items() if not options["optional"]} <= set(shown["inputs"])
+        for name, value in shown["inputs"].items():
+            kind, options = known[name]
+            if isinstance(value, list):
+                source, output = value
+                given = info[prompt[source]["class_type"]]["output"][output]
+                assert given in kind.split(",")
+            elif kind in ("INT", "FLOAT"):
+                assert options["min"] <= value <= options["max"]
+            elif kind == "COMBO" and shown["class_type"] != "CheckpointLoaderSimple":
+                assert value in options["options"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_workflow_is_laid_out_in_groups_with_no_two_nodes_on_top_of_each_other(path: Path):
     workflow = load(path)
     boxes = [(*shown["pos"], *shown["size"]) for shown in workflow["nodes"]]
@@ -67,7 +85,7 @@ def test_a_workflow_is_laid_out_in_groups_with_no_two_nodes_on_top_of_each_other
 
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
 def test_a_workflow_runs_as_it_is_and_changes_the_object_more_than_the_background(comfyui: ComfyUI, path: Path):
-    prompt = api_prompt(load(path), comfyui.get("/object_info"))
+    prompt = load(API / path.name)
     outcome = comfyui.run(faster(prompt))
     assert outcome.status == "success", outcome.error
     kinds = {name: shown["class_type"] for name, shown in prompt.items()}
@@ -108,7 +126,7 @@ def test_a_workflow_that_requires_weights_says_so_and_runs_on_small_ones_of_thei
     notes = [shown["widgets_values"][0] for shown in workflow["nodes"] if shown["type"] == NOTE]
     assert any("**This needs " in text for text in notes)
     write_tiny_clipseg(comfyui.base / "models" / "tiny_clipseg")
-    prompt = faster(api_prompt(workflow, comfyui.get("/object_info")))
+    prompt = faster(load(API / path.name))
     for name, shown in prompt.items():
         if shown["class_type"] == "CheckpointLoaderSimple":
             prompt[name] = {"class_type": "TinyCheckpoint", "inputs": {}}

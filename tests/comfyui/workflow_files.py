@@ -166,15 +166,15 @@ class Canvas:
         self.groups[-1]["bounding"][3] = self._y - self._top
 
 
-def api_prompt(workflow: dict[str, Any], nodes_info: dict[str, Info]) -> dict[str, Any]:
+def api_prompt(workflow: dict[str, Any]) -> dict[str, Any]:
     """What the frontend queues for a workflow: nodes with their widgets' values and links, by id."""
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for shown in workflow["nodes"]:
         if shown["type"] == NOTE:
             continue
-        widgets = [item for item in inputs_of(nodes_info[shown["type"]]) if is_widget(item[1], item[2])]
-        inputs = {name: value for (name, _, _), value in zip(widgets, shown["widgets_values"], strict=True)}
+        widgets = [slot["name"] for slot in shown["inputs"] if "widget" in slot]
+        inputs = dict(zip(widgets, shown["widgets_values"], strict=True))
         inputs |= {slot["name"]: sources[slot["link"]] for slot in shown["inputs"] if slot["link"] is not None}
         prompt[str(shown["id"])] = {"class_type": shown["type"], "inputs": inputs}
     return prompt

@@ -55,8 +55,8 @@ def add_parser(subparsers: Subparsers) -> None:
         default=[],
         metavar="WORD=MASK.png|WORD=x0,y0,x1,y1|WORD=auto",
         help="where a word of the source is: a mask file, a box in pixels, or auto, which finds the box; or"
-        f" NAME:… by another source ({', '.join(prior_source_names())}), such as cat=text:old cat@MODEL (may be"
-        " repeated)",
+        f" NAME:… by another source ({', '.join(prior_source_names())}), such as cat=text:old cat@MODEL, where MODEL is"
+        " a folder or a Hugging Face name in the local cache, or hub:OWNER/NAME, which is downloaded (may be repeated)",
     )
     parser.add_argument(
         "--model",

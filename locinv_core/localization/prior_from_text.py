@@ -1,57 +1,74 @@
-"""Objects by a phrase: Grounding DINO (Liu et al. 2023) gives boxes, a detection prior; CLIPSeg (Lüddecke and
-Ecker 2022) gives rough outlines, a segment prior. Both through transformers."""
+"""Objects by a phrase: what the models that find them share, and the source `text`, which takes any of these models.
+
+Detectors give boxes, a detection prior; segmenters give a probability for each pixel, a segment prior.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from ..backbones.diffusers_folder import quiet_loading
 from ..cost import CostTracker
-from ..imaging.io import to_pil
 from ..options import KEEPS, Keep
-from .prior_sources import PriorSource
-from .priors import LocalizationPrior, from_boxes, from_masks, image_size, merge, prior_word
+from .prior_models import Architecture, open_pretrained, split_hub
+from .prior_sources import PriorSource, prior_source, prior_source_names
+from .priors import LocalizationPrior, Size, from_boxes, from_masks, image_size, merge, prior_word
 
 TEXT_STAGE = "locate"
+FORM = "PHRASE@MODEL"
 
 
 @dataclass(frozen=True, eq=False)
-class GroundingDino:
-    """A detector of what a phrase names, by boxes."""
+class TextLocator(ABC):
+    """A model that finds what a phrase names. threshold: the least score that is usual for it."""
 
     model: Any
     processor: Any
     name: str
-    threshold: ClassVar[float] = 0.3
+    threshold: ClassVar[float]
+    architecture: ClassVar[Architecture]
 
     def tokens(self, phrase: str) -> tuple[int, int]:
         """How many tokens the phrase has, and how many the model reads."""
-        return len(self.processor.tokenizer(self._query(phrase))["input_ids"]), int(self.model.config.max_text_len)
+        most = int(self.model.config.text_config.max_position_embeddings)
+        return len(self.processor.tokenizer(self.query(phrase))["input_ids"]), most
+
+    def query(self, phrase: str) -> str:
+        """The phrase as the model reads it."""
+        return phrase
+
+    def on_device(self, inputs: Any) -> Any:
+        """The processor's output where the model is."""
+        return inputs.to(next(self.model.parameters()).device)
+
+    @abstractmethod
+    def find(self, image: Tensor, word: str, phrase: str, least: float, keep: Keep) -> LocalizationPrior:
+        """What has a score of at least `least`. Raises ValueError where there is nothing."""
+
+
+class BoxLocator(TextLocator):
+    """A detector."""
+
+    @abstractmethod
+    def detect(self, image: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
+        """Boxes (N, 4) in pixels, as the model gives them, and their scores (N,)."""
 
     @torch.no_grad()
     def boxes(self, image: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
         """Boxes (N, 4) in pixels on `image` (1, 3, H, W) and their scores (N,), highest first.
 
-        A box's score is that of the phrase's best token; boxes are clipped to the image, and those without
-        area left out.
+        Boxes are clipped to the image, and those without area left out.
         """
-        inputs = self.processor(images=to_pil(image), text=self._query(phrase), return_tensors="pt")
-        output = self.model(**inputs.to(next(self.model.parameters()).device))
-        size = image_size(image)
-        # Every box, and no label. By position: the thresholds' names differ between transformers' versions.
-        answer = self.processor.post_process_grounded_object_detection(
-            output, inputs["input_ids"], 0.0, 1.0, target_sizes=[size]
-        )[0]
-        corners, scores = clip_boxes_to_image(answer["boxes"].float().cpu(), size), answer["scores"].float().cpu()
+        corners, scores = (given.float().cpu() for given in self.detect(image, phrase))
+        corners = clip_boxes_to_image(corners, image_size(image))
         order = scores.argsort(descending=True, stable=True)
         order = order[(corners[order, 2:] > corners[order, :2]).all(dim=-1)]
         return corners[order], scores[order]
@@ -63,35 +80,13 @@ class GroundingDino:
         chosen = boxes[sureness >= least]
         return from_boxes({word: chosen[:1] if keep == "best" else chosen}, image_size(image))
 
-    @staticmethod
-    def _query(phrase: str) -> str:
-        """As the model was trained: lower case, ended by a full stop."""
-        return phrase.lower().strip(" .") + "."
 
+class MapLocator(TextLocator):
+    """A segmenter."""
 
-@dataclass(frozen=True, eq=False)
-class ClipSeg:
-    """A segmenter of what a phrase names: a probability for each pixel."""
-
-    model: Any
-    processor: Any
-    name: str
-    threshold: ClassVar[float] = 0.4
-
-    def tokens(self, phrase: str) -> tuple[int, int]:
-        """How many tokens the phrase has, and how many the model reads."""
-        most = int(self.model.config.text_config.max_position_embeddings)
-        return len(self.processor.tokenizer(phrase)["input_ids"]), most
-
-    @torch.no_grad()
+    @abstractmethod
     def sureness(self, image: Tensor, phrase: str) -> Tensor:
         """(H, W) float32 from 0 to 1 on `image` (1, 3, H, W)."""
-        # Words first, then the image: the model requires as many images as phrases.
-        inputs = self.processor(text=[phrase], images=[to_pil(image)], return_tensors="pt")
-        logits = self.model(**inputs.to(next(self.model.parameters()).device)).logits
-        maps = logits.float().cpu().reshape(1, 1, *logits.shape[-2:])
-        size = image_size(image)
-        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0, 0].sigmoid()
 
     def find(self, image: Tensor, word: str, phrase: str, least: float, keep: Keep) -> LocalizationPrior:
         """The pixels of at least `least`. Raises ValueError where there is none."""
@@ -106,7 +101,10 @@ class ClipSeg:
         return from_masks({word: inside})
 
 
-TextLocator = GroundingDino | ClipSeg
+def enlarged(maps: Tensor, size: Size) -> Tensor:
+    """Maps (..., h, w) of logits on the image's pixels: (C, H, W) float32, on the CPU."""
+    maps = maps.float().cpu().reshape(1, -1, *maps.shape[-2:])
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
 
 
 def prior_from_text(
@@ -149,50 +147,37 @@ def prior_from_text(
     return merge(*priors)
 
 
-def load_text_locator(name: str | Path) -> TextLocator:
-    """Open a Grounding DINO or a CLIPSeg: a folder of transformers' layout, or a hub name in the local cache.
+def load_text_locator(
+    name: str | Path, kinds: Sequence[type[TextLocator]] = (), *, download: bool = False
+) -> TextLocator:
+    """Open a model that finds by a phrase: a folder of transformers' layout, or a hub name in the local cache.
 
-    Nothing is downloaded, and only safetensors are read. Raises ValueError for what cannot be had and for
-    another network.
+    kinds: those it may be of; none are all that a prior source has. download: fetch what the cache lacks.
+    Raises ValueError as `open_pretrained` does.
     """
-    from transformers import (
-        AutoConfig,
-        CLIPSegForImageSegmentation,
-        CLIPSegProcessor,
-        GroundingDinoForObjectDetection,
-        GroundingDinoProcessor,
-    )
+    kinds = kinds or text_locators()
+    found, model, processor = open_pretrained(name, [kind.architecture for kind in kinds], download=download)
+    kind = next(kind for kind in kinds if kind.architecture is found)
+    return kind(model, processor, str(name))
 
-    path = Path(name).expanduser()
-    location = str(path) if path.is_dir() else str(name)
-    kinds: dict[str, tuple[Any, Any, Any]] = {
-        "grounding-dino": (GroundingDino, GroundingDinoForObjectDetection, GroundingDinoProcessor),
-        "clipseg": (ClipSeg, CLIPSegForImageSegmentation, CLIPSegProcessor),
-    }
-    kind = ""
-    try:
-        with torch.inference_mode(False), quiet_loading():
-            kind = AutoConfig.from_pretrained(location, local_files_only=True).model_type
-            if kind not in kinds:
-                raise ValueError(f"it is a {kind}")
-            locator, network, processor = kinds[kind]
-            model, told = network.from_pretrained(
-                location, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-            # Weights kept in half precision come as such, and images are prepared in float32.
-            model = model.float()
-            beside = processor.from_pretrained(location, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"model: {str(name)!r} cannot be opened ({reason}); requires a Grounding DINO or a CLIPSeg with"
-            " safetensors, as a folder of transformers' layout or a Hugging Face name in the local cache"
-        ) from error
-    if told["missing_keys"] or told["mismatched_keys"]:
-        count = len(told["missing_keys"]) + len(told["mismatched_keys"])
-        raise ValueError(f"model: {str(name)!r}: {count} of its weights are missing or of another shape")
-    found: TextLocator = locator(model.requires_grad_(False).eval(), beside, str(name))
-    return found
+
+def text_locators() -> list[type[TextLocator]]:
+    """The classes of all the prior sources that find by a phrase."""
+    return [kind for name in prior_source_names() if (kind := prior_source(name).locator) is not None]
+
+
+def text_source(label: str, *kinds: type[TextLocator]) -> PriorSource:
+    """The source "PHRASE@MODEL" whose model is one of these kinds; none are all."""
+
+    def prior(word: str, given: str, image: Tensor) -> LocalizationPrior:
+        phrase, at, name = given.partition("@")
+        if not at:
+            raise ValueError(f"prior of {word!r}: got {given!r}, requires {FORM}")
+        name, download = split_hub(name)
+        locator = load_text_locator(name, kinds, download=download)
+        return prior_from_text(locator, image, {word: phrase.strip() or word})
+
+    return PriorSource(label, FORM, prior, kinds[0] if kinds else None)
 
 
 def _check_found(word: str, phrase: str, most: float, least: float) -> None:
@@ -203,11 +188,4 @@ def _check_found(word: str, phrase: str, most: float, least: float) -> None:
         )
 
 
-def _from_text(word: str, given: str, image: Tensor) -> LocalizationPrior:
-    phrase, at, name = given.partition("@")
-    if not at:
-        raise ValueError(f"prior of {word!r}: got {given!r}, requires {PRIOR_SOURCE.form}")
-    return prior_from_text(load_text_locator(name.strip()), image, {word: phrase.strip() or word})
-
-
-PRIOR_SOURCE = PriorSource("what Grounding DINO or CLIPSeg finds by a phrase", "PHRASE@MODEL", _from_text)
+PRIOR_SOURCE = text_source("what a model of any of these kinds finds by a phrase")

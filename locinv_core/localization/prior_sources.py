@@ -16,6 +16,7 @@ from .. import localization
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .prior_from_text import TextLocator
     from .priors import Box, LocalizationPrior
 
 _MODULE = "prior_from_"
@@ -27,24 +28,28 @@ class PriorSource:
 
     label: what it gives, for people. form: how its text is written, such as "x0,y0,x1,y1". prior: (word,
     text, image (1, 3, H, W)) to the word's prior; it raises ValueError for a text that it cannot read.
+    locator: the class of its model, if that finds by a phrase; the source `text` takes its models, too.
     """
 
     label: str
     form: str
     prior: Callable[[str, str, Tensor], LocalizationPrior]
+    locator: type[TextLocator] | None = None
 
 
 def prior_source_names() -> list[str]:
-    """The NAME of every `prior_from_NAME.py`; nothing is imported."""
+    """The NAME of every `prior_from_NAME.py`, with `-` for `_`; nothing is imported."""
     modules = [module.name for module in pkgutil.iter_modules(localization.__path__)]
-    return sorted(name.removeprefix(_MODULE) for name in modules if name.startswith(_MODULE))
+    return sorted(name.removeprefix(_MODULE).replace("_", "-") for name in modules if name.startswith(_MODULE))
 
 
 def prior_source(name: str) -> PriorSource:
     """The source called `name`. Raises ValueError, listing the names, for another one."""
     if name not in prior_source_names():
         raise ValueError(f"prior source: got {name!r}, requires one of {', '.join(prior_source_names())}")
-    source: PriorSource = importlib.import_module(f"{localization.__name__}.{_MODULE}{name}").PRIOR_SOURCE
+    source: PriorSource = importlib.import_module(
+        f"{localization.__name__}.{_MODULE}{name.replace('-', '_')}"
+    ).PRIOR_SOURCE
     return source
 
 

@@ -54,7 +54,7 @@ def test_places_are_found_by_segment_anything_by_text_and_by_attention(tmp_path)
     assert "cannot be read as weights alone" in found["broken"]
     assert "requires one for at least one word" in found["no place"]
     assert found["by text"] == [["star"], "segment", [1, 64, 64]]
-    assert "requires a Grounding DINO or a CLIPSeg" in found["no model"]
+    assert "not in the local Hugging Face cache" in found["no model"]
     for name in ("found alone", "found helped"):
         words, kind, boxes, box = found[name]
         assert words == ["cat", "star"] and kind == "detection"

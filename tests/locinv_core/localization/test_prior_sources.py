@@ -17,8 +17,10 @@ from pinpoint.locinv_core.localization.prior_sources import (
     prior_source_names,
 )
 from pinpoint.tests.fixtures.drawn_prior import DRAWN, SIZE, drawn
+from pinpoint.tests.repository.source_tree import ROOT
 
 IMAGE = torch.zeros(1, 3, *SIZE)
+NAMES = ["clipseg", "coco", "grounding-dino", "sam", "text"]
 CENTRE = """
 import torch
 from pinpoint.locinv_core.localization.prior_sources import PriorSource
@@ -34,15 +36,15 @@ PRIOR_SOURCE = PriorSource("a square in the middle", "HALF", prior)
 
 
 def test_the_sources_are_the_files_called_prior_from() -> None:
-    assert prior_source_names() == ["coco", "sam", "text"]
-    with pytest.raises(ValueError, match="got 'sonar', requires one of coco, sam, text"):
+    assert prior_source_names() == NAMES
+    with pytest.raises(ValueError, match="got 'sonar', requires one of clipseg, coco, "):
         prior_source("sonar")
 
 
 def test_a_new_source_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "prior_from_centre.py").write_text(CENTRE)
     monkeypatch.setattr(localization, "__path__", [*localization.__path__, str(tmp_path)])
-    assert prior_source_names() == ["centre", "coco", "sam", "text"]
+    assert prior_source_names() == ["centre", *NAMES]
     assert prior_source("centre").label == "a square in the middle"
     expected = torch.zeros(SIZE)
     expected[1:5, 2:6] = 1
@@ -71,10 +73,15 @@ def test_a_coco_annotation_is_read_from_its_file(tmp_path: Path) -> None:
         prior_from_argument(f"cat=coco:{tmp_path / 'gone.json'}", IMAGE)
 
 
+def test_every_source_stands_in_the_documentation_as_it_is_written() -> None:
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"`{name}:{prior_source(name).form}`" not in text] == []
+
+
 @pytest.mark.parametrize("argument", ["cat", "=mask.png", "cat=", " =1,2,3,4", "", "cat=  "])
 def test_an_argument_without_a_word_or_a_value_is_refused(argument: str) -> None:
     with pytest.raises(
-        ValueError, match=r"require WORD=MASK\.png, WORD=x0,y0,x1,y1, WORD=coco:…, WORD=sam:… or WORD=text:…"
+        ValueError, match=r"require WORD=MASK\.png, WORD=x0,y0,x1,y1, WORD=clipseg:…, .* or WORD=text:…"
     ):
         prior_from_argument(argument, IMAGE)
 

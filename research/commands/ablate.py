@@ -107,7 +107,7 @@ def _ablate_locinv(args: argparse.Namespace) -> int:
     from ..evaluation.ablation.sweeps import locinv_sweeps
 
     sweeps = locinv_sweeps(listed(args.sweeps), listed(args.prior), steps=args.steps, solver=args.tokens)
-    from ..evaluation.ablation.ablation_work import MapsRecipe
+    from ..evaluation.ablation.performers import MapsRecipe
     from ..evaluation.ablation.tables import MAPS_METRICS
 
     return _run(args, sweeps, MapsRecipe(whole_path(args.model), args.device, args.dtype, args.steps), MAPS_METRICS)
@@ -125,7 +125,7 @@ def _ablate_regions(args: argparse.Namespace) -> int:
     shared = {"editor": args.editor, "plan": args.plan, "epochs": args.epochs, "clip": args.clip}
     LearningSettings(args.epochs)  # refused here, and not written down as a failure of every image
     sweeps = region_sweeps(listed(args.sweeps), {**shared, "vit": args.vit, **own})
-    from ..evaluation.ablation.ablation_work import RegionsRecipe
+    from ..evaluation.ablation.performers import RegionsRecipe
     from ..evaluation.ablation.tables import REGIONS_METRICS
 
     model, clip, vit = (whole_path(name) for name in (args.model, args.clip, args.vit))

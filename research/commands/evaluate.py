@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         variants,
         metrics,
         {**models, "model": whole_path(args.model), "device": args.device, "dtype": args.dtype},
-        **{f"judge_{part}": None if name is None else whole_path(name) for part, name in judges.items()},
+        {part: None if name is None else whole_path(name) for part, name in judges.items()},
     )
 
     def note(row: Mapping[str, Any], done: int, total: int) -> None:

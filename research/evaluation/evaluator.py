@@ -35,35 +35,25 @@ PriorKind = Literal["segment", "detection"]
 class EvaluationRecipe:
     """The models that some variants need and the metrics to take, by name; picklable.
 
-    model, inpaint, instruct, amused, clip, vit, device, dtype: as `open_models` takes them. metrics: names of
-    METRICS. judge_clip, judge_dino, judge_lpips: the weights that edits are measured with.
+    metrics: names of METRICS. models: as `open_models` takes them. judges: the weights that edits are measured with,
+    as `MetricSuite` takes them.
     """
 
     variants: tuple[Variant, ...]
     metrics: tuple[str, ...]
     models: Mapping[str, Any] = field(default_factory=dict)
-    judge_clip: str | None = "embedded"
-    judge_dino: str | None = "embedded"
-    judge_lpips: str | None = None
+    judges: Mapping[str, Any] = field(default_factory=dict)
 
     def open(self) -> Evaluator:
         """Open everything. Raises ValueError for an unknown method or metric, settings that a method does not
         take, steps that a model does not have, and weights that are missing or not given."""
         made = [method_named(variant.method).settings(**variant.settings["method"]) for variant in self.variants]
-        names = [variant.method for variant in self.variants]
-        models = open_models(names, **self.models)
-        device = next((part.device for part in _networks(models)), torch.device("cpu"))
-        suite = MetricSuite(
-            self.metrics,
-            device=device,
-            clip=self.judge_clip,
-            dino=self.judge_dino,
-            lpips=self.judge_lpips,
-        )
-        for model in (models.model, models.inpaint, models.instruct):
-            for variant in self.variants:
-                steps = variant.settings["method"].get("steps")
-                if model is not None and steps is not None:
+        models = open_models([variant.method for variant in self.variants], **self.models)
+        opened = [part for part in (models.model, models.inpaint, models.instruct) if part is not None]
+        suite = MetricSuite(self.metrics, device=opened[0].device if opened else "cpu", **self.judges)
+        for variant in self.variants:
+            if (steps := variant.settings["method"].get("steps")) is not None:
+                for model in opened:
                     model.schedule.timesteps(steps)
         for settings in made:
             if isinstance(settings, LeditsSettings):
@@ -71,13 +61,25 @@ class EvaluationRecipe:
         return Evaluator(models, suite)
 
 
-class Evaluator:
-    """Edits and measures, and keeps what the variants of one item share: its images and its inversion."""
+class ItemPerformer:
+    """Keeps what the variants of one item share."""
+
+    _opened: OpenedItem | None = None
+
+    def opened(self, item: Item) -> OpenedItem:
+        """The item's images and what is kept beside them."""
+        if self._opened is None or self._opened.item != item:
+            self._opened = None  # before the next is read: its memory
+            self._opened = OpenedItem(item, item.open())
+        return self._opened
+
+
+class Evaluator(ItemPerformer):
+    """Edits and measures."""
 
     def __init__(self, models: MethodModels, suite: MetricSuite) -> None:
         self.models = models
         self.suite = suite
-        self._opened: OpenedItem | None = None
 
     def fingerprint(self, variant: Variant) -> str:
         """Of the model that the method edits with."""
@@ -90,15 +92,12 @@ class Evaluator:
 
     def __call__(self, task: Task) -> Outcome:
         """Edit, and measure the edit as its PNG has it. Raises whatever goes wrong."""
-        opened = self._open(task.item)
+        opened, model = self.opened(task.item), self.models.model
         settings = task.variant.settings
         torch.manual_seed(task.seed)
         recipe = method_named(task.variant.method).recipe
-        shared = None
-        if self.models.model is not None and recipe is not None:
-            shared = opened.inversion(self.models.model, settings["method"]["steps"])
-        tracker = CostTracker()
-        began = time.perf_counter()
+        shared = None if model is None or recipe is None else opened.inversion(model, settings["method"]["steps"])
+        tracker, began = CostTracker(), time.perf_counter()
         made = edit_by_method(
             task.variant.method,
             self.models,
@@ -117,10 +116,9 @@ class Evaluator:
             seed=task.seed,
             tracker=tracker,
         )
-        seconds = time.perf_counter() - began
-        saved = to_uint8(made.edited)
+        spent = costs(tracker.total, time.perf_counter() - began, shared)
         metrics = self.suite(
-            saved.float() / 255,
+            to_uint8(made.edited).float() / 255,
             opened.files.image,
             opened.files.change,
             edit_mask=opened.files.edit_mask,
@@ -129,25 +127,9 @@ class Evaluator:
             target_image=opened.files.target_image,
         )
         words: Mapping[str, Mapping[str, Any]] = {}
-        if made.localized is not None and recipe is not None and recipe.edit is prompt_to_prompt:
-            assert self.models.model is not None
-            words = opened.judge_maps(self.models.model, made.localized.inversion)
-        newly = shared is not None and shared.newly_made
-        return Outcome(
-            metrics,
-            words,
-            fe=tracker.total + (0.0 if shared is None else shared.fe),
-            fe_spent=tracker.total + (shared.fe if shared is not None and newly else 0.0),
-            seconds=seconds + (0.0 if shared is None else shared.seconds),
-            seconds_spent=seconds + (shared.seconds if shared is not None and newly else 0.0),
-            image=png(made.edited),
-        )
-
-    def _open(self, item: Item) -> OpenedItem:
-        if self._opened is None or self._opened.item != item:
-            self._opened = None  # before the next is read: its memory
-            self._opened = OpenedItem(item, item.open())
-        return self._opened
+        if model is not None and made.localized is not None and recipe is not None and recipe.edit is prompt_to_prompt:
+            words = opened.judge_maps(model, made.localized.inversion)
+        return Outcome(metrics, words, **spent, image=png(made.edited))
 
 
 @dataclass(frozen=True)
@@ -160,12 +142,23 @@ class SharedInversion:
     newly_made: bool
 
 
+def costs(fe: float, seconds: float, shared: SharedInversion | None) -> dict[str, Any]:
+    """The costs of an `Outcome`: fe and seconds without a shared inversion, which was spent where it was new."""
+    if shared is None:
+        return {"fe": fe, "fe_spent": fe, "seconds": seconds, "seconds_spent": seconds}
+    whole = {"fe": fe + shared.fe, "seconds": seconds + shared.seconds}
+    spent = (whole["fe"], whole["seconds"]) if shared.newly_made else (fe, seconds)
+    return {**whole, "fe_spent": spent[0], "seconds_spent": spent[1]}
+
+
 @dataclass
 class OpenedItem:
-    """An item's images, its inversions by their steps, and the maps of its words before any tuning."""
+    """An item's images, its inversions by their steps, the maps of its words before any tuning, and its edits by
+    `RememberingEditor`."""
 
     item: Item
     files: OpenItem
+    edits: dict[Any, Any] = field(default_factory=dict)
     _inversions: dict[int, SharedInversion] = field(default_factory=dict)
     _plain: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -182,22 +175,19 @@ class OpenedItem:
 
     def prior(self, kind: PriorKind) -> LocalizationPrior | None:
         """The words' places: masks where there are any (segment), or boxes alone (detection)."""
-        if not self.item.objects:
-            return None
-        parts = []
-        for obj in self.item.objects:
-            if kind == "segment" and (obj.mask is not None or obj.runs is not None):
-                parts.append(from_masks({obj.word: self.files.masks[obj.word]}, size=self.size))
-            else:
-                parts.append(from_boxes({obj.word: obj.box}, self.size))
-        return merge(*parts)
+        parts = [
+            from_masks({obj.word: self.files.masks[obj.word]}, size=self.size)
+            if kind == "segment" and (obj.mask is not None or obj.runs is not None)
+            else from_boxes({obj.word: obj.box}, self.size)
+            for obj in self.item.objects
+        ]
+        return merge(*parts) if parts else None
 
     def inversion(self, model: Backbone, steps: int) -> SharedInversion:
         """The image's DDIM inversion with its source prompt, made once for each number of steps."""
         if steps in self._inversions:
             return replace(self._inversions[steps], newly_made=False)
-        tracker = CostTracker()
-        began = time.perf_counter()
+        tracker, began = CostTracker(), time.perf_counter()
         source = parse_prompt(self.item.source, model.tokenizer)
         parse_prompt(self.item.target, model.tokenizer)
         latents = model.encode(self.framing(model).pad_image(self.files.image))
@@ -253,7 +243,3 @@ def _check_ledits_steps(models: MethodModels, settings: LeditsSettings) -> None:
         raise ValueError(
             f"steps: got {settings.steps}, for which the schedule of 'ledits++' is too long ({error}); requires fewer"
         ) from error
-
-
-def _networks(models: MethodModels) -> list[Backbone]:
-    return [part for part in (models.model, models.inpaint, models.instruct) if part is not None]

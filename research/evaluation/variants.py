@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from ...locinv_core.inversion.null_text import NullTextSettings
@@ -79,7 +80,9 @@ def named_variants(
     name, one that comes twice, a setting out of bounds, and a CLIP, a ViT or an editor's model that a method
     needs and weights do not name.
     """
-    given = {need: value for need, value in (weights or {}).items() if value is not None}
+    given, judged = (
+        {name: value for name, value in (some or {}).items() if value is not None} for some in (weights, judges)
+    )
     chosen = [name for asked in names for name in _expanded(asked, given)]
     for name in chosen:
         if name not in known_variants():
@@ -89,16 +92,15 @@ def named_variants(
             raise ValueError(f"methods: {name!r} comes twice, requires each once")
     if not chosen:
         raise ValueError("methods: got none, requires at least one")
-    wanted = {"steps": steps, "guidance": guidance}
-    return tuple(_variant(name, wanted, given, judges or {}) for name in chosen)
+    return tuple(_variant(name, {"steps": steps, "guidance": guidance}, given, judged) for name in chosen)
 
 
 def resolved(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a method that these choices lead to, plain JSON that makes the same settings again."""
     made = method.settings(**choices)
     if not isinstance(made, EditOptions):
-        return {name: _plain(getattr(made, name)) for name in _init_fields(made)}
-    settings = {name: _plain(getattr(made.settings, name)) for name in _init_fields(made.settings)}
+        return _plain(made)
+    settings = _plain(made.settings)
     settings["steps"] = made.steps
     settings |= {name: getattr(made, name) for name in ("composite", "feather", "composite_grow")}
     if "tokens" in choices or made.recipe.tokens != "off":
@@ -112,12 +114,7 @@ def resolved(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _variant(
-    name: str,
-    wanted: Mapping[str, Any],
-    weights: Mapping[str, str],
-    judges: Mapping[str, str | None],
-) -> Variant:
+def _variant(name: str, wanted: Mapping[str, Any], weights: Mapping[str, str], judges: Mapping[str, str]) -> Variant:
     variant = known_variants()[name]
     method = method_named(variant.method)
     has = resolved(method, variant.choices)
@@ -139,7 +136,7 @@ def _variant(
         "prior": variant.prior,
         "bindings": variant.bindings,
         "weights": {need: weights[need] for need in needs if need in weights},
-        "judges": {part: name for part, name in judges.items() if name is not None},
+        "judges": dict(judges),
     }
     return Variant(name, variant.method, settings)
 
@@ -155,13 +152,7 @@ def _expanded(name: str, weights: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _init_fields(made: Any) -> list[str]:
-    return [part.name for part in fields(made) if part.init]
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+def _plain(made: Any) -> dict[str, Any]:
+    """What makes these settings again, as JSON has it."""
+    values = json.loads(json.dumps(asdict(made)))
+    return {part.name: values[part.name] for part in fields(made) if part.init}

@@ -22,7 +22,7 @@ from pinpoint.methods.registry import edit_by_method
 from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.region_core.editors.base import Editor
 from pinpoint.region_core.editors.blended import BlendedEditor
-from pinpoint.research.evaluation.ablation.ablation_work import (
+from pinpoint.research.evaluation.ablation.performers import (
     MapsPerformer,
     RegionsPerformer,
     RememberingEditor,
@@ -287,7 +287,7 @@ def test_the_box_is_held_against_the_place_without_the_border(item: Item) -> Non
 
 
 def test_the_box_is_held_against_where_the_edit_is(item: Item) -> None:
-    from pinpoint.research.evaluation.ablation.ablation_work import _box_iou
+    from pinpoint.research.evaluation.ablation.performers import _box_iou
 
     change = torch.zeros(10, 10)
     change[2:6, 2:6] = 1

@@ -1,5 +1,5 @@
-"""Doing an ablation's tasks: words tuned under other losses and their maps judged, and regions learned under
-other settings and their best edit scored."""
+"""Who does an ablation's tasks: words tuned under other losses and their maps judged, regions learned under other
+settings and their best edit scored."""
 
 from __future__ import annotations
 
@@ -24,18 +24,15 @@ from ....locinv_core.localization.token_optimizer import TuningSettings
 from ....locinv_core.text.prompt import parse_prompt
 from ....methods.dpl import plan_dpl
 from ....methods.shared.object_names import changed_objects, with_article
-from ....region_core.anchors import ProposalSettings, propose_regions
 from ....region_core.editors.base import Editor, WrappedEditor
 from ....region_core.editors.registry import load_editor
 from ....region_core.encoders.clip import ClipEncoder, load_clip
-from ....region_core.encoders.vit import PatchFeatures, VisionFeatures, load_vit
+from ....region_core.encoders.vit import VisionFeatures, load_vit
 from ....region_core.losses import LossWeights
-from ....region_core.scorer import choose
-from ....region_core.search.budget import BudgetedSearch
+from ....region_core.pipeline import NONE, RegionNetworks, RegionRequest, edit_region
 from ....region_core.search.plans import plan_named
-from ....region_core.trainer import LearningSettings, RegionTask, learn_regions
 from ..datasets.types import Item
-from ..evaluator import OpenedItem, png
+from ..evaluator import ItemPerformer, OpenedItem, costs, png
 from ..execution.work_items import Outcome, Task, Variant
 from ..metrics.pixels import limited_psnr
 
@@ -56,35 +53,24 @@ class MapsRecipe:
         return MapsPerformer(model)
 
 
-class MapsPerformer:
+class MapsPerformer(ItemPerformer):
     """Tunes an item's words as a variant says and judges their maps; nothing is edited."""
 
     def __init__(self, model: EditModel) -> None:
         self.model = model
-        self._opened: OpenedItem | None = None
 
     def fingerprint(self, variant: Variant) -> str:
-        """The model's."""
         return self.model.fingerprint
 
     def __call__(self, task: Task) -> Outcome:
         """Tune along the pivots, and read the maps there."""
-        if self._opened is None or self._opened.item != task.item:
-            self._opened = OpenedItem(task.item, task.item.open())
-        opened, settings = self._opened, task.variant.settings
+        opened, settings = self.opened(task.item), task.variant.settings
         torch.manual_seed(task.seed)
         shared = opened.inversion(self.model, settings["steps"])
-        tracker = CostTracker()
-        began = time.perf_counter()
+        tracker, began = CostTracker(), time.perf_counter()
         tuned = self._tuned(opened, shared.inversion, settings, tracker)
-        seconds = time.perf_counter() - began
-        return Outcome(
-            words=opened.judge_maps(self.model, tuned),
-            fe=tracker.total + shared.fe,
-            fe_spent=tracker.total + (shared.fe if shared.newly_made else 0.0),
-            seconds=seconds + shared.seconds,
-            seconds_spent=seconds + (shared.seconds if shared.newly_made else 0.0),
-        )
+        spent = costs(tracker.total, time.perf_counter() - began, shared)
+        return Outcome(words=opened.judge_maps(self.model, tuned), **spent)
 
     def _tuned(
         self, opened: OpenedItem, inversion: Inversion, settings: Mapping[str, Any], tracker: CostTracker
@@ -109,11 +95,7 @@ class MapsPerformer:
 
 @dataclass(frozen=True)
 class RegionsRecipe:
-    """How `RegionsPerformer` is opened.
-
-    editor, model, device, dtype and settings as `load_editor` takes them; clip and vit as `load_clip` and
-    `load_vit` do.
-    """
+    """How `RegionsPerformer` is opened: as `load_editor`, `load_clip` and `load_vit` take it."""
 
     editor: str = "blended"
     model: str = "embedded"
@@ -131,14 +113,11 @@ class RegionsRecipe:
         return RegionsPerformer(editor, guide, vision)
 
 
-class RegionsPerformer:
+class RegionsPerformer(ItemPerformer):
     """Learns where to edit an item as a variant says; a box that two variants edit alike is edited once."""
 
     def __init__(self, editor: Editor, clip: ClipEncoder, vision: VisionFeatures) -> None:
-        self.editor = editor
-        self.clip = clip
-        self.vision = vision
-        self._opened: tuple[Item, OpenedItem, PatchFeatures, RememberingEditor] | None = None
+        self.editor, self.clip, self.vision = editor, clip, vision
 
     def fingerprint(self, variant: Variant) -> str:
         """The editor's model's; for one that has none, the editor's name and its model's."""
@@ -148,28 +127,17 @@ class RegionsPerformer:
         return " ".join([self.editor.name, *([] if model is None else [str(model.name)])])
 
     def __call__(self, task: Task) -> Outcome:
-        """Propose, learn, choose; the scores are of the edit that is chosen (Eq. 7)."""
-        item, opened, features, editor = self._open(task.item)
-        settings = task.variant.settings
-        image = opened.files.image
+        """Propose, learn, choose; the scores are of the edit that is chosen (Learnable Regions Eq. 7)."""
+        opened, settings = self.opened(task.item), dict(task.variant.settings)
+        image, target = opened.files.image, opened.files.target_image
         torch.manual_seed(task.seed)
-        caption, prompt = self._texts(item)
-        editor.remembered = editor.remembered_seconds = 0.0
-        tracker = CostTracker()
-        began = time.perf_counter()
-        asked = {name: settings[name] for name in ("anchors", "sizes", "k", "m")}
-        proposals = propose_regions(features, ProposalSettings(**asked, seed=task.seed))
-        scores = learn_regions(
-            RegionTask(image, caption, prompt),
-            proposals,
-            features,
-            editor,
-            self.clip,
-            LearningSettings(settings["epochs"], seed=task.seed, weights=LossWeights(*settings["losses"])),
-            search=BudgetedSearch(plan_named(settings["plan"])),
-            tracker=tracker,
-        )
-        chosen = choose(scores, self.clip, tracker=tracker).chosen
+        caption, prompt = self._texts(task.item)
+        settings |= {"plan": plan_named(settings["plan"]), "weights": LossWeights(*settings["losses"])}
+        request = RegionRequest.from_options(caption, prompt, **settings, word=NONE, seed=task.seed)
+        editor = RememberingEditor(self.editor, opened.edits)
+        networks = RegionNetworks(editor, None, self.vision, self.clip)
+        tracker, began = CostTracker(), time.perf_counter()
+        chosen = edit_region(image, networks, request, tracker=tracker).edit.chosen
         seconds = time.perf_counter() - began
         metrics: dict[str, float | None] = {
             "s_t2i": chosen.s_t2i,
@@ -177,9 +145,8 @@ class RegionsPerformer:
             "region_score": chosen.score,
             "box_iou": _box_iou(chosen.box, opened.files.edit_mask),
         }
-        if opened.files.target_image is not None:
-            saved = to_uint8(chosen.image).float() / 255
-            metrics["psnr_target"] = limited_psnr(saved, opened.files.target_image)
+        if target is not None:
+            metrics["psnr_target"] = limited_psnr(to_uint8(chosen.image).float() / 255, target)
         return Outcome(
             metrics,
             fe=tracker.total + editor.remembered,
@@ -188,13 +155,6 @@ class RegionsPerformer:
             seconds_spent=seconds,
             image=png(chosen.image),
         )
-
-    def _open(self, item: Item) -> tuple[Item, OpenedItem, PatchFeatures, RememberingEditor]:
-        if self._opened is None or self._opened[0] != item:
-            opened = OpenedItem(item, item.open())
-            features = self.vision.look(opened.files.image)
-            self._opened = item, opened, features, RememberingEditor(self.editor)
-        return self._opened
 
     def _texts(self, item: Item) -> tuple[str, str]:
         """T_ROI and T as the method has them: the objects that change ("a cat and an owl"), as the two
@@ -210,15 +170,13 @@ class RegionsPerformer:
 class RememberingEditor(WrappedEditor):
     """An editor of one image that makes the same edit once.
 
-    remembered, remembered_seconds: what the edits cost that were asked for and made before; whoever asks sets
-    them to 0.
+    made: the edits so far. remembered, remembered_seconds: what the edits cost that were asked for again.
     """
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: Editor, made: dict[Any, tuple[Tensor, float, float]] | None = None) -> None:
         super().__init__(editor)
-        self.remembered = 0.0
-        self.remembered_seconds = 0.0
-        self._made: dict[tuple[Any, ...], tuple[Tensor, float, float]] = {}
+        self.remembered = self.remembered_seconds = 0.0
+        self._made = {} if made is None else made
 
     def edit(
         self,

@@ -143,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..locinv_core.cost import CostTracker
+    from ..locinv_core.imaging.io import load_with_transparency
     from ..locinv_core.inversion.storage import save_inversion
     from ..locinv_core.pipeline import judge
     from ..methods.registry import edit_by_method, method_named
@@ -152,7 +153,8 @@ def run(args: argparse.Namespace) -> int:
     _refuse_foreign_options(args, method)
     choices = _choices(args)
     settings = method.settings(**choices)
-    task = _task(args, method)
+    image, transparency = load_with_transparency(args.image)
+    task = _task(args, method, image)
     torch.manual_seed(args.seed)
     quality, located = None, {}
     with ConsoleProgress() as progress:
@@ -166,7 +168,9 @@ def run(args: argparse.Namespace) -> int:
         outcome = edit_by_method(method.name, models, task, settings=choices, seed=args.seed, tracker=tracker)
         if outcome.localized is not None:
             quality = judge(models.editing, outcome.localized, tracker=tracker)
-    made = MadeEdit(method.name, models.editing, task, outcome, choices, args.seed, tracker, quality, located)
+    made = MadeEdit(
+        method.name, models.editing, task, outcome, choices, args.seed, tracker, quality, located, transparency
+    )
     with filled_folder(args.out) as folder:
         report = write_edit(folder, made)
         if args.save_inversion is not None and outcome.localized is not None:
@@ -209,15 +213,13 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
     return choices
 
 
-def _task(args: argparse.Namespace, method: Method) -> EditTask:
+def _task(args: argparse.Namespace, method: Method, image: Tensor) -> EditTask:
     """The image, the texts, and the masks, boxes and inversion that are given."""
-    from ..locinv_core.imaging.io import load_image
     from ..locinv_core.inversion.storage import open_inversion
     from ..locinv_core.localization.prior_sources import prior_from_arguments
     from ..locinv_core.localization.priors import from_mask_files
     from ..methods.types import EditTask
 
-    image = load_image(args.image)
     given, to_find = _split_priors(args.prior)
     size = image.shape[-2], image.shape[-1]
     mask = None if args.mask is None else from_mask_files({"mask": args.mask}, size=size).mask("mask")

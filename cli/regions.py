@@ -165,14 +165,14 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"image: there is no file {str(args.image)!r}")
     from ..locinv_core.backbones.loading import resolve_device
     from ..locinv_core.cost import CostTracker
-    from ..locinv_core.imaging.io import load_image
+    from ..locinv_core.imaging.io import load_with_transparency
     from ..region_core.editors.registry import load_editor
     from ..region_core.encoders.clip import load_clip
     from ..region_core.encoders.vit import load_vit
     from ..region_core.pipeline import RegionNetworks, edit_region
     from .report import regions_summary, write_regions
 
-    image = load_image(args.image)
+    image, transparency = load_with_transparency(args.image)
     _check_options(args)
     request = _request(args)
     with ConsoleProgress() as progress:
@@ -192,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
             networks = RegionNetworks(editor, _reader(args, editor, localizes=request.localizes), vision, guide)
         found = edit_region(image, networks, request, tracker=tracker)
     with filled_folder(args.out) as folder:
-        report = write_regions(folder, args, image, editor, found, tracker)
+        report = write_regions(folder, args, image, editor, found, tracker, transparency)
     print(regions_summary(report))
     print(f"images and report: {args.out}")
     return 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..locinv_core.backbones.base import Backbone
     from ..locinv_core.cost import CostTracker
+    from ..locinv_core.imaging.transparency import Transparency
     from ..locinv_core.pipeline import LocalizedEdit, Quality
     from ..methods.types import EditTask, MethodOutcome
     from ..region_core.editors.base import Editor
@@ -33,7 +34,8 @@ class MadeEdit:
     """An edit and all that its report tells of it.
 
     settings: the choices by name that were given. quality: of an edit by inversion, `pipeline.judge`'s figures.
-    located: the words whose boxes were found.
+    located: the words whose boxes were found. transparency: the image's own, which source, reconstruction and edit
+    are written with.
     """
 
     method: str
@@ -45,17 +47,18 @@ class MadeEdit:
     tracker: CostTracker
     quality: Quality | None = None
     located: Mapping[str, Located] = field(default_factory=dict)
+    transparency: Transparency | None = None
 
 
 def write_edit(folder: Path, made: MadeEdit) -> dict[str, Any]:
     """Write source, edited and contact_sheet and, where there are such, reconstruction, mask, attention and located
     as PNG, and report.json. Returns the report."""
-    task, outcome = made.task, made.outcome
-    save_png(task.image, folder / "source.png")
-    save_png(outcome.edited, folder / "edited.png")
+    task, outcome, transparency = made.task, made.outcome, made.transparency
+    save_png(_shown(task.image, transparency), folder / "source.png")
+    save_png(_shown(outcome.edited, transparency), folder / "edited.png")
     cells: list[tuple[str, Tensor | Image.Image]] = [(f"source\n{task.source}", task.image)]
     if outcome.reconstruction is not None:
-        save_png(outcome.reconstruction, folder / "reconstruction.png")
+        save_png(_shown(outcome.reconstruction, transparency), folder / "reconstruction.png")
         cells.append(("reconstruction", outcome.reconstruction))
     cells.append((f"edited\n{task.target}", outcome.edited))
     save_png(contact_sheet(cells), folder / "contact_sheet.png")
@@ -128,13 +131,14 @@ def write_regions(
     editor: Editor,
     found: FoundRegions,
     tracker: CostTracker,
+    transparency: Transparency | None = None,
 ) -> dict[str, Any]:
     """Write source, edited, boxes, candidates and loss as PNG, and report.json. Returns the report."""
     from ..region_core.visualize import boxes_image, candidates_image, loss_image
 
     edit, scores = found.edit, found.edit.scores
-    save_png(image, folder / "source.png")
-    save_png(edit.image, folder / "edited.png")
+    save_png(_shown(image, transparency), folder / "source.png")
+    save_png(_shown(edit.image, transparency), folder / "edited.png")
     boxes = boxes_image(image, scores.proposals, edit.candidates, scores.losses)
     save_png(boxes, folder / "boxes.png")
     save_png(candidates_image(image, edit.candidates), folder / "candidates.png")
@@ -221,6 +225,10 @@ def write_json(content: dict[str, Any], path: Path) -> None:
         raise ValueError(f"{path.name}: a figure is NaN or infinite, which JSON cannot hold") from error
     with written_whole(path) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def _shown(image: Tensor, transparency: Transparency | None) -> Tensor | Image.Image:
+    return image if transparency is None else transparency.given_to(image)
 
 
 def _recipe_report(made: LocalizedEdit, quality: Quality | None) -> dict[str, Any]:

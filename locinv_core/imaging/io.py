@@ -17,6 +17,9 @@ from einops import rearrange, repeat
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .colour_profile import to_srgb
+from .transparency import Transparency
+
 MINIMUM_SIDE = 64
 """Shortest side accepted, in pixels: below it, Stable Diffusion's UNet has no grid left at its lowest level."""
 
@@ -29,15 +32,20 @@ def load_image(source: ImageSource, *, minimum: int = MINIMUM_SIDE) -> Tensor:
     """Read an image as a float32 tensor (1, 3, H, W) in [0, 1].
 
     `source` is a file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16,
-    bool, or float in [0, 1]. The orientation that EXIF states is applied, transparency is laid over white, 16
-    bits are divided by 65535, one channel is repeated, palette and CMYK images are converted. Colour
-    profiles are left unread; of an animation the first frame is taken. An 8-bit value v becomes exactly the
-    float32 v/255.
+    bool, or float in [0, 1]. The orientation that EXIF states is applied, a colour profile other than sRGB is
+    converted to sRGB, transparency is laid over white, 16 bits are divided by 65535, one channel is repeated,
+    palette and CMYK images are converted. Of an animation the first frame is taken. An 8-bit value v becomes
+    exactly the float32 v/255.
 
     Raises ValueError, naming the file, for one that is missing, unreadable, corrupt, cut short or too large
     to be decoded safely; for values out of range; and for an image with a side shorter than `minimum`
     pixels.
     """
+    return load_with_transparency(source, minimum=minimum)[0]
+
+
+def load_with_transparency(source: ImageSource, *, minimum: int = MINIMUM_SIDE) -> tuple[Tensor, Transparency | None]:
+    """The image as `load_image` reads it, and its transparency; None where every pixel is opaque."""
     if isinstance(source, np.ndarray):
         name, pixels = "image array", _from_array(source)
     elif isinstance(source, Image.Image):
@@ -47,11 +55,16 @@ def load_image(source: ImageSource, *, minimum: int = MINIMUM_SIDE) -> Tensor:
     height, width = pixels.shape[:2]
     if min(height, width) < minimum:
         raise ValueError(f"{name} is {width}x{height} pixels; each side must be at least {minimum}")
-    return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w").contiguous()
+    if pixels.shape[2] == 4 and pixels[:, :, 3].min() < 1:
+        transparency = Transparency(pixels[:, :, :3], pixels[:, :, 3:])
+        return transparency.over_white(), transparency
+    if pixels.shape[2] == 1:
+        pixels = repeat(pixels, "h w 1 -> h w 3")
+    return rearrange(torch.from_numpy(pixels[:, :, :3]), "h w c -> 1 c h w").contiguous(), None
 
 
 def _read_file(path: Path) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1] from a file."""
+    """(H, W, 1, 3 or 4) float32 in [0, 1] from a file."""
     name = f"image {str(path)!r}"
     if not path.exists():
         raise ValueError(f"{name} does not exist")
@@ -80,7 +93,7 @@ def _read_file(path: Path) -> np.ndarray:
 
 
 def _decode(name: str, image: Image.Image) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1] from a Pillow image of any mode."""
+    """(H, W, 1, 3 or 4) float32 in [0, 1] from a Pillow image of any mode."""
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -94,25 +107,38 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
         grey = _scaled(f"{name} (mode {mode})", values, 1 if mode == "F" else 65535)
         transparent = upright.info.get("transparency")
         if isinstance(transparent, int):
-            grey = np.where(values == transparent, np.float32(1), grey)
-        return repeat(grey, "h w -> h w 3")
+            return np.stack([grey, grey, grey, (values != transparent).astype(np.float32)], axis=-1)
+        return grey[:, :, None]
     try:
-        alpha = mode in _ALPHA_MODES or upright.has_transparency_data
-        return _opaque(np.asarray(upright.convert("RGBA" if alpha else "RGB"), dtype=np.float32) / np.float32(255))
+        return np.asarray(_eight_bits(upright), dtype=np.float32) / np.float32(255)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} has mode {mode}, which cannot be converted to RGB: {error}") from error
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """RGB or RGBA in sRGB of an image of 8 bits a channel or a palette."""
+    if image.mode in _ALPHA_MODES or image.has_transparency_data:
+        layers = image.convert("LA" if image.mode in ("L", "La", "LA") else "RGBA")
+        colours = layers.convert("L" if layers.mode == "LA" else "RGB")
+        colours.info = image.info
+        shown = to_srgb(colours).convert("RGB")
+        shown.putalpha(layers.getchannel("A"))
+        return shown
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGB")
+    return to_srgb(image).convert("RGB")
+
+
 def _from_array(array: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1] from an array."""
+    """(H, W, 1, 3 or 4) float32 in [0, 1] from an array."""
     values = array[:, :, None] if array.ndim == 2 else array
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
         raise ValueError(f"image array has shape {array.shape}; it must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if values.dtype in (np.uint8, np.uint16):
-        return _opaque(values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max))
+        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
     if values.dtype != np.bool_ and not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"image array is {array.dtype}; it must be uint8, uint16, bool or float")
-    return _opaque(_scaled("image array", values, 1))
+    return _scaled("image array", values, 1)
 
 
 def _scaled(name: str, values: np.ndarray, full: int) -> np.ndarray:
@@ -120,14 +146,6 @@ def _scaled(name: str, values: np.ndarray, full: int) -> np.ndarray:
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= full):
         raise ValueError(f"{name} has values from {values.min()} to {values.max()}; they must be in 0 to {full}")
     return (values / full).astype(np.float32)
-
-
-def _opaque(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 1, 3 or 4) as (H, W, 3): one channel repeated, transparency laid over white."""
-    if pixels.shape[2] == 4:
-        alpha = pixels[:, :, 3:]
-        return np.ascontiguousarray(pixels[:, :, :3] * alpha + (1 - alpha))
-    return np.ascontiguousarray(repeat(pixels[:, :, 0], "h w -> h w 3") if pixels.shape[2] == 1 else pixels)
 
 
 def size_within(height: int, width: int, long_side: int) -> tuple[int, int]:

@@ -65,6 +65,22 @@ def test_a_composite_leaves_the_background_bit_for_bit(image, model, tmp_path):
     assert (source[~outside] != edited[~outside]).any()
 
 
+def test_an_image_with_transparency_keeps_its_alpha_and_its_background(image, model, tmp_path):
+    layers = np.dstack([np.asarray(Image.open(image)), np.tile(np.arange(90, dtype=np.uint8) * 2, (70, 1))])
+    layers[:5, :, 3] = 0
+    Image.fromarray(layers).save(tmp_path / "layers.png")
+    out = tmp_path / "out"
+    assert pinpoint_edit(tmp_path / "layers.png", model, out, "--prior", "cat=10,10,50,50", "--composite") == 0
+    edited = np.asarray(Image.open(out / "edited.png"))
+    assert np.array_equal(np.asarray(Image.open(out / "source.png")), layers)
+    assert np.array_equal(edited[..., 3], layers[..., 3])
+    changed = (edited != layers).any(axis=-1)
+    assert changed[10:50, 10:50].any()
+    changed[10:50, 10:50] = False
+    assert not changed.any()
+    assert json.loads((out / "report.json").read_text())["background"]["mse"] == 0
+
+
 def test_a_composite_may_grow_beyond_the_prior_and_no_farther(image, model, tmp_path):
     assert pinpoint_edit(image, model, tmp_path, "--prior", "cat=10,10,50,50", "--composite-grow", "6") == 0
     source, edited = (np.asarray(Image.open(path)) for path in (image, tmp_path / "edited.png"))

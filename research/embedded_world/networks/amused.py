@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModelWithProjection
 
-from ..training.fitting import Report, fit
+from ..training.fitting import Run, fit
 from ..training.recipe import TransformerRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
@@ -170,22 +170,19 @@ def train_transformer(
     captions: Captions,
     clip: CLIPModel,
     recipe: TransformerRecipe,
-    checkpoint: Path,
-    out: Path,
+    run: Run,
     *,
     codebook: int,
     tokenizer: Path,
-    seed: int,
-    report: Report,
 ) -> None:
-    """Train, going on from ``checkpoint`` when it exists; worker 0 writes into ``out`` at every checkpoint.
+    """Train the transformer, and a text encoder that starts as CLIP's text tower.
 
     Args:
-        codes: (N, h, h) of the training images. captions: theirs.
-        clip: whose text tower the text encoder starts as.
+        codes: (N, h, h) of the training images.
         codebook: how many codes there are. tokenizer: the folder to copy it from.
     """
-    torch.manual_seed(seed)
+    out = run.out
+    torch.manual_seed(run.seed)
     text_encoder = text_tower(clip)
     transformer = build_transformer(
         recipe,
@@ -230,7 +227,4 @@ def train_transformer(
         copy_tokenizer(tokenizer, out / "tokenizer")
         write_index(out, "AmusedPipeline", _PARTS)
 
-    fit(
-        "transformer", pair, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=snapshot,
-        worth_compiling=pair,
-    )  # fmt: skip
+    fit("transformer", pair, loss_of, recipe, run, snapshot=snapshot, worth_compiling=pair)

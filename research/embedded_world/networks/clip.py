@@ -32,7 +32,7 @@ from ..scenes.wording import (
     word_edited,
     word_scene,
 )
-from ..training.fitting import Report, fit
+from ..training.fitting import Run, fit
 from ..training.recipe import ClipRecipe
 from ..training.state import TrainingState
 from ..training.workers import gathered, share
@@ -219,30 +219,22 @@ def train_clip(
     seeds: Sequence[int],
     tokenizer_folder: Path,
     recipe: ClipRecipe,
-    checkpoint: Path,
-    out: Path,
-    *,
-    seed: int,
-    report: Report,
-    start: Path | None = None,
+    run: Run,
 ) -> None:
-    """Train on images (N, 3, H, W) uint8 of the scenes ``seeds``, from ``checkpoint`` on if it exists.
+    """Train on images (N, 3, H, W) uint8 of the scenes ``seeds``.
 
     ``edited`` (E, 3, H, W) uint8, E at most N, shows the first of them after an edit.
-    ``start``: a folder that ``write_clip`` has written, to go on from in place of random weights.
-    Worker 0 writes the averaged model, with the tokenizer, into ``out`` at every checkpoint.
     """
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    torch.manual_seed(seed)
+    torch.manual_seed(run.seed)
     model = build_clip(recipe, vocabulary=len(tokenizer), length=tokenizer.model_max_length)
-    if start is not None:
+    if run.start is not None:
         with quiet_loading():
-            model = CLIPModel.from_pretrained(start, local_files_only=True).float()
+            model = CLIPModel.from_pretrained(run.start, local_files_only=True).float()
     model.train().requires_grad_(True)
     model.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         return _loss(model, _Batch(images, edited, seeds, tokenizer, recipe, rng), recipe.scale)
 
-    export = partial(write_clip, tokenizer=tokenizer_folder, folder=out)
-    fit("clip", model, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=export)
+    fit("clip", model, loss_of, recipe, run, snapshot=partial(write_clip, tokenizer=tokenizer_folder, folder=run.out))

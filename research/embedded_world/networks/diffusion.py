@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -17,7 +18,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..training.fitting import Report, fit
+from ..training.fitting import Run, fit
 from ..training.recipe import DiffusionRecipe, InstructRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
@@ -153,28 +154,16 @@ class CaptionedLatents:
         return Batch(self.latents[share(rows)].float(), share(noise), share(ids))
 
 
-class _Pair(nn.Module):
-    """The two models that are trained, as one module."""
-
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
-        super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
-
-
 def train_noise_prediction(
     name: str,
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    draw: Callable[[torch.Generator], Batch],
+    draw: Callable[[Any, torch.Generator], Batch],
     recipe: DiffusionRecipe | InstructRecipe,
-    checkpoint: Path,
-    *,
-    seed: int,
-    report: Report,
+    run: Run,
     export: Callable[[UNet2DConditionModel, CLIPTextModel], None],
 ) -> None:
-    """Train both models, going on from ``checkpoint`` when it exists, on batches from ``draw``; ``export``
-    receives the averaged models in worker 0 at every checkpoint."""
+    """Train both models on batches that ``draw`` makes by the recipe; ``export`` writes them."""
     unet.set_attn_processor(AttnProcessor())  # with few heads on a CPU, faster backward than the fused kernel
     text_encoder.set_attn_implementation("eager")
     alpha_bar = build_scheduler().alphas_cumprod
@@ -182,58 +171,32 @@ def train_noise_prediction(
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         timesteps, factors = (share(drawn) for drawn in draw_timesteps(weights, recipe.batch, rng))
-        batch = draw(rng)
+        batch = draw(recipe, rng)
         seen = torch.cat([noised(batch.clean, batch.noise, alpha_bar[timesteps]), *batch.beside], dim=1)
         with torch.autocast("cpu", torch.bfloat16):
             context = text_encoder(batch.ids).last_hidden_state
             predicted = state.forward(seen, timesteps, encoder_hidden_states=context).sample.float()
         return noise_loss(predicted, batch.noise, factors), ""
 
-    pair = _Pair(unet, text_encoder).train()
-
     def snapshot(trained: nn.Module) -> None:
         export(trained.unet, trained.text_encoder)
 
-    fit(
-        name, pair, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=snapshot, worth_compiling=unet
-    )  # fmt: skip
+    pair = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).train()
+    fit(name, pair, loss_of, recipe, run, snapshot=snapshot, worth_compiling=unet)
 
 
-def train_diffusion(
-    data: CaptionedLatents,
-    recipe: DiffusionRecipe,
-    checkpoint: Path,
-    out: Path,
-    *,
-    vocabulary: int,
-    seed: int,
-    report: Report,
-    start: Path | None = None,
-) -> None:
-    """Train, going on from ``checkpoint`` when it exists; worker 0 writes into ``out`` at every checkpoint.
-
-    ``start``: a folder of models to start from in place of random weights, where there is no checkpoint.
-    """
-    torch.manual_seed(seed)
+def train_diffusion(data: CaptionedLatents, recipe: DiffusionRecipe, run: Run, *, vocabulary: int) -> None:
+    """Train from random weights, or as the run says where there is no checkpoint."""
+    torch.manual_seed(run.seed)
     unet = build_unet(recipe, data.latents.shape[1:])
     text_encoder = build_text_encoder(recipe, vocabulary=vocabulary, length=data.ids.shape[-1])
-    if start is not None and not checkpoint.exists():
-        known = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
-        unet.load_state_dict(known.state_dict())
-        words = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
-        text_encoder.load_state_dict(words.state_dict())
-        report(f"unet: starting from the weights in {start}")
-    train_noise_prediction(
-        "unet",
-        unet,
-        text_encoder,
-        lambda rng: data.draw(recipe, rng),
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        export=partial(export_diffusion, folder=out),
-    )
+    if run.start is not None and not run.checkpoint.exists():
+        for model, part in ((unet, "unet"), (text_encoder, "text_encoder")):
+            known = type(model).from_pretrained(run.start / part, torch_dtype=torch.float32)
+            model.load_state_dict(known.state_dict())
+        run.report(f"unet: starting from the weights in {run.start}")
+    export = partial(export_diffusion, folder=run.out)
+    train_noise_prediction("unet", unet, text_encoder, data.draw, recipe, run, export)
 
 
 def export_diffusion(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..training.fitting import Report
+from ..training.fitting import Run
 from ..training.recipe import InstructRecipe
 from ..training.workers import share
 from .diffusion import Batch, export_diffusion, train_noise_prediction
@@ -69,21 +68,11 @@ def drop_conditions(
     return torch.where(no_image.view(-1, 1, 1, 1), 0.0, beside), ids
 
 
-def train_instruct(
-    data: InstructedLatents,
-    recipe: InstructRecipe,
-    checkpoint: Path,
-    out: Path,
-    *,
-    start: Path,
-    seed: int,
-    report: Report,
-) -> None:
-    """Train from the text-to-image model in ``start``, going on from ``checkpoint`` when it exists.
-
-    Worker 0 writes into ``out`` at every checkpoint, with VAE and tokenizer as they were.
-    """
-    torch.manual_seed(seed)
+def train_instruct(data: InstructedLatents, recipe: InstructRecipe, run: Run) -> None:
+    """Train from the text-to-image model in the run's ``start``; VAE and tokenizer are written as they are there."""
+    start, out = run.start, run.out
+    assert start is not None
+    torch.manual_seed(run.seed)
     unet = widened(UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32))
     text_encoder = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
 
@@ -92,14 +81,4 @@ def train_instruct(
         for part in ("vae", "tokenizer"):
             shutil.copytree(start / part, out / part, dirs_exist_ok=True)
 
-    train_noise_prediction(
-        "instruct",
-        unet,
-        text_encoder,
-        lambda rng: data.draw(recipe, rng),
-        recipe,
-        checkpoint,
-        seed=seed,
-        report=report,
-        export=export,
-    )
+    train_noise_prediction("instruct", unet, text_encoder, data.draw, recipe, run, export)

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..scenes.spec import SIDE
-from ..training.fitting import Report, fit
+from ..training.fitting import Run, fit
 from ..training.recipe import AutoencoderRecipe, DecoderRecipe, VaeRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
@@ -76,9 +76,9 @@ def random_crops(images: Tensor, count: int, side: int, rng: torch.Generator) ->
     return torch.stack(crops).float() / 127.5 - 1
 
 
-def train_vae(images: Tensor, recipe: VaeRecipe, checkpoint: Path, *, seed: int, report: Report) -> AutoencoderKL:
-    """Train on images (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists; the averaged model."""
-    torch.manual_seed(seed)
+def train_vae(images: Tensor, recipe: VaeRecipe, run: Run) -> AutoencoderKL:
+    """Train on images (N, 3, H, W) uint8; the averaged model, which is not written."""
+    torch.manual_seed(run.seed)
     vae = build_vae(recipe).train()
     side = recipe.crop // recipe.factor
 
@@ -93,7 +93,7 @@ def train_vae(images: Tensor, recipe: VaeRecipe, checkpoint: Path, *, seed: int,
             decoded = vae.decoder(vae.post_quant_conv(latents)).float()
         return vae_loss(decoded, batch, mean, logvar, recipe), f"crop PSNR {_psnr(decoded, batch):.2f}"
 
-    trained = fit("vae", vae, loss_of, recipe, checkpoint, seed=seed, report=report)
+    trained = fit("vae", vae, loss_of, recipe, run)
     assert isinstance(trained, AutoencoderKL)
     return trained
 
@@ -103,16 +103,12 @@ def train_decoder(
     latents: Tensor,
     images: Tensor,
     recipe: DecoderRecipe,
-    checkpoint: Path,
-    *,
-    seed: int,
-    report: Report,
-    snapshot: Callable[[], None] | None = None,
+    run: Run,
+    snapshot: Callable[[], None],
 ) -> None:
     """Train the decoder of ``vae`` on, in place: scaled latents (N, C, h, w) to images (N, 3, H, W) uint8.
 
-    It goes on from ``checkpoint`` if that exists. ``snapshot`` is called at every checkpoint, with the
-    averaged decoder in ``vae``.
+    ``snapshot`` is called at every checkpoint, with the averaged decoder in ``vae``.
     """
     half = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
     half = copy.deepcopy(half).float().train().requires_grad_(True)
@@ -135,10 +131,9 @@ def train_decoder(
 
     def keep(trained: nn.Module) -> None:
         take_over(trained)
-        if snapshot is not None:
-            snapshot()
+        snapshot()
 
-    take_over(fit("decoder", half, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=keep))
+    take_over(fit("decoder", half, loss_of, recipe, run, snapshot=keep))
 
 
 def _psnr(decoded: Tensor, target: Tensor) -> float:

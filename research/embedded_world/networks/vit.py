@@ -11,8 +11,6 @@ share, and lies around one of them.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from transformers import ViTConfig, ViTModel
 
 from ..scenes.dataset import SceneParts
 from ..scenes.views import look, mirrored, softened, toned, uniform, windows_on_objects
-from ..training.fitting import Report, fit
+from ..training.fitting import Run, fit
 from ..training.recipe import VitRecipe
 from ..training.state import TrainingState
 from ..training.workers import gathered, share
@@ -109,17 +107,13 @@ def _views(parts: SceneParts, recipe: VitRecipe, rng: torch.Generator) -> tuple[
     return made[0], made[1]
 
 
-def train_vit(parts: SceneParts, recipe: VitRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report) -> None:
-    """Train on scenes taken apart, going on from ``checkpoint`` if it exists.
-
-    Worker 0 writes the teacher's transformer into ``out`` at every checkpoint.
-    """
-    torch.manual_seed(seed)
+def train_vit(parts: SceneParts, recipe: VitRecipe, run: Run) -> None:
+    """Train on scenes taken apart; what is written is the teacher's transformer."""
+    torch.manual_seed(run.seed)
     model = SelfDistilled(recipe).train()
-    model.backbone.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
-
     teacher = SelfDistilled(recipe).eval().requires_grad_(False)
-    teacher.backbone.set_attn_implementation("eager")
+    for one in (model, teacher):
+        one.backbone.set_attn_implementation("eager")  # on a CPU, faster backward than the fused kernel
 
     def loss_of(state: TrainingState, rng: torch.Generator) -> tuple[Tensor, str]:
         large, small = _views(parts, recipe, rng)
@@ -140,7 +134,4 @@ def train_vit(parts: SceneParts, recipe: VitRecipe, checkpoint: Path, out: Path,
         loss = distillation_loss(students, teachers, recipe.temperature)
         return loss, f"right {right.item():.0%} of {len(nearest)}"
 
-    def export(trained: nn.Module) -> None:
-        write_vit(trained.backbone, out)
-
-    fit("vit", model, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=export)
+    fit("vit", model, loss_of, recipe, run, snapshot=lambda trained: write_vit(trained.backbone, run.out))

@@ -8,7 +8,6 @@ that none is lost from the start.
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..scenes.views import look, mirrored
-from ..training.fitting import Report, fit
+from ..training.fitting import Run, fit
 from ..training.recipe import VqRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
@@ -82,12 +81,9 @@ def _renew(model: VQModel, state: TrainingState, images: Tensor, rng: torch.Gene
     return int(used.sum())
 
 
-def train_vq(images: Tensor, recipe: VqRecipe, checkpoint: Path, out: Path, *, seed: int, report: Report) -> None:
-    """Train on images (N, 3, H, W) uint8, going on from ``checkpoint`` if it exists.
-
-    Worker 0 writes the averaged model into ``out`` at every checkpoint.
-    """
-    torch.manual_seed(seed)
+def train_vq(images: Tensor, recipe: VqRecipe, run: Run) -> None:
+    """Train on images (N, 3, H, W) uint8."""
+    torch.manual_seed(run.seed)
     model = build_vq(recipe).train()
     in_use = 0
 
@@ -118,8 +114,7 @@ def train_vq(images: Tensor, recipe: VqRecipe, checkpoint: Path, out: Path, *, s
         figures = f"crop PSNR {psnr.item():.2f} quantizer {commitment.item():.4f}"
         return loss, f"{figures} codes in use {in_use}"
 
-    export = partial(write_half, folder=out)
-    fit("vq", model, loss_of, recipe, checkpoint, seed=seed, report=report, snapshot=export)
+    fit("vq", model, loss_of, recipe, run, snapshot=partial(write_half, folder=run.out))
 
 
 @torch.no_grad()

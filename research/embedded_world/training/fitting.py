@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,27 @@ Loss = Callable[[TrainingState, torch.Generator], tuple[Tensor, str]]
 step and the step's random numbers."""
 
 
-def compiled(module: nn.Module, *, steps: int) -> Callable[..., Any]:
-    """``module`` to call for ``steps`` steps with inputs of one shape.
+@dataclass(frozen=True)
+class Run:
+    """One network's training.
 
-    It is compiled where that many steps are worth it and there is a C++ compiler to do it; its parameters are
-    then the same ones still, those of convolutions laid out with the channels last.
+    Attributes:
+        checkpoint: written every ``save_steps`` steps of the recipe, and after two minutes at most; training goes
+            on from it if it exists.
+        out: folder that worker 0 writes the averaged model into at every checkpoint.
+        start: folder of models to begin as in place of random weights.
     """
+
+    checkpoint: Path
+    out: Path
+    seed: int
+    report: Report
+    start: Path | None = None
+
+
+def compiled(module: nn.Module, *, steps: int) -> Callable[..., Any]:
+    """``module`` to call with inputs of one shape, compiled where so many steps are worth it and there is a C++
+    compiler. Its parameters stay the same ones, those of convolutions laid out with the channels last."""
     compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")
     if steps < STEPS_WORTH_COMPILING or not any(shutil.which(name) for name in compilers):
         return module
@@ -44,31 +60,24 @@ def fit(
     module: nn.Module,
     loss_of: Loss,
     recipe: StageRecipe,
-    checkpoint: Path,
+    run: Run,
     *,
-    seed: int,
-    report: Report,
     snapshot: Callable[[nn.Module], None] | None = None,
     worth_compiling: nn.Module | None = None,
 ) -> nn.Module:
-    """Train ``module`` at one-cycle rates, going on from ``checkpoint`` if it exists.
+    """Train ``module`` at one-cycle rates, going on from the run's checkpoint if it exists; the averaged module.
 
     Args:
         name: how progress lines begin.
-        loss_of: of this worker's share of the batch.
-        checkpoint: written every ``recipe.save_steps`` steps, and after two minutes at most.
         snapshot: receives the averaged module in worker 0 at every checkpoint; where the checkpoint was of
             the last step already, it does so once.
         worth_compiling: the part of the module that ``loss_of`` calls as its state's ``forward``.
-
-    Returns:
-        The averaged module.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizers = build_optimizers(module, muon=recipe.rate, adam=recipe.rate_of_ends)
-    state = TrainingState(module, optimizers, Average(module, recipe.average), checkpoint)
+    state = TrainingState(module, optimizers, Average(module, recipe.average), run.checkpoint)
     if state.resume() and rank() == 0:
-        report(f"{name}: going on from step {state.step}")
+        run.report(f"{name}: going on from step {state.step}")
     steps = recipe.steps
     if state.step >= steps and rank() == 0 and snapshot is not None:
         snapshot(state.averaged())  # it was trained before, maybe for another folder
@@ -78,7 +87,7 @@ def fit(
     saved = started
     while state.step < steps:
         state.set_rates(steps)
-        loss, figures = loss_of(state, step_rng(seed, state.step))
+        loss, figures = loss_of(state, step_rng(run.seed, state.step))
         loss.backward()
         average_gradients(trained)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -95,6 +104,6 @@ def fit(
         if rank() == 0 and (state.step % recipe.report_steps == 0 or last):
             speed = seen / (time.monotonic() - started)
             told = f"loss {losses / seen:.4f} {figures} {speed:.3f} steps/s"
-            report(f"{name}: step {state.step}/{steps} {' '.join(told.split())}")
+            run.report(f"{name}: step {state.step}/{steps} {' '.join(told.split())}")
             started, seen, losses = time.monotonic(), 0, 0.0
     return state.averaged()

@@ -39,7 +39,7 @@ from ..scenes.dataset import (
     training_seeds,
 )
 from ..scenes.spec import SIDE, TRAINING_SEEDS, caption, sample_scene
-from .fitting import Report
+from .fitting import Report, Run
 from .recipe import Recipe
 from .workers import count_workers, meet, rank, run_workers, share
 
@@ -89,6 +89,10 @@ class Training:
         """The seeds of the scenes."""
         return training_seeds(self.recipe.scenes, first=self.recipe.seed)
 
+    def run(self, checkpoint: str, out: Path, start: Path | None = None) -> Run:
+        """The training of one network, its checkpoint in ``work``."""
+        return Run(self.work / f"{checkpoint}.safetensors", out, self.recipe.seed, self.report, start)
+
 
 def _tokenizer_stage(job: Training) -> None:
     merges = train_merges(load_texts(job.scenes, "images"), job.recipe.tokenizer)
@@ -96,12 +100,12 @@ def _tokenizer_stage(job: Training) -> None:
 
 
 def _vae_stage(job: Training) -> None:
-    images, checkpoint = load_images(job.scenes, "images"), job.work / "vae.safetensors"
-    vae = train_vae(images, job.recipe.vae, checkpoint, seed=job.recipe.seed, report=job.report)
+    images, run = load_images(job.scenes, "images"), job.run("vae", job.folder("vae"))
+    vae = train_vae(images, job.recipe.vae, run)
     if rank() == 0:
         some = images[:: max(1, len(images) // 256)]
         deviation = standardise_latents(vae, encode_set(vae, some))
-        export_vae(vae, job.folder("vae"), 1 / deviation)
+        export_vae(vae, run.out, 1 / deviation)
         job.report(f"vae: scaling factor {1 / deviation:.4f}")
 
 
@@ -110,19 +114,11 @@ def _load_vae(folder: Path) -> AutoencoderKL:
 
 
 def _decoder_stage(job: Training) -> None:
-    vae, checkpoint = _load_vae(job.folder("vae")), job.work / "decoder.safetensors"
-    latents, digest = _latents(job)
-    _forget_if_begun_with_other(digest, checkpoint)
-    train_decoder(
-        vae,
-        latents,
-        load_images(job.scenes, "images"),
-        job.recipe.decoder,
-        checkpoint,
-        seed=job.recipe.seed,
-        report=job.report,
-        snapshot=partial(export_vae, vae, job.folder("vae"), vae.config.scaling_factor),
-    )
+    run = job.run("decoder", job.folder("vae"))
+    vae, (latents, digest) = _load_vae(run.out), _latents(job)
+    _forget_if_begun_with_other(digest, run.checkpoint)
+    export = partial(export_vae, vae, run.out, vae.config.scaling_factor)
+    train_decoder(vae, latents, load_images(job.scenes, "images"), job.recipe.decoder, run, export)
 
 
 def _diffusion_stage(job: Training) -> None:
@@ -133,43 +129,24 @@ def _diffusion_stage(job: Training) -> None:
         empty=encode_texts(tokenizer, [""])[0],
         objects=torch.tensor([len(sample_scene(seed).objects) for seed in job.seeds]),
     )
-    train_diffusion(
-        data,
-        job.recipe.diffusion,
-        job.work / "diffusion.safetensors",
-        job.folder("unet").parent,
-        vocabulary=len(tokenizer),
-        seed=job.recipe.seed,
-        report=job.report,
-        start=job.start,
-    )
+    run = job.run("diffusion", job.folder("unet").parent, job.start)
+    train_diffusion(data, job.recipe.diffusion, run, vocabulary=len(tokenizer))
 
 
 def _clip_stage(job: Training) -> None:
-    train_clip(
-        load_images(job.scenes, "images"),
-        load_images(job.scenes, "edited"),
-        job.seeds,
-        job.tokenizer,
-        job.recipe.clip,
-        job.work / "regions" / "clip.safetensors",
-        job.folder("clip"),
-        seed=job.recipe.seed,
-        report=job.report,
-        start=None if job.start is None else job.start / "clip",
-    )
+    images, edited = load_images(job.scenes, "images"), load_images(job.scenes, "edited")
+    run = job.run("regions/clip", job.folder("clip"), None if job.start is None else job.start / "clip")
+    train_clip(images, edited, job.seeds, job.tokenizer, job.recipe.clip, run)
 
 
 def _vit_stage(job: Training) -> None:
     parts = load_parts(job.scenes, load_images(job.scenes, "images"))
-    checkpoint, folder = job.work / "regions" / "vit.safetensors", job.folder("vit")
-    train_vit(parts, job.recipe.vit, checkpoint, folder, seed=job.recipe.seed, report=job.report)
+    train_vit(parts, job.recipe.vit, job.run("regions/vit", job.folder("vit")))
 
 
 def _amused_stage(job: Training) -> None:
     recipe, images, folder = job.recipe, load_images(job.scenes, "images"), job.folder("amused")
-    checkpoint = job.work / "regions" / "vq.safetensors"
-    train_vq(images, recipe.vq, checkpoint, folder / "vqvae", seed=recipe.seed, report=job.report)
+    train_vq(images, recipe.vq, job.run("regions/vq", folder / "vqvae"))
     meet()
     weights = (folder / "vqvae" / "diffusion_pytorch_model.safetensors").read_bytes()
     digest = hashlib.sha256(weights).hexdigest()
@@ -180,22 +157,13 @@ def _amused_stage(job: Training) -> None:
         return encode_codes(model, images).to(torch.int16)
 
     codes = _encoded(job, "regions/codes", digest, encode)
-    checkpoint = job.work / "regions" / "transformer.safetensors"
-    _forget_if_begun_with_other(digest, checkpoint)
+    run = job.run("regions/transformer", folder)
+    _forget_if_begun_with_other(digest, run.checkpoint)
     with quiet_loading():
         reader, clip = CLIPTokenizer.from_pretrained(job.tokenizer), CLIPModel.from_pretrained(job.folder("clip"))
-    train_transformer(
-        codes,
-        _object_captions(job, reader),
-        clip,
-        recipe.transformer,
-        checkpoint,
-        folder,
-        codebook=recipe.vq.codes,
-        tokenizer=job.tokenizer,
-        seed=recipe.seed,
-        report=job.report,
-    )
+    captions = _object_captions(job, reader)
+    count, tokenizer = recipe.vq.codes, job.tokenizer
+    train_transformer(codes, captions, clip, recipe.transformer, run, codebook=count, tokenizer=tokenizer)
 
 
 def _instruct_stage(job: Training) -> None:
@@ -210,15 +178,7 @@ def _instruct_stage(job: Training) -> None:
         ids=ids.view(len(orders), len(orders[0]), -1),
         empty=encode_texts(tokenizer, [""])[0],
     )
-    train_instruct(
-        data,
-        job.recipe.instruct,
-        job.work / "instruct.safetensors",
-        job.folder("instruct"),
-        start=job.instructed,
-        seed=job.recipe.seed,
-        report=job.report,
-    )
+    train_instruct(data, job.recipe.instruct, job.run("instruct", job.folder("instruct"), job.instructed))
 
 
 def _caption_ids(job: Training, tokenizer: CLIPTokenizer) -> Tensor:

@@ -35,6 +35,7 @@ from pinpoint.research.embedded_world.networks.vq import (
     train_vq,
     vq_loss,
 )
+from pinpoint.research.embedded_world.training.fitting import Run
 from pinpoint.research.embedded_world.training.recipe import Recipe
 
 SMOKE = Recipe().smoke()
@@ -162,7 +163,7 @@ def test_the_autoencoder_learns_to_give_back_images_of_0_to_1(tmp_path: Path) ->
     # Free of its codebook, and so easy an image that the smallest model learns it at once.
     recipe = replace(SMOKE.vq, steps=60, free_steps=60, rate=2e-2, rate_of_ends=2e-2, average=0.9)
     bright = torch.full((3, 3, 64, 64), 200, dtype=torch.uint8)
-    train_vq(bright, recipe, tmp_path / "vq.safetensors", tmp_path / "vqvae", seed=0, report=quiet)
+    train_vq(bright, recipe, Run(tmp_path / "vq.safetensors", tmp_path / "vqvae", 0, quiet))
     opened = VQModel.from_pretrained(tmp_path / "vqvae", local_files_only=True).float()
     with torch.no_grad():
         latents = opened.encode(torch.full((1, 3, 64, 64), 200 / 255)).latents
@@ -173,8 +174,7 @@ def test_the_autoencoder_learns_to_give_back_images_of_0_to_1(tmp_path: Path) ->
 def test_the_codebook_is_made_from_the_latents_and_none_of_it_is_lost(tmp_path: Path) -> None:
     recipe = replace(SMOKE.vq, steps=6, free_steps=2, renew_steps=2, rate=1e-6, probe=3)
     lines: list[str] = []
-    checkpoint = tmp_path / "vq.safetensors"
-    train_vq(noise_images(), recipe, checkpoint, tmp_path / "vqvae", seed=0, report=lines.append)
+    train_vq(noise_images(), recipe, Run(tmp_path / "vq.safetensors", tmp_path / "vqvae", 0, lines.append))
     opened = VQModel.from_pretrained(tmp_path / "vqvae", local_files_only=True).float()
     used = encode_codes(opened, noise_images()).unique()
     assert len(used) == recipe.codes  # a codebook left as it was made would use one or two
@@ -183,7 +183,7 @@ def test_the_codebook_is_made_from_the_latents_and_none_of_it_is_lost(tmp_path: 
 
 def test_vq_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     recipe = replace(SMOKE.vq, steps=4, save_steps=2)
-    train_vq(noise_images(), recipe, tmp_path / "a.safetensors", tmp_path / "a", seed=3, report=quiet)
+    train_vq(noise_images(), recipe, Run(tmp_path / "a.safetensors", tmp_path / "a", 3, quiet))
 
     class Stopped(Exception):
         pass
@@ -203,12 +203,12 @@ def test_vq_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pa
                 raise Stopped
             return noise_images()[rows]
 
-    half = tmp_path / "b.safetensors"
+    half = Run(tmp_path / "b.safetensors", tmp_path / "b", 3, quiet)
     with pytest.raises(Stopped):
-        train_vq(Breaking(), recipe, half, tmp_path / "b", seed=3, report=quiet)  # type: ignore[arg-type]
-    assert half.exists()
-    train_vq(noise_images(), recipe, half, tmp_path / "b", seed=3, report=quiet)
-    assert (tmp_path / "a.safetensors").read_bytes() == half.read_bytes()
+        train_vq(Breaking(), recipe, half)  # type: ignore[arg-type]
+    assert half.checkpoint.exists()
+    train_vq(noise_images(), recipe, half)
+    assert (tmp_path / "a.safetensors").read_bytes() == half.checkpoint.read_bytes()
 
 
 def test_the_text_encoder_starts_as_the_dual_encoders() -> None:
@@ -257,12 +257,9 @@ def test_what_is_certain_is_predicted_with_certainty_as_the_pipelines_ask(tmp_pa
         ),
         build_clip(SMOKE.clip, vocabulary=634, length=40),
         recipe,
-        tmp_path / "transformer.safetensors",
-        tmp_path / "amused",
+        Run(tmp_path / "transformer.safetensors", tmp_path / "amused", 0, quiet),
         codebook=16,
         tokenizer=EMBEDDED_FOLDER / "tokenizer",
-        seed=0,
-        report=quiet,
     )
     folder = tmp_path / "amused"
     transformer = UVit2DModel.from_pretrained(folder / "transformer", local_files_only=True).float().eval()

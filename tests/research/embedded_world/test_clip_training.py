@@ -34,6 +34,7 @@ from pinpoint.research.embedded_world.scenes.wording import (
     true_of_scene,
     word_scene,
 )
+from pinpoint.research.embedded_world.training.fitting import Run
 from pinpoint.research.embedded_world.training.recipe import Recipe
 
 TINY = Recipe().smoke().clip
@@ -188,10 +189,7 @@ def test_an_encoder_of_smaller_images_than_the_scenes_trains_on_them_too(smoke: 
         range(12),
         TOKENIZER,
         replace(TINY, side=64),
-        tmp_path / "clip.safetensors",
-        tmp_path / "clip",
-        seed=0,
-        report=told.append,
+        Run(tmp_path / "clip.safetensors", tmp_path / "clip", 0, told.append),
     )
     assert CLIPModel.from_pretrained(tmp_path / "clip").config.vision_config.image_size == 64
     assert any("step 3/3" in line for line in told)

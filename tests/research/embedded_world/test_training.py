@@ -31,6 +31,7 @@ from pinpoint.research.embedded_world.networks.vae import (
     vae_loss,
 )
 from pinpoint.research.embedded_world.scenes.dataset import load_images
+from pinpoint.research.embedded_world.training.fitting import Run
 from pinpoint.research.embedded_world.training.recipe import DecoderRecipe, Recipe, VaeRecipe
 from pinpoint.research.embedded_world.training.state import Average, one_cycle
 from pinpoint.research.embedded_world.training.training import Training, train
@@ -118,10 +119,10 @@ def test_standardised_latents_have_no_mean_and_one_deviation_and_decode_to_the_s
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "vae.safetensors"
-    train_vae(noise_images(), replace(TINY, steps=1), path, seed=0, report=quiet)
+    run = Run(tmp_path / "vae.safetensors", tmp_path, 0, quiet)
+    train_vae(noise_images(), replace(TINY, steps=1), run)
     with pytest.raises(ValueError, match="another model"):
-        train_vae(noise_images(), replace(TINY, channels=(8, 16, 16)), path, seed=0, report=quiet)
+        train_vae(noise_images(), replace(TINY, channels=(8, 16, 16)), run)
 
 
 def test_one_worker_runs_in_this_process() -> None:
@@ -175,9 +176,7 @@ def test_a_decoder_trained_further_draws_better_from_the_same_latents(tmp_path: 
         encode_set(vae, images),
         images,
         DecoderRecipe(steps=100, batch=2, rate=5e-3, rate_of_ends=5e-3),
-        tmp_path / "decoder.safetensors",
-        seed=0,
-        report=quiet,
+        Run(tmp_path / "decoder.safetensors", tmp_path, 0, quiet),
         snapshot=lambda: kept.append(decoded_psnr(vae, images)),
     )
     after = decoded_psnr(vae, images)
@@ -188,7 +187,7 @@ def test_a_decoder_trained_further_draws_better_from_the_same_latents(tmp_path: 
 
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     images = noise_images()
-    whole = train_vae(images, TINY, tmp_path / "whole.safetensors", seed=3, report=quiet)
+    whole = train_vae(images, TINY, Run(tmp_path / "whole.safetensors", tmp_path, 3, quiet))
 
     class Stopped(Exception):
         pass
@@ -199,9 +198,9 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path)
     # The first half of a run of four steps: the same schedule, broken off by its own report at step 2.
     half, often = tmp_path / "half.safetensors", replace(TINY, report_steps=2, save_steps=2)
     with pytest.raises(Stopped):
-        train_vae(images, often, half, seed=3, report=stop)
+        train_vae(images, often, Run(half, tmp_path, 3, stop))
     assert half.exists()
-    resumed = train_vae(images, TINY, half, seed=3, report=quiet)
+    resumed = train_vae(images, TINY, Run(half, tmp_path, 3, quiet))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -19,6 +19,7 @@ from pinpoint.research.embedded_world.networks.vit import (
     train_vit,
 )
 from pinpoint.research.embedded_world.scenes.dataset import SceneParts
+from pinpoint.research.embedded_world.training.fitting import Run
 from pinpoint.research.embedded_world.training.recipe import Recipe
 
 TINY = Recipe().smoke().vit
@@ -81,14 +82,14 @@ class Breaking(SceneParts):
 
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     parts, recipe = noise_parts(), replace(TINY, steps=4, save_steps=2)
-    train_vit(parts, recipe, tmp_path / "whole.safetensors", tmp_path / "a", seed=3, report=quiet)
+    train_vit(parts, recipe, Run(tmp_path / "whole.safetensors", tmp_path / "a", 3, quiet))
     half = tmp_path / "half.safetensors"
     breaking = Breaking(parts.images, parts.grounds, parts.masks)
     with pytest.raises(Stopped):
-        train_vit(breaking, recipe, half, tmp_path / "b", seed=3, report=quiet)
+        train_vit(breaking, recipe, Run(half, tmp_path / "b", 3, quiet))
     with safe_open(half, "pt") as stopped:
         assert stopped.metadata()["step"] == "2"
-    train_vit(parts, recipe, half, tmp_path / "b", seed=3, report=quiet)
+    train_vit(parts, recipe, Run(half, tmp_path / "b", 3, quiet))
     with safe_open(tmp_path / "whole.safetensors", "pt") as one, safe_open(half, "pt") as other:
         assert one.metadata()["step"] == other.metadata()["step"] == "4"
         assert set(one.keys()) == set(other.keys())
@@ -98,7 +99,7 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path)
 
 def test_what_is_written_is_the_average_of_the_student(tmp_path: Path) -> None:
     checkpoint = tmp_path / "vit.safetensors"
-    train_vit(noise_parts(), TINY, checkpoint, tmp_path / "vit", seed=0, report=quiet)
+    train_vit(noise_parts(), TINY, Run(checkpoint, tmp_path / "vit", 0, quiet))
     opened = AutoModel.from_pretrained(
         tmp_path / "vit", local_files_only=True, add_pooling_layer=False, attn_implementation="eager"
     )

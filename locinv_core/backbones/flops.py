@@ -41,9 +41,14 @@ def count_flops(
         latents = torch.empty(1, unet.config.in_channels, latent_height, latent_width)
         context = torch.empty(1, context_length, unet.config.cross_attention_dim)
         timestep = torch.zeros(1, dtype=torch.long)
+        added = None
+        if unet.config.addition_embed_type == "text_time":
+            sizes = torch.empty(1, 6)
+            width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+            added = {"text_embeds": torch.empty(1, width), "time_ids": sizes}
     layers = list_attention_layers(hollow)
     counter = FlopCounterMode(display=False)
     control = controlled_attention(hollow, layers, _Explicit(stop_after), stop_after=stop_after)
     with torch.no_grad(), counter, control, suppress(StoppedEarly):
-        hollow(latents, timestep, encoder_hidden_states=context)
+        hollow(latents, timestep, encoder_hidden_states=context, added_cond_kwargs=added)
     return int(counter.get_total_flops())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,17 @@ class EditModel:
     _shares: dict[tuple[str, int, int], float] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for part in (self.unet, self.vae, self.text_encoder):
+        for part in self.networks:
             part.requires_grad_(False).eval()
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Everything that has weights."""
+        return (self.unet, self.vae, *self._text_encoders)
+
+    @property
+    def _text_encoders(self) -> tuple[nn.Module, ...]:
+        return (self.text_encoder,)
 
     @property
     def device(self) -> torch.device:
@@ -99,8 +108,8 @@ class EditModel:
 
     def word_keys(self, layer: str, context: Tensor) -> Tensor:
         """The keys (B, heads, L, d) float32 of contexts (B, L, D) in a cross-attention layer; differentiable."""
-        attention = self._layer_modules[layer]
-        return rearrange(attention.to_k(context.to(self.dtype)).float(), "b l (h d) -> b h l d", h=attention.heads)
+        attention, rows = self._layer_modules[layer], context[:, : self.context_length]
+        return rearrange(attention.to_k(rows.to(self.dtype)).float(), "b l (h d) -> b h l d", h=attention.heads)
 
     def key_scale(self, layer: str) -> float:
         """What a layer multiplies Q·Kᵀ by: 1/√d."""
@@ -119,7 +128,7 @@ class EditModel:
         of transformers (4 and 5 name the text encoder's weights differently).
         """
         digest = hashlib.sha256()
-        for part in (self.unet, self.text_encoder):
+        for part in (self.unet, *self._text_encoders):
             weights = {name.removeprefix("text_model."): w for name, w in part.state_dict().items()}
             for name, weight in sorted(weights.items()):
                 flat = weight.detach().reshape(-1)
@@ -163,12 +172,12 @@ class EditModel:
     @cached_property
     def embedding_scale(self) -> float:
         """Root mean square of the text encoder's input embeddings."""
-        return float(self._input_embedding.weight.detach().float().square().mean().sqrt())
+        return float(embedding_table(self.text_encoder).float().square().mean().sqrt())
 
     def token_vectors(self, token_ids: Sequence[int]) -> Tensor:
         """The input embeddings (len(token_ids), D) of these tokens, float32, as the text encoder has them."""
-        table: Tensor = self._input_embedding.weight
-        return table.detach()[torch.tensor(list(token_ids), device=table.device)].float().clone()
+        table = embedding_table(self.text_encoder)
+        return table[torch.tensor(list(token_ids), device=table.device)].float().clone()
 
     def encode_prompt(self, prompt: Prompt, vectors: Tensor | None = None, positions: Sequence[int] = ()) -> Tensor:
         """Encode a prompt's padded tokens (L,) to a context (1, L, D) for the UNet.
@@ -182,19 +191,14 @@ class EditModel:
         ids = torch.tensor([list(prompt.token_ids)], device=self.device)
         if vectors is None:
             with torch.no_grad():
-                return self.text_encoder(ids)[0]
+                return self._encode_ids(ids, None, ())
         if len(positions) != len(vectors):
             raise ValueError(f"positions: got {len(positions)}, requires one for each of {len(vectors)} vectors")
-        rows = torch.tensor(list(positions), device=self.device)
+        return self._encode_ids(ids, vectors, positions)
 
-        def replace(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            return output.index_copy(1, rows, vectors.to(output).expand(output.shape[0], -1, -1))
-
-        handle = self._input_embedding.register_forward_hook(replace)
-        try:
+    def _encode_ids(self, ids: Tensor, vectors: Tensor | None, positions: Sequence[int]) -> Tensor:
+        with replaced_embeddings(self.text_encoder, vectors, positions):
             return self.text_encoder(ids)[0]
-        finally:
-            handle.remove()
 
     def predict_noise(
         self,
@@ -242,12 +246,6 @@ class EditModel:
             self._shares[key] = count_flops(self.unet, *size, stop_after) / count_flops(self.unet, *size)
         return self._shares[key]
 
-    @property
-    def _input_embedding(self) -> nn.Embedding:
-        encoder: Any = self.text_encoder
-        table: nn.Embedding = encoder.get_input_embeddings()
-        return table
-
     def _pass(
         self,
         latents: Tensor,
@@ -266,16 +264,45 @@ class EditModel:
             stage = tracker.current
             context = context.clone()
             context.register_hook(lambda _: tracker.count_backward(samples, share, stage))
-        inputs = latents.to(self.device, self.dtype)
+        inputs, length = latents.to(self.device, self.dtype), self.context_length
         time = torch.full((samples,), timestep, device=self.device)
+        read = {"encoder_hidden_states": context[:, :length], "added_cond_kwargs": self._added(context, latents)}
         if control is None and stop_after is None and value_context is None:
-            return self.unet(inputs, time, encoder_hidden_states=context).sample
+            return self.unet(inputs, time, **read).sample
         if value_context is not None:
-            value_context = value_context.to(self.device, self.dtype).expand(samples, -1, -1)
+            value_context = value_context[:, :length].to(self.device, self.dtype).expand(samples, -1, -1)
         control = control or AttentionControl()
         with (
             suppress(StoppedEarly),
             controlled_attention(self.unet, self.layers, control, stop_after=stop_after, value_context=value_context),
         ):
-            return self.unet(inputs, time, encoder_hidden_states=context).sample
+            return self.unet(inputs, time, **read).sample
         return None
+
+    def _added(self, context: Tensor, latents: Tensor) -> dict[str, Tensor] | None:
+        """What the UNet reads beside the tokens' rows of contexts (B, L, D)."""
+        return None
+
+
+@contextmanager
+def replaced_embeddings(encoder: Any, vectors: Tensor | None, positions: Sequence[int]) -> Iterator[None]:
+    """Within the block a text encoder reads `vectors` (K, D) at `positions` (K,) for its tokens' input embeddings."""
+    if vectors is None:
+        yield
+        return
+
+    def replace(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        rows = torch.tensor(list(positions), device=output.device)
+        return output.index_copy(1, rows, vectors.to(output).expand(output.shape[0], -1, -1))
+
+    handle = encoder.get_input_embeddings().register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def embedding_table(encoder: Any) -> Tensor:
+    """A text encoder's input embeddings, (tokens, D)."""
+    table: Tensor = encoder.get_input_embeddings().weight
+    return table.detach()

@@ -83,7 +83,7 @@ class ManagedEditor(Managed["Editor"]):
 
 def manage(model: EditModel) -> ManagedModel:
     """Put an edit model, which lies on the offload device, under ComfyUI's memory management."""
-    return managed(model, model.unet, model.vae, model.text_encoder)
+    return managed(model, *model.networks)
 
 
 def managed(value: T, *networks: nn.Module) -> Managed[T]:

@@ -194,7 +194,8 @@ def test_weights_of_another_width_are_refused(copied: Path) -> None:
     [
         ({"in_channels": 9}, "9 channels.*inpainting.*requires 4"),
         ({"in_channels": 5}, "5 channels.*depth.*requires 4"),
-        ({"addition_embed_type": "text_time"}, "SDXL"),
+        ({"addition_embed_type": "text_time"}, "lacks text_encoder_2.*tokenizer_2"),
+        ({"addition_embed_type": "image"}, "more than a prompt"),
         ({"class_embed_type": "projection"}, "a class beside the prompt"),
         ({"num_class_embeds": 1000}, "a class beside the prompt"),
         ({"_class_name": "UNetSpatioTemporalConditionModel"}, "UNetSpatioTemporalConditionModel"),

@@ -1,0 +1,91 @@
+"""Opening SDXL as a folder and as a file, and what of its family is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pinpoint.locinv_core.backbones.loading import load_edit_model
+from pinpoint.locinv_core.backbones.sdxl import SDXLModel
+from pinpoint.tests.fixtures.tiny_sdxl import tiny_sdxl, write_tiny_sdxl_folder
+from pinpoint.tests.locinv_core.backbones.loading.comparing import assert_same_weights, edit_json
+
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+@pytest.fixture(name="sdxl_folder", scope="module")
+def _sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_sdxl_folder(tmp_path_factory.mktemp("folder") / "tiny-sdxl")
+
+
+@pytest.fixture(name="sdxl_copied")
+def _sdxl_copied(sdxl_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sdxl_folder, tmp_path / "copied"))
+
+
+def assert_is_the_tiny_sdxl(model: Any) -> None:
+    assert isinstance(model, SDXLModel)
+    expected = tiny_sdxl()
+    for part in PARTS:
+        assert_same_weights(getattr(model, part), getattr(expected, part))
+    assert model.fingerprint == expected.fingerprint
+    assert model.pad_id_2 == 0
+
+
+def test_a_folder_with_two_text_encoders_opens_as_sdxl(sdxl_folder: Path) -> None:
+    assert_is_the_tiny_sdxl(load_edit_model(sdxl_folder, device="cpu"))
+
+
+def test_the_fp16_variant_opens_with_the_vae_in_float32_unless_its_config_says_that_it_does_not_overflow(
+    tmp_path: Path,
+) -> None:
+    path = write_tiny_sdxl_folder(tmp_path / "half", dtype=torch.float16, variant="fp16")
+    model = load_edit_model(path, device="cpu", dtype="float16")
+    assert isinstance(model, SDXLModel)
+    dtypes = {part: next(getattr(model, part).parameters()).dtype for part in PARTS}
+    assert dtypes == {**dict.fromkeys(PARTS, torch.float16), "vae": torch.float32}
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert torch.isfinite(model.decode(model.encode(image))).all()
+    assert load_edit_model(path, device="cpu", dtype="bfloat16").vae.dtype == torch.bfloat16
+    edit_json(path / "vae" / "config.json", force_upcast=False)
+    assert load_edit_model(path, device="cpu", dtype="float16").vae.dtype == torch.float16
+
+
+@pytest.mark.parametrize("part", ["text_encoder_2", "tokenizer_2"])
+def test_a_folder_that_lacks_a_second_part_is_refused_by_its_name(sdxl_copied: Path, part: str) -> None:
+    shutil.rmtree(sdxl_copied / part)
+    with pytest.raises(ValueError, match=rf"copied: it lacks {part}/"):
+        load_edit_model(sdxl_copied, device="cpu")
+
+
+def test_the_refiner_is_refused_as_what_it_is(sdxl_copied: Path) -> None:
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(sdxl_copied / part)
+    with pytest.raises(ValueError, match=r"seems to be SDXL's refiner, requires .*base model"):
+        load_edit_model(sdxl_copied, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"in_channels": 9}, "9 channels.*inpainting.*requires 4"),
+        ({"projection_class_embeddings_input_dim": 64}, "channels beside the prompt|unet"),
+        ({"encoder_hid_dim_type": "text_image_proj"}, r"more than a prompt \(text_image_proj\)"),
+    ],
+)
+def test_a_folder_with_another_unet_of_the_family_is_refused(
+    sdxl_copied: Path, changes: dict[str, Any], reason: str
+) -> None:
+    edit_json(sdxl_copied / "unet" / "config.json", **changes)
+    with pytest.raises(ValueError, match=reason):
+        load_edit_model(sdxl_copied, device="cpu")
+
+
+def test_second_text_encoders_of_another_width_or_kind_are_refused(sdxl_copied: Path) -> None:
+    edit_json(sdxl_copied / "text_encoder_2" / "config.json", model_type="t5")
+    with pytest.raises(ValueError, match="text encoder 2 is a t5"):
+        load_edit_model(sdxl_copied, device="cpu")

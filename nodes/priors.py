@@ -175,8 +175,8 @@ class PriorFromText(io.ComfyNode):
             node_id="PinpointPriorFromText",
             display_name="Prior from Text",
             category=CATEGORY,
-            description="Finds the objects that words name by a text: with a box around each (Grounding DINO)"
-            " or a rough outline (CLIPSeg).",
+            description="Finds the objects that words name by a text: with a box around each (Grounding DINO,"
+            " OWLv2) or a rough outline (CLIPSeg, GroupViT).",
             inputs=[
                 io.Image.Input("image", tooltip="The image that the objects are in, one at a time."),
                 text(
@@ -189,15 +189,15 @@ class PriorFromText(io.ComfyNode):
                 text(
                     "model",
                     "IDEA-Research/grounding-dino-tiny",
-                    "A Grounding DINO or a CLIPSeg: a folder of transformers' layout inside ComfyUI's models folder,"
-                    " or a Hugging Face name that is in the local cache. Nothing is downloaded.",
+                    "A Grounding DINO, OWLv2, CLIPSeg or GroupViT: a folder of transformers' layout inside ComfyUI's"
+                    " models folder, or a Hugging Face name that is in the local cache. Nothing is downloaded.",
                 ),
                 number(
                     "threshold",
                     0.0,
                     (0.0, 0.99, 0.01),
-                    "Least score of an object. 0 is the model's usual: 0.3 for Grounding DINO, 0.4"
-                    " for CLIPSeg. Lower finds more.",
+                    "Least score of an object. 0 is the model's usual: 0.3 for Grounding DINO, 0.1 for OWLv2, 0.4 for"
+                    " CLIPSeg, 0.5 for GroupViT. Lower finds more.",
                 ),
                 choice(
                     "keep", KEEPS, "Of several objects found for a word: the one of the highest score, or all.", "best"

@@ -12,10 +12,10 @@ from comfy_api.latest import io, ui
 
 from ..locinv_core.options import KEEPS
 from .bridge import types
-from .bridge.inputs import choice, image_input, model_input, number, prompt_input, text
+from .bridge.inputs import advanced, choice, image_input, model_input, number, prompt_input, switch, text, whole
 from .bridge.outputs import prior_outputs
 from .bridge.parsing import boxes_from_text, phrases_from_text, sam_prompts, words_from_text
-from .bridge.tensors import from_comfy_image, from_comfy_images, from_comfy_mask, to_comfy_image, to_comfy_mask
+from .bridge.tensors import from_comfy_image, from_comfy_images, to_comfy_image, to_comfy_mask
 from .loaders import network_path
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class PriorFromMask(io.ComfyNode):
             node_id="PinpointPriorFromMask",
             display_name="Prior from Mask",
             category=CATEGORY,
-            description="The object that a word names is inside this mask. Any mask of the image's size will"
-            " do, from the mask editor or from a segmentation node.",
+            description="The object that a word names is inside this mask, from the mask editor or from a"
+            " segmentation node.",
+            is_input_list=True,
             inputs=[
                 io.Mask.Input(
                     "mask",
-                    tooltip="White where the object is, of the image's size. The masks of a batch are joined.",
+                    tooltip="White where the object is. The masks of a batch are joined, unless as many images are"
+                    " wired: then image i has mask i.",
                 ),
                 text(
                     "word", "cat", "The word of the prompt that names the object. The second cat of a prompt is cat#2."
@@ -58,17 +60,24 @@ class PriorFromMask(io.ComfyNode):
                     " the word's attention is optimized to stay inside it, not to fill it.",
                     "outline",
                 ),
+                *mask_inputs(),
             ],
-            outputs=prior_outputs(),
+            outputs=prior_outputs(several=True),
         )
 
     @classmethod
-    def execute(cls, mask: Tensor, word: str, kind: str) -> io.NodeOutput:
-        from ..locinv_core.localization.priors import from_masks
+    def execute(cls, mask: list[Tensor], image: list[Tensor] | None = None, **settings: list[Any]) -> io.NodeOutput:
+        from .bridge.masks import masks_of_images
 
         with torch.inference_mode(False):
-            source: Literal["segment", "detection"] = "segment" if kind == "outline" else "detection"
-            return _output(from_masks({word: from_comfy_mask(mask)}, kind=source))
+            masks = masks_of_images(mask, image or [])
+            count = max(len(masks), *(len(values) for values in settings.values()))
+            made = []
+            for number in range(count):
+                # As ComfyUI repeats the last of a shorter list.
+                here = {name: values[min(number, len(values) - 1)] for name, values in settings.items()}
+                made.append(mask_prior(masks[min(number, len(masks) - 1)], **here))
+            return io.NodeOutput(made, [to_comfy_mask(prior.union()) for prior in made])
 
 
 class PriorFromBoxes(io.ComfyNode):
@@ -97,11 +106,13 @@ class PriorFromBoxes(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, boxes: str) -> io.NodeOutput:
         from ..locinv_core.localization.priors import from_boxes
+        from .bridge.masks import boxes_inside
         from .bridge.ui_payloads import boxes_shown
 
         with torch.inference_mode(False):
             images = from_comfy_images(image)
-            prior = from_boxes(boxes_from_text(boxes), (images.shape[-2], images.shape[-1]))
+            size = images.shape[-2], images.shape[-1]
+            prior = from_boxes(boxes_inside(boxes_from_text(boxes), size), size)
             return _output(prior, ui={"pinpoint_boxes": [boxes_shown(images[:1], boxes, cls)]})
 
 
@@ -353,6 +364,45 @@ def sam_path(name: str) -> str:
     if path is None:
         raise ValueError(f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there")
     return str(path)
+
+
+def mask_inputs() -> list[io.Input]:
+    """How a mask is brought to its image, and its shape changed; optional."""
+    optional = {"optional": True}
+    return [
+        io.Image.Input(
+            "image",
+            optional=True,
+            tooltip="The image that the mask belongs to, if the mask has another size: it is resized. A batch or a"
+            " list of images with as many masks gives a prior each, in a list, as Rebatch Images makes of images.",
+        ),
+        *map(
+            advanced,
+            (
+                whole(
+                    "grow", 0, (-512, 512), "By how many pixels it grows on every side; below 0 it shrinks.", **optional
+                ),
+                number("blur", 0.0, (0.0, 128.0, 0.5), "Rounds the outline: a Gaussian blur's pixels.", **optional),
+                switch("invert", False, "Black is where the object is.", **optional),
+                number("threshold", 0.5, (0.01, 1.0, 0.01), "A soft mask's object: from this value up.", **optional),
+            ),
+        ),
+    ]
+
+
+def mask_prior(mask: Tensor, word: str, kind: str, **shape: Any) -> LocalizationPrior:
+    """The prior of a soft mask (H, W) whose shape is changed first. Raises ValueError if nothing is left of it."""
+    from ..locinv_core.localization.priors import from_masks
+    from .bridge.masks import shaped
+
+    source: Literal["segment", "detection"] = "segment" if kind == "outline" else "detection"
+    inside = shaped(mask, **shape)
+    if not bool(inside.any()):
+        raise ValueError(
+            f"mask: nothing of it is inside, its values are {mask.min():g} to {mask.max():g}; requires a white part."
+            " Load Image gives an empty mask where nothing was drawn in the mask editor"
+        )
+    return from_masks({word: inside}, kind=source)
 
 
 def _output(prior: LocalizationPrior, *more: Any, ui: Any = None) -> io.NodeOutput:

@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from .bridge import types
 from .bridge.inputs import number, text
 from .bridge.parsing import words_from_text
-from .bridge.tensors import from_comfy_images, from_comfy_mask, to_comfy_image
+from .bridge.tensors import from_comfy_images, to_comfy_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,14 +107,12 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def execute(cls, before: Tensor, after: Tensor, gain: float, mask: Tensor | None = None) -> io.NodeOutput:
+        from .bridge.masks import mask_of_size
         from .bridge.ui_payloads import compare_shown
 
         first, second = _pair(before, after)
         difference = ((first - second).abs() * gain).clamp(0, 1)
-        outline = None if mask is None else from_comfy_mask(mask)
-        if outline is not None and outline.shape != first.shape[-2:]:
-            sizes = [f"{width}x{height}" for height, width in (outline.shape, first.shape[-2:])]
-            raise ValueError(f"mask: it is {sizes[0]} pixels, requires the {sizes[1]} of the images")
+        outline = None if mask is None else mask_of_size(mask, (first.shape[-2], first.shape[-1]))
         shown = {"pinpoint_compare": [compare_shown(first, second, outline, gain, cls)]}
         return io.NodeOutput(to_comfy_image(difference), ui=shown)
 
@@ -160,10 +158,11 @@ class EditMetrics(io.ComfyNode):
         cls, before: Tensor, after: Tensor, mask: Tensor | None = None, truth: Tensor | None = None
     ) -> io.NodeOutput:
         from ..locinv_core.imaging.metrics import mse, psnr, ssim
+        from .bridge.masks import mask_of_size
         from .bridge.progress import show_text
 
         first, second = _pair(before, after)
-        inside = None if mask is None else (from_comfy_mask(mask) > 0.5).float()
+        inside = None if mask is None else (mask_of_size(mask, (first.shape[-2], first.shape[-1])) > 0.5).float()
         if inside is not None and bool(inside.all()):
             raise ValueError("mask: it covers the whole image and leaves no background; requires a smaller one")
         outside = None if inside is None else 1 - inside

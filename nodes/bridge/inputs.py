@@ -39,9 +39,16 @@ def choice(name: str, options: Sequence[str], tooltip: str, default: str | None 
     return io.Combo.Input(name, options=list(options), default=default, tooltip=tooltip)
 
 
-def switch(name: str, default: bool, tooltip: str) -> io.Input:
+def switch(name: str, default: bool, tooltip: str, **more: Any) -> io.Input:
     """Yes or no."""
-    return io.Boolean.Input(name, default=default, tooltip=tooltip)
+    return io.Boolean.Input(name, default=default, tooltip=tooltip, **more)
+
+
+def advanced(made: io.Input) -> io.Input:
+    """The same input, among the advanced ones where the browser tells them apart."""
+    # Of ComfyUI 0.3.64 no input takes `advanced`; what stands here it sends to the browser all the same.
+    made.extra_dict = {**(made.extra_dict or {}), "advanced": True}
+    return made
 
 
 def model_input(tooltip: str = "From Load Edit Model; the same one as on Parse Prompt.") -> io.Input:

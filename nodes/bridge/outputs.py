@@ -25,11 +25,12 @@ def inversion_output() -> io.Output:
     )
 
 
-def prior_outputs() -> list[io.Output]:
-    """A prior, and all its masks joined."""
+def prior_outputs(*, several: bool = False) -> list[io.Output]:
+    """A prior, and all its masks joined; `several`: a list of each."""
+    tooltips = "For Optimize Tokens, LocInv and Prompt-to-Prompt Edit.", "The prior's masks of all words, joined."
     return [
-        types.Prior.Output(display_name="prior", tooltip="For Optimize Tokens, LocInv and Prompt-to-Prompt Edit."),
-        io.Mask.Output(display_name="mask", tooltip="The prior's masks of all words, joined."),
+        types.Prior.Output(display_name="prior", tooltip=tooltips[0], is_output_list=several),
+        io.Mask.Output(display_name="mask", tooltip=tooltips[1], is_output_list=several),
     ]
 
 

@@ -44,7 +44,8 @@ def from_comfy_image(image: Tensor, name: str = "image") -> Tensor:
     if len(images) > 1:
         raise ValueError(
             f"{name}: got a batch of {len(images)} images, requires one; put Rebatch Images with batch size"
-            " 1 before this node, and everything after it runs once for each image"
+            " 1 before this node, and everything after it runs once for each image; wire the images to Prior from Mask,"
+            " too, and each has its own mask"
         )
     return images
 
@@ -64,18 +65,31 @@ def as_tensor(image: Tensor | Image.Image) -> Tensor:
     return rearrange(pixels, "h w c -> 1 c h w").float() / 255
 
 
-def from_comfy_mask(mask: Tensor, name: str = "mask") -> Tensor:
-    """One mask (H, W), float32, of a MASK (B, H, W) or (H, W); the masks of a batch are joined.
+def from_comfy_masks(mask: Tensor, name: str = "mask") -> Tensor:
+    """The masks (B, H, W), float32 in [0, 1], of a MASK (B, H, W) or (H, W).
 
-    Raises ValueError for another shape and for values outside 0 to 1.
+    Values beyond 0 and 1, as resizing and blending leave them, are cut off. Raises ValueError for another shape and
+    for values that are not numbers.
     """
     if mask.ndim not in (2, 3) or 0 in mask.shape:
         raise ValueError(f"{name}: got the shape {tuple(mask.shape)}, requires (B, H, W)")
     values = _copied(mask)
-    if not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError(f"{name}: it has values outside 0 to 1")
+    if not bool(torch.isfinite(values).all()):
+        finite = values[torch.isfinite(values)]
+        found = f"the others are {finite.min():g} to {finite.max():g}" if len(finite) else "all of them"
+        raise ValueError(f"{name}: it has values that are not numbers (NaN or infinity), {found}; requires 0 to 1")
     with torch.inference_mode(False), torch.no_grad():
-        return values.amax(dim=0) if values.ndim == 3 else values
+        return (values if values.ndim == 3 else values[None]).clamp(0, 1)
+
+
+def from_comfy_mask(mask: Tensor, name: str = "mask") -> Tensor:
+    """One mask (H, W), float32 in [0, 1], of a MASK (B, H, W) or (H, W); the masks of a batch are joined.
+
+    Raises ValueError as `from_comfy_masks`.
+    """
+    masks = from_comfy_masks(mask, name)
+    with torch.inference_mode(False), torch.no_grad():
+        return masks.amax(dim=0)
 
 
 def to_comfy_mask(mask: Tensor) -> Tensor:

@@ -83,9 +83,9 @@ class ComfyUI:
         ):
             (base / name).mkdir(parents=True, exist_ok=True)
         (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
-        # A node that stands in for Load Checkpoint.
-        stand_in = Path(__file__).with_name("tiny_checkpoint.py")
-        (base / "custom_nodes" / stand_in.name).symlink_to(stand_in)
+        # Nodes that stand in for Load Checkpoint and for other packs' detectors.
+        for name in ("tiny_checkpoint.py", "detections.py"):
+            (base / "custom_nodes" / name).symlink_to(Path(__file__).with_name(name))
         self.base = base
         self.log = base / "comfyui.log"
         with socket.socket() as free:

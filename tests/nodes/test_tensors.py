@@ -80,10 +80,16 @@ def test_the_masks_of_a_batch_are_joined():
     assert joined.nonzero().tolist() == [[3, 4], [8, 9]]
 
 
-def test_a_mask_with_other_values_or_another_shape_is_refused():
-    with pytest.raises(ValueError, match="outside 0 to 1"):
-        from_comfy_mask(torch.full((1, 64, 64), 2.0))
-    with pytest.raises(ValueError, match="requires \\(B, H, W\\)"):
+def test_what_resizing_leaves_beyond_0_and_1_is_cut_off():
+    assert from_comfy_mask(torch.tensor([[1.000001, -0.01], [0.5, 2.0]])).tolist() == [[1, 0], [0.5, 1]]
+
+
+def test_a_mask_that_is_not_numbers_or_has_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"mask: .*NaN.*the others are -2 to 0\.5; requires 0 to 1"):
+        from_comfy_mask(torch.tensor([[[float("nan"), -2.0, 0.5]]]))
+    with pytest.raises(ValueError, match="all of them"):
+        from_comfy_mask(torch.full((1, 2, 2), float("inf")))
+    with pytest.raises(ValueError, match=r"requires \(B, H, W\)"):
         from_comfy_mask(torch.ones(1, 1, 64, 64))
 
 

@@ -7,6 +7,7 @@ which DirectInversion and LocInv (as DINO-Sim ↓) measure, with DINO ViT-B/8 at
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,27 +35,18 @@ def see(vision: VisionFeatures, image: Tensor) -> SeenByVit:
     The shorter side becomes the side that the ViT was trained at, the longer up to LONGEST times that;
     what is no whole patch is left out, as DINO leaves it out. Raises ValueError for a ViT without keys.
     """
-    caught: dict[str, Tensor] = {}
-    projection = last_keys(vision)
-
-    def catch_keys(_: nn.Module, __: object, output: Tensor) -> None:
-        caught["keys"] = output
-
-    def catch_tokens(_: nn.Module, __: object, output: object) -> None:
-        tokens = getattr(output, "last_hidden_state", None)
-        assert isinstance(tokens, Tensor)
-        caught["cls"] = tokens[0, 0]
-
-    hooks = [projection.register_forward_hook(catch_keys), vision.model.register_forward_hook(catch_tokens)]
+    caught: dict[nn.Module, Any] = {}
+    modules = (last_keys(vision), vision.model)
+    hooks = [module.register_forward_hook(lambda own, _, output: caught.update({own: output})) for module in modules]
     try:
         with torch.no_grad():
             patches = vision.patch_features(_at_its_side(vision, image)).shape[1]
     finally:
         for hook in hooks:
             hook.remove()
-    keys = caught["keys"][0].float()
+    keys, tokens = caught[modules[0]][0].float(), caught[modules[1]].last_hidden_state[0]
     # Registers, where a ViT has them, lie between [CLS] and the patches and show nothing of the image.
-    return SeenByVit(torch.cat([keys[:1], keys[-patches:]]), caught["cls"].float())
+    return SeenByVit(torch.cat([keys[:1], keys[-patches:]]), tokens[0].float())
 
 
 def last_keys(vision: VisionFeatures) -> nn.Module:

@@ -51,8 +51,8 @@ class PerceptualDistance:
 def load_lpips(path: str | Path, device: torch.device | str = "cpu") -> PerceptualDistance:
     """Open LPIPS with torchvision's backbone from a .safetensors file, or the one of a folder.
 
-    Which network it is shows in its weights. Raises ValueError for a pickle (how torchvision publishes them;
-    the message says how to convert it once), for another file, and for a folder without one or with several.
+    Raises ValueError for a pickle (how torchvision publishes them; the message says how to convert it once), for
+    another file, and for a folder without one or with several.
     """
     file = _file(Path(path).expanduser())
     from safetensors import SafetensorError

@@ -1,5 +1,4 @@
-"""Differences of two images' pixels, over the whole frame and outside a mask as DirectInversion measures
-them (Ju et al. 2024): both images are made black inside, and the whole frame is averaged over."""
+"""Differences of two images' pixels, over the whole frame and outside a mask."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
 """The metrics by name: how tables call them, which direction is better, and what they need. No torch here.
 
-The metrics outside the mask are DirectInversion's (Ju et al. 2024, PnPInversion): both images are made
-black where the edit may show, and the metric is taken over the whole frame, so that figures compare with
-those published. That makes MSE smaller by the share of the frame that the edit may cover, and SSIM nearer
-to 1.
+Those outside the mask are DirectInversion's (Ju et al. 2024, PnPInversion): over the whole frame, black where the
+edit may show. That makes MSE smaller by the share of the frame that the edit may cover, and SSIM nearer to 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,10 +18,9 @@ PSNR_LIMIT: Final = 100.0
 class Metric:
     """A column of a table.
 
-    name: its key in results. label: for people. what: one sentence. needs: of "clip", "dino", "lpips" (weights),
-    "target" (the true edited image), "background" and "change" (a pixel outside and inside the mask of the
-    change), "edit" (a pixel in the edit's mask) and "maps" (a row's words). unit: "" for a plain number.
-    scale, digits: a value is shown as value * scale with so many decimals.
+    name: its key in results. needs: of "clip", "dino", "lpips" (weights), "target" (the true edited image),
+    "background" and "change" (a pixel outside and inside the mask of the change), "edit" (a pixel in the edit's
+    mask) and "maps" (a row's words). A value is shown as value * scale with so many decimals.
     compared: whether a better value is a better method, so that tables mark the best.
     """
 
@@ -39,7 +36,6 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """ "↑" where higher is better, else "↓"."""
         return "↑" if self.higher_is_better else "↓"
 
     @property
@@ -189,19 +185,18 @@ REGION_METRICS: Final = _by_name(
 
 COLUMNS: Final[Mapping[str, Metric]] = {**METRICS, **ROW_METRICS, **REGION_METRICS}
 
-_OF_ROWS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
-    "iou_best": lambda row: _mean_over_words(row, lambda word: word.get("iou_after")),
-    "iou_mean": lambda row: _mean_over_words(row, lambda word: _mean(word.get("iou_curve"))),
-    "fe": lambda row: row.get("fe"),
-    "seconds": lambda row: row.get("seconds"),
-}
-
 
 def value_of(row: Mapping[str, Any], name: str) -> float | None:
     """What a row of results says of the column `name`; None where it says nothing or failed."""
     if row.get("error"):
         return None
-    found = _OF_ROWS[name](row) if name in _OF_ROWS else (row.get("metrics") or {}).get(name)
+    words = (row.get("words") or {}).values()
+    if name == "iou_best":
+        found = _mean(word.get("iou_after") for word in words)
+    elif name == "iou_mean":
+        found = _mean(_mean(word.get("iou_curve") or ()) for word in words)
+    else:
+        found = (row if name in ROW_METRICS else row.get("metrics") or {}).get(name)
     return None if found is None else float(found)
 
 
@@ -230,10 +225,7 @@ def _known(names: Sequence[str], known: Mapping[str, Metric]) -> tuple[Metric, .
     return tuple(known[name] for name in names)
 
 
-def _mean(values: Sequence[float] | None) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _mean_over_words(row: Mapping[str, Any], read: Callable[[Mapping[str, Any]], float | None]) -> float | None:
-    found = [value for word in (row.get("words") or {}).values() if (value := read(word)) is not None]
-    return _mean(found)
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are there; None for none."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from ....locinv_core.extras import require
 from ....region_core.encoders.clip import ClipEncoder, load_clip
 from ....region_core.encoders.vit import VisionFeatures, load_vit
-from .dino import SeenByVit, last_keys, see, similarity, structure_distance
+from .dino import last_keys, see, similarity, structure_distance
 from .perceptual import PerceptualDistance, load_lpips
 from .pixels import blackened, limited_psnr, mse, ssim
 from .registry import metrics_of
@@ -25,7 +25,6 @@ _WEIGHTS: Mapping[str, str] = {
 }
 
 Measure = Callable[[], float]
-Opened = TypeVar("Opened", ClipEncoder, VisionFeatures, PerceptualDistance)
 
 
 class MetricSuite:
@@ -46,28 +45,25 @@ class MetricSuite:
         lpips: str | Path | PerceptualDistance | None = None,
     ) -> None:
         self.metrics = metrics_of(tuple(names))
-        given = {"clip": clip, "dino": dino, "lpips": lpips}
-        for metric in self.metrics:
-            for part in metric.needs:
-                if part in _WEIGHTS and given[part] is None:
-                    raise ValueError(
-                        f"metric {metric.name}: no {part} given, requires {_WEIGHTS[part]}; or leave the metric out"
-                    )
-        needed = {part for metric in self.metrics for part in metric.needs}
-        if any("lpips" in metric.needs for metric in self.metrics):
+        given: dict[str, Any] = {"clip": clip, "dino": dino, "lpips": lpips}
+        needed = {part: metric.name for metric in reversed(self.metrics) for part in metric.needs if part in _WEIGHTS}
+        for part, name in needed.items():
+            if given[part] is None:
+                raise ValueError(f"metric {name}: no {part} given, requires {_WEIGHTS[part]}; or leave the metric out")
+        if "lpips" in needed:
             require("torchmetrics", "evaluate")
-        self.device = torch.device(device)
+
+        def opened(part: str, load: Callable[[Any, torch.device], Any]) -> Any:
+            if part not in needed:
+                return None
+            return load(given[part], torch.device(device)) if isinstance(given[part], str | Path) else given[part]
+
         # The cheapest to refuse is opened first.
-        self.lpips = _opened(lpips, load_lpips, "lpips" in needed, self.device)
-        self.dino = _opened(dino, load_vit, "dino" in needed, self.device)
-        self.clip = _opened(clip, load_clip, "clip" in needed, self.device)
+        self.lpips: PerceptualDistance | None = opened("lpips", load_lpips)
+        self.dino: VisionFeatures | None = opened("dino", load_vit)
+        self.clip: ClipEncoder | None = opened("clip", load_clip)
         if self.dino is not None:
             last_keys(self.dino)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics' names, in the order given."""
-        return tuple(metric.name for metric in self.metrics)
 
     @torch.no_grad()
     def __call__(
@@ -81,14 +77,11 @@ class MetricSuite:
         target_image: Tensor | None = None,
         edit_mask: Tensor | None = None,
     ) -> dict[str, float | None]:
-        """The metrics of one edit, by name.
+        """The metrics of one edit, by name; None where what one needs is not there.
 
-        edited, source, target_image: (1, 3, H, W) in [0, 1], target_image being the true edited image.
-        change_mask: (H, W) in [0, 1], 1 where the edit may show. edit_mask: the same form, 1 where the edit is to
-        be, if that is less, as for an item with `change_border`; None: the change mask.
-        A metric is None for what is not there to be measured: the background under a mask that covers
-        everything, the change under an empty one, the distance to an edited image that is not known. Raises
-        ValueError for images or a mask of another shape, values outside 0 to 1 in a mask, and a text that
+        edited, source, target_image (the true edited image): (1, 3, H, W) in [0, 1]. change_mask: (H, W) in
+        [0, 1], 1 where the edit may show. edit_mask: 1 where it is to be; None: the change mask.
+        Raises ValueError for images or a mask of another shape, values outside 0 to 1 in a mask, and a text that
         CLIP cannot read whole.
         """
         edit_mask = change_mask if edit_mask is None else edit_mask
@@ -105,9 +98,7 @@ class MetricSuite:
             "clip_score": lambda: self._clip_score(edited, target_text, "target text"),
             "clip_score_change": lambda: self._clip_score(edited * mask, target_text, "target text"),
             "clip_score_source": lambda: self._clip_score(source, source_text, "source text"),
-            "success_clip": lambda: self._reads_as(
-                cut_to(edited, edit_mask), {"target text": target_text, "source text": source_text}
-            ),
+            "success_clip": lambda: self._succeeds(cut_to(edited, edit_mask), source_text, target_text),
         }
         pairs = {"": (edited, source), "_background": (blackened(edited, mask), blackened(source, mask))}
         if target is not None:
@@ -126,23 +117,14 @@ class MetricSuite:
     def _pairwise(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
         """The metrics of any two images; what the ViT makes of an image is computed once."""
 
-        @cache
-        def seen(image: Tensor) -> SeenByVit:
-            assert self.dino is not None
-            return see(self.dino, image)
-
-        def perceptual(a: Tensor, b: Tensor) -> float:
-            assert self.lpips is not None
-            return self.lpips(a, b)
-
-        return {
-            "psnr": limited_psnr,
-            "ssim": ssim,
-            "mse": mse,
-            "lpips": perceptual,
-            "dino_similarity": lambda a, b: similarity(seen(a), seen(b)),
-            "structure_distance": lambda a, b: structure_distance(seen(a), seen(b)),
-        }
+        found: dict[str, Callable[[Tensor, Tensor], float]] = {"psnr": limited_psnr, "ssim": ssim, "mse": mse}
+        if self.lpips is not None:
+            found["lpips"] = self.lpips
+        if self.dino is not None:
+            seen = cache(partial(see, self.dino))
+            found["dino_similarity"] = lambda a, b: similarity(seen(a), seen(b))
+            found["structure_distance"] = lambda a, b: structure_distance(seen(a), seen(b))
+        return found
 
     def _clip_score(self, image: Tensor, text: str, name: str) -> float:
         """max(100 cos(E_I, E_T), 0) (Hessel et al. 2021, with torchmetrics' factor of 100 for their 2.5).
@@ -156,12 +138,14 @@ class MetricSuite:
         text_vector = self.clip.encode_texts([text], name).to(image_vector)
         return max(100 * float((image_vector * text_vector).sum()), 0.0)
 
-    def _reads_as(self, image: Tensor, texts: Mapping[str, str]) -> float:
-        """1 where CLIP puts the image nearer to the first of two texts than to the second, else 0."""
+    def _succeeds(self, image: Tensor, source: str, target: str) -> float:
+        """1 where CLIP puts the image nearer to the target text than to the source text, else 0."""
         assert self.clip is not None
         image_vector = self.clip.encode_images(image)
-        vectors = torch.cat([self.clip.encode_texts([text], name) for name, text in texts.items()])
-        wanted, other = (vectors.to(image_vector) @ image_vector[0]).tolist()
+        texts = [
+            self.clip.encode_texts([text], name) for text, name in ((target, "target text"), (source, "source text"))
+        ]
+        wanted, other = (torch.cat(texts).to(image_vector) @ image_vector[0]).tolist()
         return float(wanted > other)
 
 
@@ -179,24 +163,12 @@ def cut_to(image: Tensor, mask: Tensor) -> Tensor:
     return image
 
 
-def _opened(
-    given: str | Path | Opened | None,
-    load: Callable[[str | Path, torch.device], Opened],
-    needed: bool,
-    device: torch.device,
-) -> Opened | None:
-    if not needed or given is None:
-        return None
-    if isinstance(given, str | Path):
-        return load(given, device)
-    return given
-
-
 def _check(edited: Tensor, source: Tensor, masks: Mapping[str, Tensor], target: Tensor | None) -> None:
     if edited.ndim != 4 or edited.shape[:2] != (1, 3):
         raise ValueError(f"edited: got the shape {tuple(edited.shape)}, requires (1, 3, H, W)")
-    for name, image in (("source", source), ("target image", target)):
-        if image is not None and image.shape != edited.shape:
+    images = {"edited": edited, "source": source, **({} if target is None else {"target image": target})}
+    for name, image in images.items():
+        if image.shape != edited.shape:
             raise ValueError(
                 f"{name}: got the shape {tuple(image.shape)}, requires that of the edited image, {tuple(edited.shape)}"
             )
@@ -207,6 +179,6 @@ def _check(edited: Tensor, source: Tensor, masks: Mapping[str, Tensor], target: 
             )
         if not bool(((mask >= 0) & (mask <= 1)).all()):
             raise ValueError(f"{name}: it has values outside 0 to 1, requires 1 where the edit may show, else 0")
-    for name, image in (("edited", edited), ("source", source), ("target image", target)):
-        if image is not None and not bool(torch.isfinite(image).all()):
+    for name, image in images.items():
+        if not bool(torch.isfinite(image).all()):
             raise ValueError(f"{name}: it has values that are not finite, requires 0 to 1")

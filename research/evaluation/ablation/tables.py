@@ -11,9 +11,17 @@ import numpy as np
 from ....locinv_core.imaging.io import written_whole
 from ....locinv_core.imaging.metrics import IOU_THRESHOLDS
 from ....locinv_core.imaging.visualize import COLOURS
-from ..metrics.registry import COLUMNS, Metric
+from ..metrics.registry import Metric, columns_of
 from ..report.plots import draw_curves, iou_curves
-from ..report.tables import MethodSummary, csv_text, images_text, markdown_cell, markdown_line, summarise
+from ..report.tables import (
+    MethodSummary,
+    csv_text,
+    images_text,
+    markdown_cell,
+    markdown_lines,
+    summarise,
+    write_files,
+)
 from .sweeps import Point, Sweep, rows_of
 
 if TYPE_CHECKING:
@@ -33,23 +41,15 @@ def write_ablation(
 ) -> list[Path]:
     """Write table.md, table.csv and one PNG for each group of sweeps into `folder`; returns the paths.
 
-    rows: a run's results. metrics: names of COLUMNS; the first two are plotted. A sweep of which nothing was
-    measured is left out.
+    metrics: names of COLUMNS; the first two are plotted. A sweep of which nothing was measured is left out.
     """
     found = {sweep.name: lines_of(sweep, rows, metrics) for sweep in sweeps}
     shown = [sweep for sweep in sweeps if found[sweep.name]]
-    columns = [COLUMNS[name] for name in metrics]
+    columns = columns_of(metrics)
     parts = [
         f"## {sweep.title}: {sweep.symbol} ({sweep.name})\n\n{_markdown(found[sweep.name], columns)}" for sweep in shown
     ]
-    written = []
-    for name, text in (
-        ("table.md", "\n".join([*parts, NOTE])),
-        ("table.csv", _csv(shown, found, columns)),
-    ):
-        with written_whole(folder / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-        written.append(folder / name)
+    written = write_files(folder, {"table.md": "\n".join([*parts, NOTE]), "table.csv": _csv(shown, found, columns)})
     for group in dict.fromkeys(sweep.group for sweep in shown):
         own = [sweep for sweep in shown if sweep.group == group]
         written.append(_draw(own, found, rows, columns[:2], folder / f"{group}.png"))
@@ -61,22 +61,19 @@ def lines_of(
 ) -> list[tuple[Point, MethodSummary]]:
     """The sweep's points with their means, those of which there is a row."""
     own = rows_of(sweep, rows)
-    if not own:
-        return []
-    by_label = {line.method: line for line in summarise(own, metrics).methods}
+    by_label = {line.method: line for line in summarise(own, metrics).methods} if own else {}
     return [(point, by_label[point.label]) for point in sweep.points if point.label in by_label]
 
 
 def _markdown(lines: Sequence[tuple[Point, MethodSummary]], columns: Sequence[Metric]) -> str:
     compared = [column for column in columns if any(column.name in point.published for point, _ in lines)]
     head = ["", *(column.heading for column in columns), *(f"{c.label} published" for c in compared), "Images"]
-    text = [markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]
+    body = []
     for point, line in lines:
         cells = [markdown_cell(column, line.estimates[column.name]) for column in columns]
         cells += [column.shown(point.published.get(column.name)) for column in compared]
-        name = f"→ {point.label}" if point.chosen else point.label
-        text.append(markdown_line([name, *cells, images_text(line)]))
-    return "\n".join(text) + "\n"
+        body.append([f"→ {point.label}" if point.chosen else point.label, *cells, images_text(line)])
+    return markdown_lines(head, body)
 
 
 def _csv(sweeps: Sequence[Sweep], found: _Lines, columns: Sequence[Metric]) -> str:
@@ -124,19 +121,11 @@ def _draw_values(axes: Axes, lines: Sequence[tuple[Point, MethodSummary]], colum
     xs = [float(k if point.x is None or not on_axis else point.x) for k, (point, _) in enumerate(lines)]
     for k, column in enumerate(columns):
         own = axes if k == 0 else axes.twinx()  # scores of different size each have an axis of their own
-        kept = []
-        for x, (_, line) in zip(xs, lines, strict=True):
-            estimate = line.estimates[column.name]
-            if (mean := estimate.mean) is not None:
-                low, high = (mean if end is None else end for end in (estimate.low, estimate.high))
-                kept.append((x, mean, mean - low, high - mean))
-        if kept:
-            x, mean, below, above = np.array(kept).T
-            style = "-" if on_axis else "none"
-            error = np.stack([below, above]) * column.scale
-            own.errorbar(
-                x, mean * column.scale, error, color=COLOURS[k], marker="o", markersize=4, linestyle=style, capsize=2
-            )
+        found = [line.estimates[column.name] for _, line in lines]
+        mean, low, high = np.array([(one.mean, one.low, one.high) for one in found], dtype=float).T * column.scale
+        error, there = np.nan_to_num([mean - low, high - mean]), ~np.isnan(mean)
+        style: Any = {"color": COLOURS[k], "marker": "o", "linestyle": "-" if on_axis else "none"}
+        own.errorbar(np.array(xs)[there], mean[there], error[:, there], markersize=4, capsize=2, **style)
         own.set_ylabel(column.heading, color=COLOURS[k])
     for x, (point, _) in zip(xs, lines, strict=True):
         if point.chosen:

@@ -1,14 +1,12 @@
 """report.html: one file with the tables, the curves and every image of an evaluation, for a person to read.
-
-Nothing in it is fetched: images, styles and scripts are inside, and its content security policy forbids
-more.
-"""
+Nothing in it is fetched: images, styles and scripts are inside, and its content security policy forbids more."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,14 +22,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = Path(__file__).parent / "page"
 
-KEY_METRICS: Final = (
-    "psnr_background",
-    "clip_score",
-    "psnr_target_change",
-    "psnr_target",
-    "iou_best",
-    "psnr",
-)
+KEY_METRICS: Final = ("psnr_background", "clip_score", "psnr_target_change", "psnr_target", "iou_best", "psnr")
 """What an image's card shows first, of those that were measured."""
 
 FIRST: Final = ("psnr_target", "psnr_background", "psnr")
@@ -40,21 +31,11 @@ FIRST: Final = ("psnr_target", "psnr_background", "psnr")
 Row = Mapping[str, Any]
 
 
-def write_report(
-    rows: Sequence[Row],
-    dataset: Dataset,
-    folder: Path,
-    *,
-    metrics: Sequence[str] | None = None,
-    seed: int = 0,
-    name: str = "report.html",
-) -> Path:
-    """Write `folder`/report.html from rows of results and return its path.
+def write_report(rows: Sequence[Row], dataset: Dataset, folder: Path) -> Path:
+    """Write `folder`/report.html from rows of results, whose images are relative to `folder`, and return its path.
 
-    rows: as in results.jsonl, their images relative to `folder`; dataset: what they are of. metrics: the
-    columns, in order; None takes those that any row has. The card of an item whose files cannot be read says
-    so in the place of its images. Raises ValueError for no rows, an unknown metric, a row whose item is not
-    in the data set, and a folder that does not exist.
+    The card of an item whose files cannot be read says so in the place of its images. Raises ValueError for no
+    rows, a row whose item is not in the data set, and a folder that does not exist.
     """
     from ....locinv_core.imaging.io import written_whole
 
@@ -63,27 +44,23 @@ def write_report(
     for item_id, _ in latest:
         if item_id not in known:
             raise ValueError(f"results: item {item_id!r} is not in the data set {dataset.name!r}")
-    names = tuple(metrics) if metrics is not None else metrics_in(rows)
-    summary = summarise(rows, names, seed=seed)
+    summary = summarise(rows, metrics_in(rows))
     methods = [line.method for line in summary.methods]
     items = [item for item in dataset.items if any((item.id, method) in latest for method in methods)]
-    with written_whole(folder / name) as unfinished, unfinished.open("w", encoding="utf-8") as out:
-        before, after = _page(latest, dataset, items, summary, seed)
+    path = folder / "report.html"
+    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as out:
+        before, after = _page(latest, dataset.name, items, summary)
         out.write(before)
         # One script an image: it is read by the page when its card is near, and is never all in memory here.
         for k, item in enumerate(items):
             images = _images(item, {method: latest.get((item.id, method)) for method in methods}, folder)
             out.write(f'<script type="application/json" id="item-{k}">{_json(images)}</script>\n')
         out.write(after)
-    return folder / name
+    return path
 
 
 def _page(
-    latest: Mapping[tuple[str, str], Row],
-    dataset: Dataset,
-    items: Sequence[Item],
-    summary: Summary,
-    seed: int,
+    latest: Mapping[tuple[str, str], Row], dataset: str, items: Sequence[Item], summary: Summary
 ) -> tuple[str, str]:
     """The page before and after its images."""
     rows = list(latest.values())
@@ -95,11 +72,11 @@ def _page(
         f"{failed} failed" if failed else "none failed",
     ]
     parts = {
-        "title": escape(f"Evaluation on {dataset.name}"),
+        "title": escape(f"Evaluation on {dataset}"),
         "facts": escape(" · ".join(facts)),
-        "tables": table_section(summary, summarise_groups(rows, summary.metrics, seed=seed)),
+        "tables": table_section(summary, summarise_groups(rows, summary.metrics)),
         "intervals": _intervals(summary),
-        "curves": _curves(rows, seed),
+        "curves": _curves(rows),
         "failures": failures_section(rows),
         "definitions": "".join(
             f"<dt>{escape(column.heading)}</dt><dd>{escape(column.what)}</dd>" for column in summary.columns
@@ -134,9 +111,7 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
         entries.append(
             {
                 "k": k,
-                "id": item.id,
-                "task": item.task,
-                "group": item.group,
+                **{name: getattr(item, name) for name in ("id", "task", "group")},
                 "source": source,
                 "target": target,
                 "words": f"{item.id} {item.task} {item.source} {item.target}".lower(),
@@ -148,14 +123,8 @@ def _index(latest: Mapping[tuple[str, str], Row], items: Sequence[Item], summary
         )
     return {
         "metrics": [
-            {
-                "name": column.name,
-                "heading": column.heading,
-                "what": column.what,
-                "higher": column.higher_is_better,
-                "digits": column.digits,
-                "scale": column.scale,
-            }
+            {name: getattr(column, name) for name in ("name", "heading", "what", "digits", "scale")}
+            | {"higher": column.higher_is_better}
             for column in summary.columns
         ],
         "methods": methods,
@@ -191,13 +160,11 @@ def _edit_uri(row: Row | None, folder: Path) -> str | None:
 
     from .images import data_uri
 
-    if row is None or not row.get("picture"):
-        return None
-    try:
-        with Image.open(file_inside(folder, row["picture"], "picture")) as picture:
-            return data_uri(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
+    with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        if row is not None and row.get("picture"):
+            with Image.open(file_inside(folder, row["picture"], "picture")) as picture:
+                return data_uri(picture)
+    return None
 
 
 def _intervals(summary: Summary) -> str:
@@ -212,11 +179,11 @@ def _intervals(summary: Summary) -> str:
     )
 
 
-def _curves(rows: Sequence[Row], seed: int) -> str:
+def _curves(rows: Sequence[Row]) -> str:
     from ....locinv_core.imaging.metrics import IOU_THRESHOLDS
     from .plots import iou_curves, iou_curves_svg
 
-    curves = iou_curves(rows, seed=seed)
+    curves = iou_curves(rows)
     if not curves:
         return ""
     return (

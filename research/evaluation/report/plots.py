@@ -28,8 +28,7 @@ _DASHES: Final = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's IoU at each threshold: its mean over images and the 95 % bootstrap interval, and how many
-    images it is over. low and high are the mean itself for one image."""
+    """A method's IoU at each threshold: its mean over `count` images and the 95 % bootstrap interval."""
 
     mean: tuple[float, ...]
     low: tuple[float, ...]
@@ -37,11 +36,10 @@ class Curve:
     count: int
 
 
-def iou_curves(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, draws: int = DRAWS) -> dict[str, Curve]:
+def iou_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     """Each method's IoU curve (LocInv Fig. 3): the mean over an image's words, then over images.
 
-    rows: as in results.jsonl; those without words are left out. Raises ValueError for curves of several
-    lengths.
+    Raises ValueError for curves of several lengths.
     """
     found: dict[str, list[list[float]]] = {}
     for (_, method), row in latest_rows(rows).items():
@@ -57,7 +55,7 @@ def iou_curves(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, draws: int =
     for method, curves in found.items():
         values = np.asarray(curves, dtype=np.float64)
         count = len(values)
-        weights = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws) / count
+        weights = np.random.default_rng(0).multinomial(count, [1 / count] * count, size=DRAWS) / count
         low, high = np.percentile(weights @ values, [TAIL, 100 - TAIL], axis=0)
         mean = values.mean(axis=0)
         made[method] = Curve(tuple(mean.tolist()), tuple(low.tolist()), tuple(high.tolist()), count)
@@ -158,14 +156,7 @@ def _settings(salt: str = "") -> Any:
     import matplotlib
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-    settings: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": salt,
-        "font.size": 9.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.15,
-        "legend.frameon": False,
-    }
-    return matplotlib.rc_context(settings | dict.fromkeys(inked, _INK))
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9.5}
+    settings |= {"axes.grid": True, "grid.alpha": 0.15} | dict.fromkeys(inked, _INK)
+    bare = ("axes.spines.top", "axes.spines.right", "legend.frameon")
+    return matplotlib.rc_context(settings | dict.fromkeys(bare, False))

@@ -39,11 +39,12 @@ def html_table(summary: Summary, title: str) -> str:
         failed = f'<small class="failed">{line.failures} failed</small>' if line.failures else ""
         done = f"<td>{line.items - line.failures}{failed}</td>"
         body.append(f'<tr><th scope="row">{escape(line.method)}</th>{"".join(cells)}{done}</tr>')
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="results"><thead><tr>{"".join(head)}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    return _scrolled(title, f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody>")
+
+
+def _scrolled(title: str, content: str) -> str:
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+    return f'{region}<table class="results">{content}</table></div>'
 
 
 def failures_section(rows: Sequence[Row]) -> str:
@@ -58,8 +59,7 @@ def failures_section(rows: Sequence[Row]) -> str:
     )
     return (
         '<section id="failures" aria-labelledby="failures-title"><h2 id="failures-title">Failures</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Failures"><table class="results"><tbody>'
-        f"{lines}</tbody></table></div></section>"
+        f"{_scrolled('Failures', f'<tbody>{lines}</tbody>')}</section>"
     )
 
 

@@ -1,5 +1,4 @@
-"""Tables of results: a mean for each method and metric with a bootstrap interval, best and second best
-marked, as Markdown and CSV.
+"""Tables of results, as Markdown and CSV: means with bootstrap intervals, best and second best marked.
 Intervals and comparisons are paired: every method is resampled over the same items."""
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ TAIL: Final = 2.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over items and how sure it is, in the metric's own units.
+    """A mean over `count` items and how sure it is, in the metric's own units.
 
     mean: None where no item has the metric. low, high: the 95 % percentile bootstrap interval; None below two
-    items. count: the items that it is over. rank: 1 for the best as printed, 2 for the next, else None, as
-    for a metric that compares no methods. behind_low, behind_high: the interval of the mean difference from
-    the best method's, over the items that both have; None for the best itself and below two such items.
+    items. rank: 1 for the best as printed, 2 for the next, else None, as for a metric that compares no methods.
+    behind_low, behind_high: the interval of the mean difference from the best method's, over the items that both
+    have; None for the best itself and below two such items.
     """
 
     mean: float | None
@@ -46,9 +45,7 @@ class Estimate:
     @property
     def like_the_best(self) -> bool:
         """Whether it cannot be told from the best: the difference's interval holds 0."""
-        if self.behind_low is None or self.behind_high is None:
-            return False
-        return self.behind_low <= 0 <= self.behind_high
+        return self.behind_low is not None and self.behind_high is not None and self.behind_low <= 0 <= self.behind_high
 
 
 @dataclass(frozen=True)
@@ -71,17 +68,15 @@ class Summary:
 
     @property
     def columns(self) -> tuple[Metric, ...]:
-        """The metrics themselves."""
-        return tuple(COLUMNS[name] for name in self.metrics)
+        return columns_of(self.metrics)
 
 
 def summarise(
     rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, seed: int = 0, draws: int = DRAWS
 ) -> Summary:
-    """Each method's mean of each metric over the rows of results, with intervals.
+    """Each method's mean of each metric (names of COLUMNS) over the rows of results, with intervals.
 
-    rows: as in results.jsonl; of rows with the same item and method the last counts. metrics: names of
-    COLUMNS. The same `seed` gives the same intervals. Raises ValueError for no rows, a row without item or
+    Of rows with the same item and method the last counts. Raises ValueError for no rows, a row without item or
     method, and an unknown metric.
     """
     columns = columns_of(metrics)
@@ -99,16 +94,10 @@ def summarise(
     estimates = [_estimates(column, values[:, k], weights.astype(np.float64)) for k, column in enumerate(columns)]
     lines = []
     for m, method in enumerate(methods):
-        own = [row for (_, name), row in latest.items() if name == method]
-        lines.append(
-            MethodSummary(
-                method=method,
-                items=len(own),
-                failures=sum(bool(row.get("error")) for row in own),
-                estimates={column.name: found[m] for column, found in zip(columns, estimates, strict=True)},
-            )
-        )
-    return Summary(tuple(lines), tuple(column.name for column in columns), len(items))
+        errors = [bool(row.get("error")) for (_, name), row in latest.items() if name == method]
+        own = {column.name: found[m] for column, found in zip(columns, estimates, strict=True)}
+        lines.append(MethodSummary(method, len(errors), sum(errors), own))
+    return Summary(tuple(lines), tuple(metrics), len(items))
 
 
 def latest_rows(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -126,40 +115,27 @@ def metrics_in(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(name for name in COLUMNS if any(value_of(row, name) is not None for row in rows))
 
 
-def group_of(row: Mapping[str, Any]) -> str:
-    """What a row's task is one of; empty for a row without a task."""
-    return group_of_task(str(row.get("task") or ""))
-
-
-def summarise_groups(
-    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, seed: int = 0, draws: int = DRAWS
-) -> dict[str, Summary]:
+def summarise_groups(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Summary]:
     """`summarise` of each group of tasks, by the group's name; empty where all rows are of one group."""
-    groups = list(dict.fromkeys(group_of(row) for row in rows))
-    if len(groups) < 2:
-        return {}
-    return {
-        group or "other": summarise([row for row in rows if group_of(row) == group], metrics, seed=seed, draws=draws)
-        for group in groups
-    }
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(group_of_task(str(row.get("task") or "")) or "other", []).append(row)
+    return {group: summarise(own, metrics) for group, own in groups.items()} if len(groups) > 1 else {}
 
 
 def markdown_table(summary: Summary) -> str:
     """The table in Markdown: the best bold, the second underlined, intervals small beside the means."""
     head = ["Method", *(column.heading for column in summary.columns), "Images"]
-    lines = [markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]
-    for line in summary.methods:
-        cells = [markdown_cell(column, line.estimates[column.name]) for column in summary.columns]
-        lines.append(markdown_line([line.method, *cells, images_text(line)]))
-    return "\n".join(lines) + "\n"
+    body = [
+        [line.method, *(markdown_cell(column, line.estimates[column.name]) for column in summary.columns)]
+        + [images_text(line)]
+        for line in summary.methods
+    ]
+    return markdown_lines(head, body)
 
 
 def csv_table(summaries: Mapping[str, Summary]) -> str:
-    """The tables by their group's name as CSV, a line for each group, method and metric; means unscaled.
-
-    rank is 1 for the best and 2 for the second best, as printed; like_best says that the paired difference
-    from the best cannot be told from 0.
-    """
+    """The tables by their group's name as CSV, a line for each group, method and metric; means unscaled."""
     lines = [
         [group, line.method, column.name, "higher" if column.higher_is_better else "lower"]
         + [found.mean, found.low, found.high, found.count, found.rank, int(found.like_the_best)]
@@ -181,20 +157,19 @@ def csv_text(lines: Iterable[Sequence[Any]]) -> str:
 
 
 def write_tables(summary: Summary, folder: Path, groups: Mapping[str, Summary] | None = None) -> None:
-    """Write table.md and table.csv: all items, then each group of them.
+    """Write table.md and table.csv: all items, then each group. Raises ValueError for a folder that is not there."""
+    tables = {"All images": summary, **(groups or {})}
+    parts = [f"## {name} ({table.items})\n\n{markdown_table(table)}" for name, table in tables.items()]
+    parts += [NOTE, "".join(f"- **{column.label}**: {column.what}\n" for column in summary.columns)]
+    write_files(folder, {"table.md": "\n".join(parts), "table.csv": csv_table({"all": summary, **(groups or {})})})
 
-    Raises ValueError where the folder does not exist.
-    """
-    tables = {"all": summary, **(groups or {})}
-    parts = []
-    for name, table in tables.items():
-        title = "All images" if name == "all" else name
-        parts.append(f"## {title} ({table.items})\n\n{markdown_table(table)}")
-    parts.append(NOTE)
-    parts.append("".join(f"- **{column.label}**: {column.what}\n" for column in summary.columns))
-    for name, text in (("table.md", "\n".join(parts)), ("table.csv", csv_table(tables))):
+
+def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write each text beside its place and rename it; the paths."""
+    for name, text in texts.items():
         with written_whole(folder / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
 
 
 NOTE: Final = (
@@ -225,9 +200,10 @@ def markdown_cell(column: Metric, found: Estimate) -> str:
     return marked + (" ≈" if found.like_the_best else "") + (f" <sub>{interval}</sub>" if interval else "")
 
 
-def markdown_line(cells: Sequence[str]) -> str:
-    """A line of a table; a "|" in a cell stays in its cell."""
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+def markdown_lines(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A table; a "|" in a cell stays in its cell."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _estimates(column: Metric, values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[Estimate]:
@@ -247,7 +223,7 @@ def _estimates(column: Metric, values: NDArray[np.float64], weights: NDArray[np.
 def _interval(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
     """The percentile interval of the mean of values (items,), from how often each draw took each item.
 
-    Not by scipy.stats.bootstrap, which would draw anew for every metric and method, and knows no missing values.
+    scipy.stats.bootstrap would draw anew for every metric and method, and knows no missing values.
     """
     there = ~np.isnan(values)
     if there.sum() < 2:
@@ -260,8 +236,7 @@ def _interval(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tupl
 
 
 def _ranks(column: Metric, means: Sequence[float | None]) -> list[int | None]:
-    """1 and 2 for the best and the second best value as printed: what a reader sees equal is marked alike.
-    Of a metric that compares no methods nothing is marked."""
+    """1 and 2 for the best and the second best value as printed: what a reader sees equal is marked alike."""
     if not column.compared:
         return [None] * len(means)
     printed = [None if mean is None else float(column.shown(mean)) for mean in means]

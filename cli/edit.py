@@ -54,7 +54,8 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         default=[],
         metavar="WORD=MASK.png|WORD=x0,y0,x1,y1|WORD=auto",
-        help="where a word of the source is: a mask file, a box in pixels, or auto, which finds the box; or"
+        help="where a word of the source is: a mask file (FILE#ID for an id of a label map), a box in pixels, or in"
+        " percent with a %% at its end, or auto, which finds the box; or"
         f" NAME:… by another source ({', '.join(prior_source_names())}), such as cat=text:old cat@MODEL, where MODEL is"
         " a folder or a Hugging Face name in the local cache, or hub:OWNER/NAME, which is downloaded (may be repeated)",
     )
@@ -222,19 +223,22 @@ def _task(args: argparse.Namespace, method: Method, image: Tensor) -> EditTask:
 
     given, to_find = _split_priors(args.prior)
     size = image.shape[-2], image.shape[-1]
-    mask = None if args.mask is None else from_mask_files({"mask": args.mask}, size=size).mask("mask")
+    drawn = None if args.mask is None else from_mask_files({"mask": args.mask}, size=size)
+    mask = None if drawn is None else drawn.mask("mask")
     if mask is None and not args.prior and "mask" in method.needs:
         raise ValueError(f"mask: the method {method.name!r} requires --mask, or --prior for what changes")
+    prior = prior_from_arguments(given, image) if given else None
     return EditTask(
         image,
         args.source,
         args.target,
-        prior_from_arguments(given, image) if given else None,
+        prior,
         mask,
         args.instruction,
         bindings=None if args.bind is None else [_binding(text) for text in args.bind],
         inversion=None if args.inversion is None else open_inversion(args.inversion),
         to_find=tuple(to_find),
+        remarks=tuple(remark for made in (prior, drawn) if made is not None for remark in made.remarks),
     )
 
 

@@ -98,6 +98,8 @@ def edit_report(made: MadeEdit) -> dict[str, Any]:
         report["settings"] = dict(made.settings)
     else:
         report |= _recipe_report(outcome.localized, made.quality)
+    if task.remarks:
+        report["remarks"] = list(task.remarks)
     if made.located:
         report["located"] = {word: _found(found) for word, found in made.located.items()}
     return report
@@ -121,6 +123,7 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(f"  box of {word:9}{_sides(found['box'])} (found)")
     for word, iou in report.get("words", {}).items():
         lines.append(f"  map of {word:9}best IoU {iou['iou_before']:.2f} before, {iou['iou_after']:.2f} after tuning")
+    lines += [f"  note: {remark}" for remark in report.get("remarks", ())]
     return "\n".join(lines)
 
 

@@ -63,6 +63,8 @@ class EditTask:
     """Words of the source whose masks will be found before the edit: checks pass over what depends on those."""
     reconstruct: bool = True
     """Whether the reconstruction is used."""
+    remarks: tuple[str, ...] = ()
+    """How the input was understood, for the report."""
 
 
 @dataclass(frozen=True)

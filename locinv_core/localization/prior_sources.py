@@ -56,7 +56,8 @@ def prior_source(name: str) -> PriorSource:
 def prior_from_argument(argument: str, image: Tensor) -> LocalizationPrior:
     """The prior of "cat=x0,y0,x1,y1", "cat=mask.png" or "cat=NAME:text" on `image` (1, 3, H, W).
 
-    Raises ValueError for anything else, and as the source does.
+    A box that ends in % is in percent of the image's sides. Raises ValueError for anything else, and as the source
+    does.
     """
     from .priors import from_boxes, from_mask_files
 
@@ -68,6 +69,12 @@ def prior_from_argument(argument: str, image: Tensor) -> LocalizationPrior:
     name, colon, text = value.partition(":")
     if colon and name in prior_source_names():
         return prior_source(name).prior(word, text.strip(), image)
+    if value.endswith("%") and _numbers(value[:-1]) is not None:
+        sides = (size[1], size[0]) * 2
+        box = [round(share * side / 100, 6) for share, side in zip(parse_box(word, value[:-1]), sides, strict=True)]
+        if max(box) <= 1:
+            raise ValueError(f"prior of {word!r}: the box {value} is a pixel at most, requires percent of the sides")
+        return from_boxes({word: box}, size)
     if _numbers(value) is not None:
         return from_boxes({word: parse_box(word, value)}, size)
     return from_mask_files({word: value}, size=size)

@@ -11,12 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..imaging.mask_files import read_mask
+from ..imaging.mask_values import inside_by_values
 from ..imaging.padding import Padding
 from ..text.prompt import Prompt, Word
 
 Kind = Literal["segment", "detection"]
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
+
+_OVERSHOOT = 0.25
+"""How far values of a mask may leave 0 to 1, as bicubic resizing makes them."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class LocalizationPrior:
 
     masks: word -> (H, W) float32, 0 or 1, at image resolution. Words are lower case; "cat#2" is the second cat.
     kinds: word -> "segment" (a mask that follows the object's outline) or "detection" (a box around it).
+    remarks: how mask files were understood that could be read in two ways.
     Raises ValueError for no word, an empty mask, values other than 0 and 1, and masks of different sizes.
     """
 
     masks: Mapping[str, Tensor]
     kinds: Mapping[str, Kind]
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.masks:
@@ -128,9 +135,11 @@ def from_masks(
 ) -> LocalizationPrior:
     """A prior from arrays or tensors (H, W), or with leading axes of length 1.
 
-    bool; integers 0/1, 0..255 or 0..65535, inside from half the range up; floats in [0, 1], inside from 0.5.
+    bool; integers 0/1, 0..255 or 0..65535, as `inside_by_values` reads them; floats in [0, 1], inside from 0.5, which
+    may leave the range by a quarter, as resizing does.
     size: (H, W) of the image, checked when given.
-    Raises ValueError for an empty mask, values out of range, what has no mask's shape, and another size.
+    Raises ValueError for an empty mask, a label map of several ids, values out of range, NaN, what has no mask's
+    shape, and another size.
     """
     return _collect({word: [_binary(word, mask)] for word, mask in masks.items()}, size, kind)
 
@@ -138,21 +147,23 @@ def from_masks(
 def from_mask_files(
     paths: Mapping[str, str | Path | Sequence[str | Path]], *, size: Size | None = None, kind: Kind = "segment"
 ) -> LocalizationPrior:
-    """A prior from mask images, white inside; several files of one word are joined.
+    """A prior from mask images, each as `read_mask` takes it; several files of one word are joined.
 
-    A colour counts by its strongest channel. Where alpha varies and what it shows has one colour, alpha is
-    the mask; otherwise transparent pixels are outside. Raises ValueError for an unreadable file, and as
-    `from_masks` does.
+    Raises ValueError for a file that is no mask, and as `from_masks` does.
     """
     several = {word: [path] if isinstance(path, (str, Path)) else path for word, path in paths.items()}
-    return _collect({word: [_binary(word, _read(path)) for path in some] for word, some in several.items()}, size, kind)
+    read = {word: [read_mask(path) for path in some] for word, some in several.items()}
+    masks = {word: [torch.from_numpy(file.inside).float() for file in files] for word, files in read.items()}
+    remarks = tuple(file.remark for files in read.values() for file in files if file.remark)
+    return replace(_collect(masks, size, kind), remarks=remarks)
 
 
 def from_boxes(boxes: Mapping[str, Any], size: Size, *, kind: Kind = "detection") -> LocalizationPrior:
     """A prior from boxes (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; one box or several a word, joined.
 
-    Fractions are rounded outwards. size: (H, W) of the image.
-    Raises ValueError for a box that is not four finite numbers, has no area or leaves the image.
+    Parts of a pixel are rounded outwards, and what leaves the image by less than a pixel is cut off. size: (H, W) of
+    the image. Raises ValueError for a box that is not four finite numbers, has no area, leaves the image by more, or
+    is written in shares of the image's sides.
     """
     masks = {word: [_box_mask(word, box, size) for box in _boxes_of(word, given)] for word, given in boxes.items()}
     return _collect(masks, size, kind)
@@ -173,7 +184,7 @@ def merge(*priors: LocalizationPrior) -> LocalizationPrior:
         for word, mask in prior.masks.items():
             masks[word] = torch.maximum(masks[word], mask) if word in masks else mask
             kinds[word] = "detection" if "detection" in (kinds.get(word), prior.kinds[word]) else "segment"
-    return LocalizationPrior(masks, kinds)
+    return LocalizationPrior(masks, kinds, tuple(remark for prior in priors for remark in prior.remarks))
 
 
 def _collect(masks: Mapping[str, Sequence[Tensor]], size: Size | None, kind: Kind) -> LocalizationPrior:
@@ -216,38 +227,12 @@ def _binary(word: str, given: Tensor | np.ndarray) -> Tensor:
         raise ValueError(f"prior mask of {word!r} has shape {shape}: require (H, W)")
     if mask.dtype == torch.bool:
         return mask.float()
-    values = mask.double()
-    low, high = values.min().item(), values.max().item()
-    ranges = (1.0,) if mask.dtype.is_floating_point else (1.0, 255.0, 65535.0)
-    full = next((limit for limit in ranges if high <= limit), None)
-    if full is None or not low >= 0:  # NaN fails both comparisons
-        wanted = "0 to 1" if mask.dtype.is_floating_point else "0 to 1, 255 or 65535"
-        raise ValueError(f"prior mask of {word!r} has values from {low:g} to {high:g}: require {wanted}")
-    return (values * 2 >= full).float() if full > 0 else values.float()
-
-
-def _read(path: str | Path) -> np.ndarray:
-    """(H, W) integers of a mask image, larger inside."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-    except Exception as error:  # Pillow's decoders raise whatever a corrupt byte leads them to
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ValueError(f"mask file {str(path)!r} cannot be read: {reason}") from error
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "I", "I;16", "I;16B", "I;16L", "F"):
-        pixels = np.asarray(image)
-        return pixels.astype(np.int64) if pixels.dtype.kind in "ui" else pixels
-    pixels = np.asarray(image.convert("RGBA"))
-    colour, alpha = pixels[..., :3], pixels[..., 3]
-    shown = colour[alpha > 0]
-    if alpha.min() < alpha.max() and (shown == shown[0]).all():
-        return alpha
-    return np.where(alpha >= 128, colour.max(axis=-1), 0)
+    if not mask.dtype.is_floating_point:
+        return torch.from_numpy(inside_by_values(f"prior mask of {word!r}", mask.numpy())).float()
+    low, high = mask.min().item(), mask.max().item()
+    if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # NaN fails both comparisons
+        raise ValueError(f"prior mask of {word!r} has values from {low:g} to {high:g}: require 0 to 1")
+    return (mask >= 0.5).float()
 
 
 def _boxes_of(word: str, given: Any) -> np.ndarray:
@@ -268,10 +253,17 @@ def _box_mask(word: str, box: np.ndarray, size: Size) -> Tensor:
         raise ValueError(f"{named}: require finite numbers x0, y0, x1, y1")
     if box[2] <= box[0] or box[3] <= box[1]:
         raise ValueError(f"{named} has no area: require x0 < x1 and y0 < y1")
-    if box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height:
+    if box.min() >= 0 and box.max() <= 1 and (box % 1 != 0).any():
+        percent = ",".join(f"{value * 100:g}" for value in box)
+        raise ValueError(f"{named}: require pixels; shares of the sides are written in percent, {percent}%")
+    limits = np.array([width, height, width, height])
+    if (box <= -1).any() or (box >= limits + 1).any():
         raise ValueError(
             f"{named} leaves the image, which is {_size_text(size)}: require 0 ≤ x ≤ {width} and 0 ≤ y ≤ {height}"
         )
+    box = box.clip(0, limits)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise ValueError(f"{named} lies outside the image, which is {_size_text(size)}")
     left, top = np.floor(box[:2]).astype(int)
     right, bottom = np.ceil(box[2:]).astype(int)
     mask = torch.zeros(height, width)

@@ -54,7 +54,7 @@ def test_a_new_source_is_one_new_file(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_arguments_together_make_one_prior(tmp_path: Path) -> None:
     Image.fromarray(DRAWN).save(tmp_path / "a mask=1,2.png")
     prior = prior_from_arguments(
-        ["cat=0, 0, 0.5, 1", f" mountain lion = {tmp_path / 'a mask=1,2.png'}", "CAT=7,5,8,6"], IMAGE
+        ["cat=0, -0.5, 1, 1", f" mountain lion = {tmp_path / 'a mask=1,2.png'}", "CAT=7,5,8,6"], IMAGE
     )
     assert prior.words == ("cat", "mountain lion")
     assert prior.mask("cat").nonzero().tolist() == [[0, 0], [5, 7]]
@@ -62,6 +62,13 @@ def test_arguments_together_make_one_prior(tmp_path: Path) -> None:
     assert prior.kinds == {"cat": "detection", "mountain lion": "segment"}
     with pytest.raises(ValueError, match="box of 'cat'"):
         prior_from_arguments(["cat=0,0,9,9"], IMAGE)
+
+
+def test_a_box_may_be_written_in_percent_of_the_sides() -> None:
+    assert torch.equal(prior_from_argument("cat=25,17,87.5,66.6%", IMAGE).mask("cat"), drawn())
+    for argument in ("cat=0.6,0.26,0.94,0.6", "cat=0.6,0.26,0.94,0.6%"):
+        with pytest.raises(ValueError, match=r"'cat'.*percent"):
+            prior_from_argument(argument, IMAGE)
 
 
 def test_a_coco_annotation_is_read_from_its_file(tmp_path: Path) -> None:

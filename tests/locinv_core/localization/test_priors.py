@@ -26,11 +26,14 @@ from pinpoint.tests.fixtures.drawn_prior import DRAWN, SIZE, drawn
         np.where(DRAWN, 128, 127).astype(np.uint8),
         np.where(DRAWN, 40000, 20000).astype(np.int32),
         np.where(DRAWN, 0.5, 0.49),
+        np.where(DRAWN, 100, 0).astype(np.uint8),
+        np.where(DRAWN, 1.000001, -0.01),
+        np.where(DRAWN, 1.12, -0.12),
         drawn()[None].half(),
         drawn()[None, None],
         np.asfortranarray(DRAWN[::-1])[::-1],
     ],
-    ids="bool tensor 0/1 0/255 half 16-bit float (1,H,W) (1,1,H,W) strided".split(),
+    ids="bool tensor 0/1 0/255 half 16-bit float 100-of-255 rounding bicubic (1,H,W) (1,1,H,W) strided".split(),
 )
 def test_every_form_of_mask_gives_the_drawn_one(given_mask: np.ndarray | torch.Tensor) -> None:
     prior = from_masks({"Cat": given_mask}, size=SIZE)
@@ -47,6 +50,8 @@ def test_every_form_of_mask_gives_the_drawn_one(given_mask: np.ndarray | torch.T
         (np.full(SIZE, 0.4), "'cat' is empty"),
         (np.full(SIZE, 1.5), "values from 1.5 to 1.5: require 0 to 1"),
         (np.full(SIZE, np.nan), "values from nan to nan"),
+        (np.where(DRAWN, 255.0, 0), "values from 0 to 255: require 0 to 1"),
+        (np.where(DRAWN, 1, 2), "is a label map with the ids 1, 2: require one of them"),
         (np.full(SIZE, -1), "values from -1 to -1: require 0 to 1, 255 or 65535"),
         (np.ones((6, 8, 3)), r"has shape (6, 8, 3): require (H, W)"),
         (np.ones(6), r"has shape (6,): require (H, W)"),
@@ -105,7 +110,13 @@ def test_a_box_covers_its_pixels_and_its_last_edge_is_exclusive() -> None:
 
 def test_fractions_of_a_box_are_rounded_outwards() -> None:
     assert torch.equal(from_boxes({"cat": (2.9, 1.1, 6.1, 3.5)}, SIZE).mask("cat"), drawn())
-    assert from_boxes({"cat": (0.2, 0, 0.4, 0.1)}, SIZE).union().sum() == 1
+    assert from_boxes({"cat": (1.2, 0, 1.4, 0.1)}, SIZE).union().sum() == 1
+
+
+def test_what_leaves_the_image_by_less_than_a_pixel_is_cut_off() -> None:
+    expected = from_boxes({"cat": (2, 1, 8, 6)}, SIZE).union()
+    assert torch.equal(from_boxes({"cat": (2, 1, 8.3, 6.99)}, SIZE).union(), expected)
+    assert from_boxes({"cat": (-0.7, -0.2, 8, 6)}, SIZE).union().all()
 
 
 def test_several_boxes_of_a_word_are_joined() -> None:
@@ -124,7 +135,10 @@ def test_several_boxes_of_a_word_are_joined() -> None:
     [
         ((0, 0, 9, 6), "leaves the image, which is 8×6"),
         ((-1, 0, 8, 6), "leaves the image"),
-        ((0, 0, 8, 6.5), "leaves the image"),
+        ((0, 0, 8, 7.5), "leaves the image"),
+        ((8.1, 0, 8.9, 6), "lies outside the image"),
+        ((0.6, 0.26, 0.94, 0.6), "require pixels; shares .* in percent, 60,26,94,60%"),
+        ((0, 0, 1, 0.5), "in percent, 0,0,100,50%"),
         ((3, 1, 3, 4), "has no area"),
         ((5, 4, 2, 1), "has no area"),
         ((0, 0, float("nan"), 6), "finite"),
@@ -144,7 +158,7 @@ def test_what_is_no_box_in_the_image_is_refused(box: object, message: str) -> No
 def test_a_box_covers_just_the_pixels_that_it_touches(box: tuple[float, float, float, float]) -> None:
     x0, x1 = sorted((box[0], box[2]))
     y0, y1 = sorted((box[1], box[3]))
-    if x0 == x1 or y0 == y1:
+    if x0 == x1 or y0 == y1 or max(x1, y1) <= 1:
         return
     mask = from_boxes({"cat": (x0, y0, x1, y1)}, SIZE).mask("cat")
     for y in range(6):

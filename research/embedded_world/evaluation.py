@@ -1,10 +1,6 @@
 """Measuring the embedded models on scenes that none of them was trained on.
 
-Reconstruction of the autoencoder; whether the images drawn from captions show what the captions name, by a
-judge trained apart; and where the nouns' untuned cross-attention lies. Of the regions' models: the dual encoder
-by whether it picks the right text, the vision transformer by where its attention lies, aMUSEd by what its codes
-keep of an image, and by whether the images it draws show what their captions name and those it edits what they
-should become.
+Images that a model has drawn or edited are judged by a network trained apart.
 """
 
 from __future__ import annotations
@@ -33,7 +29,7 @@ from ...region_core.encoders.clip import ClipEncoder
 from ...region_core.encoders.vit import VisionFeatures
 from ...region_core.proposals import box_masks
 from ...region_core.scorer import quality_score
-from .judge import Finding, Judge, look_of
+from .judge import Judge, look_of
 from .networks.vq import encode_codes, reconstructed
 from .scenes.edits import sample_edit
 from .scenes.render import render
@@ -53,7 +49,12 @@ def scene_images(specs: Sequence[SceneSpec]) -> Tensor:
 def reconstructions(model: EditModel, images: Tensor, *, batch: int = 16) -> tuple[Tensor, list[float]]:
     """Images (N, 3, H, W) through the autoencoder, at 8 bits a channel, and the PSNR of each in dB."""
     parts = [model.decode(model.encode(part)) for part in images.split(batch)]
-    made = torch.cat(parts).mul(255).round().div(255)
+    return _rounded(torch.cat(parts), images)
+
+
+def _rounded(made: Tensor, images: Tensor) -> tuple[Tensor, list[float]]:
+    """``made`` at 8 bits a channel, and the PSNR of each with its image."""
+    made = made.mul(255).round().div(255)
     return made, [psnr(one[None], true[None]) for one, true in zip(made, images, strict=True)]
 
 
@@ -101,11 +102,9 @@ def judge_images(judge: Judge, pictures: Tensor, specs: Sequence[SceneSpec]) -> 
     its pattern, which is the verdict. ``by_objects`` gives ``all`` by the number of objects, ``objects`` by
     object; ``extra`` is the share of images in which the judge sees an object that was not asked for.
     """
-    found: list[list[Finding]] = []
-    for part in pictures.split(32):
-        found += judge.findings(part)
+    found = [findings for part in pictures.split(32) for findings in judge.findings(part)]
     nouns, colours, everything, extra = [], [], [], []
-    things = right = 0
+    all_hits: list[bool] = []
     for spec, findings in zip(specs, found, strict=True):
         seen = {finding.noun: (finding.look, finding.pattern) for finding in findings}
         asked = {obj.noun: look_of(obj) for obj in spec.objects}
@@ -114,22 +113,15 @@ def judge_images(judge: Judge, pictures: Tensor, specs: Sequence[SceneSpec]) -> 
         hits = [seen.get(noun) == look for noun, look in asked.items()]
         everything.append(all(hits))
         extra.append(bool(seen.keys() - asked.keys()))
-        things += len(hits)
-        right += sum(hits)
-    counts = sorted({len(spec.objects) for spec in specs})
+        all_hits += hits
+    counts = [len(spec.objects) for spec in specs]
     by_objects = {
-        str(count): _share([ok for ok, spec in zip(everything, specs, strict=True) if len(spec.objects) == count])
-        for count in counts
+        str(count): _share([ok for ok, own in zip(everything, counts, strict=True) if own == count])
+        for count in sorted(set(counts))
     }
-    shares = {
-        "nouns": _share(nouns),
-        "colours": _share(colours),
-        "all": _share(everything),
-        "objects": right / things,
-        "by_objects": by_objects,
-        "extra": _share(extra),
-    }
-    return shares, everything
+    named = {"nouns": nouns, "colours": colours, "all": everything, "objects": all_hits}
+    shares = {name: _share(verdicts) for name, verdicts in named.items()}
+    return {**shares, "by_objects": by_objects, "extra": _share(extra)}, everything
 
 
 def _share(verdicts: Sequence[bool]) -> float:
@@ -232,7 +224,7 @@ def _crop_picks(guide: ClipEncoder, specs: Sequence[SceneSpec], pictures: Tensor
     size = pictures.shape[-1]
     windows = []
     for obj in things:
-        windows.append(object_window(obj.box, rng, size=size))
+        windows += [object_window(obj.box, rng, size=size)]
         windows += [poor_window(obj.box, rng, size=size) for _ in range(_POOR_CROPS)]
     drawn = pictures.mul(255).round().to(torch.uint8).repeat_interleave(1 + _POOR_CROPS, dim=0)
     vectors = []
@@ -245,8 +237,7 @@ def _crop_picks(guide: ClipEncoder, specs: Sequence[SceneSpec], pictures: Tensor
     right = 0
     for first in range(0, len(specs), among):
         near = crops[first : first + among, 0] @ phrases[first : first + among].T
-        chosen = near.argmax(1).tolist()
-        right += sum(names[first + k] == names[first + pick] for k, pick in enumerate(chosen))
+        right += sum(names[first + k] == names[first + pick] for k, pick in enumerate(near.argmax(1).tolist()))
     by_crop = torch.einsum("nce,ne->nc", crops, phrases)
     return right / len(specs), float((by_crop.argmax(1) == 0).float().mean())
 
@@ -276,7 +267,7 @@ def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) 
         anchors: of each scene (K, 2), row and column. masks: of each scene's objects (n, H, W), 0 or 1.
         patch: side of a patch in pixels, by which H and W can be divided.
     """
-    any_hit, most, shares, found, count, areas = 0, 0, [], 0, 0, []
+    any_hit, most, shares, found, areas = 0, 0, [], [], []
     for cells, things in zip(anchors, masks, strict=True):
         cover = F.avg_pool2d(things[None].float(), patch)[0]
         on = cover.sum(0) >= 0.5
@@ -286,10 +277,9 @@ def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) 
         shares.append(float(hit.float().mean()))
         areas.append(float(on.float().mean()))
         own = cover[:, cells[:, 0], cells[:, 1]]
-        found += int((own >= 0.5).any(1).sum())
-        count += len(things)
+        found += (own >= 0.5).any(1).tolist()
     scenes = len(shares)
-    return AnchorHits(any_hit / scenes, most / scenes, sum(shares) / scenes, found / count, sum(areas) / scenes)
+    return AnchorHits(any_hit / scenes, most / scenes, sum(shares) / scenes, _share(found), sum(areas) / scenes)
 
 
 def attention_anchors(
@@ -313,17 +303,12 @@ def attention_anchors(
 
 
 def codes_and_reconstructions(folder: Path, images: Tensor) -> tuple[Tensor, list[float], int]:
-    """Images (N, 3, H, W) in [0, 1] through the codes of the model in ``folder``, at 8 bits a channel.
-
-    Returns:
-        The images, the PSNR of each in dB, and how many different codes they took.
-    """
+    """Images (N, 3, H, W) in [0, 1] through the codes of the model in ``folder``, at 8 bits a channel, the PSNR of
+    each in dB, and how many different codes they took."""
     with quiet_loading():
         model = VQModel.from_pretrained(folder).float().eval()
     drawn = images.mul(255).round().to(torch.uint8)
-    made = reconstructed(model, drawn).mul(255).round().div(255)
-    values = [psnr(one[None], true[None]) for one, true in zip(made, images, strict=True)]
-    return made, values, len(encode_codes(model, drawn).unique())
+    return *_rounded(reconstructed(model, drawn), images), len(encode_codes(model, drawn).unique())
 
 
 def draw_with_amused(
@@ -345,7 +330,7 @@ def draw_with_amused(
         part = list(texts[first : first + batch])
         generator = torch.Generator().manual_seed(seed * 1_000_000 + first)
         settings = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "pt"}
-        pictures.append(pipeline(part, generator=generator, **settings).images)
+        pictures += [pipeline(part, generator=generator, **settings).images]
         report(f"aMUSEd: {first + len(part)}/{len(texts)}")
     return torch.cat(pictures).float()
 

@@ -23,8 +23,7 @@ from .training.state import Average, TrainingState, step_rng
 LOOKS = (*COLOURS, "wooden")
 PATTERNS = ("plain", "striped", "dotted")
 JUDGE_SEEDS = range(500_000, 600_000)
-_COARSENESSES = 4
-"""So many parts of a batch are made coarser, each by a factor of its own."""
+_COARSENESSES = 4  # so many parts of a batch are made coarser, each by a factor of its own
 _CELL = 8
 _LEAST_CELLS = 4
 _IGNORED = -100
@@ -75,22 +74,16 @@ class Judge(nn.Module):
     def findings(self, images: Tensor) -> list[list[Finding]]:
         """What stands in each image (B, 3, H, W): every noun that covers four cells or more."""
         nouns, looks, patterns = self(images)
-        verdicts = []
+        verdicts: list[list[Finding]] = []
         for noun, look, pattern in zip(nouns.argmax(1), looks.log_softmax(1), patterns.log_softmax(1), strict=True):
-            seen = []
+            verdicts.append([])
             for index in noun.unique().tolist():
                 cells = noun == index
-                if index == 0 or int(cells.sum()) < _LEAST_CELLS:
-                    continue
-                seen.append(
-                    Finding(
-                        NOUNS[index - 1],
-                        LOOKS[int(look[:, cells].mean(1).argmax())],
-                        PATTERNS[int(pattern[:, cells].mean(1).argmax())],
-                        int(cells.sum()),
-                    )
-                )
-            verdicts.append(seen)
+                count = int(cells.sum())
+                if index > 0 and count >= _LEAST_CELLS:
+                    its_look = LOOKS[int(look[:, cells].mean(1).argmax())]
+                    its_pattern = PATTERNS[int(pattern[:, cells].mean(1).argmax())]
+                    verdicts[-1].append(Finding(NOUNS[index - 1], its_look, its_pattern, count))
         return verdicts
 
 
@@ -169,9 +162,7 @@ def train_judge(
         loss.backward()
         state.update()
         if state.step % 100 == 0 or state.step == steps:
-            named = ", ".join(
-                f"{name} {value.item():.3f}" for name, value in zip(("noun", "look", "pattern"), losses, strict=True)
-            )
-            report(f"judge: step {state.step}/{steps} {named}")
+            noun, look, pattern = (f"{value.item():.3f}" for value in losses)
+            report(f"judge: step {state.step}/{steps} noun {noun}, look {look}, pattern {pattern}")
             state.save()
     return judge.eval()

@@ -33,7 +33,7 @@ _PARTS = {
     "transformer": "diffusers.UVit2DModel",
     "vqvae": "diffusers.VQModel",
 }
-_ENCODED = 2  # numbers that each of them becomes
+_ENCODED = 2  # numbers that each of the micro conditions becomes
 _MARGIN = 2  # most codes around an object that are masked with it
 
 
@@ -150,12 +150,8 @@ class _Pair(nn.Module):
     def forward(self, tokens: Tensor, ids: Tensor, micro: Tensor) -> Tensor:
         """Logits (B, codes, h, w), conditioned as AmusedPipeline does it."""
         text = self.text_encoder(input_ids=ids, output_hidden_states=True)
-        return self.transformer(
-            tokens,
-            encoder_hidden_states=text.hidden_states[-2],
-            pooled_text_emb=text.text_embeds,
-            micro_conds=micro,
-        )
+        conditions = {"encoder_hidden_states": text.hidden_states[-2], "pooled_text_emb": text.text_embeds}
+        return self.transformer(tokens, **conditions, micro_conds=micro)
 
 
 def _micro_conditions(count: int, rng: torch.Generator) -> Tensor:
@@ -203,11 +199,8 @@ def train_transformer(
         alone = of_object & (torch.rand(count, generator=rng) < 0.5)
         ids, boxes = captions.draw(rows, alone, rng)
         ids[torch.rand(count, generator=rng) < recipe.dropout] = captions.empty
-        masks = torch.where(
-            of_object.view(-1, 1, 1),
-            object_masks(boxes, grid, rng),
-            draw_masks(count, grid, recipe.boxes, rng),
-        )
+        inside, anywhere = object_masks(boxes, grid, rng), draw_masks(count, grid, recipe.boxes, rng)
+        masks = torch.where(of_object.view(-1, 1, 1), inside, anywhere)
         micro = _micro_conditions(count, rng)
         rows, masks, micro, ids = share(rows), share(masks), share(micro), share(ids)
         truth = codes[rows].long()

@@ -3,10 +3,8 @@
 Three contrasts in a step: scenes with captions, crops of objects with phrases, and scenes with phrases. What
 says the same, or is true as well, is left out of the negatives. A share of the scenes are in the batch a
 second time, with one object edited, and a third time with the edit in the wrong place, which no caption is
-for: a score of edits has to tell these three apart above all, so it is learned, too.
-
-A contrast asks only that what belongs together is nearer than the rest. A score adds up cosines with texts
-and with images, so what belongs together is also drawn to the cosine 1.
+for: a score of edits has to tell these apart. It adds up cosines, so what belongs together is also drawn to the
+cosine 1.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from ..training.fitting import Run, fit
 from ..training.recipe import ClipRecipe
 from ..training.state import TrainingState
 from ..training.workers import gathered, share
-from .exporting import write_clip
+from .exporting import text_settings, tower_settings, write_clip
 from .tokenizer import encode_texts
 
 _PHRASES_IN_SCENES = 0.5
@@ -44,28 +42,15 @@ _TOGETHER = 2.0
 
 
 def build_clip(recipe: ClipRecipe, *, vocabulary: int, length: int) -> CLIPModel:
-    """A new dual encoder; the vocabulary's last two entries are the marks of start and end."""
-    text = {
-        "vocab_size": vocabulary,
-        "hidden_size": recipe.text_width,
-        "intermediate_size": 4 * recipe.text_width,
-        "num_hidden_layers": recipe.text_layers,
-        "num_attention_heads": recipe.text_heads,
-        "max_position_embeddings": length,
-        "projection_dim": recipe.embedding,
-        "bos_token_id": vocabulary - 2,
-        "eos_token_id": vocabulary - 1,
-        "pad_token_id": vocabulary - 1,
-    }
+    """A new dual encoder."""
+    text = text_settings(recipe.text_width, recipe.text_layers, recipe.text_heads, vocabulary, length)
     vision = {
-        "hidden_size": recipe.width,
-        "intermediate_size": 4 * recipe.width,
-        "num_hidden_layers": recipe.layers,
-        "num_attention_heads": recipe.heads,
+        **tower_settings(recipe.width, recipe.layers, recipe.heads),
         "image_size": recipe.side,
         "patch_size": recipe.patch,
         "projection_dim": recipe.embedding,
     }
+    text["projection_dim"] = recipe.embedding
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=recipe.embedding))
 
 
@@ -108,16 +93,11 @@ class _Batch:
         twice = torch.randint(len(edited), (again,), generator=rng)
         rows = torch.cat([rows, twice, len(images) + twice])  # the edited follow all others
         words, size = numpy_generator(rng), images.shape[-1]
-        examples = [
-            word_scene(seeds[row], words, size=size)
-            if row < len(images)
-            else word_edited(seeds[row - len(images)], words, size=size)
-            for row in rows.tolist()
-        ]
+        turns = [divmod(row, len(images)) for row in rows.tolist()]
+        examples = [(word_scene, word_edited)[turn](seeds[row], words, size=size) for turn, row in turns]
         self.examples = examples
-        self.contents = [example.content for example in examples]
-        self.contents += [example.altered_content for example in examples]
-        self.names = [example.name for example in examples] + [example.altered_name for example in examples]
+        self.contents = [one.content for one in examples] + [one.altered_content for one in examples]
+        self.names = [one.name for one in examples] + [one.altered_name for one in examples]
         whole = torch.tensor([0.0, 0.0, images.shape[-1], images.shape[-2]]).expand(count, -1)
         good = torch.tensor([example.window for example in examples])
         poor = torch.tensor([example.poor for example in examples[::2]])
@@ -127,16 +107,17 @@ class _Batch:
         soft = uniform((views,), -1, 1, rng).clamp(min=0)
         gains, shifts = uniform((views, 3), 0.92, 1.08, rng), uniform((views, 3), -0.03, 0.03, rng)
 
-        def scene(row: int) -> Tensor:
-            return images[row] if row < len(images) else edited[row - len(images)]
+        def scene(k: int) -> Tensor:
+            turn, row = turns[k]
+            return (images, edited)[turn][row]
 
         def spoilt(k: int) -> Tensor:
-            return botched(scene(int(twice[k])), scene(len(images) + int(twice[k])), *places[k])
+            return botched(images[twice[k]], edited[twice[k]], *places[k])
 
         groups: list[tuple[Tensor, Callable[[int], Tensor]]] = [
-            (whole, lambda k: scene(int(rows[k]))),
-            (good, lambda k: scene(int(rows[k]))),
-            (poor, lambda k: scene(int(rows[2 * k]))),
+            (whole, scene),
+            (good, scene),
+            (poor, lambda k: scene(2 * k)),
             (whole[:again], spoilt),
         ]
         parts, first = [], 0
@@ -148,11 +129,11 @@ class _Batch:
             first += len(windows)
         self.sizes = [len(part) for part in parts]
         self.images = torch.cat(parts)
-        captions = [example.caption for example in examples] + [example.altered for example in examples]
-        self.caption_ids = share(encode_texts(tokenizer, captions, longest=True))
-        phrases = [example.phrase for example in examples]
-        phrases += [example.altered_phrase for example in examples]
-        self.phrase_ids = share(encode_texts(tokenizer, phrases, longest=True))
+        captions = [one.caption for one in examples] + [one.altered for one in examples]
+        phrases = [one.phrase for one in examples] + [one.altered_phrase for one in examples]
+        self.caption_ids, self.phrase_ids = (
+            share(encode_texts(tokenizer, texts, longest=True)) for texts in (captions, phrases)
+        )
 
 
 def botched(image: Tensor, edited: Tensor, place: Window, window: Window) -> Tensor:

@@ -22,14 +22,14 @@ from ..training.fitting import Run, fit
 from ..training.recipe import DiffusionRecipe, InstructRecipe
 from ..training.state import TrainingState
 from ..training.workers import share
-from .exporting import write_half, write_index
+from .exporting import text_settings, write_half, write_index
 
 
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion's kind of schedule, with the betas of the first latent diffusion models.
 
-    Stable Diffusion's own 0.00085 to 0.012 leaves so few latents a visible mean colour at the
-    last step: the model would read the background there and not in the caption.
+    Its own 0.00085 to 0.012 leave so few latents a visible mean colour at the last step: the model would read the
+    background there and not in the caption.
     """
     return DDIMScheduler(
         num_train_timesteps=1000,
@@ -62,22 +62,9 @@ def build_unet(recipe: DiffusionRecipe, latents: Sequence[int]) -> UNet2DConditi
 
 
 def build_text_encoder(recipe: DiffusionRecipe, *, vocabulary: int, length: int) -> CLIPTextModel:
-    """A new CLIP text encoder; the vocabulary's last two entries are the marks of start and end."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=recipe.width,
-            intermediate_size=4 * recipe.width,
-            num_hidden_layers=recipe.depth,
-            num_attention_heads=max(1, recipe.width // 32),
-            max_position_embeddings=length,
-            projection_dim=recipe.width,
-            bos_token_id=vocabulary - 2,
-            eos_token_id=vocabulary - 1,
-            pad_token_id=vocabulary - 1,
-            initializer_factor=1.0,
-        )
-    )
+    """A new CLIP text encoder."""
+    settings = text_settings(recipe.width, recipe.depth, max(1, recipe.width // 32), vocabulary, length)
+    return CLIPTextModel(CLIPTextConfig(**settings, projection_dim=recipe.width, initializer_factor=1.0))
 
 
 def noise_weights(alpha_bar: Tensor, cap: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Writing the embedded models in the layouts of transformers and diffusers, weights in fp16."""
+"""Shapes of the embedded models in transformers' terms; writing them in its and diffusers' layouts, in fp16."""
 
 from __future__ import annotations
 
@@ -14,7 +14,24 @@ from transformers import CLIPModel, ViTModel
 from ....locinv_core.backbones.diffusers_folder import quiet_loading
 
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
-_HALF = [0.5, 0.5, 0.5]
+
+
+def tower_settings(width: int, layers: int, heads: int) -> dict[str, Any]:
+    """A transformer's shape."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+def text_settings(width: int, layers: int, heads: int, vocabulary: int, length: int) -> dict[str, Any]:
+    """A CLIP text tower's shape; the vocabulary's last two entries are the marks of start and end."""
+    end = vocabulary - 1
+    marks = {"bos_token_id": vocabulary - 2, "eos_token_id": end, "pad_token_id": end}
+    read = {"vocab_size": vocabulary, "max_position_embeddings": length}
+    return tower_settings(width, layers, heads) | read | marks
 
 
 def _write_json(content: Mapping[str, Any], path: Path) -> None:
@@ -57,32 +74,22 @@ def write_clip(model: CLIPModel, tokenizer: Path, folder: Path) -> None:
     write_half(model, folder)
     copy_tokenizer(tokenizer, folder)
     side = int(model.config.vision_config.image_size)
-    settings = {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": side},
-        "do_center_crop": True,
-        "crop_size": {"height": side, "width": side},
-    }
-    _write_preprocessor(folder, settings)
+    crop = {"do_center_crop": True, "crop_size": {"height": side, "width": side}}
+    _write_preprocessor(folder, "CLIP", {"do_convert_rgb": True}, {"shortest_edge": side}, crop)
 
 
 def write_vit(model: ViTModel, folder: Path) -> None:
     """Write a ViTModel and how its images are prepared."""
     write_half(model, folder)
     side = int(model.config.image_size)
-    size = {"height": side, "width": side}
-    _write_preprocessor(folder, {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": size})
+    _write_preprocessor(folder, "ViT", {}, {"height": side, "width": side}, {})
 
 
-def _write_preprocessor(folder: Path, settings: Mapping[str, Any]) -> None:
-    common = {
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": _HALF,
-        "image_std": _HALF,
-        "resample": 3,
-    }
-    _write_json({**settings, **common}, folder / "preprocessor_config.json")
+def _write_preprocessor(
+    folder: Path, kind: str, first: Mapping[str, Any], size: Mapping[str, int], then: Mapping[str, Any]
+) -> None:
+    half = [0.5, 0.5, 0.5]
+    resized = {"image_processor_type": f"{kind}ImageProcessor", **first, "do_resize": True, "size": size, **then}
+    scaled = {"do_rescale": True, "rescale_factor": 1 / 255}
+    normalised = {"do_normalize": True, "image_mean": half, "image_std": half, "resample": 3}
+    _write_json(resized | scaled | normalised, folder / "preprocessor_config.json")

@@ -1,8 +1,7 @@
 """Training the embedded tokenizer: CLIP's kind of byte-level BPE, on captions.
 
-The vocabulary holds the 256 byte symbols, the same at the end of a word, one entry a merge, and the two
-marks, in CLIP's order, so that any text can be written in it. The captions' own words would all become
-one token; the recipe keeps some of them in two pieces, as long words are in a large vocabulary.
+The vocabulary holds the 256 byte symbols, the same at the end of a word, one entry a merge, and the two marks, in
+CLIP's order. The recipe keeps some words in two tokens, as long words are in a large vocabulary.
 """
 
 from __future__ import annotations
@@ -63,20 +62,11 @@ def export_tokenizer(merges: Sequence[tuple[str, str]], length: int, folder: Pat
     """Write ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``, which CLIPTokenizer reads."""
     folder.mkdir(parents=True, exist_ok=True)
     symbols = byte_symbols()
-    entries = [*symbols, *(symbol + _SUFFIX for symbol in symbols)]
-    entries += [left + right for left, right in merges]
+    entries = [*symbols, *(symbol + _SUFFIX for symbol in symbols), *(left + right for left, right in merges)]
     entries = [*dict.fromkeys(entries), START, END]
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": length,
-        "do_lower_case": True,
-        "add_prefix_space": False,
-        "errors": "replace",
-        "bos_token": START,
-        "eos_token": END,
-        "unk_token": END,
-        "pad_token": END,
-    }
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length}
+    config |= {"do_lower_case": True, "add_prefix_space": False, "errors": "replace"}
+    config |= {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     files = {
         "vocab.json": json.dumps({entry: number for number, entry in enumerate(entries)}, ensure_ascii=False),
         "merges.txt": "\n".join(["#version: 0.2", *(f"{left} {right}" for left, right in merges), ""]),

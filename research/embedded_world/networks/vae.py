@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..scenes.spec import SIDE
+from ..scenes.views import mirrored
 from ..training.fitting import Run, fit
 from ..training.recipe import AutoencoderRecipe, DecoderRecipe, VaeRecipe
 from ..training.state import TrainingState
@@ -65,15 +66,10 @@ def random_crops(images: Tensor, count: int, side: int, rng: torch.Generator) ->
 
     Returns (count, 3, side, side), float in [-1, 1].
     """
-    rows = torch.randint(len(images), (count,), generator=rng).tolist()
-    tops = torch.randint(images.shape[2] - side + 1, (count,), generator=rng).tolist()
-    lefts = torch.randint(images.shape[3] - side + 1, (count,), generator=rng).tolist()
-    mirrored = (torch.rand(count, generator=rng) < 0.5).tolist()
-    crops = []
-    for row, top, left, mirror in zip(rows, tops, lefts, mirrored, strict=True):
-        crop = images[row, :, top : top + side, left : left + side]
-        crops.append(crop.flip(2) if mirror else crop)
-    return torch.stack(crops).float() / 127.5 - 1
+    ranges = len(images), images.shape[2] - side + 1, images.shape[3] - side + 1
+    corners = torch.stack([torch.randint(most, (count,), generator=rng) for most in ranges], dim=1)
+    crops = torch.stack([images[row, :, y : y + side, x : x + side] for row, y, x in corners.tolist()])
+    return mirrored(crops, torch.rand(count, generator=rng) < 0.5).float() / 127.5 - 1
 
 
 def train_vae(images: Tensor, recipe: VaeRecipe, run: Run) -> AutoencoderKL:

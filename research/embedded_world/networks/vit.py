@@ -1,12 +1,10 @@
 """Training the embedded vision transformer by self-distillation without labels, in DINO's layout.
 
 A student sees large and small views of an image (Caron et al., 2021), a teacher, the running average of the
-student, the large ones; the student learns to tell, of another view, which of the batch's images the
-teacher saw. That is the loss of MoCo v3 (Chen et al., 2021) and not DINO's own, with which trainings of
-minutes, one each, came to attention on the ground or to answers that were all but even, centred or shared out
-by Sinkhorn's iterations. One object is made for drawn scenes: each view shows the objects on the ground of
-another scene (as Ryali et al., 2021, swap backgrounds), so that objects are all that the views of an image
-share, and lies around one of them.
+student, the large ones; the student learns to tell, of another view, which of the batch's images the teacher
+saw. That is the loss of MoCo v3 (Chen et al., 2021): with DINO's own, trainings of minutes came to attention on
+the ground. Each view lies around an object and shows the objects on the ground of another scene (as Ryali et
+al., 2021, swap backgrounds), so that they are all that the views of an image share.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from ..training.fitting import Run, fit
 from ..training.recipe import VitRecipe
 from ..training.state import TrainingState
 from ..training.workers import gathered, share
-from .exporting import write_vit
+from .exporting import tower_settings, write_vit
 
 _LARGE_SIDES, _LARGE_SHIFT = (60.0, 112.0), 12.0
 _SMALL_SIDES, _SMALL_SHIFT = (26.0, 52.0), 16.0
@@ -30,15 +28,8 @@ _SMALL_SIDES, _SMALL_SHIFT = (26.0, 52.0), 16.0
 
 def build_vit(recipe: VitRecipe) -> ViTModel:
     """A new vision transformer, without the pooling layer, which nothing here would train."""
-    config = ViTConfig(
-        hidden_size=recipe.width,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        intermediate_size=4 * recipe.width,
-        image_size=recipe.side,
-        patch_size=recipe.patch,
-        layer_norm_eps=1e-6,
-    )
+    shape = tower_settings(recipe.width, recipe.layers, recipe.heads)
+    config = ViTConfig(**shape, image_size=recipe.side, patch_size=recipe.patch, layer_norm_eps=1e-6)
     return ViTModel(config, add_pooling_layer=False)
 
 
@@ -49,10 +40,8 @@ class SelfDistilled(nn.Module):
         super().__init__()
         self.backbone = build_vit(recipe)
         self.head = nn.Sequential(
-            nn.Linear(recipe.width, recipe.hidden),
-            nn.GELU(),
-            nn.Linear(recipe.hidden, recipe.hidden),
-            nn.GELU(),
+            *(nn.Linear(recipe.width, recipe.hidden), nn.GELU()),
+            *(nn.Linear(recipe.hidden, recipe.hidden), nn.GELU()),
             nn.Linear(recipe.hidden, recipe.bottleneck),
         )
 

@@ -60,8 +60,7 @@ class _Canvas:
         """Lay ``colour`` over the image, ``cover`` (size, size) of it."""
         share = np.asarray(cover, dtype=np.float32)
         if colour.shape[1:] == (1, 1) or share.ndim == 0:
-            rest = self.pixels * (1 - share)
-            self.pixels = rest + colour * share
+            self.pixels = self.pixels * (1 - share) + colour * share
         else:
             self.pixels += (colour - self.pixels) * share
 
@@ -108,14 +107,10 @@ class _Canvas:
             self.paint(colour, self.edge(cover - 0.45, 0.7) * strength)
 
 
-def _sky(c: _Canvas, top: Plane, bottom: Plane, horizon: float) -> None:
-    c.paint(c.ramp(top, bottom, 0.0, horizon))
-
-
 def _beach(c: _Canvas) -> None:
     horizon = c.between(0.2, 0.28)
     shore = c.hills(horizon + c.between(0.13, 0.18), 0.014, 2.2)
-    _sky(c, c.colour(122, 196, 240), c.colour(216, 238, 246), horizon)
+    c.paint(c.ramp(c.colour(122, 196, 240), c.colour(216, 238, 246), 0.0, horizon))
     c.clouds(2, 0.05, horizon - 0.07, c.colour(255, 255, 255, 0), 0.85)
     sea = c.ramp(c.colour(40, 138, 190), c.colour(96, 204, 210), horizon, horizon + 0.18)
     c.paint(sea, c.edge(c.y - horizon + 0 * c.x))
@@ -131,16 +126,13 @@ def _beach(c: _Canvas) -> None:
 
 def _sea(c: _Canvas) -> None:
     horizon = c.between(0.22, 0.32)
-    _sky(c, c.colour(150, 206, 240), c.colour(250, 236, 214), horizon)
+    c.paint(c.ramp(c.colour(150, 206, 240), c.colour(250, 236, 214), 0.0, horizon))
     c.clouds(2, 0.06, horizon - 0.07, c.colour(255, 255, 255, 0), 0.8)
     water = c.ramp(c.colour(92, 190, 204), c.colour(22, 104, 152), horizon, 1.0)
     c.paint(water + 0.014 * c.texture(), c.edge(c.y - horizon + 0 * c.x))
-    c.paint(
-        c.colour(255, 248, 226),
-        0.35 * c.glow(c.between(0.2, 0.8), horizon + 0.03, 0.3, 0.035) * (c.y > horizon),
-    )
-    crest = c.colour(196, 236, 238)
-    trough = c.colour(16, 88, 136)
+    light = c.colour(255, 248, 226)
+    c.paint(light, 0.35 * c.glow(c.between(0.2, 0.8), horizon + 0.03, 0.3, 0.035) * (c.y > horizon))
+    crest, trough = c.colour(196, 236, 238), c.colour(16, 88, 136)
     for row in range(7):
         depth = (row + c.between(0.2, 0.8)) / 7
         y = horizon + 0.05 + (0.95 - horizon) * depth
@@ -157,7 +149,7 @@ def _sea(c: _Canvas) -> None:
 
 def _meadow(c: _Canvas) -> None:
     horizon = c.between(0.26, 0.34)
-    _sky(c, c.colour(112, 186, 240), c.colour(222, 240, 248), horizon)
+    c.paint(c.ramp(c.colour(112, 186, 240), c.colour(222, 240, 248), 0.0, horizon))
     c.clouds(2, 0.06, horizon - 0.1, c.colour(255, 255, 255, 0), 0.9)
     c.paint(c.colour(142, 190, 140), c.edge(c.y - c.hills(horizon, 0.035, 1.6)))
     c.paint(c.colour(150, 204, 98), c.edge(c.y - c.hills(horizon + 0.07, 0.03, 1.3)))
@@ -178,7 +170,7 @@ def _meadow(c: _Canvas) -> None:
 
 def _night(c: _Canvas) -> None:
     horizon = c.between(0.34, 0.42)
-    _sky(c, c.colour(22, 26, 66), c.colour(74, 76, 134), horizon)
+    c.paint(c.ramp(c.colour(22, 26, 66), c.colour(74, 76, 134), 0.0, horizon))
     moon_x, moon_y, radius = c.between(0.12, 0.88), c.between(0.09, 0.16), c.between(0.05, 0.065)
     c.spot(c.colour(160, 166, 216), moon_x, moon_y, radius * 3, radius * 3, 0.4)
     c.spot(c.colour(250, 244, 214), moon_x, moon_y, radius, radius, hard=8)
@@ -197,7 +189,7 @@ def _night(c: _Canvas) -> None:
 
 def _snow(c: _Canvas) -> None:
     horizon = c.between(0.28, 0.36)
-    _sky(c, c.colour(146, 186, 222), c.colour(222, 230, 242), horizon)
+    c.paint(c.ramp(c.colour(146, 186, 222), c.colour(222, 230, 242), 0.0, horizon))
     c.paint(c.colour(188, 206, 230), c.edge(c.y - c.hills(horizon - 0.03, 0.05, 1.9)))
     c.paint(c.colour(212, 225, 242), c.edge(c.y - c.hills(horizon + 0.05, 0.035, 1.4)))
     for step in range(3):
@@ -212,7 +204,7 @@ def _snow(c: _Canvas) -> None:
 
 def _desert(c: _Canvas) -> None:
     horizon = c.between(0.28, 0.36)
-    _sky(c, c.colour(244, 172, 124), c.colour(255, 228, 178), horizon)
+    c.paint(c.ramp(c.colour(244, 172, 124), c.colour(255, 228, 178), 0.0, horizon))
     sun_x, sun_y = c.between(0.15, 0.85), c.between(0.1, 0.19)
     c.spot(c.colour(255, 240, 200), sun_x, sun_y, 0.17, 0.17, 0.5)
     c.spot(c.colour(255, 248, 222, 2), sun_x, sun_y, 0.06, 0.06, hard=8)

@@ -26,11 +26,7 @@ SetName = Literal["images", "edited", "grounds", "pairs"]
 
 
 def training_seeds(count: int, *, first: int = 0) -> range:
-    """The seeds of a training set of ``count`` scenes.
-
-    Raises:
-        ValueError: when they would leave the range set aside for training.
-    """
+    """The seeds of a training set; ValueError when they would leave the range set aside for training."""
     last = first + count
     if count < 1 or first < TRAINING_SEEDS.start or last > TRAINING_SEEDS.stop:
         raise ValueError(
@@ -41,15 +37,10 @@ def training_seeds(count: int, *, first: int = 0) -> range:
 
 
 def held_out_seeds(count: int, *, seed: int = 0) -> range:
-    """``count`` seeds that no training set contains, block number ``seed`` of them.
-
-    Raises:
-        ValueError: for a count under 1 or a negative block.
-    """
-    if count < 1:
-        raise ValueError(f"count: got {count}, requires 1 or more")
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, requires 0 or more")
+    """``count`` seeds, 1 or more, that no training set contains: block number ``seed``, 0 or more, of them."""
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name}: got {value}, requires {least} or more")
     start = HELD_OUT_SEED + 100_000 * seed
     return range(start, start + count)
 
@@ -89,9 +80,7 @@ _DRAWN: Final[dict[SetName, Callable[[int], dict[str, Any]]]] = {
 def draw_once(folder: Path, name: SetName, count: int, *, seed: int = 0, workers: int = 1) -> None:
     """Draw the first ``count`` training scenes from ``seed`` on into ``folder``, unless the same are there.
 
-    "images" are the scenes with their captions, "edited" shows them after an edit, "grounds" and "masks" take
-    them apart, "pairs" are scenes before and after an edit, with orders. Arrays become ``ARRAY.npy``;
-    ``NAME.json``, written last, holds which seeds they are of, and the texts.
+    Arrays become ``ARRAY.npy``; ``NAME.json``, written last, holds which seeds they are of, and the texts.
     """
     draw, seeds = _DRAWN[name], training_seeds(count, first=seed)
     scenes = {"first": seeds.start, "count": count}
@@ -128,19 +117,16 @@ def _record(folder: Path, name: SetName) -> dict[str, Any]:
 def load_texts(folder: Path, name: SetName) -> list[Any]:
     """The texts of a set that ``draw_once`` left: a caption for each of "images", orders for each of "pairs".
 
-    Raises:
-        ValueError: when the folder holds no finished set of that name.
+    Raises ValueError when the folder holds no finished set of that name.
     """
     texts: list[Any] = _record(folder, name)["texts"]
     return texts
 
 
 def load_images(folder: Path, name: SetName) -> Tensor:
-    """The images of a set that ``draw_once`` left, uint8 (N, 3, H, W), of "pairs" (N, 2, 3, H, W), read from disk
-    as they are used.
+    """The images of a set, uint8 (N, 3, H, W), of "pairs" (N, 2, 3, H, W), read from disk as they are used.
 
-    Raises:
-        ValueError: when the folder holds no finished set of that name.
+    Raises ValueError as ``load_texts`` does.
     """
     _record(folder, name)
     return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")).movedim(-1, -3)
@@ -148,14 +134,10 @@ def load_images(folder: Path, name: SetName) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class SceneParts:
-    """The first N scenes of a training set, taken apart.
+    """The first N scenes of a training set, taken apart, to show a scene's objects on the ground of another.
 
-    With both parts, a scene's objects can be shown on the ground of any other, which says to a learner what is
-    an object.
-
-    Attributes:
-        images: (N, 3, H, W) uint8. grounds: (N, 3, H, W) uint8, without the objects and their shadows.
-        masks: (N, H, W) bool, the pixels where objects show.
+    ``images``, ``grounds``: (N, 3, H, W) uint8, with objects, and without these and their shadows. ``masks``:
+    (N, H, W) bool, the pixels where objects show.
     """
 
     images: Tensor
@@ -177,10 +159,7 @@ def load_parts(folder: Path, images: Tensor) -> SceneParts:
 
 
 def caption_variants(seed: int, count: int) -> list[str]:
-    """``count`` wordings of a training scene: its own, then others with the objects in another order.
-
-    They differ in template, in what is left out, and in the order of the objects.
-    """
+    """``count`` wordings of a training scene: its own, then others in template, omissions and order of objects."""
     spec = sample_scene(seed)
     texts = [caption(spec, vary=True)]
     rng = np.random.default_rng((seed, 77))

@@ -47,10 +47,7 @@ def sample_edit(spec: SceneSpec, seed: int, kind: EditKind | None = None) -> tup
 
     The new noun or adjective is none that another object of the scene has.
 
-    Args:
-        spec: the scene to edit.
-        seed: at least 0; the same scene, seed and kind give the same edit.
-        kind: either kind, with equal chances, where left out.
+    The same scene, seed and kind give the same edit; without a kind, either has equal chances.
 
     Raises:
         ValueError: for a negative seed or an unknown kind.
@@ -80,9 +77,7 @@ def _new_look(obj: SceneObject, taken: set[str], rng: Generator) -> SceneObject:
     to_wood, to_pattern = rng.random() < _TO_WOOD, rng.random() < _TO_PATTERN
     colour = str(rng.choice([name for name in COLOURS if name not in taken]))
     if obj.material in _OTHER_PATTERN:
-        if to_pattern:
-            return replace(obj, material=_OTHER_PATTERN[obj.material])
-        return replace(obj, colour=colour)
+        return replace(obj, material=_OTHER_PATTERN[obj.material]) if to_pattern else replace(obj, colour=colour)
     if obj.material == "plain" and to_wood and "wooden" not in taken:
         return replace(obj, colour=None, material="wooden")
     return replace(obj, colour=colour, material="plain")
@@ -91,14 +86,11 @@ def _new_look(obj: SceneObject, taken: set[str], rng: Generator) -> SceneObject:
 def instructions(edit: Edit) -> list[str]:
     """The edit as an order, in `WORDINGS` wordings; the first is "turn the red cat into a red fox"."""
     noun, target_noun = (phrase.split()[-1] for phrase in (edit.phrase, edit.target_phrase))
-    if edit.kind == "swap":
-        short = f"turn the {noun} into {with_article(target_noun)}"
-    else:
-        look = edit.target_phrase.removesuffix(f" {noun}")
-        short = f"make the {noun} {look}"
-    return [
-        f"turn the {edit.phrase} into {with_article(edit.target_phrase)}",
-        short,
-        f"replace the {edit.phrase} with {with_article(edit.target_phrase)}",
-        f"change the {edit.phrase} to {with_article(edit.target_phrase)}",
+    short = f"turn the {noun} into {with_article(target_noun)}"
+    if edit.kind == "attribute":
+        short = f"make the {noun} {edit.target_phrase.removesuffix(f' {noun}')}"
+    whole = [
+        f"{verb} {with_article(edit.target_phrase)}"
+        for verb in (f"turn the {edit.phrase} into", f"replace the {edit.phrase} with", f"change the {edit.phrase} to")
     ]
+    return [whole[0], short, *whole[1:]]

@@ -46,17 +46,13 @@ def write_scenes(
 ) -> Path:
     """Write held-out scenes ``seed`` to ``seed + count - 1`` into ``folder``, which is made where missing.
 
-    Each scene gets its image, a mask (0 or 255) per object and the true edited image; ``scenes.json``,
-    written last and whole, lists them with paths relative to the folder; ``contact_sheet.png`` shows source
-    and true edit side by side.
+    Each scene gets its image, a mask (0 or 255) per object and the true edited image; ``scenes.json``, written last
+    and whole, lists them with paths relative to the folder; ``contact_sheet.png`` shows source and true edit side by
+    side. Returns the path of ``scenes.json``.
 
     Args:
-        count, seed: at least 1, and at least 0.
-        size: side of the images in pixels, a multiple of 8, at least 32.
+        count, seed: at least 1, and at least 0. size: side in pixels, a multiple of 8, at least 32.
         objects, kind: 1, 2 or 3 objects in every scene, and every edit of this kind; mixed where left out.
-
-    Returns:
-        The path of ``scenes.json``.
 
     Raises:
         ValueError: for an argument out of its range, before anything is written.

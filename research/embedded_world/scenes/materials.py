@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
+from enum import IntEnum
 from typing import Final
 
 import numpy as np
@@ -15,22 +15,9 @@ COLOURS: Final[tuple[str, ...]] = ("red", "orange", "yellow", "green", "blue", "
 MATERIALS: Final[tuple[str, ...]] = ("plain", "striped", "dotted", "wooden")
 
 
-class Role(IntEnum):
-    """Of a part of a drawing. MAIN carries the object's colour and material; DARK, LIGHT and SHINE are shades of
-    it; the others are neutral."""
-
-    MAIN = 0
-    DARK = auto()
-    LIGHT = auto()
-    SHINE = auto()
-    INK = auto()
-    PAPER = auto()
-    BARK = auto()
-    LEAF = auto()
-    GLASS = auto()
-    METAL = auto()
-    HONEY = auto()
-
+Role = IntEnum("Role", "MAIN DARK LIGHT SHINE INK PAPER BARK LEAF GLASS METAL HONEY", start=0)
+"""Of a part of a drawing. MAIN carries the object's colour and material; DARK, LIGHT and SHINE are shades of it; the
+others are neutral."""
 
 _RGB: Final[dict[str | Role, tuple[int, int, int]]] = {
     "red": (222, 44, 44),
@@ -60,7 +47,7 @@ def _colour(red: int, green: int, blue: int) -> Colour:
 
 
 def _mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Linear mixture of two colours, ``share`` of the second; both (3,), in [0, 1]."""
+    """``share`` of the second colour, the rest of the first."""
     return (first + (second - first) * share).astype(np.float32)
 
 

@@ -63,12 +63,8 @@ def _shading(part: Plane, scale: float) -> tuple[Plane, Plane]:
 
 
 def draw_object(obj: SceneObject, size: int) -> tuple[Box, Plane, Plane]:
-    """One object, on its own.
-
-    Returns:
-        The window (x0, y0, x1, y1) that it is drawn in, which may reach beyond the image, its colours
-        (h, w, 3) in [0, 1], and how much it covers of each pixel, (h, w) in [0, 1].
-    """
+    """One object: the window (x0, y0, x1, y1) that it is drawn in, which may reach beyond the image, its colours
+    (h, w, 3) in [0, 1], and how much it covers of each pixel, (h, w) in [0, 1]."""
     scale = size / SIDE
     x0, y0, x1, y1 = (round(edge * scale) for edge in obj.box)
     cover = _coverage(obj, x1 - x0, y1 - y0)
@@ -118,17 +114,9 @@ def _shadow(image: Plane, box: Box) -> None:
 
 
 def render(spec: SceneSpec, size: int = SIDE) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
-    """Draw a scene.
+    """A scene's image, uint8 (size, size, 3), and for each object the pixels where it shows, bool (size, size).
 
-    Args:
-        spec: what to draw.
-        size: side of the image in pixels, a multiple of 8, at least 32.
-
-    Returns:
-        The image, uint8 (size, size, 3), and for each object the pixels where it shows, bool (size, size).
-
-    Raises:
-        ValueError: for a size that the models cannot take.
+    Raises ValueError for a size that is no multiple of 8 or under 32: the models cannot take it.
     """
     if size < 32 or size % 8:
         raise ValueError(f"size: got {size}, requires a multiple of 8, at least 32")

@@ -91,11 +91,12 @@ class Sketch:
         """A smooth line with round ends, ``width`` wide, tapering to ``end`` where that is given."""
         p = np.asarray(points, dtype=np.float64)
         steps = np.linspace(0.0, len(p) - 1, 6 * (len(p) - 1) + 1)
+        order = np.arange(len(p))
         if len(p) > 2:
-            order = np.arange(len(p))
-            fit = np.stack([np.polyval(np.polyfit(order, p[:, k], len(p) - 1), steps) for k in (0, 1)], axis=1)
+            curve = [np.polyval(np.polyfit(order, p[:, k], len(p) - 1), steps) for k in (0, 1)]
         else:
-            fit = np.stack([np.interp(steps, (0, 1), p[:, k]) for k in (0, 1)], axis=1)
+            curve = [np.interp(steps, order, p[:, k]) for k in (0, 1)]
+        fit = np.stack(curve, axis=1)
         slope = np.gradient(fit, axis=0)
         normal = np.stack([-slope[:, 1], slope[:, 0]], axis=1) / np.hypot(slope[:, 0], slope[:, 1])[:, None]
         half = np.linspace(width, width if end is None else end, len(fit))[:, None] / 2

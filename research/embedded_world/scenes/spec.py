@@ -1,7 +1,7 @@
 """Scenes of the embedded world: what is where, and how to say it.
 
-A scene follows from its seed alone. Training draws its seeds from ``TRAINING_SEEDS``; everything that is
-measured or shown comes from ``HELD_OUT_SEED`` upwards, so that no model has seen it.
+A scene follows from its seed alone: training's are ``TRAINING_SEEDS``, all that is measured or shown is from
+``HELD_OUT_SEED`` upwards.
 """
 
 from __future__ import annotations
@@ -16,19 +16,8 @@ from .backgrounds import BACKGROUNDS, GROUND, place_phrase
 from .materials import COLOURS, MATERIALS
 from .shapes import NOUNS
 
-__all__ = [
-    "BACKGROUNDS",
-    "COLOURS",
-    "HELD_OUT_SEED",
-    "MATERIALS",
-    "NOUNS",
-    "TRAINING_SEEDS",
-    "Box",
-    "SceneObject",
-    "SceneSpec",
-    "caption",
-    "sample_scene",
-]
+__all__ = ["BACKGROUNDS", "COLOURS", "HELD_OUT_SEED", "MATERIALS", "NOUNS", "TRAINING_SEEDS", "Box", "SceneObject",
+           "SceneSpec", "caption", "sample_scene"]  # fmt: skip
 
 Box = tuple[int, int, int, int]
 
@@ -40,12 +29,8 @@ _GAP = 3
 _SIDES = {1: (46, 62), 2: (42, 57), 3: (38, 45)}
 _COUNTS = (0.45, 0.43, 0.12)
 _MATERIAL_SHARES = (0.58, 0.14, 0.14, 0.14)
-_TEMPLATES = (
-    "{objects} {place}",
-    "a photo of {objects} {place}",
-    "a picture of {objects} {place}",
-    "{place}, {objects}",
-)
+_TEMPLATES = ("{objects} {place}", "a photo of {objects} {place}", "a picture of {objects} {place}",
+              "{place}, {objects}")  # fmt: skip
 _TEMPLATE_SHARES = (0.5, 0.2, 0.2, 0.1)
 _NO_ADJECTIVES, _NO_PLACE = 0.12, 0.10
 _LAYOUT_STREAM, _CAPTION_STREAM = 0, 2
@@ -56,9 +41,7 @@ class SceneObject:
     """An object in a scene.
 
     Attributes:
-        noun: one of ``NOUNS``.
-        colour: one of ``COLOURS``, ``None`` for a wooden object.
-        material: one of ``MATERIALS``.
+        noun, material: one of ``NOUNS`` and of ``MATERIALS``. colour: of ``COLOURS``, ``None`` for wood.
         box: (x0, y0, x1, y1) that it is drawn in, in pixels of an image 128 wide, x1 and y1 exclusive.
         mirrored: drawn facing the other way.
     """
@@ -108,20 +91,13 @@ def _boxes(rng: Generator, count: int) -> list[Box]:
 
 
 def _apart(first: Box, second: Box) -> bool:
-    return (
-        first[2] + _GAP <= second[0]
-        or second[2] + _GAP <= first[0]
-        or first[3] + _GAP <= second[1]
-        or second[3] + _GAP <= first[1]
-    )
+    return any(one[k + 2] + _GAP <= other[k] for one, other in ((first, second), (second, first)) for k in (0, 1))
 
 
 def sample_scene(seed: int, *, objects: int | None = None) -> SceneSpec:
-    """The scene of a seed: one to three objects with different nouns and different adjectives.
+    """The scene of a seed: objects with different nouns and different adjectives.
 
-    Args:
-        seed: at least 0.
-        objects: how many objects; by default 45 % of the scenes have one, 43 % two, 12 % three.
+    ``objects``: how many; by default 45 % of the scenes have one, 43 % two, 12 % three.
 
     Raises:
         ValueError: for a negative seed, or a number of objects that is not 1, 2 or 3.
@@ -160,9 +136,7 @@ def _listed(phrases: list[str]) -> str:
 def caption(spec: SceneSpec, *, vary: bool = False) -> str:
     """The scene in plain English: "a red cat and a wooden house on the beach".
 
-    Args:
-        spec: the scene.
-        vary: for training: by the scene's seed, 12 % of the captions lack the adjectives, 10 % the place.
+    ``vary``, for training: by the scene's seed, 12 % of the captions lack the adjectives, 10 % the place.
     """
     adjectives = place = True
     if vary:

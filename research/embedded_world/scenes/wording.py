@@ -16,7 +16,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from .edits import sample_edit
-from .spec import SIDE, Box, SceneObject, SceneSpec, caption, sample_scene, with_article
+from .spec import SIDE, Box, SceneSpec, caption, sample_scene, with_article
 
 _FORMS = ("{}", "{}", "a photo of {}", "a picture of {}")
 _BARE, _NOUN_ONLY = 0.25, 0.25
@@ -24,7 +24,6 @@ _TRADED, _MISCOUNTED = 0.2, 0.4
 _POOR = 0.3
 _SPARED = 0.6  # of an object; what an edit covers less of it is no edit of it
 _TEMPLATE_SCENES = 64  # whose templates other wordings take, and whose objects are added
-
 
 Window = tuple[float, float, float, float]
 
@@ -105,11 +104,19 @@ def _in_pixels(window: Window) -> Window:
     return x0, y0, x1, y1
 
 
+def _area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _both(box: Sequence[float], other: Sequence[float]) -> float:
+    """The area that two boxes share."""
+    across, down = (min(box[k + 2], other[k + 2]) - max(box[k], other[k]) for k in (0, 1))
+    return max(across, 0.0) * max(down, 0.0)
+
+
 def _covered(box: Sequence[float], window: Window) -> float:
     """The share of a box that a window covers."""
-    across = min(box[2], window[2]) - max(box[0], window[0])
-    down = min(box[3], window[3]) - max(box[1], window[1])
-    return max(across, 0.0) * max(down, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
+    return _both(box, window) / _area(box)
 
 
 def _word(spec: SceneSpec, rng: Generator, size: int) -> Example:
@@ -155,7 +162,10 @@ def _reworded(spec: SceneSpec, rng: Generator) -> SceneSpec:
 def _traded(spec: SceneSpec) -> SceneSpec:
     """The scene with the looks of its first two objects traded."""
     first, second, *rest = spec.objects
-    return replace(spec, objects=(_dressed(first, second), _dressed(second, first), *rest))
+    traded = (
+        replace(obj, colour=other.colour, material=other.material) for obj, other in ((first, second), (second, first))
+    )
+    return replace(spec, objects=(*traded, *rest))
 
 
 def _miscounted(spec: SceneSpec, rng: Generator) -> SceneSpec:
@@ -170,10 +180,6 @@ def _miscounted(spec: SceneSpec, rng: Generator) -> SceneSpec:
             return replace(spec, objects=(*spec.objects, other))
 
 
-def _dressed(obj: SceneObject, other: SceneObject) -> SceneObject:
-    return replace(obj, colour=other.colour, material=other.material)
-
-
 def _phrase(name: str, rng: Generator) -> str:
     if rng.random() < _BARE:
         return name
@@ -182,11 +188,8 @@ def _phrase(name: str, rng: Generator) -> str:
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:
     """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    across = min(first[2], second[2]) - max(first[0], second[0])
-    down = min(first[3], second[3]) - max(first[1], second[1])
-    both = max(across, 0.0) * max(down, 0.0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return both / (areas - both)
+    both = _both(first, second)
+    return both / (_area(first) + _area(second) - both)
 
 
 def _square(x: float, y: float, side: float, size: int) -> Window:

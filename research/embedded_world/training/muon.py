@@ -1,10 +1,8 @@
-"""Muon: momentum whose matrices are made nearly orthogonal; small UNets need fewer steps than with Adam.
+"""Muon: momentum whose matrices are made nearly orthogonal (Jordan et al. 2024); small UNets need fewer steps.
 
-Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the step's size follows Liu
-et al., "Muon is scalable for LLM training" (2025), so that rates and weight decay mean what they mean to
-AdamW. ``torch.optim.Muon`` takes matrices alone, one by one: here convolutions are flattened to
-(out, in · height · width), matrices of one shape are made orthogonal in one call, and the workers of a training
-share them out.
+The step's size follows Liu et al., "Muon is scalable for LLM training" (2025): rates and weight decay are as AdamW's.
+``torch.optim.Muon`` takes matrices alone, one by one: here convolutions are flattened to (out, in · height · width),
+matrices of one shape are made orthogonal in one call, and the workers of a training share them out.
 """
 
 from __future__ import annotations

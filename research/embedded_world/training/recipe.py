@@ -24,11 +24,10 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """What the recipes of all networks say of their training.
+    """Training of any network: steps of a one-cycle schedule, examples in each.
 
     Attributes:
-        steps: of a one-cycle schedule. batch: examples in a step.
-        rate: the schedule's peak for Muon; rate_of_ends: for AdamW, which trains vectors, embeddings, and the
+        rate, rate_of_ends: the schedule's peaks for Muon, and for AdamW, which trains vectors, embeddings, and the
             first and last layers. average: decay of the running average.
         save_steps, report_steps: how often there is a checkpoint, and a line of progress.
     """
@@ -76,10 +75,8 @@ class VaeRecipe(AutoencoderRecipe):
 class DecoderRecipe(StageRecipe):
     """The autoencoder's decoder, trained further while the encoder, and with it every latent, stays.
 
-    Attributes:
-        noise: standard deviation, in scaled latents, of the most noise that is added to an image's latents:
-            latents that a UNet made are not quite those of an image.
-        edges: as in ``AutoencoderRecipe``.
+    ``noise``: standard deviation, in scaled latents, of the most noise that is added to an image's latents: those
+    that a UNet made are not quite an image's. ``edges``: as in ``AutoencoderRecipe``.
     """
 
     batch: int = 8
@@ -94,10 +91,8 @@ class DiffusionRecipe(StageRecipe):
 
     Attributes:
         channels: per level of the UNet, finest first. width, depth: of the text encoder.
-        dropout: share of captions replaced by the empty one.
-        weight_cap: the most that an epsilon error counts.
-        crowd: an image with n objects is drawn n^crowd times as often as one with one: several are harder
-            to learn.
+        dropout: share of captions replaced by the empty one. weight_cap: the most that an epsilon error counts.
+        crowd: an image with n objects is drawn n^crowd times as often as one with one, which is easier to learn.
     """
 
     channels: tuple[int, ...] = (96, 128)
@@ -120,8 +115,7 @@ class InstructRecipe(StageRecipe):
 
     Attributes:
         pairs: scenes with an edit each. weight_cap: as in ``DiffusionRecipe``.
-        dropout: the share of a batch that has no order, that which has no image, and that which has
-            neither, each; the published 5 %.
+        dropout: the shares of a batch without order, without image, and without both, each; the published 5 %.
     """
 
     pairs: int = 12000
@@ -146,8 +140,8 @@ class ClipRecipe(StageRecipe):
         pairs: how many of them are in the batch a second time, after an edit, at most half of it, and a third
             time, beside the batch, with the edit in the wrong place.
         edited: scenes of the training set that are drawn after an edit, too.
-        scale: the most that cosines are multiplied by for the contrast. A low one asks for cosines far apart,
-            which is what edits are scored by; OpenAI's may reach 100.
+        scale: the most that cosines are multiplied by for the contrast. A low one (OpenAI's may reach 100) asks for
+            cosines far apart, which is what edits are scored by.
     """
 
     side: int = 128

@@ -1,8 +1,4 @@
-"""What a training run remembers between sittings: weights, their running average, optimizer, step.
-
-All tensors go into one safetensors file, the step into its header; it is written beside its place and
-renamed.
-"""
+"""What a training remembers between sittings: weights, their average, optimizer, step, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -43,10 +39,7 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 class Average:
-    """Exponential moving average of a module's parameters, with a short memory at first.
-
-    Its decay at update n is min(``decay``, (1 + n) / (10 + n)).
-    """
+    """Moving average of a module's parameters; its decay at update n is min(``decay``, (1 + n) / (10 + n))."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -108,8 +101,7 @@ class TrainingState:
             average.copy_(tensors[f"average.{name}"])
         for index, (optimizer, parameter) in enumerate(self._parameters()):
             prefix = f"optimizer.{index}."
-            state = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-            if state:
+            if state := {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}:
                 optimizer.state[parameter] = state
         self.step = step
         return True

@@ -320,7 +320,6 @@ STAGES: Final[Mapping[str, Stage]] = {
 """In the order in which they are trained."""
 _STARTS_AS: Final[Mapping[str, str]] = {"diffusion": "unet", "instruct": "unet", "clip": "clip"}
 """The folder of ``start`` that a stage goes on from."""
-_INSTRUCTED_PARTS: Final = ("unet", "text_encoder", "vae", "tokenizer")
 
 
 def _check(job: Training, stages: Sequence[str], processes: int) -> None:
@@ -336,7 +335,8 @@ def _check(job: Training, stages: Sequence[str], processes: int) -> None:
             if not (job.start / folder).is_dir():
                 raise ValueError(f"--start: {job.start} has no folder {folder}; requires a folder of models")
     if "instruct" in stages and "diffusion" not in stages:
-        lacking = [part for part in _INSTRUCTED_PARTS if not (job.instructed / part).is_dir()]
+        parts = ("unet", "text_encoder", "vae", "tokenizer")
+        lacking = [part for part in parts if not (job.instructed / part).is_dir()]
         if lacking:
             raise ValueError(f"--start: {job.instructed} has no {', '.join(lacking)}; requires a folder of models")
     for stage in stages:

@@ -1,8 +1,5 @@
-"""Several single-threaded workers that train one model together, each on its share of every batch.
-
-On a few CPU cores this is faster than one worker with several threads: they wait for each other once a step,
-not once an operation.
-"""
+"""Single-threaded workers that train one model, each on its share of every batch: on a few CPU cores faster than one
+worker with several threads, as they wait for each other once a step, not once an operation."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ REGION_SMOOTHING = 5
 class ProposalSettings:
     """Which boxes are proposed: M around each of K anchors, or with "random" the baselines of Learnable Regions.
 
-    min_distance: patches between any two "dino" anchors, at least; 0 as published. smoothing: side of the
-    square of patches that attention is averaged over for them; 1 as published. None of either is the default,
-    see `spaced`. seed: draws what is random. Raises ValueError for a value out of bounds.
+    min_distance: least patches between two "dino" anchors; 0 as published. smoothing: side of the square of patches
+    that attention is averaged over; 1 as published. None of either: see `spaced`. seed: draws what is random. Raises
+    ValueError for a value out of bounds.
     """
 
     anchors: Anchors = "dino"

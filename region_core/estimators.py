@@ -32,8 +32,7 @@ minimises () and the loss of Learnable Regions Eq. 3."""
 class StraightThrough:
     """As published: draws a box for each anchor, edits in it, and learns through the mask.
 
-    steps: of the edits; None is the editor's own number. A box that was edited before is not edited again: the
-    noise is the same, so the edit would be.
+    steps: of the edits; None is the editor's own number. A box is edited once, as the noise stays the same.
     """
 
     def __init__(
@@ -80,17 +79,16 @@ class StraightThrough:
         edit, source = self.edits.best(drawn), self.edits.image[0]
         assert edit is not None
         own = [self.edits.best(box) for box in boxes]
-        masks = box_masks(boxes, self.edits.size).to(source)
-        seen = [torch.where(mask > 0, edit, source) for mask in masks]
-        return torch.stack([through if one is None else one for one, through in zip(own, seen, strict=True)])
+        pairs = zip(own, box_masks(boxes, self.edits.size).to(source), strict=True)
+        return torch.stack([torch.where(mask > 0, edit, source) if one is None else one for one, mask in pairs])
 
 
 class Remembering(StraightThrough):
     """Ours: a box that was judged before has its own loss in place of the gradient's guess.
 
-    The guess is linear, and poor for boxes that are much larger or smaller: a mask that paints a box half right
-    says to paint everything. Without `remember` the guesses stay. added: (K, M), part of the boxes' losses
-    whatever their edits. lazy: boxes are edited when they are drawn; else `judged` has them all.
+    The guess is linear, and poor for boxes that are much larger or smaller. Without `remember` the guesses stay.
+    added: (K, M), part of the boxes' losses whatever their edits. lazy: boxes are edited when they are drawn; else
+    `judged` has them all.
     """
 
     def __init__(self, *published: Any, judged: Judgement, added: Tensor, lazy: bool, remember: bool) -> None:

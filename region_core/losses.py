@@ -62,10 +62,10 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Crops:
-    """Views of source and edit, beside the whole images, that L_Clip and L_Dir are averaged over.
+    """Views, the same of source and edit, that L_Clip and L_Dir are averaged over beside the whole images.
 
-    Each of `count` crops has `smallest` to 1 of each side, at a random place, and is mirrored half of the
-    time if `flip`. Source and edits are cropped alike; the same `seed` crops alike every time.
+    Each of `count` crops has `smallest` to 1 of each side, at a random place, and is mirrored half of the time if
+    `flip`.
     """
 
     count: int = 0
@@ -93,7 +93,7 @@ class Crops:
         return views
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class CompositeLoss:
     """L of Learnable Regions Eq. 3 for the edits X_o of one image X, towards the prompt T and away from T_ROI.
 
@@ -107,12 +107,6 @@ class CompositeLoss:
     caption: str
     weights: LossWeights = field(default_factory=LossWeights)
     crops: Crops = field(default_factory=Crops)
-    _texts: tuple[Tensor, Tensor] = field(init=False, repr=False)
-    """E_t(T) and E_t(T_ROI), (1, e) each."""
-    _views: list[Tensor] = field(init=False, repr=False)
-    """E_v(X) of the whole image and of each crop, (1, e) each."""
-    _patches: Tensor | None = field(init=False, repr=False)
-    """f_X: (1, N, d); None where L_Str has no weight."""
 
     def __post_init__(self) -> None:
         """Encode what stays the same. Raises ValueError for texts that CLIP cannot read whole or that do not
@@ -125,11 +119,10 @@ class CompositeLoss:
                 f" what the source shows, and a prompt that says something else: it is {self.prompt!r}"
             )
         with torch.no_grad():
-            views = [self.clip.encode_images(view) for view in self.crops.views(self.source)]
-            patches = self.clip.patch_features(self.source) if self.weights.structure else None
-        object.__setattr__(self, "_texts", (prompt, roi))
-        object.__setattr__(self, "_views", views)
-        object.__setattr__(self, "_patches", patches)
+            # E_v(X) of the whole image and of each crop, (1, e) each; f_X, (1, N, d).
+            self._views = [self.clip.encode_images(view) for view in self.crops.views(self.source)]
+            self._patches = self.clip.patch_features(self.source) if self.weights.structure else None
+        self._texts = prompt, roi
 
     def __call__(self, edited: Tensor) -> Tensor:
         """L = λ_C·L_Clip + λ_S·L_Str + λ_D·L_Dir (Learnable Regions Eq. 3): (B, 3, H, W) to (B,), differentiable."""

@@ -35,13 +35,12 @@ LEARN_STAGE = "learning"
 class LearningSettings:
     """How the network is trained: Adam at `lr` for `epochs` of `iterations` steps, all K anchors in each.
 
-    Published are 5 epochs at 3e-3; the published code has 10 iterations an epoch. `temperature` is
-    Gumbel-softmax's, for `straight-through` alone, and so is `remember`: a box that was drawn before has its
-    known loss in place of the gradient's guess (False as published). `exploration` is for `expected` alone: the
-    softmax scores' entropy is rewarded by so many deviations of the boxes' losses, less at each step and not at
-    all at the end. Without it (0, the published loss) the anchors run together to whichever box is good for
-    most of them. `seed` fixes the network's first weights, the draws and the editor's noise. `weights` and
-    `crops` are the loss's; `batch` is how many boxes are edited at a time.
+    Published are 5 epochs at 3e-3; the published code has 10 iterations an epoch. For `straight-through` alone are
+    Gumbel-softmax's `temperature` and `remember`: a box that was drawn before has its known loss in place of the
+    gradient's guess (False as published). `exploration` is for `expected` alone: the softmax scores' entropy is
+    rewarded by so many deviations of the boxes' losses, less at each step; without it (0, as published) the anchors
+    run together. `seed` fixes the network's first weights, the draws and the editor's noise; `batch` is how many
+    boxes are edited at a time.
     """
 
     epochs: int = 5
@@ -77,8 +76,7 @@ class RegionTask:
     """An image and what it is to become.
 
     image: X, (1, 3, H, W) in [0, 1]. caption: T_ROI, what it shows where the edit belongs. prompt: T.
-    edit_prompt: what the editor draws in a box; None is T, as published. Where T names what surrounds the
-    object too, an editor draws that into the box as well.
+    edit_prompt: what the editor draws in a box; None is T, as published, with all that it names.
     """
 
     image: Tensor
@@ -167,10 +165,8 @@ def learn_regions(
             lazy = settings.estimator == "straight-through" and not search.judges_first
             if not lazy:
                 judged = search.judge(proposals, edits, loss, prior, tracker)
-            objective: Objective
-            if settings.estimator == "expected":
-                objective = Expected(judged, settings.exploration)
-            else:
+            objective: Objective = Expected(judged, settings.exploration)
+            if settings.estimator == "straight-through":
                 published = proposals, edits, loss, settings, search.steps, tracker
                 own = settings.remember
                 objective = Remembering(*published, judged=judged, added=prior.added, lazy=lazy, remember=own)

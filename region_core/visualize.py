@@ -32,15 +32,9 @@ def proposals_image(image: Tensor, proposals: RegionProposals, chosen: Sequence[
     height, width = proposals.size
     scale = max(1, round(_LEAST_SIDE / max(height, width)))
     canvas = to_pil(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(canvas)
-    for anchor, boxes in enumerate(proposals.pixel_boxes()):
-        for box in dict.fromkeys(boxes):
-            _outline(draw, box, scale, _colour(anchor), 1)
-    for anchor, number in enumerate(chosen or ()):
-        box = proposals.pixel_boxes()[anchor][number]
-        _outline(draw, box, scale, "white", 5)
-        _outline(draw, box, scale, _colour(anchor), 3)
-    _draw_anchors(draw, proposals, scale)
+    boxes = proposals.pixel_boxes()
+    strong = [(boxes[anchor][number], anchor, 3) for anchor, number in enumerate(chosen or ())]
+    _draw_boxes(ImageDraw.Draw(canvas), proposals, boxes, strong, scale)
     return canvas
 
 
@@ -49,10 +43,8 @@ def boxes_image(
 ) -> Image.Image:
     """All anchors and boxes on the image, an anchor in its own colour, and the scores in a table beside it.
 
-    image: (1, 3, H, W). candidates: one an anchor, best first: its box is drawn strongly in the colour of the
-    anchor that it belongs to, and the best one's filled. losses: (K, M); the number of boxes judged is
-    written where it is known.
-    Raises ValueError for no candidates.
+    image: (1, 3, H, W). candidates: one an anchor, best first: its box is drawn strongly in the colour of its anchor,
+    and the best one's filled. losses: (K, M), for the number of boxes judged. Raises ValueError for no candidates.
     """
     if not candidates:
         raise ValueError("boxes image: got no candidates, requires at least one")
@@ -85,10 +77,7 @@ def candidates_image(source: Tensor, candidates: Sequence[Candidate], columns: i
 
 
 def loss_image(curve: Sequence[float], *, epochs: int | None = None) -> Image.Image:
-    """The learning curve: the loss at each step; with `epochs`, a line where each ends.
-
-    An empty curve, where there was nothing to learn, says so.
-    """
+    """The learning curve: the loss at each step; with `epochs`, a line where each ends. An empty one says so."""
     canvas = Image.new("RGB", (640, 400), "white")
     draw = ImageDraw.Draw(canvas)
     left, top, right, bottom = 77, 40, 614, 344
@@ -141,18 +130,25 @@ def _with_boxes(
     inside = Image.new("L", size)
     ImageDraw.Draw(inside).rectangle([side * scale for side in best.box], fill=46)
     canvas.paste(tint, mask=inside)
-    draw = ImageDraw.Draw(canvas)
-    for anchor, boxes in enumerate(proposals.boxes.tolist()):
-        for box in boxes:
-            _outline(draw, box, scale, _colour(anchor), 1)
-    for candidate in reversed(candidates):
-        for colour, line in (("white", 0), (_colour(candidate.edit.source_anchor), 1)):
-            _outline(draw, candidate.box, scale, colour, (7 if candidate is best else 4) - 2 * line)
-    _draw_anchors(draw, proposals, scale)
+    strong = [(one.box, one.edit.source_anchor, 5 if one is best else 2) for one in reversed(candidates)]
+    _draw_boxes(ImageDraw.Draw(canvas), proposals, proposals.boxes.tolist(), strong, scale)
     return canvas
 
 
-def _draw_anchors(draw: ImageDraw.ImageDraw, proposals: RegionProposals, scale: float) -> None:
+def _draw_boxes(
+    draw: ImageDraw.ImageDraw,
+    proposals: RegionProposals,
+    rows: Sequence[Sequence[Sequence[float]]],
+    strong: Sequence[tuple[Sequence[float], int | None, int]],
+    scale: float,
+) -> None:
+    """Each anchor's row of boxes thin; strong: (box, anchor, width of its line); then the anchors."""
+    outlines = [(box, _colour(anchor), 1) for anchor, row in enumerate(rows) for box in row]
+    for box, whose, line in strong:
+        outlines += [(box, "white", line + 2), (box, _colour(whose), line)]
+    for box, colour, line in outlines:
+        x0, y0, x1, y1 = (side * scale for side in box)
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=line)
     for anchor, (row, column) in enumerate(proposals.anchors.tolist()):
         # The last patch may reach beyond the image.
         x = min((column + 0.5) * proposals.patch, proposals.size[1] - 1) * scale
@@ -205,8 +201,3 @@ def _elsewhere(candidate: Candidate) -> str:
 def _colour(anchor: int | None) -> str:
     """An anchor's colour; that of the box around the region, which is no anchor's, where None."""
     return _INK if anchor is None else COLOURS[anchor % len(COLOURS)]
-
-
-def _outline(draw: ImageDraw.ImageDraw, box: Sequence[float], scale: float, colour: str, width: int) -> None:
-    x0, y0, x1, y1 = (side * scale for side in box)
-    draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=width)

@@ -173,13 +173,9 @@ class AmusedEditor(ModelEditor):
                 branches = self.model.predict(seen, context, pooled, size, tracker).chunk(len(conditions))
                 logits = guided_noise(branches[0], branches[1] if len(branches) > 1 else None, self.guidance)
                 for row, its_logits in zip(rows, logits.cpu(), strict=True):
-                    tokens[row] = scheduler.step(
-                        its_logits[None],
-                        timestep,
-                        tokens[row][None],
-                        starting_mask_ratio=shares[row],
-                        generator=generators[row],
-                    ).prev_sample[0]
+                    own = {"starting_mask_ratio": shares[row], "generator": generators[row]}
+                    settled = scheduler.step(its_logits[None], timestep, tokens[row][None], **own)
+                    tokens[row] = settled.prev_sample[0]
                 tracker.report(number * steps + step, len(chunks) * steps)
         return tokens
 

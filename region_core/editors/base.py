@@ -27,17 +27,14 @@ COVERED = 0.5
 class Editor:
     """An image editor that takes masks, wherever they come from. It has `edit_inside`, or an `edit` of its own.
 
-    An editor reports its steps and counts its passes under the stage that is under way: the caller names what
-    the edits are for.
+    An editor reports its steps and counts its passes under the stage that is under way.
 
     Attributes:
-        name: what reports call it.
-        steps: its own number of steps; None if it has none.
-        prompt_mode: what its prompt says: what to draw inside the mask ("region"), or what the whole image
-            shows after the edit ("image").
-        variants: how many edits of a mask there are to choose from; None where every seed gives another.
-            With a number nothing is drawn at random: seeds 0 to variants − 1 are edits with different
-            settings, the editor's own at 0, and then they repeat.
+        name: what reports call it. steps: its own number of steps; None if it has none.
+        prompt_mode: its prompt says what to draw inside the mask ("region"), or what the whole image shows after
+            the edit ("image").
+        variants: how many edits of a mask there are; None where every seed gives another. With a number nothing
+            is drawn at random: seeds 0 to variants − 1 are edits with different settings, the editor's own at 0.
         feather: pixels inside the mask over which the seam of a composite is softened.
     """
 
@@ -130,10 +127,9 @@ class WrappedEditor(Editor):
 class ModelEditor(Editor):
     """What the editors share that have a model of their own and sample with classifier-free guidance.
 
-    strength: the share of the schedule that is run; at 1 the edit starts from noise alone. A step costs two
-    passes a mask, one at guidance 1. composite: outside the mask the result is the image bit for bit, not its
-    reconstruction by the model; the seam is softened over `feather` pixels. batch: masks edited at a time, which
-    bounds the memory. Raises ValueError for a value out of bounds.
+    strength: the share of the schedule that is run; at 1 the edit starts from noise alone. composite: outside the
+    mask the result is the image bit for bit, not its reconstruction by the model; the seam is softened over `feather`
+    pixels. batch: masks edited at a time. Raises ValueError for a value out of bounds.
     """
 
     model: Any
@@ -156,7 +152,7 @@ class ModelEditor(Editor):
         self.model.schedule.timesteps(steps)
 
     def check_prompt(self, prompt: str, name: str = "prompt") -> None:
-        """Raise ValueError for a prompt that is empty, or that the model's text encoder would cut."""
+        """Raise ValueError for a prompt that is empty, or that the model would cut."""
         parse_prompt(prompt, self.model.tokenizer, name=name)
 
     def cost(self, steps: int | None = None) -> float:
@@ -169,10 +165,7 @@ class ModelEditor(Editor):
         return self.composite
 
     def texts(self, prompt: str) -> list[Prompt]:
-        """The prompt and the negative one, which is left out at guidance 1.
-
-        Raises ValueError for an empty prompt and for a text of more tokens than the encoder reads.
-        """
+        """The prompt and the negative one, which is left out at guidance 1. Raises as `check_prompt`."""
         texts = [parse_prompt(prompt, self.model.tokenizer)]
         if self.guidance != 1:
             negative = parse_prompt(self.negative, self.model.tokenizer) if self.negative.strip() else None

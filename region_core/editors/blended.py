@@ -90,9 +90,8 @@ class BlendedEditor(LatentEditor):
     """Blended latent diffusion on any Backbone; strength, composite … as `ModelEditor` has them.
 
     window: each mask is edited in a window so many times its size, enlarged to the image's, and the result
-    is composited; None edits in the whole image, as published. The model is not conditioned on the mask: in the
-    whole image it draws the new object wherever the image has room for it, and the mask often gets a part of it
-    or none.
+    is composited; None edits in the whole image, as published, where the model, which is not conditioned on the
+    mask, often draws the new object beside it.
     """
 
     window: float | None = None

@@ -1,8 +1,7 @@
 """Crops around masks, enlarged to the image's own size and put back after an edit.
 
-A model that is not conditioned on the mask draws the new object anywhere in what it is given; in a window that
-the mask nearly fills there is nowhere else to draw it. diffusers' inpainting pipelines call this
-`padding_mask_crop`; theirs crops PIL images, one for a whole batch, and ours tensors, one for each box.
+In a window that the mask nearly fills, a model that is not conditioned on it has nowhere else to draw. diffusers'
+`padding_mask_crop` crops PIL images, one for a whole batch; this crops tensors, one for each box.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """LocInv as an editor: the object that a prompt changes is edited inside a mask, in the shape that it has.
 
-An editor that draws anew inside a mask forgets what was in it. This one inverts the image, optimizes the
-word's tokens until its cross-attention stays inside the mask, and edits with Prompt-to-Prompt: the new object
-has the position, the size and the pose of the old one. Ours: neither paper has this.
+The image is inverted, the word's tokens are optimized until its cross-attention stays inside the mask, and
+Prompt-to-Prompt edits: the new object has the pose of the old one. Ours: neither paper has this.
 """
 
 from __future__ import annotations
@@ -29,11 +28,8 @@ from .registry import RegionEditor
 
 @dataclass(frozen=True)
 class Variant:
-    """How a variant of an edit differs from the editor's own settings.
-
-    The guidance scale w becomes 1 + pull·(w − 1), and the shares of the steps in which attention follows the
-    source's are `follow` times as large.
-    """
+    """An edit with the guidance scale 1 + pull·(w − 1) in place of w, whose attention follows the source's in
+    `follow` times as many steps."""
 
     pull: float = 1.0
     follow: float = 1.0
@@ -59,26 +55,6 @@ class _Inverted:
 
     plain: Inversion
     tuned: dict[tuple[bytes, str, str], Inversion] = field(default_factory=dict)
-
-
-@dataclass
-class _Within(CostTracker):
-    """One of several edits, whose passes and steps belong to the stage of another tracker."""
-
-    outer: CostTracker = field(default_factory=CostTracker)
-    edit: int = 0
-    edits: int = 1
-
-    def count_forward(self, samples: int, share: float = 1.0) -> None:
-        self.outer.count_forward(samples, share)
-
-    def count_backward(self, samples: int, share: float = 1.0, stage: str | None = None) -> None:
-        self.outer.count_backward(samples, share)
-
-    def report(self, step: int, steps: int, preview_latents: Tensor | None = None) -> None:
-        """An edit's steps go by twice: its tokens are optimized, then it is sampled."""
-        sampled = steps if self.current == "edit" else 0
-        self.outer.report(2 * steps * self.edit + sampled + step, 2 * steps * self.edits, preview_latents)
 
 
 @dataclass(frozen=True)
@@ -147,18 +123,26 @@ class LocInvEditor(Editor):
         word = prior_word(self.word_of(prompt))
         known = self._inversion(image, steps, tracker)
         settings = VARIANTS[seed % self.variants].settings(self.guidance)
-        edited = []
-        for number, mask in enumerate(masks[:, 0].cpu().float()):
+        edited: list[Tensor] = []
+
+        def progress(stage: str, step: int, steps: int, preview_latents: Tensor | None) -> None:
+            # An edit's steps go by twice: its tokens are optimized, then it is sampled.
+            passed = 2 * len(edited) + (stage == "edit")
+            tracker.report(passed * steps + step, 2 * steps * len(masks), preview_latents)
+
+        for mask in masks[:, 0].cpu().float():
             key = mask.bool().numpy().tobytes(), word, prompt
             prior = LocalizationPrior({word: mask}, {word: "detection"})
+            own = CostTracker(progress)
             made = localized_edit(
                 self.model,
                 EditRequest(image, self.source, prompt, prior, steps=steps, settings=settings),
                 inversion=known.tuned.get(key, known.plain),
                 latents=known.plain.pivot(steps),
                 reconstruct=False,
-                tracker=_Within(outer=tracker, edit=number, edits=len(masks)),
+                tracker=own,
             )
+            tracker.count_forward(1, sum(own.forward_equivalents.values()))
             known.tuned[key] = made.inversion
             edited.append(made.edited)
         return torch.cat(edited)

@@ -25,9 +25,8 @@ EditorNeed = Literal["model", "inpaint", "amused"]
 class RegionEditor:
     """How an editor is called, and how it is opened.
 
-    name: that of its file, and of `--editor`. label: its title. needs: the kind of model that it edits with
-    ("model" is any text-to-image model). open_model: a name, `device` and `dtype` to that model. kind: the
-    editor's class, whose first field is the model.
+    name: that of its file, and of `--editor`. label: its title. needs: the kind of model ("model" is any
+    text-to-image model). open_model: a name, `device` and `dtype` to it. kind: the class, whose first field it is.
     """
 
     name: str

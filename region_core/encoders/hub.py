@@ -118,11 +118,10 @@ def normalization(name: str | Path, part: Part, mean: Channels, std: Channels) -
 def _channels(values: Any, otherwise: Channels) -> Channels:
     if values is None:
         return otherwise
-    fits = isinstance(values, (list, tuple)) and len(values) == 3
-    if not fits or not all(isinstance(value, (int, float)) for value in values):
-        raise ValueError(f"preprocessor config: got {values!r}, requires a number for each of 3 channels")
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    match values:
+        case [int() | float() as red, int() | float() as green, int() | float() as blue]:
+            return float(red), float(green), float(blue)
+    raise ValueError(f"preprocessor config: got {values!r}, requires a number for each of 3 channels")
 
 
 def _here(place: str, file: str) -> str | None:

@@ -191,7 +191,7 @@ class _CropJudge:
     ) -> None:
         self._clip, self._image, self._settings = clip, image, settings
         articles = ("an" if text[:1].lower() in "aeiou" else "a" for text in (phrase, *others))
-        named = [f"{article} {text}" for article, text in zip(articles, (phrase, *others), strict=True)]
+        named = (f"{article} {text}" for article, text in zip(articles, (phrase, *others), strict=True))
         self._texts = clip.encode_texts([settings.template.format(text) for text in named])
 
     def __call__(self, boxes: Tensor) -> Tensor:

@@ -58,9 +58,8 @@ class Judgement:
 class FinalEdit:
     """The edit that stands for an anchor in the end; as published, in full in the anchor's own chosen box.
 
-    source_anchor: whose chosen box it is in; None for the box around a region. variant: 0 for the editor's
-    edit as it is, else a further one in the same box. full: edited with all of the editor's steps; else what
-    learning has made is used. in_region: the box is in the region that was given, if one was.
+    source_anchor: whose chosen box it is in; None for the box around a region. variant: 0 for the editor's edit as it
+    is. full: with all of the editor's steps; else as learning has made it. in_region: in the region, if one was given.
     """
 
     box: PixelBox

@@ -22,8 +22,8 @@ ROOM = 1 / 8
 def region_fits(proposals: RegionProposals, region_mask: Tensor) -> Tensor:
     """How well each box fits a region (H, W) from 0 to 1: (K, M) float32 from 0 to 1.
 
-    This is Tversky's index, covered / (covered + ¼·beyond + 2·missed), in pixels; IoU is that with weights of
-    1. A box that cuts an object leaves a part of it beside what is drawn, so it is better a little too large.
+    This is Tversky's index, covered / (covered + ¼·beyond + 2·missed), in pixels (IoU has weights of 1): a box that
+    cuts an object leaves a part of it beside what is drawn.
     Raises ValueError for a region of another size than the proposals' image, and one that is empty.
     """
     if tuple(region_mask.shape) != tuple(proposals.size):
@@ -45,19 +45,14 @@ def anchors_in_region(fits: Tensor) -> Tensor:
 
 
 def considered(fits: Tensor) -> Tensor:
-    """Which boxes are considered, (K, M) bool: those in the region, and of an anchor without any, its best.
-
-    Of boxes that fit equally, not at all for instance, that is the first, the smallest.
-    """
+    """Which boxes are considered, (K, M) bool: those in the region, and of an anchor without any, its first best."""
     best = F.one_hot(fits.argmax(dim=1), fits.shape[1]).bool()
     return torch.where(anchors_in_region(fits)[:, None], fits >= IN_REGION * fits.max(), best)
 
 
 def region_prior(proposals: RegionProposals, region_mask: Tensor) -> BoxPrior:
-    """Which boxes are considered in a region (H, W), and 1 − their fit, which is added to their losses.
-
-    Raises ValueError as `region_fits` does.
-    """
+    """Which boxes are considered in a region (H, W), and 1 − their fit, added to their losses; raises as
+    `region_fits`."""
     fits = region_fits(proposals, region_mask)
     inside = tuple(anchors_in_region(fits).tolist())
     return BoxPrior(considered(fits), 1 - fits, inside, box_around(region_mask))

@@ -29,9 +29,8 @@ DEFAULT_PLAN = PLANS["preview"]
 class BudgetedSearch(BoxSearch):
     """A search that judges boxes as `plan` says, and edits only in `region_mask` if one is given.
 
-    region_mask: (H, W) from 0 to 1, where the object to be edited is. Boxes far from it are not considered
-    (`box_prior.considered`), and a box's loss has 1 − its fit added. An anchor without a box in the region has
-    a further variant of another's edit.
+    region_mask: (H, W) from 0 to 1, where the object to be edited is; see `box_prior`. An anchor without a box in
+    the region has a further variant of another's edit.
     """
 
     plan: EditPlan = DEFAULT_PLAN

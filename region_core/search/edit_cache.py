@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,33 +19,29 @@ if TYPE_CHECKING:
     from ..editors.base import Editor
 
 
+@dataclass(eq=False, repr=False)
 class BoxEdits:
     """What an editor makes of `image` (1, 3, H, W) in boxes, by box and number of steps.
 
-    Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. An edit is in
-    the cache as soon as its batch is done, so a cancel costs one batch, and what is there stays valid. Variants
-    of an edit are from other noise, that of `seed` + variant, or, where the editor draws nothing at random,
-    with other settings of its own. `prompt` is T, which the image is judged by; `edit_prompt` is the editor's
-    (None: T too).
+    Every edit is X_o = m·edit + (1 − m)·source: outside its box it is the source, bit for bit. A cancel costs one
+    batch. Variants of an edit are from other noise, that of `seed` + variant, or, where the editor draws nothing at
+    random, with other settings of its own. `prompt` is T, which the image is judged by; `edit_prompt` is the
+    editor's (None: T too).
     """
 
-    def __init__(
-        self,
-        editor: Editor,
-        image: Tensor,
-        prompt: str,
-        seed: int = 0,
-        *,
-        edit_prompt: str | None = None,
-        batch: int = 8,
-    ) -> None:
-        if batch < 1:
-            raise ValueError(f"batch: got {batch}, requires 1 or more boxes at a time")
-        if edit_prompt is not None and not edit_prompt.strip():
-            raise ValueError(f"edit prompt is empty: got {edit_prompt!r}, requires what is to be drawn in a box")
-        self.editor, self.image, self.prompt, self.seed, self.batch = editor, image, prompt, seed, batch
-        self.edit_prompt = prompt if edit_prompt is None else edit_prompt
-        self._edits: dict[tuple[PixelBox, int | None, int], Tensor] = {}
+    editor: Editor
+    image: Tensor
+    prompt: str
+    seed: int = 0
+    edit_prompt: str | None = None
+    batch: int = 8
+    _edits: dict[tuple[PixelBox, int | None, int], Tensor] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch: got {self.batch}, requires 1 or more boxes at a time")
+        if self.edit_prompt is not None and not self.edit_prompt.strip():
+            raise ValueError(f"edit prompt is empty: got {self.edit_prompt!r}, requires what is to be drawn in a box")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,8 +76,9 @@ class BoxEdits:
             part = missing[start : start + self.batch]
             masks = box_masks(part, self.size).to(self.image)
             seed = variant if self.editor.variants is not None else (self.seed + variant) % 2**64
+            prompt = self.edit_prompt or self.prompt
             with torch.no_grad():
-                images = self.editor.edit(self.image, masks, self.edit_prompt, seed, steps=steps, tracker=tracker)
+                images = self.editor.edit(self.image, masks, prompt, seed, steps=steps, tracker=tracker)
             shape = (len(part), *self.image.shape[1:])
             if tuple(images.shape) != shape:
                 got = f"got images {tuple(images.shape)} for {len(part)} masks"

@@ -1,7 +1,6 @@
 """Edit plans: which edits boxes are judged by for learning, and how many are edited in full in the end.
 
-The published code edits afresh at every iteration, about 9,000 NFE an image. Here an edit is made once, and a
-plan says how many steps it gets and which boxes get any. Nothing here needs torch.
+The published code edits afresh at every iteration, about 9,000 NFE an image. Nothing here needs torch.
 """
 
 from __future__ import annotations

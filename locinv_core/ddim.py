@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 PredictionType = Literal["epsilon", "v_prediction"]
+LEAST_ALPHA = 1e-6
+"""A timestep with less of the image in it is not sampled at: ε and the latents are one there to float32's precision."""
 CLEAN = -1
 """The 'timestep' of z_0, whose ᾱ is the schedule's final one."""
 
@@ -32,7 +34,12 @@ class Schedule:
         return len(self.alphas_cumprod)
 
     def timesteps(self, steps: int) -> tuple[int, ...]:
-        """The `steps` timesteps from the noisiest down; 50 of Stable Diffusion's: 981, 961, …, 1."""
+        """The `steps` timesteps from the noisiest down; 50 of Stable Diffusion's: 981, 961, …, 1.
+
+        A schedule with zero terminal SNR ends in pure noise (ᾱ = 0), of which an ε makes no clean latents. Timesteps
+        there move down to the noisiest with an ᾱ above `LEAST_ALPHA` (999 to 996 or so of 1000), so that sampling
+        starts below σ_max, and inversion ends there: a thousandth of the image is left in z_T.
+        """
         if not isinstance(steps, int) or not 1 <= steps <= self.train_steps:
             raise ValueError(f"steps: got {steps!r}, requires a whole number from 1 to {self.train_steps}")
         from diffusers import DDIMScheduler
@@ -44,6 +51,13 @@ class Schedule:
             raise ValueError(
                 f"steps: got {steps}, which puts a timestep at {timesteps[0]}, beyond the schedule's"
                 f" {self.train_steps - 1}; requires fewer steps"
+            )
+        usable = int((self.alphas_cumprod > LEAST_ALPHA).sum()) - 1
+        timesteps = tuple(min(t, usable) for t in timesteps)
+        if len(set(timesteps)) < steps:
+            raise ValueError(
+                f"steps: got {steps}, of which several fall where the schedule is pure noise, above {usable};"
+                " requires fewer steps"
             )
         return timesteps
 
@@ -81,8 +95,7 @@ class Schedule:
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule that a diffusers scheduler config describes.
 
-    Raises ValueError for a prediction type that is neither epsilon nor v_prediction, and for a schedule
-    that ends in pure noise (ᾱ = 0), where an ε cannot be turned into clean latents.
+    Raises ValueError for a prediction type that is neither epsilon nor v_prediction.
     """
     from diffusers import DDIMScheduler
 
@@ -95,8 +108,6 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
             f"scheduler config: prediction_type is {prediction_type!r}, requires 'epsilon' or 'v_prediction'"
         )
     alphas: Tensor = scheduler.alphas_cumprod.to(torch.float32)
-    if float(alphas.min()) <= 1e-6:
-        raise ValueError("scheduler config: its last timestep is pure noise (zero terminal SNR), requires ᾱ > 0")
     return Schedule(alphas, float(scheduler.final_alpha_cumprod), prediction_type, kept)  # type: ignore[arg-type]
 
 

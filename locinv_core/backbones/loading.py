@@ -34,7 +34,7 @@ def load_edit_model(
     dtype: str = "auto",
     prediction: Literal["auto", "epsilon", "v_prediction"] = "auto",
 ) -> EditModel:
-    """Open the model `name`: "embedded", or Stable Diffusion 1.x or 2.x as a diffusers folder or a file.
+    """Open the model `name`: "embedded", or Stable Diffusion 1.x, 2.x or SDXL as a diffusers folder or a file.
 
     device: "auto" is cuda, else mps, else cpu. dtype: "auto" is float16 on cuda and float32 elsewhere.
     prediction: what the UNet predicts; "auto" reads it from the folder's scheduler config, or works it out
@@ -62,7 +62,7 @@ def load_edit_model(
             return load_single_file(path, chosen_device, chosen_dtype, known)
     found = "which is no model" if path.is_file() else "which does not exist"
     raise ValueError(
-        f"model: got {str(name)!r}, {found}; requires {EMBEDDED!r}, or Stable Diffusion 1.x or 2.x"
+        f"model: got {str(name)!r}, {found}; requires {EMBEDDED!r}, or Stable Diffusion 1.x, 2.x or SDXL"
         " as a diffusers folder or a .safetensors file"
     )
 

@@ -96,6 +96,31 @@ def test_other_prediction_types_are_refused():
         schedule_from_config(config(prediction_type="sample"))
 
 
-def test_a_schedule_that_ends_in_pure_noise_is_refused():
-    with pytest.raises(ValueError, match="zero terminal SNR"):
-        schedule_from_config(config(rescale_betas_zero_snr=True))
+ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+
+
+def test_sampling_of_a_schedule_that_ends_in_pure_noise_starts_a_little_below_it():
+    schedule = schedule_from_config(config(**ZERO_SNR))
+    # Lin et al. 2024: √ᾱ shifted and scaled so that the last is 0 and the first stays.
+    root = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square().neg().add(1).cumprod(0).sqrt()
+    alphas = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    first = int((alphas > 1e-6).nonzero().max())
+    assert 990 < first < 999
+    assert schedule.timesteps(50) == (first, *range(979, 0, -20))
+    assert schedule.alpha(999) == 0
+    with pytest.raises(ValueError, match=f"steps: got 1000, .* pure noise, above {first}; requires fewer steps"):
+        schedule.timesteps(1000)
+
+
+def test_a_v_step_from_almost_pure_noise_is_exact_to_float32():
+    """In double precision: x = √ᾱ·z − √(1−ᾱ)·v and ε = √ᾱ·v + √(1−ᾱ)·z."""
+    schedule = schedule_from_config(config(**ZERO_SNR))
+    start, end = schedule.timesteps(50)[:2]
+    generator = torch.Generator().manual_seed(4)
+    z, v = torch.randn(2, 1, 4, 8, 8, generator=generator)
+    a, b = (schedule.alphas_cumprod[t].double() for t in (start, end))
+    clean = a.sqrt() * z.double() - (1 - a).sqrt() * v.double()
+    noise = a.sqrt() * v.double() + (1 - a).sqrt() * z.double()
+    expected = b.sqrt() * clean + (1 - b).sqrt() * noise
+    stepped = schedule.ddim_step(z, schedule.noise_from_output(v, z, start), start, end)
+    torch.testing.assert_close(stepped.double(), expected, rtol=1e-3, atol=1e-4)

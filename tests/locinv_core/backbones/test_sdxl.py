@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
@@ -13,9 +15,16 @@ from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.sdxl import SDXLModel
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
+from pinpoint.locinv_core.editing.prompt_to_prompt import plan_edit, prompt_to_prompt
+from pinpoint.locinv_core.editing.settings import EditSettings
+from pinpoint.locinv_core.inversion.ddim_inversion import ddim_invert
+from pinpoint.locinv_core.inversion.null_text import reconstruct_by
+from pinpoint.locinv_core.localization.priors import from_boxes
+from pinpoint.locinv_core.options import NullMethod
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import empty_prompt, parse_prompt
-from pinpoint.methods.registry import recipe_named
+from pinpoint.methods.registry import edit_by_method, recipe_named
+from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.tests.fixtures.tiny_models import WIDTH
 from pinpoint.tests.fixtures.tiny_sdxl import POOLED, WIDTH_2, as_sdxl, tiny_sdxl
 from pinpoint.tests.fixtures.trials import held_out_trial
@@ -202,3 +211,45 @@ def test_the_second_encoder_is_part_of_the_fingerprint() -> None:
     changed = tiny_sdxl()
     changed.text_encoder_2.text_projection.weight.data *= 2  # type: ignore[union-attr, operator]
     assert changed.fingerprint != model.fingerprint
+
+
+# v-prediction with zero terminal SNR, and every method
+
+
+ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+
+
+@pytest.mark.parametrize("null", ["none", "direct"])
+def test_with_v_prediction_and_zero_terminal_snr_an_inversion_reconstructs(null: NullMethod) -> None:
+    model = tiny_sdxl(**ZERO_SNR)
+    latents, prompt = 0.5 * noise(1, 4, 16, 16, seed=3), parse_prompt(TEXT, model.tokenizer)
+    inversion = reconstruct_by(null, model, ddim_invert(model, latents, prompt, 30), 1.0)
+    assert inversion.timesteps[0] == 996
+    settings = EditSettings(guidance=1.0, local_blend="off")
+    plan = plan_edit(model, inversion, [parse_prompt("a red dog on a mat", model.tokenizer)], settings)
+    made = prompt_to_prompt(model, inversion, plan)
+    assert torch.isfinite(made.latents).all()
+    error = float((made.source_latents - latents).norm() / latents.norm())
+    assert error < (1e-6 if null == "direct" else 0.1)
+
+
+# What a method's own model would be is left out: instruct-pix2pix, inpaint.
+METHODS = {
+    **dict.fromkeys(("locinv", "ddim", "nti", "npi", "proxnpi", "direct", "dpl", "pnp", "masactrl"), {"steps": 2}),
+    "diffedit": {"steps": 2},
+    "pix2pix-zero": {"steps": 2},
+    "ledits++": {"steps": 4},
+    "blended": {"steps": 2},
+    "imagic": {"steps": 2, "embedding_steps": 2, "tuning_steps": 2},
+}
+
+
+@pytest.mark.parametrize("schedule", [{}, ZERO_SNR], ids=["epsilon", "zero SNR"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_edits_with_sdxl(name: str, schedule: dict[str, Any]) -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    prior = from_boxes({"cat": [(8, 8, 40, 48)]}, (64, 64))
+    task = EditTask(image, "a red cat", "a red fox", prior)
+    made = edit_by_method(name, MethodModels(tiny_sdxl(**schedule)), task, settings=METHODS[name])
+    assert made.edited.shape == image.shape
+    assert torch.isfinite(made.edited).all()

@@ -11,8 +11,15 @@ import torch
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.sdxl import SDXLModel
-from pinpoint.tests.fixtures.tiny_sdxl import tiny_sdxl, write_tiny_sdxl_folder
-from pinpoint.tests.locinv_core.backbones.loading.comparing import assert_same_weights, edit_json
+from pinpoint.locinv_core.backbones.single_file import inspect_file, load_single_file
+from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.tests.fixtures.tiny_sdxl import (
+    tiny_sdxl,
+    write_tiny_sdxl_configs,
+    write_tiny_sdxl_file,
+    write_tiny_sdxl_folder,
+)
+from pinpoint.tests.locinv_core.backbones.loading.comparing import CPU, assert_same_weights, edit_json
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
@@ -89,3 +96,68 @@ def test_second_text_encoders_of_another_width_or_kind_are_refused(sdxl_copied: 
     edit_json(sdxl_copied / "text_encoder_2" / "config.json", model_type="t5")
     with pytest.raises(ValueError, match="text encoder 2 is a t5"):
         load_edit_model(sdxl_copied, device="cpu")
+
+
+# Single files
+
+
+def test_a_file_in_the_original_names_gives_what_the_folder_gives(sdxl_folder: Path, tmp_path: Path) -> None:
+    path, configs = write_tiny_sdxl_file(tmp_path / "m.safetensors"), write_tiny_sdxl_configs(tmp_path / "configs")
+    single = load_single_file(path, CPU, torch.float32, config_folder=configs)
+    assert_is_the_tiny_sdxl(single)
+    opened = load_edit_model(sdxl_folder, device="cpu")
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    outputs = []
+    for model in (single, opened):
+        context = model.encode_prompt(parse_prompt("a red cat", model.tokenizer))
+        outputs.append((context, model.predict_noise(latents, 481, context), model.decode(latents)))
+    for ours, theirs in zip(*outputs, strict=True):
+        assert torch.equal(ours, theirs)
+    half = load_single_file(path, CPU, torch.float16, config_folder=configs)
+    assert (half.dtype, half.vae.dtype) == (torch.float16, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ((), ("epsilon", False)),
+        (("v_pred",), ("v_prediction", False)),
+        (("v_pred", "ztsnr"), ("v_prediction", True)),
+    ],
+)
+def test_marker_tensors_say_what_a_file_predicts_and_whether_its_schedule_ends_in_pure_noise(
+    tmp_path: Path, extra: tuple[str, ...], expected: tuple[str, bool]
+) -> None:
+    path = write_tiny_sdxl_file(tmp_path / "m.safetensors", extra={name: torch.zeros(0) for name in extra})
+    facts = inspect_file(path)
+    assert (facts.family, facts.native_size) == ("sdxl", 1024)
+    assert (facts.prediction_type, facts.zero_terminal_snr) == expected
+    model = load_single_file(path, CPU, torch.float32, config_folder=write_tiny_sdxl_configs(tmp_path / "configs"))
+    assert (float(model.schedule.alphas_cumprod[-1]) == 0) == expected[1]
+    assert model.schedule.timesteps(50)[0] == (996 if expected[1] else 981)
+
+
+@pytest.mark.parametrize(
+    ("extra", "without", "reason"),
+    [
+        ({"conditioner.embedders.0.model.token_embedding.weight": torch.zeros(2, 2)}, "-", "to be SDXL's refiner"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)}, "-", "9 channels .an inpainting"),
+        ({"edm_vpred.sigma_max": torch.zeros(1)}, "-", "neither noise nor v"),
+        ({}, "conditioner.embedders.1.", r"lacks a CLIP text encoder \(conditioner.embedders.1\)"),
+        ({}, "first_stage_model.", "lacks a VAE"),
+        ({}, "model.diffusion_model.", "to be SDXL's text encoders"),
+    ],
+)
+def test_a_file_of_the_family_that_cannot_be_edited_with_is_refused_as_what_it_is(
+    tmp_path: Path, extra: dict[str, torch.Tensor], without: str, reason: str
+) -> None:
+    path = write_tiny_sdxl_file(tmp_path / "m.safetensors", extra=extra, without=(without,))
+    with pytest.raises(ValueError, match=reason):
+        load_edit_model(path, device="cpu")
+
+
+@pytest.mark.parametrize("lost", ["model.text_projection", "model.transformer.resblocks.2.ln_1.weight"])
+def test_a_file_that_lacks_a_weight_of_the_second_encoder_is_refused(tmp_path: Path, lost: str) -> None:
+    path = write_tiny_sdxl_file(tmp_path / "m.safetensors", without=(f"conditioner.embedders.1.{lost}",))
+    with pytest.raises(ValueError, match="lacks 1 weights of SDXL's text_encoder_2"):
+        load_single_file(path, CPU, torch.float32, config_folder=write_tiny_sdxl_configs(tmp_path / "configs"))

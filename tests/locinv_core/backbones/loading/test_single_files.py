@@ -115,14 +115,6 @@ def header_only(
     [
         (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"], "a LoRA"),
         (["unet.down_blocks.0.attentions.0.proj_in.lora_A.weight"], "a LoRA"),
-        (
-            [
-                "conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight",
-                "model.diffusion_model.input_blocks.0.0.weight",
-                "first_stage_model.decoder.conv_in.weight",
-            ],
-            "an SDXL checkpoint",
-        ),
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE alone"),
         (["first_stage_model.decoder.conv_in.weight"], "a VAE alone"),
         (["control_model.input_blocks.0.0.weight"], "a ControlNet"),

@@ -53,13 +53,13 @@ class LoadEditModel(io.ComfyNode):
             display_name="Load Edit Model",
             category=CATEGORY,
             description="Opens a model that images can be inverted and edited with: the small one that"
-            " Pinpoint brings, or Stable Diffusion 1.x or 2.x from models/checkpoints or models/diffusers.",
+            " Pinpoint brings, or Stable Diffusion 1.x, 2.x or SDXL from models/checkpoints or models/diffusers.",
             inputs=[
                 choice(
                     "model",
                     model_names(),
                     "'embedded' comes with Pinpoint and knows only the drawn scenes of its samples."
-                    " For photographs choose Stable Diffusion 1.x or 2.x: a .safetensors file in"
+                    " For photographs choose Stable Diffusion 1.x, 2.x or SDXL: a .safetensors file in"
                     " models/checkpoints or a folder in models/diffusers.",
                     EMBEDDED,
                 ),

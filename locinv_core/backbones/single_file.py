@@ -24,8 +24,10 @@ _FIRST_CONVOLUTION = _UNET + "input_blocks.0.0.weight"
 _TEXT_1 = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
 _TOKENS = "token_embedding.weight"
 _TEXT_2 = "cond_stage_model.model." + _TOKENS
-_TEXT_XL = ("conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight",)
-_TEXT_XL += ("conditioner.embedders.1.model." + _TOKENS,)
+_TEXT_XL = (
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_embedding.weight",
+    "conditioner.embedders.1.model." + _TOKENS,
+)
 _REFINER = "conditioner.embedders.0.model." + _TOKENS
 _VAE = "first_stage_model."
 _NAMES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}

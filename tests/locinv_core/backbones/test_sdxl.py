@@ -23,7 +23,7 @@ from pinpoint.locinv_core.localization.priors import from_boxes
 from pinpoint.locinv_core.options import NullMethod
 from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
 from pinpoint.locinv_core.text.prompt import empty_prompt, parse_prompt
-from pinpoint.methods.registry import edit_by_method, recipe_named
+from pinpoint.methods.registry import edit_by_method, method_names, recipe_named
 from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.tests.fixtures.tiny_models import WIDTH
 from pinpoint.tests.fixtures.tiny_sdxl import POOLED, WIDTH_2, as_sdxl, tiny_sdxl
@@ -216,7 +216,11 @@ def test_the_second_encoder_is_part_of_the_fingerprint() -> None:
 # v-prediction with zero terminal SNR, and every method
 
 
-ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+ZERO_SNR: dict[str, Any] = {
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
 
 
 @pytest.mark.parametrize("null", ["none", "direct"])
@@ -233,13 +237,11 @@ def test_with_v_prediction_and_zero_terminal_snr_an_inversion_reconstructs(null:
     assert error < (1e-6 if null == "direct" else 0.1)
 
 
-# What a method's own model would be is left out: instruct-pix2pix, inpaint.
-METHODS = {
-    **dict.fromkeys(("locinv", "ddim", "nti", "npi", "proxnpi", "direct", "dpl", "pnp", "masactrl"), {"steps": 2}),
-    "diffedit": {"steps": 2},
-    "pix2pix-zero": {"steps": 2},
+# Without those that require another model: one that reads a mask or an image, or a ViT and a CLIP.
+OTHERS = {"inpaint", "instruct-pix2pix", "learnable-regions"}
+METHODS: dict[str, dict[str, Any]] = {
+    **{name: {"steps": 2} for name in method_names() if name not in OTHERS},
     "ledits++": {"steps": 4},
-    "blended": {"steps": 2},
     "imagic": {"steps": 2, "embedding_steps": 2, "tuning_steps": 2},
 }
 

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from .json_lines import append_line, end_whole, read_lines
@@ -50,16 +49,15 @@ def row_key(row: Row) -> tuple[str, str]:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The rows of a results file or of the folder that it lies in, in the order in which they were first
-    written; of several with one key the last counts. A torn last line is left out.
+    """The rows of a results file or of its folder, in the order in which they were first written; of several with
+    one key the last counts. A torn last line is left out.
 
     Raises ValueError for a file that is not there and for a line before the last that is no row.
     """
     file = path / RESULTS_NAME if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"results: there is no {str(file)!r}")
-    rows, _ = _parse(file.read_bytes(), file)
-    return _latest(rows)
+    return _latest(_parse(file.read_bytes(), file)[0])
 
 
 class ResultsFile:
@@ -74,10 +72,8 @@ class ResultsFile:
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> ResultsFile:
-        """Open the file, made where missing, and cut off half a line at its end.
-
-        Raises ValueError for a file that another process has open and for one that is no results file.
-        """
+        """Open the file, made where missing, and cut off half a line at its end. Raises ValueError for a file that
+        another process has open and for one that is no results file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
         try:
@@ -90,9 +86,7 @@ class ResultsFile:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
     @property
@@ -114,13 +108,10 @@ class ResultsFile:
 def check_same_work(rows: Sequence[Row], asked: Mapping[tuple[str, str], Row], folder: Path) -> None:
     """Raise ValueError where a row of the folder was made of other settings, model, seed or input.
 
-    asked: the `DECISIVE` fields of each (item, method) that the run asks for. Rows of other keys are left
-    alone.
+    asked: the `DECISIVE` fields of each (item, method) that the run asks for.
     """
     for row in rows:
-        own = asked.get(row_key(row))
-        if own is None:
-            continue
+        own = asked.get(row_key(row), row)
         for name in DECISIVE:
             value = json.loads(json.dumps(own[name]))
             if row[name] != value:
@@ -133,11 +124,8 @@ def check_same_work(rows: Sequence[Row], asked: Mapping[tuple[str, str], Row], f
 def check_same_metrics(
     rows: Sequence[Row], keys: Container[tuple[str, str]], metrics: Sequence[str], folder: Path
 ) -> None:
-    """Raise ValueError where a row of the folder was measured by other metrics: a table would then have
-    columns over different images, and not say so.
-
-    keys: the (item, method) that the run asks for. Rows that failed were measured by none.
-    """
+    """Raise ValueError where a row of the folder, of (item, method) in `keys`, was measured by other metrics: a table
+    would then have columns over different images, and not say so."""
     for row in rows:
         if row["error"] or row_key(row) not in keys:
             continue

@@ -66,8 +66,7 @@ def on_cluster(recipe: Recipe, work: Work, address: str, jobs: int | None = None
     """Do the tasks on the Ray cluster at `address`, as `dispatch` does: `host:port`, `ray://host:port`, "auto" or
     "local".
 
-    jobs: actors, of one CPU each, and of a GPU or a part of one where the cluster has any; None takes one for
-    each GPU, or for each CPU where there is none. Ray's own retries are off: they would not say of which task an
+    jobs: actors, as `workers_and_gpus` takes them. Ray's own retries are off: they would not say of which task an
     actor has died. Raises ValueError without Ray, for an address where no cluster is, and as `dispatch`.
     """
     ray = require_ray()
@@ -92,10 +91,8 @@ def require_ray() -> Any:
 
 
 def workers_and_gpus(resources: Mapping[str, float], jobs: int | None) -> tuple[int, float]:
-    """How many workers a cluster of these resources gets, and how much of a GPU each of them.
-
-    Without its share a worker would see no GPU, or all of them and take the first.
-    """
+    """How many workers of one CPU a cluster of these resources gets (jobs None: one for each GPU, or for each CPU
+    where there is none), and how much of a GPU each; without it a worker would see none, or all and take the first."""
     gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
     workers = jobs or gpus or cpus
     return workers, 1 / -(-workers // gpus) if gpus else 0.0

@@ -27,11 +27,8 @@ Note = Callable[[Mapping[str, Any], int, int], None]
 
 @dataclass(frozen=True)
 class Workforce:
-    """Who does the work: `jobs` processes on this machine (1: this one), or actors of a Ray cluster.
-
-    With a cluster, jobs None takes every GPU that it has, or every CPU where it has none; without, one
-    process. Raises ValueError for fewer than one.
-    """
+    """Who does the work: `jobs` processes on this machine (1 or None: this one), or actors of a Ray cluster, where
+    None takes every GPU that it has, or every CPU where it has none. Raises ValueError for fewer than one."""
 
     jobs: int | None = None
     cluster: str | None = None
@@ -60,12 +57,11 @@ def run_work(
 ) -> list[dict[str, Any]]:
     """Run every variant on every item and append a row for each to results.jsonl in `folder`.
 
-    Rows that are there already are not made again, failed ones only if `retry_failed`. Images go to
-    `folder`/pictures/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
+    Rows that are there already are not made again, failed ones only if `retry_failed`, then with any settings.
+    Images go to `folder`/pictures/METHOD/ITEM.png. Returns the rows that were asked for, item by item, old and new.
     metrics: the names that rows have; None where every performer has its own.
     Raises ValueError, before any work, for a recipe that cannot be opened, for a folder whose rows were made
-    with other settings, seed, model, input or metrics, and for variants of one name. What is to be tried
-    again may have failed with any.
+    with other settings, seed, model, input or metrics, and for variants of one name.
     """
     names = [variant.name for variant in variants]
     if not names or len({file_name(name) for name in names}) != len(names):
@@ -141,10 +137,7 @@ def _row(task: Task, outcome: Outcome, work: Mapping[str, Any], image: str | Non
         **work,
         "metrics": dict(outcome.metrics),
         "words": {word: dict(figures) for word, figures in outcome.words.items()},
-        "fe": round(outcome.fe, 3),
-        "fe_spent": round(outcome.fe_spent, 3),
-        "seconds": round(outcome.seconds, 3),
-        "seconds_spent": round(outcome.seconds_spent, 3),
+        **{name: round(getattr(outcome, name), 3) for name in ("fe", "fe_spent", "seconds", "seconds_spent")},
         "picture": image,
         "error": outcome.error,
     }

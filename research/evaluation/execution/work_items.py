@@ -80,8 +80,7 @@ def attempt(performer: Performer, task: Task) -> Outcome:
         _check_finite(outcome)
         return outcome
     except Exception as error:
-        text = " ".join(str(error).split())
-        return Outcome(error=f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        return Outcome(error=" ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":"))
 
 
 def _check_finite(outcome: Outcome) -> None:

@@ -44,8 +44,7 @@ class Rate:
 def preference_rates(study: Study, answers: Sequence[Answer]) -> list[Rate]:
     """The rates by group, question and method, the groups in the trials' order, "overall" last.
 
-    Of an answer that was changed the last counts, and answers of another study do not. Every answer counts as
-    one observation, as in the paper.
+    Of an answer that was changed the last counts, and answers of another study do not.
     """
     groups = {trial.item: trial.group for trial in study.trials}
     counted = [

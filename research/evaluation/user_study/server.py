@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,9 +50,8 @@ class _Refused(Exception):
 class StudyServer(ThreadingHTTPServer):
     """A study's page at http://127.0.0.1:PORT/, and its answers in answers.jsonl.
 
-    Only what the study names is served: the page's three files, its images, and a participant's session. An
-    answer is taken from the page itself (Host and Origin are this server's), as JSON of at most 2 kB, for a
-    image that the participant was shown, and it is on disk before the page hears so.
+    Only what the study names is served: the page's three files, its images, and a participant's session. An answer is
+    taken from the page itself (Host and Origin are this server's), for an image that the participant was shown.
     """
 
     daemon_threads = True
@@ -70,12 +70,6 @@ class StudyServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Where the page is."""
         return f"http://{HOST}:{self.server_port}/"
-
-    @property
-    def hosts(self) -> tuple[str, str]:
-        """What a browser on this machine may call this server. Another name in a request's Host is that of a
-        foreign page whose name was made to lead here."""
-        return f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"
 
     def take(self, content: Any) -> Answer:
         """Keep an answer. Raises ValueError for one to what was not asked, OSError if it cannot be kept."""
@@ -107,8 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        try:
-            self._check_host()
+        with self._refusing():
             path, query = self._target()
             if path == "/session":
                 participant = _participant(query.get("participant"))
@@ -123,36 +116,36 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError as error:
                 raise _Refused(HTTPStatus.NOT_FOUND, "this file cannot be read any more") from error
             self._reply(HTTPStatus.OK, content, kind)
-        except ValueError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-        except _Refused as refused:
-            self._refuse(refused.status, refused.reason)
 
     def do_POST(self) -> None:
-        try:
-            self._check_host()
-            self._check_origin()
+        with self._refusing():
+            if self.headers.get("Origin") != f"http://{self.headers['Host']}":
+                raise _Refused(HTTPStatus.FORBIDDEN, "answers are taken from the study's own page only")
             if self._target()[0] != "/answer":
                 raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
-            self.server.take(json.loads(self._body()))
+            answer = json.loads(self._body())
+            try:
+                self.server.take(answer)
+            except OSError as error:
+                reason = f"the answer cannot be kept: {error.strerror or error}"
+                raise _Refused(HTTPStatus.INSUFFICIENT_STORAGE, reason) from error
             self._reply_json({"saved": True})
-        except (ValueError, RecursionError) as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-        except _Refused as refused:
-            self._refuse(refused.status, refused.reason)
-        except OSError as error:
-            self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, f"the answer cannot be kept: {error.strerror or error}")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal is the study's."""
 
-    def _check_host(self) -> None:
-        if self.headers.get("Host") not in self.server.hosts:
-            raise _Refused(HTTPStatus.FORBIDDEN, "this server answers to its own name only")
-
-    def _check_origin(self) -> None:
-        if self.headers.get("Origin") != f"http://{self.headers['Host']}":
-            raise _Refused(HTTPStatus.FORBIDDEN, "answers are taken from the study's own page only")
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Answer a request to this server by its own name; one by another is of a foreign page, whose name was made to
+        lead here. What goes wrong is said."""
+        try:
+            if self.headers.get("Host") not in (f"{name}:{self.server.server_port}" for name in (HOST, "localhost")):
+                raise _Refused(HTTPStatus.FORBIDDEN, "this server answers to its own name only")
+            yield
+        except (ValueError, RecursionError) as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except _Refused as refused:
+            self._refuse(refused.status, refused.reason)
 
     def _body(self) -> bytes:
         if self.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":

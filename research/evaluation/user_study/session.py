@@ -30,9 +30,8 @@ class Shown:
 def session(study: Study, participant: str) -> tuple[Shown, ...]:
     """The participant's trials: the same for the same participant, another shuffle for another one.
 
-    The trials are drawn at random, as evenly from every group as there are enough: of twenty from a data set
-    of single and of several objects, ten are of each, as in the paper. Their order is shuffled, and in every
-    trial that of the methods.
+    They are drawn as evenly from every group as there are enough: ten of each of two, as in the paper. Their order is
+    shuffled, and in every trial that of the methods.
     """
     digest = hashlib.sha256(f"{study.fingerprint}|{participant}".encode()).digest()
     rng = random.Random(int.from_bytes(digest, "big"))
@@ -53,11 +52,8 @@ def session(study: Study, participant: str) -> tuple[Shown, ...]:
 
 
 def session_for_page(study: Study, participant: str, answers: Sequence[Answer]) -> dict[str, Any]:
-    """The session as the page reads it: nothing in it tells a method.
-
-    answers: all that were given; the participant's own come back as the number of the image that was
-    chosen, so that the page goes on where it was left.
-    """
+    """The session as the page reads it: nothing in it tells a method. Of all `answers` given, the participant's own
+    come back as the number of the image that was chosen."""
     given = {
         (answer.item, answer.question): answer.method
         for answer in answers
@@ -65,19 +61,11 @@ def session_for_page(study: Study, participant: str, answers: Sequence[Answer]) 
     }
     trials = []
     for shown in session(study, participant):
-        source, target = text_change(shown.trial.source, shown.trial.target)
-        chosen = {question: given.get((shown.trial.item, question)) for question in QUESTIONS}
-        trials.append(
-            {
-                "item": shown.trial.item,
-                "picture": shown.trial.picture,
-                "edits": [shown.trial.edits[method] for method in shown.order],
-                "source": source,
-                "target": target,
-                "answers": {
-                    question: None if method is None else shown.order.index(method)
-                    for question, method in chosen.items()
-                },
-            }
-        )
+        trial, order = shown.trial, shown.order
+        chosen = {question: given.get((trial.item, question)) for question in QUESTIONS}
+        entry: dict[str, Any] = {"item": trial.item, "picture": trial.picture}
+        entry["edits"] = [trial.edits[method] for method in order]
+        entry["source"], entry["target"] = text_change(trial.source, trial.target)
+        entry["answers"] = {question: name and order.index(name) for question, name in chosen.items()}
+        trials.append(entry)
     return {"participant": participant, "questions": dict(QUESTIONS), "trials": trials}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..datasets.fields import file_inside, list_of, mapping_of, read_json, text_of
 from ..datasets.types import Dataset, Item
-from ..results import Row, read_results
+from ..results import Row, read_results, row_key
 
 FORMAT: Final = "pinpoint-study"
 VERSION: Final = 1
@@ -49,25 +49,19 @@ class Study:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same study of the same images: answers say which one they are of."""
+        """Of the study and its images: answers say which one they are of."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def build_site(
-    results: Path,
-    dataset: Dataset,
-    site: Path,
-    *,
-    methods: Sequence[str] | None = None,
-    tasks: int = 20,
-    seed: int = 0,
+    results: Path, dataset: Dataset, site: Path, *, methods: Sequence[str] | None = None, tasks: int = 20, seed: int = 0
 ) -> Study:
     """Write a study of the images that `pinpoint evaluate` left in the folder `results`.
 
     An item is compared when every method has an image of it. Images are copied without what their files
     say beside the pixels, under names that do not tell the method. A site that holds this very study, of the
-    same images, stays as it is, with its answers, so that a study can be taken up again.
+    same images, stays as it is, with its answers.
 
     methods: which of the results' to compare, 2 to 9; None takes all. tasks: items that a participant sees.
     Raises ValueError for methods that the results lack, a number of tasks below 1, an image outside the
@@ -77,12 +71,29 @@ def build_site(
         raise ValueError(f"tasks: got {tasks}, requires 1 or more")
     rows = read_results(results)
     chosen = _methods(rows, methods)
-    good = {(row["item"], row["method"]): row for row in rows if not row["error"] and row["picture"]}
-    items = [item for item in dataset.items if all((item.id, method) in good for method in chosen)]
+    images = {row_key(row): row["picture"] for row in rows if not row["error"] and row["picture"]}
+    items = [item for item in dataset.items if all((item.id, method) in images for method in chosen)]
     if not items:
         raise ValueError(f"study: no item of {dataset.name!r} has an image by each of {', '.join(chosen)}")
     files: dict[str, Path] = {}
-    trials = tuple(_trial(item, chosen, good, results, seed, files) for item in items)
+
+    def shown(item: Item, method: str) -> str:
+        """The study's name of an item's image, or of its edit by a method: other files have other names."""
+        file = item.image
+        if method:
+            file = file_inside(results, images[item.id, method], f"image of {item.id!r} by {method}")
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        name = hashlib.sha256(f"{seed}|{item.id}|{method}|{content}".encode()).hexdigest()[:20] + ".png"
+        files[name] = file
+        return name
+
+    trials = tuple(
+        Trial(
+            *(item.id, item.group, item.source, item.target, shown(item, "")),
+            edits={method: shown(item, method) for method in chosen},
+        )
+        for item in items
+    )
     study = Study(dataset.name, seed, tasks, chosen, trials)
     if (site / STUDY_NAME).exists():
         if read_study(site) != study:
@@ -143,33 +154,6 @@ def _methods(rows: Sequence[Row], asked: Sequence[str] | None) -> tuple[str, ...
     if not 2 <= len(chosen) <= MOST_METHODS:
         raise ValueError(f"methods: got {len(chosen)} ({', '.join(chosen)}), requires 2 to {MOST_METHODS} of them")
     return chosen
-
-
-def _trial(
-    item: Item,
-    methods: Sequence[str],
-    rows: Mapping[tuple[str, str], Row],
-    results: Path,
-    seed: int,
-    files: dict[str, Path],
-) -> Trial:
-    """The item's trial; `files` learns which file each of its images is to come from."""
-
-    def named(role: str, file: Path) -> str:
-        shown = hashlib.sha256(file.read_bytes()).hexdigest()
-        name = hashlib.sha256(f"{seed}|{item.id}|{role}|{shown}".encode()).hexdigest()[:20] + ".png"
-        files[name] = file
-        return name
-
-    picture = named("", item.image)
-    edits = {
-        method: named(
-            method,
-            file_inside(results, rows[item.id, method]["picture"], f"image of {item.id!r} by {method}"),
-        )
-        for method in methods
-    }
-    return Trial(item.id, item.group, item.source, item.target, picture, edits)
 
 
 def _write(study: Study, files: Mapping[str, Path], site: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..locinv_core.localization.prior_sources import prior_source_names
 from ..locinv_core.options import LOCAL_BLENDS, NULL_METHODS, TARGET_EMBEDDINGS, TOKENS
 from ..methods.registry import method_names
-from .arguments import check_seed
+from .arguments import add_run_arguments, check_image, check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 from .regions import add_networks
@@ -60,10 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
         " a folder or a Hugging Face name in the local cache, or hub:OWNER/NAME, which is downloaded (may be repeated)",
     )
     parser.add_argument(
-        "--model",
-        default="embedded",
-        metavar="embedded|DIR|FILE",
-        help="diffusers folder or .safetensors file",
+        "--model", default="embedded", metavar="embedded|DIR|FILE", help="diffusers folder or .safetensors file"
     )
     parser.add_argument(
         "--method",
@@ -99,10 +96,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="what the target prompt takes of the optimized token embeddings",
     )
     parser.add_argument(
-        "--local-blend",
-        "--blend",
-        choices=LOCAL_BLENDS,
-        help="where the edit may show (default: the method's)",
+        "--local-blend", "--blend", choices=LOCAL_BLENDS, help="where the edit may show (default: the method's)"
     )
     parser.add_argument(
         "--bind",
@@ -113,15 +107,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="DDIM steps (default 50)")
     parser.add_argument(
-        "--guidance",
-        type=float,
-        metavar="W",
-        help="guidance scale (default 7.5; pix2pix-zero and ledits++ 5)",
+        "--guidance", type=float, metavar="W", help="guidance scale (default 7.5; pix2pix-zero and ledits++ 5)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)")
     add_networks(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
+    add_run_arguments(parser)
     parser.add_argument(
         "--composite", action="store_true", help="keep every pixel outside the priors exactly as it was"
     )
@@ -133,7 +122,6 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--save-inversion", type=Path, metavar="FILE", help="keep the inversion as safetensors")
     parser.add_argument("--inversion", type=Path, metavar="FILE", help="use an inversion kept before")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.set_defaults(run=run)
 
 
@@ -257,8 +245,7 @@ def _check_files(args: argparse.Namespace) -> None:
         raise ValueError(f"save-inversion: the folder of {str(args.save_inversion)!r} does not exist")
     if args.save_inversion is not None and args.save_inversion.is_dir():
         raise ValueError(f"save-inversion: {str(args.save_inversion)!r} is a folder, requires a file")
-    if not args.image.exists():
-        raise ValueError(f"image: there is no file {str(args.image)!r}")
+    check_image(args.image)
 
 
 def _split_priors(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..region_core.editors.registry import editor_named, editor_names
 from ..region_core.options import ANCHORS, ESTIMATORS, PLAN_NAMES, SIZES
-from .arguments import check_seed
+from .arguments import add_run_arguments, check_image, check_seed
 from .output_folder import check_output_folder, filled_folder
 from .progress import ConsoleProgress
 
@@ -74,10 +74,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="learned: M squares an anchor to choose from; random: one box of any size (default learned)",
     )
     parser.add_argument(
-        "--estimator",
-        choices=ESTIMATORS,
-        default="expected",
-        help="how the gradient is estimated (default expected)",
+        "--estimator", choices=ESTIMATORS, default="expected", help="how the gradient is estimated (default expected)"
     )
     parser.add_argument(
         "--plan",
@@ -125,11 +122,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--guidance", type=float, metavar="W", help="guidance scale (default 7.5; amused 10)")
     add_window(parser)
     parser.add_argument("--steps", type=int, metavar="N", help="an edit's steps (default 50; locinv 20, amused 12)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)")
     add_networks(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
-    parser.add_argument("--dtype", default="auto", help="the editor's: auto, float32, float16 or bfloat16")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    add_run_arguments(parser, dtype="the editor's: ")
     parser.set_defaults(run=run)
 
 
@@ -161,8 +155,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find where to edit, edit there, write the files; ValueError for bad input, before any work."""
     check_output_folder(args.out)
-    if not args.image.exists():
-        raise ValueError(f"image: there is no file {str(args.image)!r}")
+    check_image(args.image)
     from ..locinv_core.backbones.loading import resolve_device
     from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_with_transparency
@@ -182,13 +175,7 @@ def run(args: argparse.Namespace) -> int:
             guide, vision = load_clip(args.clip, device), load_vit(args.vit, device)
             for text, name in ((args.caption, "caption"), (args.prompt, "prompt")):
                 guide.token_ids(text, name)
-            editor = load_editor(
-                args.editor,
-                args.model,
-                device=args.device,
-                dtype=args.dtype,
-                **_settings_of(args),
-            )
+            editor = load_editor(args.editor, args.model, device=args.device, dtype=args.dtype, **_settings_of(args))
             networks = RegionNetworks(editor, _reader(args, editor, localizes=request.localizes), vision, guide)
         found = edit_region(image, networks, request, tracker=tracker)
     with filled_folder(args.out) as folder:

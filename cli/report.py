@@ -152,11 +152,7 @@ def write_regions(
 
 
 def regions_report(
-    args: argparse.Namespace,
-    image: Tensor,
-    editor: Editor,
-    found: FoundRegions,
-    tracker: CostTracker,
+    args: argparse.Namespace, image: Tensor, editor: Editor, found: FoundRegions, tracker: CostTracker
 ) -> dict[str, Any]:
     """What report.json says of `regions`: the request, the boxes, what it cost, how good it is."""
     from ..region_core.proposals import box_masks, pixel_box

@@ -52,10 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--sweeps", default=LOCINV, metavar="A,B,…", help=f"columns of Fig. 3, of {LOCINV} (default all)"
     )
     locinv.add_argument(
-        "--prior",
-        default="segment,detection",
-        metavar="A,B",
-        help="rows of Fig. 3: segment, detection (default both)",
+        "--prior", default="segment,detection", metavar="A,B", help="rows of Fig. 3: segment, detection (default both)"
     )
     locinv.add_argument("--steps", type=int, default=50, metavar="N", help="DDIM steps (default 50)")
     locinv.add_argument(
@@ -70,10 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_run_options(regions)
     regions.add_argument(
-        "--sweeps",
-        default=REGIONS,
-        metavar="A,B,…",
-        help=f"of {REGIONS}, generation (default {REGIONS})",
+        "--sweeps", default=REGIONS, metavar="A,B,…", help=f"of {REGIONS}, generation (default {REGIONS})"
     )
     regions.add_argument(
         "--editor",

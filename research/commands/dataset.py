@@ -10,6 +10,8 @@ from ...cli.output_folder import check_output_folder, filled_folder
 from .run_options import add_traceback
 
 if TYPE_CHECKING:
+    from ..evaluation.datasets.types import Dataset
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -56,37 +58,34 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.out)
     if args.out.is_dir() and any(args.out.iterdir()):
         raise ValueError(f"out: {str(args.out)!r} is not empty, requires a new or an empty folder")
+    from ...locinv_core.imaging.io import save_png
+    from ..evaluation.datasets.contact_sheet import task_sheet
+    from ..evaluation.datasets.reader import write_dataset
+
     with filled_folder(args.out) as folder:
-        counts = args.build(args, folder)
+        dataset, counts = args.build(args, folder)
+        save_png(task_sheet(dataset), folder / "contact_sheet.png")
+        write_dataset(dataset, folder)
     print(counts)
     print(f"data set: {args.out}")
     return 0
 
 
-def _build_scenes(args: argparse.Namespace, folder: Path) -> str:
-    from ...locinv_core.imaging.io import save_png
-    from ..evaluation.datasets.contact_sheet import task_sheet
-    from ..evaluation.datasets.reader import write_dataset
+def _build_scenes(args: argparse.Namespace, folder: Path) -> tuple[Dataset, str]:
+    """The data set, and what is printed of it."""
     from ..evaluation.datasets.scene_edit import SCENE_EDIT, build_scene_edit
     from ..evaluation.datasets.search_prompts import counts_table
 
     dataset, counts = build_scene_edit(folder, count=args.count, seed=args.seed, size=args.size)
-    save_png(task_sheet(dataset), folder / "contact_sheet.png")
-    write_dataset(dataset, folder)
-    return counts_table(SCENE_EDIT, counts, counts)
+    return dataset, counts_table(SCENE_EDIT, counts, counts)
 
 
-def _build_coco(args: argparse.Namespace, folder: Path) -> str:
-    from ...locinv_core.imaging.io import save_png
+def _build_coco(args: argparse.Namespace, folder: Path) -> tuple[Dataset, str]:
     from ..evaluation.datasets.coco_edit import build_coco_edit
-    from ..evaluation.datasets.contact_sheet import task_sheet
-    from ..evaluation.datasets.reader import write_dataset
     from ..evaluation.datasets.search_prompts import COCO_EDIT, counts_table
 
     built = build_coco_edit(
         folder, instances=args.instances, captions=args.captions, images=args.images, count=args.count
     )
-    save_png(task_sheet(built.dataset), folder / "contact_sheet.png")
-    write_dataset(built.dataset, folder)
     left_out = [f"left out: {line}" for line in built.left_out]
-    return "\n".join([counts_table(COCO_EDIT, built.found, built.kept), *left_out])
+    return built.dataset, "\n".join([counts_table(COCO_EDIT, built.found, built.kept), *left_out])

@@ -61,9 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
         ("dino", "ViT of DINO similarity and structure distance, and of learnable-regions"),
     ):
         parser.add_argument(
-            f"--{name}",
-            metavar="none|embedded|DIR",
-            help=f"{what} (default: the embedded one, where it is installed)",
+            f"--{name}", metavar="none|embedded|DIR", help=f"{what} (default: the embedded one, where it is installed)"
         )
     parser.add_argument("--lpips", metavar="DIR", help="backbone of LPIPS, a file or folder of torchvision's weights")
     for name, what in (

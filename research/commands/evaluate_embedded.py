@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .run_options import listed
+from .run_options import listed, report
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,11 +93,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--work", type=Path, default=Path("training"), metavar="DIR", help="where the judge is kept")
     parser.add_argument("--out", type=Path, default=Path("out/evaluation"), metavar="DIR", help="folder to write to")
     parser.set_defaults(run=run)
-
-
-def report(line: str) -> None:
-    """Print a line of progress at once."""
-    print(line, flush=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -303,12 +298,7 @@ def _vit(found: _Findings) -> None:
 
 def _amused(found: _Findings) -> None:
     """What aMUSEd's autoencoder reconstructs, and the images that it draws and edits."""
-    from ..embedded_world.evaluation import (
-        codes_and_reconstructions,
-        draw_with_amused,
-        edit_with_amused,
-        judge_images,
-    )
+    from ..embedded_world.evaluation import codes_and_reconstructions, draw_with_amused, edit_with_amused, judge_images
     from ..embedded_world.scenes.spec import caption
 
     args, judge = found.args, found.judge

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...cli.arguments import add_run_arguments
 from ...cli.output_folder import check_output_folder
 
 if TYPE_CHECKING:
@@ -45,26 +46,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="do the work on a Ray cluster: host:port, ray://host:port, auto or local; --jobs then is how"
         " many workers (default: one for each GPU of the cluster, or for each CPU where it has none)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of whatever is random (default 0)")
     parser.add_argument("--retry-failed", action="store_true", help="try again what failed in an earlier run into DIR")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder to write to; what an earlier run has left there is gone on with",
-    )
+    add_run_arguments(parser, out="folder to write to; what an earlier run has left there is gone on with")
 
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:
     """Add `--traceback` to a command's command, which the outer parser's own does not reach."""
     parser.add_argument(
-        "--traceback",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="on an error, show where it came from",
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="on an error, show where it came from"
     )
 
 
@@ -134,6 +123,11 @@ def whole_path(name: str) -> str:
     return str(path.absolute()) if path.exists() else name
 
 
+def report(line: str) -> None:
+    """Print a line of progress at once."""
+    print(line, flush=True)
+
+
 def note_row(row: Mapping[str, Any], done: int, total: int) -> None:
     """Say on stderr that a row is done."""
     how = f"failed: {row['error']}" if row["error"] else f"{row['seconds_spent']:.1f} s"
@@ -143,8 +137,5 @@ def note_row(row: Mapping[str, Any], done: int, total: int) -> None:
 
 def failures_of(rows: list[dict[str, Any]]) -> str:
     """A line about the rows that failed; empty for none."""
-    failed = [row for row in rows if row["error"]]
-    if not failed:
-        return ""
-    first = failed[0]
-    return f"{len(failed)} of {len(rows)} failed, the first: {first['method']} on {first['item']}: {first['error']}"
+    failed = [f"{row['method']} on {row['item']}: {row['error']}" for row in rows if row["error"]]
+    return f"{len(failed)} of {len(rows)} failed, the first: {failed[0]}" if failed else ""

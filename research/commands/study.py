@@ -25,11 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
         " they are given. A study that was begun goes on where it was.",
     )
     parser.add_argument(
-        "results",
-        type=Path,
-        nargs="?",
-        metavar="DIR",
-        help="what `pinpoint evaluate` wrote; not needed again",
+        "results", type=Path, nargs="?", metavar="DIR", help="what `pinpoint evaluate` wrote; not needed again"
     )
     parser.add_argument("--out", type=Path, metavar="SITE", help="the study's folder")
     parser.add_argument(

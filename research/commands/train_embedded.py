@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .run_options import listed, report
+
 __all__ = ["add_parser", "run"]
 
 _STEPS = {
@@ -53,11 +55,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-def report(line: str) -> None:
-    """Print a line of progress at once."""
-    print(line, flush=True)
-
-
 def run(args: argparse.Namespace) -> int:
     """Train; the exit status.
 
@@ -75,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
 
     from ..embedded_world.training.recipe import Recipe
     from ..embedded_world.training.training import Training, train
-    from .run_options import listed
 
     recipe = Recipe(seed=args.seed)
     if args.smoke:

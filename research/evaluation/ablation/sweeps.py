@@ -132,13 +132,7 @@ def _region_sweep(name: str, settings: Mapping[str, Any]) -> Sweep:
     return Sweep(name, group, title, symbol, tuple(points))
 
 
-_STANDARD: Final[Mapping[str, Any]] = {
-    "k": 8,
-    "m": 7,
-    "losses": [1.0, 1.0, 1.0],
-    "anchors": "dino",
-    "sizes": "learned",
-}
+_STANDARD: Final[Mapping[str, Any]] = {"k": 8, "m": 7, "losses": [1.0, 1.0, 1.0], "anchors": "dino", "sizes": "learned"}
 """What Learnable Regions chooses."""
 _TABLE_4: Final = {1: (0.231, 0.915), 3: (0.273, 0.837), 5: (0.295, 0.809), 7: (0.300, 0.805), 9: (0.301, 0.802)}
 _TABLE_5: Final = {1: (0.275, 0.824), 4: (0.296, 0.805), 6: (0.301, 0.802), 8: (0.300, 0.805), 10: (0.298, 0.803)}

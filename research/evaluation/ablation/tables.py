@@ -13,15 +13,7 @@ from ....locinv_core.imaging.metrics import IOU_THRESHOLDS
 from ....locinv_core.imaging.visualize import COLOURS
 from ..metrics.registry import Metric, columns_of
 from ..report.plots import draw_curves, iou_curves
-from ..report.tables import (
-    MethodSummary,
-    csv_text,
-    images_text,
-    markdown_cell,
-    markdown_lines,
-    summarise,
-    write_files,
-)
+from ..report.tables import MethodSummary, csv_text, images_text, markdown_cell, markdown_lines, summarise, write_files
 from .sweeps import Point, Sweep, rows_of
 
 if TYPE_CHECKING:

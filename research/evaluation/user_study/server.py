@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request to this server by its own name; one by another is of a foreign page, whose name was made to
         lead here. What goes wrong is said."""
         try:
-            if self.headers.get("Host") not in (f"{name}:{self.server.server_port}" for name in (HOST, "localhost")):
+            if self.headers.get("Host") not in [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]:
                 raise _Refused(HTTPStatus.FORBIDDEN, "this server answers to its own name only")
             yield
         except (ValueError, RecursionError) as error:

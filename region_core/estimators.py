@@ -1,8 +1,7 @@
 """Estimators of the gradient that the region network learns by (Learnable Regions §3.1), and ours.
 
-`StraightThrough` is published: draw a box by Gumbel-softmax, edit in it, and take the loss's gradient through
-the mask that composites edit and source. `Expected` is ours and exact: an anchor has only M boxes, so that the
-expectation Σ π_j·L_j is a sum, once each has been judged.
+`StraightThrough` is published; `Expected` is ours and exact: an anchor has only M boxes, so that the expectation
+Σ π_j·L_j is a sum, once each has been judged.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ minimises () and the loss of Learnable Regions Eq. 3."""
 
 
 class StraightThrough:
-    """As published: draws a box for each anchor, edits in it, and learns through the mask.
+    """As published: draws a box for each anchor by Gumbel-softmax, edits in it, and learns through the mask.
 
     steps: of the edits; None is the editor's own number. A box is edited once, as the noise stays the same.
     """
@@ -138,7 +137,6 @@ def straight_through_image(choice: Tensor, images: Tensor) -> Tensor:
     """X_o = Σ_j y_j·X_j for choices (K, M) among images (K, M, 3, H, W): (K, 3, H, W), differentiable in y.
 
     With X_j = m_j·edit + (1 − m_j)·source this is m·edit + (1 − m)·source for the mask m = Σ_j y_j·m_j.
-    Forward, y is one-hot, and X_o the image of the box that was drawn.
     """
     return torch.einsum("km,kmchw->kchw", choice, images)
 

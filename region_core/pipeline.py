@@ -103,7 +103,7 @@ def edit_region(
 
     Raises ValueError for a word that the caption lacks, one that the prompt leaves as it is while it changes
     others, and one that there is no model to localize; for a text that the editor would cut; and as
-    `propose_regions` and `learn_regions` do. What is wrong with k or m is said before any pass.
+    `propose_regions` and `learn_regions` do.
     """
     tracker = tracker if tracker is not None else CostTracker()
     editor, reader, clip = networks.editor, networks.reader, networks.clip

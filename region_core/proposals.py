@@ -77,8 +77,7 @@ def propose(
     "learned": M squares for the network to choose from; the j-th has the anchor's patch in the middle and
     `reach`·j patches beyond it on every side (None: a 16th of the grid's shorter side, as the published
     code's steps), clipped to the image. "random", a published baseline: one box an anchor with height and
-    width drawn evenly from [0, H] and [0, W], clipped, but never under a patch: where the anchor's patch
-    reaches beyond the image, the box's middle is moved in. `m` and `reach` are not read then.
+    width drawn evenly from [0, H] and [0, W], clipped, but never under a patch; `m` and `reach` are not read.
     Raises ValueError for anchors off the grid, an image smaller than a patch, a grid that is not the
     image's, and an M whose last square would grow no more around any anchor.
     """
@@ -90,7 +89,14 @@ def propose(
         boxes = _random_boxes(centres, patch, size, seed)
     else:
         step = default_reach(grid) if reach is None else reach
-        check_box_count(m, grid, step)
+        if step < 1:
+            raise ValueError(f"reach: got {step}, requires 1 patch or more")
+        most = -(-(max(grid) - 1) // step) if max(grid) > 1 else 1
+        if not 1 <= m <= most:
+            raise ValueError(
+                f"m: got {m} boxes an anchor, requires 1 to {most}: on a grid of {grid[1]}x{grid[0]} patches a"
+                " square that grows further is the whole image, wherever its anchor"
+            )
         reaches = step * torch.arange(1, m + 1)[None, :, None]
         low = (centres[:, None] - reaches) * patch
         high = (centres[:, None] + reaches + 1) * patch
@@ -103,18 +109,6 @@ def propose(
 def default_reach(grid: tuple[int, int]) -> int:
     """Patches by which each square outgrows the one before it on every side."""
     return max(1, round(min(grid) / _PATCHES_PER_REACH))
-
-
-def check_box_count(m: int, grid: tuple[int, int], reach: int) -> None:
-    """Raise ValueError unless M is at least 1 and the M-th square is larger than the one before it."""
-    if reach < 1:
-        raise ValueError(f"reach: got {reach}, requires 1 patch or more")
-    most = -(-(max(grid) - 1) // reach) if max(grid) > 1 else 1
-    if not 1 <= m <= most:
-        raise ValueError(
-            f"m: got {m} boxes an anchor, requires 1 to {most}: on a grid of {grid[1]}x{grid[0]} patches a"
-            " square that grows further is the whole image, wherever its anchor"
-        )
 
 
 def pixel_box(box: Tensor | Sequence[float], size: tuple[int, int]) -> PixelBox:

@@ -99,9 +99,8 @@ class RegionTask:
 class RegionScores:
     """What was learned about the boxes of one image.
 
-    logits: π, (K, M) float32; −inf for a box that is not considered. losses: those of the `Judgement`, with what
-    the prior adds. loss_curve: the loss at each of Adam's steps, mean over anchors. network: the region network's
-    weights. edits: those made so far, which ranking goes on with.
+    logits: π, (K, M) float32; −inf for a box that is not considered. losses: those of the `Judgement`. loss_curve: the
+    loss at each of Adam's steps, mean over anchors. network: its weights. edits: ranking goes on with them.
     """
 
     proposals: RegionProposals
@@ -142,9 +141,8 @@ def learn_regions(
 ) -> RegionScores:
     """Train a region network on the task's image and choose a box for each anchor.
 
-    search: None considers all boxes, as published. With one box an anchor there is nothing to learn, and
-    nothing is edited. Raises ValueError, before any work, for texts that CLIP would cut and for proposals or
-    features of another image; later for an `lr` whose steps overflow.
+    search: None considers all boxes, as published. With one box an anchor nothing is edited. Raises ValueError, before
+    any work, for texts that CLIP would cut and proposals or features of another image; later as `train_network`.
     """
     settings, search, tracker = settings or LearningSettings(), search or BoxSearch(), tracker or CostTracker()
     _check_image(task.image, proposals)
@@ -189,7 +187,7 @@ def train_network(
     """Adam on `objective`; returns the loss of Learnable Regions Eq. 3 at each step.
 
     pooled: (K, M·d, 7, 7), [f_1 … f_M] of each anchor. considered: (K, M) bool; None is all boxes. Raises
-    ValueError where the learning rate is so large that the network's numbers overflow.
+    ValueError where the network's numbers overflow at this learning rate.
     """
     tracker = tracker or CostTracker()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
@@ -218,9 +216,8 @@ def score_regions(
 ) -> RegionScores:
     """Take each anchor's box of least loss, with nothing learned: ours, and what learning is compared with.
 
-    The logits are −loss, and −inf for a box that is not considered. Of the settings, `seed`, `weights`,
-    `crops` and `batch` are read. With one box an anchor nothing is edited. Raises ValueError, before any work,
-    for texts that CLIP would cut and proposals of another image.
+    The logits are −loss. Of the settings, `seed`, `weights`, `crops` and `batch` are read. Otherwise as
+    `learn_regions`.
     """
     settings, search = settings or LearningSettings(), search or BoxSearch()
     _check_image(task.image, proposals)
@@ -241,10 +238,7 @@ def standardised(features: Tensor) -> Tensor:
 
 
 def _among(logits: Tensor, considered: Tensor | None, lr: float) -> Tensor:
-    """The network's logits (K, M), −inf for boxes that are not considered.
-
-    Raises ValueError if training has driven them out of float32's range.
-    """
+    """The network's logits (K, M), −inf for boxes that are not considered; ValueError where they overflow."""
     if not bool(torch.isfinite(logits).all()):
         raise ValueError(f"lr: got {lr}, and the network's numbers are no longer finite, requires a smaller one")
     return logits if considered is None else logits.masked_fill(~considered.to(logits.device), -math.inf)

@@ -34,7 +34,7 @@ _PARTS = ("vqvae", "transformer", "text_encoder", "tokenizer", "scheduler")
 
 @dataclass(frozen=True)
 class AmusedModel:
-    """aMUSEd's parts; nothing here ever changes their weights."""
+    """aMUSEd's parts; their weights never change."""
 
     vqvae: VQModel
     transformer: UVit2DModel
@@ -148,8 +148,7 @@ class AmusedEditor(ModelEditor):
     ) -> Tensor:
         """The edit between encoder and decoder: tokens (1, h, w) of the source to (B, h, w).
 
-        cells: (B, h, w) bool, where tokens may change. conditions: (context, pooled) of the prompt
-        and, unless guidance is 1, of the negative.
+        cells: (B, h, w) bool, where tokens may change. conditions: (context, pooled) of each of `texts`.
         """
         tracker = tracker or CostTracker()
         size = (source.shape[1] * self.model.token_pixels, source.shape[2] * self.model.token_pixels)

@@ -87,9 +87,8 @@ def locate_words(
 ) -> dict[str, Located]:
     """Find the box of each of the prompt's `words` in `image` (1, 3, H, W); they share the passes.
 
-    Costs one early-stopped pass a noise level. Without `vision` there are no anchors, without `clip`
-    attention alone decides. Raises ValueError, before any pass, for no word or one that the prompt lacks, and
-    for an image smaller than the ViT's patch.
+    Costs one early-stopped pass a noise level. Without `vision` there are no anchors, without `clip` attention alone
+    decides. Raises ValueError, before any pass, for no word, one that the prompt lacks, or too small an image.
     """
     settings = settings or LocateSettings()
     tracker = tracker or CostTracker()
@@ -122,9 +121,8 @@ def locate_changed(
 ) -> Located | None:
     """Localize the caption's `word` in `image` (1, 3, H, W); None takes the one noun that the prompt changes.
 
-    texts: caption and prompt. None comes back where the prompt changes no noun or several, and where the model
-    would cut one of the texts. With a `word`, raises ValueError for one that the caption lacks and a caption
-    that is too long.
+    texts: caption and prompt. None comes back where the prompt changes no noun or several, or is too long. With a
+    `word`, raises ValueError for one that the caption lacks and a caption that is too long.
     """
     if word is None:
         with suppress(ValueError):

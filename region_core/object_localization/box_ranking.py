@@ -19,14 +19,13 @@ _CONSIDERED = 2000
 class LocateSettings:
     """How a word is located. Sides and strides are shares of the image's shorter side.
 
-    levels: noise levels that attention is read at, as shares of the schedule. gamma: the map's exponent;
-    below 1, weak attention counts for more and boxes come out larger. k, m: the ViT's anchors and the squares
-    around each, as many as its grid has room for. least, most, growth: the smallest and the largest window,
-    and how much larger each is than the one before. stride: between windows. aspects: their widths over their
-    heights. shortlist: windows that CLIP judges, beside the anchors' squares; no two of them overlap by more
-    than `overlap` (IoU). clip_weight: CLIP's share of the score. margin: what a crop shows
-    around its box, as a share of the box's longer side. crop: a crop's side in pixels. template: what CLIP
-    reads, with {} for the phrase and its article.
+    levels: noise levels that attention is read at, as shares of the schedule. gamma: the map's exponent; below 1, boxes
+    come out larger. k, m: the ViT's anchors and the squares around each, as many as its grid has room for. least,
+    most, growth: the smallest and the largest window, and how much larger each is than the one before. stride: between
+    windows. aspects: their widths over their heights. shortlist: windows that CLIP judges beside the squares, no two
+    of which overlap by more than `overlap` (IoU). clip_weight: CLIP's share of the score. margin: what a crop shows
+    around its box, as a share of its longer side. crop: its side in pixels. template: what CLIP reads, with {} for the
+    phrase and its article.
     """
 
     levels: tuple[float, ...] = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
@@ -143,10 +142,8 @@ def soft_iou(values: Tensor, boxes: Tensor) -> Tensor:
 
 
 def sharpened(values: Tensor, gamma: float) -> Tensor:
-    """A map (h, w) brought to [0, 1], its median, which is background, to 0 and its maximum to 1; then to γ.
-
-    A map without a peak above its median is 0 everywhere.
-    """
+    """A map (h, w), its median, which is background, brought to 0 and its maximum to 1, to the power γ; 0 without a
+    peak above the median."""
     base, peak = values.median(), values.max()
     if not bool(peak > base):
         return torch.zeros_like(values)

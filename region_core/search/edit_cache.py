@@ -99,10 +99,7 @@ class BoxEdits:
         return (box, None, 0) in self._edits
 
     def best(self, box: PixelBox) -> Tensor | None:
-        """The best that is known of the edit in `box`, (3, H, W), without an editor's help.
-
-        That is its own edit of the most steps, else the unmasked edit standing in; None if there is neither.
-        """
+        """The edit in `box` of the most steps, (3, H, W), else the unmasked one standing in; None without either."""
         own, unmasked = self._longest(box), self._longest(self.whole)
         if own is not None or unmasked is None:
             return own

@@ -98,9 +98,9 @@ def draw_captions(
 def judge_images(judge: Judge, pictures: Tensor, specs: Sequence[SceneSpec]) -> tuple[dict[str, Any], list[bool]]:
     """Shares of images (N, 3, H, W) that show what their scenes name, and the verdict on each.
 
-    ``nouns``: every noun found; ``colours``: and each in its colour (wooden counts as one); ``all``: and in
-    its pattern, which is the verdict. ``by_objects`` gives ``all`` by the number of objects, ``objects`` by
-    object; ``extra`` is the share of images in which the judge sees an object that was not asked for.
+    ``nouns``: every noun found; ``colours``: and each in its colour (wooden counts as one); ``all``: and in its
+    pattern, which is the verdict; ``by_objects``: by the number of objects; ``objects``: by object. ``extra``: the
+    share of images with an object that was not asked for.
     """
     found = [findings for part in pictures.split(32) for findings in judge.findings(part)]
     nouns, colours, everything, extra = [], [], [], []
@@ -170,11 +170,8 @@ def attention_statistics(
 def picks(images: Tensor, texts: Tensor, among: int) -> tuple[float, float]:
     """How often an image's own text is nearest of ``among``, and a text's own image.
 
-    ``images``, ``texts``: (N, e) unit vectors, N a multiple of ``among``; row n of one belongs to row n of
-    the other, and the rows are compared in groups as they stand.
-
-    Raises:
-        ValueError: for rows that make no whole groups.
+    ``images``, ``texts``: (N, e) unit vectors that belong together row by row, compared in groups as they stand.
+    Raises ValueError for rows that make no whole groups.
     """
     if among < 2 or len(images) < among or len(images) % among:
         raise ValueError(f"count: got {len(images)}, requires a multiple of {among}")
@@ -246,11 +243,9 @@ def _crop_picks(guide: ClipEncoder, specs: Sequence[SceneSpec], pictures: Tensor
 class AnchorHits:
     """Where K anchors of each scene lie; an anchor is on an object when the objects cover half of its patch.
 
-    Attributes:
-        any: share of scenes with at least one anchor on an object. most: with more than half of them.
-        share: mean share of the anchors that are on objects. things: share of all objects that an anchor is on;
-            the name is a key of evaluation.json.
-        area: mean share of the patches that are on objects, which is what ``share`` would be by chance.
+    ``any``, ``most``: shares of scenes with at least one anchor on an object, and with more than half of them.
+    ``share``: mean share of the anchors that are on objects; ``area``: of the patches. ``things``: share of all
+    objects that an anchor is on. The names are keys of evaluation.json.
     """
 
     any: float
@@ -261,11 +256,9 @@ class AnchorHits:
 
 
 def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) -> AnchorHits:
-    """Count the anchors on objects.
+    """The hits of each scene's anchors (K, 2), row and column, on its objects' masks (n, H, W) of 0 and 1.
 
-    Args:
-        anchors: of each scene (K, 2), row and column. masks: of each scene's objects (n, H, W), 0 or 1.
-        patch: side of a patch in pixels, by which H and W can be divided.
+    ``patch``: side of a patch in pixels, by which H and W can be divided.
     """
     any_hit, most, shares, found, areas = 0, 0, [], [], []
     for cells, things in zip(anchors, masks, strict=True):
@@ -285,10 +278,8 @@ def anchor_hits(anchors: Sequence[Tensor], masks: Sequence[Tensor], patch: int) 
 def attention_anchors(
     vision: VisionFeatures, seeds: Sequence[int], *, count: int = 8
 ) -> tuple[AnchorHits, AnchorHits, list[tuple[Tensor, Tensor, Tensor]]]:
-    """The hits of the ``count`` patches that [CLS] attends to most, and of random ones, and what was seen.
-
-    The last is, of each scene, the image (3, H, W), the attention (h, w) and the anchors (K, 2).
-    """
+    """The hits of the ``count`` patches that [CLS] attends to most, and of random ones; and, of each scene, the image
+    (3, H, W), the attention (h, w) and the anchors (K, 2)."""
     anchors, chance, masks, seen = [], [], [], []
     for seed in seeds:
         picture, drawn = render(sample_scene(seed))

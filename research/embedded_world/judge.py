@@ -1,8 +1,7 @@
 """A judge of images, for evaluation only: which objects stand in an image, in which colour and pattern.
 
 A small convolutional network labels every cell of a 16 x 16 grid with a noun (or none), a look (a colour or
-wooden) and a pattern. It is trained on drawings with their exact masks, on seeds of its own, and never sees a
-generated image.
+wooden) and a pattern. It is trained on drawings alone, on seeds of its own.
 """
 
 from __future__ import annotations
@@ -90,8 +89,7 @@ class Judge(nn.Module):
 def cell_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A scene's image (3, H, W) uint8 and its labels (3, H/8, W/8): noun + 1 or 0, look, pattern.
 
-    A cell belongs to the object that covers most of it; cells covered by a fifth to a half are left out of the
-    noun's loss, and look and pattern count only where an object is.
+    An object has the cells that it covers half of; those covered by a fifth to a half count for no loss.
     """
     spec = sample_scene(seed)
     image, masks = render(spec)

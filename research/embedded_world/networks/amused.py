@@ -1,8 +1,7 @@
 """Training the embedded masked-token transformer (MaskGIT, Muse; aMUSEd in diffusers) and its text encoder.
 
-It learns to name the masked codes of an image from the others and the caption. Of most images one object is
-masked, which is what editing inside a box asks for, half of them under a caption that names nothing else; a
-share of the captions is the empty one.
+It learns to name the masked codes of an image from the others and the caption. Of most images one object is masked,
+as in editing inside a box, half of them under a caption that names nothing else.
 """
 
 from __future__ import annotations

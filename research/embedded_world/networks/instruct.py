@@ -1,7 +1,6 @@
 """Training a small InstructPix2Pix on pairs of scenes (Brooks et al. 2023, §3.2), from a text-to-image model.
 
-The UNet's first layer is widened by zeros for the image's latents, so training starts from a model that
-draws and learns what to keep and what the order changes. The result is a diffusers folder of its own.
+The UNet's first layer is widened by zeros for the image's latents, so it begins as the model that draws.
 """
 
 from __future__ import annotations

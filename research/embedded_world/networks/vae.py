@@ -47,8 +47,7 @@ def build_vae(recipe: VaeRecipe) -> AutoencoderKL:
 def vae_loss(decoded: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, recipe: VaeRecipe) -> Tensor:
     """L1 + MSE + ``edges`` * (L1 of horizontal and vertical differences) + ``kl`` * KL to N(0, 1).
 
-    ``decoded``, ``target``: (B, 3, H, W) in [-1, 1]; ``mean``, ``logvar``: (B, C, h, w). The KL is summed
-    over a latent and averaged over the batch.
+    ``decoded``, ``target``: (B, 3, H, W) in [-1, 1]; ``mean``, ``logvar``: (B, C, h, w); the KL is summed over these.
     """
     divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
     return decoding_loss(decoded, target, recipe.edges) + recipe.kl * divergence

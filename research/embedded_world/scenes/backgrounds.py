@@ -241,11 +241,7 @@ def place_phrase(background: str) -> str:
 
 
 def paint_background(background: str, rng: Generator, size: int) -> Plane:
-    """One of ``BACKGROUNDS`` as float32 (size, size, 3) in [0, 1], varied by ``rng``.
-
-    Raises:
-        ValueError: for a background that nobody has painted.
-    """
+    """One of ``BACKGROUNDS`` as float32 (size, size, 3) in [0, 1], varied by ``rng``; ValueError for another."""
     if background not in _PLACES:
         raise ValueError(f"background: {background!r} is none of {', '.join(BACKGROUNDS)}")
     canvas = _Canvas(rng, size)

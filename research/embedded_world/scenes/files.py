@@ -23,10 +23,7 @@ def held_out_pair(
 ) -> tuple[SceneSpec, Edit, SceneSpec]:
     """Held-out scene number ``seed``: the scene, an edit, and the scene after it.
 
-    Its own seed is ``HELD_OUT_SEED + seed``, which training never draws.
-
-    Raises:
-        ValueError: for a negative seed, or what ``sample_scene`` and ``sample_edit`` refuse.
+    Raises ValueError for a negative seed, or what ``sample_scene`` and ``sample_edit`` refuse.
     """
     if seed < 0:
         raise ValueError(f"seed: got {seed}, requires 0 or more")

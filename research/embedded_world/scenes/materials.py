@@ -60,11 +60,9 @@ def outline_colour(name: str) -> Colour:
 
 
 def role_colour(role: Role, name: str) -> Colour:
-    """The flat colour (3,) in [0, 1] of a part with ``role`` in a drawing whose main colour is ``name``, one of
-    ``COLOURS`` or "wooden".
+    """The flat colour (3,) in [0, 1] of a part in a drawing whose main colour is ``name``.
 
-    Raises:
-        ValueError: for a name that is neither.
+    Raises ValueError for a name that is none of ``COLOURS`` and not "wooden".
     """
     if name not in _RGB:
         raise ValueError(f"colour: {name!r} is none of {', '.join((*COLOURS, 'wooden'))}")
@@ -93,13 +91,10 @@ def _ramp(distance: NDArray[np.floating], softness: float) -> Plane:
 
 
 def surface(material: str, colour: str | None, x: Plane, y: Plane, softness: float = 1.0) -> Plane:
-    """Unshaded RGB of a material, float32 (H, W, 3) in [0, 1].
+    """Unshaded RGB of a material, float32 (H, W, 3) in [0, 1]; ``colour`` is ``None`` for wood.
 
-    Args:
-        material: one of ``MATERIALS``.
-        colour: one of ``COLOURS``; ``None`` for wood.
-        x, y: (H, W) positions relative to the object's centre, in pixels of an image 128 wide.
-        softness: width of the pattern's edges, same unit.
+    ``x``, ``y``: (H, W) positions relative to the object's centre, in pixels of an image 128 wide; ``softness``: width
+    of the pattern's edges, same unit.
     """
     name = "wooden" if colour is None else colour
     base = np.broadcast_to(role_colour(Role.MAIN, name), (*x.shape, 3))

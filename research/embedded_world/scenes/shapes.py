@@ -130,11 +130,7 @@ def _drawings() -> dict[str, list[dict[str, Any]]]:
 
 @cache
 def shapes(noun: str) -> tuple[Shape, ...]:
-    """The shapes of one of ``NOUNS``, back to front, in the unit square.
-
-    Raises:
-        ValueError: for a noun that nobody has drawn.
-    """
+    """The shapes of one of ``NOUNS``, back to front, in the unit square; ValueError for another noun."""
     if noun not in NOUNS:
         raise ValueError(f"noun: {noun!r} is none of {', '.join(NOUNS)}")
     sketch = Sketch()

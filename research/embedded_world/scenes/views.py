@@ -1,8 +1,4 @@
-"""Views of training images: windows resized to one side, and changes of tone, light and sharpness.
-
-Everything random comes from the generator that is passed in, in numbers that do not depend on how a batch is
-shared among workers.
-"""
+"""Views of training images: windows resized to one side, and changes of tone, light and sharpness."""
 
 from __future__ import annotations
 
@@ -19,11 +15,8 @@ def uniform(shape: tuple[int, ...], least: float, most: float, rng: torch.Genera
 def look(pictures: Tensor, windows: Tensor, side: int) -> Tensor:
     """What a window of each image shows, resized to a square by bilinear interpolation.
 
-    Args:
-        images: (B, 3, H, W) uint8. windows: (B, 4), x0, y0, x1, y1 in pixels, the far ends exclusive.
-
-    Returns:
-        (B, 3, side, side), float in [0, 1].
+    ``pictures``: (B, 3, H, W) uint8. ``windows``: (B, 4), x0, y0, x1, y1 in pixels, the far ends exclusive. Returns
+    (B, 3, side, side), float in [0, 1].
     """
     height, width = pictures.shape[2:]
     x0, y0, x1, y1 = windows.float().unbind(1)

@@ -34,12 +34,11 @@ class Example:
 
     Attributes:
         caption: of the whole scene; altered: with a word of one object wrong, two objects' looks traded, or an
-            object left out or added.
+            object left out or added. content, altered_content: what they name, object by object.
         phrase: names one object ("a photo of a red boat"); name: without the frame ("red boat").
         altered_phrase, altered_name: the same for what that object is not.
         window: (x0, y0, x1, y1), a crop that shows the object; poor: one that does not, or hardly.
         obj: names that are true of the object; scene: names that are true of some object in the scene.
-        content: what the caption names, object by object; altered_content: what the altered one does.
     """
 
     caption: str

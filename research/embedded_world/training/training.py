@@ -49,11 +49,9 @@ class Training:
     """A training's recipe and folders.
 
     Attributes:
-        work: folder of scenes and checkpoints.
+        work: folder of scenes and checkpoints. report: receives progress lines; can be sent to a process.
         out: folder that all models are written to; without one, those of the package, and ``work`` for instruct.
-        start: a folder whose models are trained further, in place of random weights: UNet and text encoder, and
-            clip.
-        report: receives progress lines; a module's function or another object that can be sent to a process.
+        start: a folder whose UNet and text encoder, and clip, are trained further, in place of random weights.
     """
 
     recipe: Recipe
@@ -258,12 +256,10 @@ class Stage:
     """One stage of the training.
 
     Attributes:
-        train: does its work in every worker.
+        train: its work in every worker. alone: one worker does it. checkpoints: files in ``work``.
         makes: what it writes, as ``Training.folder`` names it. needs: the stages before it, with a file of theirs.
-        checkpoints: files in ``work``.
         draws: the sets of scenes that it is trained on, and how many of each.
         shared: numbers that the workers have to share out evenly.
-        alone: one worker does it.
     """
 
     train: Callable[[Training], None]
@@ -358,11 +354,7 @@ def _check(job: Training, stages: Sequence[str], processes: int) -> None:
 
 
 def train(job: Training, stages: Sequence[str] = tuple(STAGES), *, processes: int = 1, restart: bool = False) -> None:
-    """Train the named stages, in the order of ``STAGES``, going on from their checkpoints.
-
-    Args:
-        processes: how many single-threaded workers share a batch.
-        restart: forget the stages' checkpoints first.
+    """Train the named stages, in the order of ``STAGES``, going on from their checkpoints unless ``restart``.
 
     Raises:
         ValueError: before any work, for an unknown stage, one without its predecessor's or its start's models,
@@ -370,12 +362,11 @@ def train(job: Training, stages: Sequence[str] = tuple(STAGES), *, processes: in
     """
     _check(job, stages, processes)
     chosen = {name: stage for name, stage in STAGES.items() if name in stages}
-    if restart:
-        for name in (name for stage in chosen.values() for name in stage.checkpoints):
-            (job.work / name).unlink(missing_ok=True)
     drawn: dict[SetName, int] = {}
     for stage in chosen.values():
         drawn |= stage.draws(job.recipe)
+        for name in stage.checkpoints if restart else ():
+            (job.work / name).unlink(missing_ok=True)
     for kind, count in drawn.items():
         job.report(f"scenes: drawing {count} {kind}, unless they are there")
         draw_once(job.scenes, kind, count, seed=job.recipe.seed, workers=processes)

@@ -45,8 +45,8 @@ def share(batch: Tensor) -> Tensor:
 def gathered(rows: Tensor) -> Tensor:
     """The rows of all workers' shares (B / W, d), in the batch's order before it was shared: (B, d).
 
-    Gradients flow to this worker's own rows, times the number of workers: when every worker takes the same
-    loss of all rows, the mean of the workers' gradients is the gradient of that loss.
+    Gradients flow to this worker's own rows, times the number of workers: their mean over workers is the gradient of
+    a loss of all rows that every worker takes.
     """
     if not dist.is_initialized():
         return rows
@@ -83,10 +83,7 @@ def _worker(number: int, count: int, meeting: str, work: Callable[..., None], ar
 
 
 def run_workers(count: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call ``work(*arguments)`` in ``count`` processes, or here when ``count`` is 1.
-
-    ``work`` is a module's function; it saves what it makes in worker 0.
-    """
+    """Call ``work(*arguments)``, a module's function, in ``count`` processes, or here when ``count`` is 1."""
     if count == 1:
         work(*arguments)
         return

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pinpoint.research.evaluation.datasets.reader import read_dataset
 from pinpoint.research.evaluation.user_study import answers as answers_module
-from pinpoint.research.evaluation.user_study.answers import Answer, AnswersFile, latest, read_answers
+from pinpoint.research.evaluation.user_study.answers import Answer, AnswersFile, read_answers
 from pinpoint.research.evaluation.user_study.rates import Rate, preference_rates, rates_table
 from pinpoint.research.evaluation.user_study.session import session, session_for_page
 from pinpoint.research.evaluation.user_study.site import Study, Trial, build_site, read_study
@@ -66,12 +66,6 @@ def test_neither_an_images_name_nor_its_file_tells_the_method(tmp_path: Path) ->
         assert not any(method in path.name for method in METHODS)
         with Image.open(path) as image:
             assert image.info == {}
-
-
-def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
-    study = make_site(tmp_path)
-    assert read_study(tmp_path / "site") == study
-    assert read_study(tmp_path / "site").fingerprint == study.fingerprint
 
 
 def test_an_item_without_an_image_by_every_method_is_left_out(tmp_path: Path) -> None:
@@ -268,22 +262,20 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["{}", "3", "no", '{"study": 1}', json.dumps({**vars(answer("a", "b", "c", "d", "e")), "place": "0"})],
+    "content",
+    [
+        *(f"{line}\n" for line in ("{}", "3", "no", '{"study": 1}')),
+        json.dumps({**vars(answer("a", "b", "c", "d", "e")), "place": "0"}) + "\n",
+        "notes of mine",
+    ],
 )
-def test_a_foreign_line_is_refused(tmp_path: Path, line: str) -> None:
+def test_another_file_is_not_taken_for_answers_and_stays_as_it_is(tmp_path: Path, content: str) -> None:
     path = tmp_path / "answers.jsonl"
-    path.write_text(f"{line}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"line 1 .* is not an answer"):
-        read_answers(path)
-
-
-def test_another_file_is_not_taken_for_answers_and_stays_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "answers.jsonl"
-    path.write_text("notes of mine", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"line 1 .* is not an answer"):
-        AnswersFile(path)
-    assert path.read_text(encoding="utf-8") == "notes of mine"
+    path.write_text(content, encoding="utf-8")
+    for opened in (read_answers, AnswersFile):
+        with pytest.raises(ValueError, match=r"line 1 .* is not an answer"):
+            opened(path)
+    assert path.read_text(encoding="utf-8") == content
 
 
 def test_a_file_that_is_full_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,12 +286,6 @@ def test_a_file_that_is_full_takes_no_more(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="is full"):
         file.append(answer("anna", "b", "quality", "pnp", "s"))
     assert len(file.answers) == len(read_answers(path)) == 1
-
-
-def test_the_last_of_several_answers_counts() -> None:
-    given = [answer("anna", "a", "quality", method, "s") for method in ("pnp", "nti")]
-    other = answer("berta", "a", "quality", "pnp", "s")
-    assert latest([given[0], other, given[1]]) == [given[1], other]
 
 
 # Rates

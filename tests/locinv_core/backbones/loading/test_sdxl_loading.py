@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from pinpoint.locinv_core.backbones.loading import load_edit_model
 from pinpoint.locinv_core.backbones.sdxl import SDXLModel
-from pinpoint.locinv_core.backbones.single_file import inspect_file, load_single_file
+from pinpoint.locinv_core.backbones.single_file import CONFIGS, inspect_file, load_single_file
 from pinpoint.locinv_core.text.prompt import parse_prompt
+from pinpoint.tests.fixtures.ldm_names import checkpoint
 from pinpoint.tests.fixtures.tiny_sdxl import (
     tiny_sdxl,
     write_tiny_sdxl_configs,
@@ -20,6 +22,7 @@ from pinpoint.tests.fixtures.tiny_sdxl import (
     write_tiny_sdxl_folder,
 )
 from pinpoint.tests.locinv_core.backbones.loading.comparing import CPU, assert_same_weights, edit_json
+from pinpoint.tests.locinv_core.backbones.loading.true_sizes import true_networks
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
@@ -161,3 +164,26 @@ def test_a_file_that_lacks_a_weight_of_the_second_encoder_is_refused(tmp_path: P
     path = write_tiny_sdxl_file(tmp_path / "m.safetensors", without=(f"conditioner.embedders.1.{lost}",))
     with pytest.raises(ValueError, match="lacks 1 weights of SDXL's text_encoder_2"):
         load_single_file(path, CPU, torch.float32, config_folder=write_tiny_sdxl_configs(tmp_path / "configs"))
+
+
+def test_the_carried_configs_and_the_test_checkpoints_names_are_those_of_the_released_base_model() -> None:
+    folder = CONFIGS / "sdxl"
+    unet, vae, text = true_networks("sdxl")
+    with torch.device("meta"):
+        second = CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(folder / "text_encoder_2"))
+    counts = [sum(w.numel() for w in part.parameters()) for part in (unet, vae, text, second)]
+    assert counts == [2_567_463_684, 83_653_863, 123_060_480, 694_659_840]
+    weights = checkpoint(unet, vae, text, "sdxl", second)
+    for name, shape in {
+        "model.diffusion_model.label_emb.0.0.weight": (1280, 2816),
+        "model.diffusion_model.input_blocks.4.1.transformer_blocks.1.attn2.to_k.weight": (640, 2048),
+        "model.diffusion_model.middle_block.1.transformer_blocks.9.attn2.to_v.weight": (1280, 2048),
+        "model.diffusion_model.output_blocks.2.2.conv.weight": (1280, 1280, 3, 3),
+        "conditioner.embedders.0.transformer.text_model.encoder.layers.11.mlp.fc1.weight": (3072, 768),
+        "conditioner.embedders.1.model.text_projection": (1280, 1280),
+        "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight": (3840, 1280),
+    }.items():
+        assert tuple(weights[name].shape) == shape, name
+    # Tensors of the released file: UNet, VAE, and the text encoders with the first's position_ids.
+    prefixes = ("model.diffusion_model.", "first_stage_model.", "conditioner.embedders.0.", "conditioner.embedders.1.")
+    assert [sum(name.startswith(prefix) for name in weights) for prefix in prefixes] == [1680, 248, 197, 390]

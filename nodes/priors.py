@@ -132,7 +132,7 @@ class PriorFromSegmentAnything(io.ComfyNode):
                     "checkpoint",
                     sam_names(),
                     "A Segment Anything in models/sams, as .safetensors or as published (.pth), of which only the"
-                    " weights are read.",
+                    " weights are read; or a folder of SAM 2 there, in transformers' layout.",
                 ),
                 text(
                     "boxes",
@@ -163,18 +163,15 @@ class PriorFromSegmentAnything(io.ComfyNode):
     def execute(
         cls, image: Tensor, checkpoint: str, boxes: str = "", points: str = "", prior: LocalizationPrior | None = None
     ) -> io.NodeOutput:
-        from ..locinv_core.localization.prior_from_sam import (
-            SEGMENT_STAGE,
-            load_segment_anything,
-            prior_from_segment_anything,
-        )
+        from ..locinv_core.localization.prior_from_sam import SEGMENT_STAGE, prior_from_segment_anything
+        from ..locinv_core.localization.prior_from_sam2 import load_outliner
         from .bridge.memory import managed
         from .bridge.progress import node_tracker
 
         source, prompts = from_comfy_image(image), sam_prompts(boxes, points, prior)
-        network = load_segment_anything(sam_path(checkpoint))
-        with managed(network, network).ready() as model:
-            return _output(prior_from_segment_anything(model, source, prompts, tracker=node_tracker(SEGMENT_STAGE)))
+        found = load_outliner(sam_path(checkpoint))
+        with managed(found, found.model).ready() as outliner:
+            return _output(prior_from_segment_anything(outliner, source, prompts, tracker=node_tracker(SEGMENT_STAGE)))
 
 
 class PriorFromText(io.ComfyNode):
@@ -347,20 +344,31 @@ NODES = [PriorFromMask, PriorFromBoxes, PriorFromSegmentAnything, PriorFromText,
 
 
 def sam_names() -> list[str]:
-    """The files in models/sams, with `/` on every system; if there is none, a line that says so."""
+    """The files in models/sams and its folders of transformers' layout, with `/` on every system; if there is
+    none, a line that says so."""
     if SAMS not in folder_paths.folder_names_and_paths:
         folder_paths.add_model_folder_path(SAMS, os.path.join(folder_paths.models_dir, SAMS))
-    found = [
-        name.replace(os.sep, "/")
+    files = [
+        Path(name)
         for name in folder_paths.get_filename_list(SAMS)
         if Path(name).suffix.lower() in (".safetensors", ".pth", ".pt")
     ]
-    return sorted(found, key=lambda name: (not name.endswith(".safetensors"), name)) or [NO_SAM]
+    roots = [Path(root) for root in folder_paths.get_folder_paths(SAMS)]
+    of_folders = [
+        file
+        for file in files
+        if file.name == "model.safetensors" and any((root / file).with_name("config.json").is_file() for root in roots)
+    ]
+    found = [file for file in files if file not in of_folders]
+    found.sort(key=lambda file: (file.suffix.lower() != ".safetensors", file))
+    return [file.as_posix() for file in (*found, *sorted(file.parent for file in of_folders))] or [NO_SAM]
 
 
 def sam_path(name: str) -> str:
     """Where the checkpoint lies. Raises ValueError for one that is gone."""
     path = None if name == NO_SAM else folder_paths.get_full_path(SAMS, name)
+    folders = [Path(root, name) for root in folder_paths.get_folder_paths(SAMS)]
+    path = path or next((folder for folder in folders if folder.is_dir()), None)
     if path is None:
         raise ValueError(f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there")
     return str(path)

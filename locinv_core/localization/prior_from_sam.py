@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -45,14 +45,55 @@ class SamPrompt:
                 f"prompt: got {len(self.boxes)} boxes and points for one word, requires points with one box"
             )
 
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """The points (N, 2) float32, and 1 for each that is on the object, 0 for each beside it."""
+        labels = np.array([1] * len(self.on) + [0] * len(self.off))
+        return np.array([*self.on, *self.off], dtype=np.float32), labels
+
+
+Predict = Callable[[Box | None, SamPrompt, bool], tuple[np.ndarray, np.ndarray]]
+"""(a box, points, whether they are ambiguous) to outlines (N, H, W) bool and the IoU predicted for each (N,)."""
+
+
+class Outliner(Protocol):
+    """A model of the Segment Anything family."""
+
+    def predictor(self, image: Tensor) -> Predict:
+        """What outlines objects on `image` (1, 3, H, W), which is encoded here, once."""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentAnything:
+    """A model of the package `segment-anything`."""
+
+    model: nn.Module
+
+    def predictor(self, image: Tensor) -> Predict:
+        """What outlines objects on `image` (1, 3, H, W), which is encoded here, once."""
+        predictor = require("segment_anything", "sam").SamPredictor(self.model)
+        predictor.set_image(np.asarray(to_pil(image)))
+
+        def predict(box: Box | None, prompt: SamPrompt, several: bool) -> tuple[np.ndarray, np.ndarray]:
+            points, labels = prompt.points()
+            masks, predicted_iou, _ = predictor.predict(
+                point_coords=points if len(points) else None,
+                point_labels=labels if len(points) else None,
+                box=None if box is None else np.array(box, dtype=np.float32),
+                multimask_output=several,
+            )
+            return masks, predicted_iou
+
+        return predict
+
 
 def prior_from_segment_anything(
-    model: nn.Module, image: Tensor, prompts: Mapping[str, SamPrompt], *, tracker: CostTracker | None = None
+    model: nn.Module | Outliner, image: Tensor, prompts: Mapping[str, SamPrompt], *, tracker: CostTracker | None = None
 ) -> LocalizationPrior:
     """The outline of each word's object on `image` (1, 3, H, W) in [0, 1].
 
-    model: as `load_segment_anything` gives it, on any device. A single point may mean an object or a part of
-    it: of the three outlines that the model then gives, the one with the highest predicted IoU is taken.
+    model: as `load_segment_anything` gives it, or another outliner, on any device. A single point may mean an
+    object or a part of it: of the three outlines that the model then gives, the one with the highest predicted
+    IoU is taken.
     Raises ValueError, before any work, for boxes and points outside the image, and for a prompt where the
     model finds no object.
     """
@@ -64,10 +105,9 @@ def prior_from_segment_anything(
     tracker = tracker or CostTracker()
     priors = []
     with tracker.stage(SEGMENT_STAGE), torch.no_grad():
-        predictor = require("segment_anything", "sam").SamPredictor(model)
-        predictor.set_image(np.asarray(to_pil(image)))
+        predict = (SegmentAnything(model) if isinstance(model, nn.Module) else model).predictor(image)
         for number, (word, prompt) in enumerate(prompts.items(), start=1):
-            outlines = [_outline(predictor, box, prompt) for box in prompt.boxes or (None,)]
+            outlines = [_outline(predict, box, prompt) for box in prompt.boxes or (None,)]
             if not any(outline.any() for outline in outlines):
                 raise ValueError(
                     f"prompt of {word!r}: Segment Anything finds no object there; requires a box that holds the"
@@ -107,17 +147,22 @@ def load_segment_anything(path: str | Path) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def _outline(predictor: Any, box: Box | None, prompt: SamPrompt) -> np.ndarray:
+def box_source(label: str, form: str, load: Callable[[str], nn.Module | Outliner]) -> PriorSource:
+    """The source whose text is a box, `@` and what `load` opens."""
+
+    def prior(word: str, given: str, image: Tensor) -> LocalizationPrior:
+        box, at, name = given.partition("@")
+        if not at:
+            raise ValueError(f"prior of {word!r}: got {given!r}, requires {form}")
+        prompts = {word: SamPrompt(boxes=(parse_box(word, box),))}
+        return prior_from_segment_anything(load(name.strip()), image, prompts)
+
+    return PriorSource(label, form, prior)
+
+
+def _outline(predict: Predict, box: Box | None, prompt: SamPrompt) -> np.ndarray:
     """(H, W) bool."""
-    points = np.array([*prompt.on, *prompt.off], dtype=np.float32)
-    labels = np.array([1] * len(prompt.on) + [0] * len(prompt.off))
-    ambiguous = box is None and len(points) == 1
-    masks, predicted_iou, _ = predictor.predict(
-        point_coords=points if len(points) else None,
-        point_labels=labels if len(points) else None,
-        box=None if box is None else np.array(box, dtype=np.float32),
-        multimask_output=ambiguous,
-    )
+    masks, predicted_iou = predict(box, prompt, box is None and len(prompt.on) + len(prompt.off) == 1)
     best: np.ndarray = masks[int(np.argmax(predicted_iou))]
     return best
 
@@ -133,12 +178,4 @@ def _check(word: str, prompt: SamPrompt, size: tuple[int, int]) -> None:
             raise ValueError(f"points: {x:g},{y:g} of {word!r} is outside the image of {width}x{height} pixels")
 
 
-def _from_text(word: str, given: str, image: Tensor) -> LocalizationPrior:
-    box, at, file = given.partition("@")
-    if not at:
-        raise ValueError(f"prior of {word!r}: got {given!r}, requires {PRIOR_SOURCE.form}")
-    prompts = {word: SamPrompt(boxes=(parse_box(word, box),))}
-    return prior_from_segment_anything(load_segment_anything(file.strip()), image, prompts)
-
-
-PRIOR_SOURCE = PriorSource("Segment Anything's outline of what a box holds", "x0,y0,x1,y1@FILE", _from_text)
+PRIOR_SOURCE = box_source("Segment Anything's outline of what a box holds", "x0,y0,x1,y1@FILE", load_segment_anything)

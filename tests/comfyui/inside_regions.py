@@ -237,7 +237,7 @@ def places() -> dict[str, Any]:
     from pinpoint.locinv_core.localization import prior_from_sam
     from pinpoint.locinv_core.text.prompt import parse_prompt
     from pinpoint.nodes.priors import NO_SAM, SAMS, FindWord, PriorFromSegmentAnything, PriorFromText, sam_names
-    from pinpoint.tests.fixtures.tiny_locators import tiny_sam, write_tiny_clipseg
+    from pinpoint.tests.fixtures.tiny_locators import tiny_sam, write_tiny_clipseg, write_tiny_sam2
 
     told: dict[str, Any] = {}
     image = smooth_image().permute(0, 2, 3, 1)
@@ -261,6 +261,7 @@ def places() -> dict[str, Any]:
         segment_anything.sam_model_registry["tiny"] = tiny_sam
         torch.save(weights, folder / "published.pth")
         (folder / "broken.pth").write_bytes(b"")
+        write_tiny_sam2(folder / "new" / "sam2")
         told["names"] = sam_names()
         prior, mask = PriorFromSegmentAnything.execute(image, "tiny.safetensors", boxes="cat=10,6,40,30").args
         told["outlined"] = [list(prior.words), prior.kind, list(mask.shape), float(mask.max())]
@@ -268,6 +269,7 @@ def places() -> dict[str, Any]:
         told["outlined again"] = list(again.words)
         published = PriorFromSegmentAnything.execute(image, "published.pth", boxes="cat=10,6,40,30")[0]
         told["published"] = bool(torch.equal(published.mask("cat"), prior.mask("cat")))
+        told["by sam 2"] = PriorFromSegmentAnything.execute(image, "new/sam2", boxes="cat=10,6,40,30")[0].kind
         told["broken"] = refused(PriorFromSegmentAnything, "broken.pth", boxes="cat=1,1,9,9")
         told["no place"] = refused(PriorFromSegmentAnything, "tiny.safetensors")
         text = str(write_tiny_clipseg(Path(HOLDER, "clipseg")))

@@ -47,10 +47,10 @@ def test_places_are_found_by_segment_anything_by_text_and_by_attention(tmp_path)
     found = measured("inside_regions", "places", tmp_path)
     assert found["none"][0] == ["none: put a Segment Anything into models/sams"]
     assert "not in models/sams" in found["none"][1]
-    assert found["names"] == ["tiny.safetensors", "broken.pth", "published.pth"]
+    assert found["names"] == ["tiny.safetensors", "broken.pth", "published.pth", "new/sam2"]
     assert found["outlined"] == [["cat"], "segment", [1, 64, 64], 1.0]
     assert found["outlined again"] == ["cat"]
-    assert found["published"] is True
+    assert found["published"] is True and found["by sam 2"] == "segment"
     assert "cannot be read as weights alone" in found["broken"]
     assert "requires one for at least one word" in found["no place"]
     assert found["by text"] == [["star"], "segment", [1, 64, 64]]

@@ -20,7 +20,7 @@ from pinpoint.tests.fixtures.drawn_prior import DRAWN, SIZE, drawn
 from pinpoint.tests.repository.source_tree import ROOT
 
 IMAGE = torch.zeros(1, 3, *SIZE)
-NAMES = ["clipseg", "coco", "grounding-dino", "groupvit", "owlv2", "sam", "text"]
+NAMES = ["clipseg", "coco", "grounding-dino", "groupvit", "owlv2", "sam", "sam2", "text"]
 CENTRE = """
 import torch
 from pinpoint.locinv_core.localization.prior_sources import PriorSource

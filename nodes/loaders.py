@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import folder_paths
+from comfy.samplers import SCHEDULER_NAMES
 from comfy_api.latest import io
 
 from .bridge import types
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CATEGORY = "Pinpoint/model"
 EMBEDDED = "embedded"
+EVEN_STEPS = "auto"
 CHECKPOINTS, DIFFUSERS = "checkpoints/", "diffusers/"
 NO_FOLDER = "none: put a model into models/diffusers"
 _NAME = (
@@ -84,7 +86,7 @@ class LoadEditModel(io.ComfyNode):
 
 
 class EditModelFromComfyUI(io.ComfyNode):
-    """Builds an edit model from ComfyUI's MODEL, CLIP and VAE."""
+    """Edits with ComfyUI's own MODEL, CLIP and VAE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -92,25 +94,72 @@ class EditModelFromComfyUI(io.ComfyNode):
             node_id="PinpointEditModelFromComfyUI",
             display_name="Edit Model from MODEL+CLIP+VAE",
             category=CATEGORY,
-            description="Builds an edit model from a checkpoint that is loaded already, with its LoRAs, clip"
-            " skip and another VAE, if you like. Stable Diffusion 1.x and 2.x.",
+            description="Edits with the checkpoint that is loaded already, as it is patched: LoRAs, quantized"
+            " weights, FreeU, a ControlNet. Stable Diffusion 1.x, 2.x and SDXL; nothing is loaded twice.",
             inputs=[
-                io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, patched with any LoRAs."),
+                io.Model.Input("model", tooltip="Stable Diffusion 1.x, 2.x or SDXL, with any LoRAs and patches."),
                 io.Clip.Input("clip", tooltip="Its text encoder, with the same LoRAs and any clip skip."),
                 io.Vae.Input("vae", tooltip="Its VAE, or another for the same family."),
-                dtype_input(),
+                choice(
+                    "scheduler",
+                    [EVEN_STEPS, *SCHEDULER_NAMES],
+                    "Which steps an inversion and an edit take: 'auto' spaces them evenly, as papers do; else as"
+                    " KSampler's scheduler of this name.",
+                    EVEN_STEPS,
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="Brings what is not words, such as a ControlNet, to every pass. Its words are not read.",
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="In place of the empty prompt that guidance leads away from."
+                ),
             ],
             outputs=[model_output()],
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, clip: CLIP, vae: VAE, dtype: str) -> io.NodeOutput:
-        import torch
+    def execute(
+        cls,
+        model: ModelPatcher,
+        clip: CLIP,
+        vae: VAE,
+        scheduler: str = EVEN_STEPS,
+        conditioning: Any = None,
+        negative: Any = None,
+    ) -> io.NodeOutput:
+        from .bridge.memory import NativeModel
+        from .native.backbone import ComfyBackbone
 
-        from .bridge.checkpoint import edit_model_of
-        from .bridge.memory import manage, suitable_dtype
+        backbone = ComfyBackbone(model, clip, vae, scheduler, conditioning, negative)
+        return io.NodeOutput(NativeModel(backbone, (model,)))
 
-        return io.NodeOutput(manage(edit_model_of(model, clip, vae, getattr(torch, suitable_dtype(dtype)))))
+
+class EmbeddedCheckpoint(io.ComfyNode):
+    """Gives the embedded model as ComfyUI's own parts."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PinpointEmbeddedCheckpoint",
+            display_name="Load Embedded Checkpoint",
+            category=CATEGORY,
+            description="The small model that Pinpoint brings, as MODEL, CLIP and VAE: KSampler and every other node"
+            " run on it with no download. It knows only the drawn scenes of its samples, at 128x128 pixels.",
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="For KSampler and Edit Model from MODEL+CLIP+VAE."),
+                io.Clip.Output(display_name="CLIP", tooltip="Its text encoder, for CLIP Text Encode."),
+                io.Vae.Output(display_name="VAE", tooltip="Its VAE, of 8 channels: encode an image for KSampler."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from .native.embedded_parts import embedded_parts
+
+        return io.NodeOutput(*embedded_parts())
 
 
 class LoadInstructPix2Pix(io.ComfyNode):
@@ -188,7 +237,7 @@ class LoadCLIP(io.ComfyNode):
         return io.NodeOutput(managed(clip, clip.model))
 
 
-NODES = [LoadEditModel, EditModelFromComfyUI, LoadInstructPix2Pix, LoadViT, LoadCLIP]
+NODES = [LoadEditModel, EditModelFromComfyUI, EmbeddedCheckpoint, LoadInstructPix2Pix, LoadViT, LoadCLIP]
 
 
 def model_names() -> list[str]:

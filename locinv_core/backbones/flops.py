@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 
-class _Explicit(AttentionControl):
+class ExplicitAt(AttentionControl):
     """Explicit probabilities at one layer, so that a stop there counts Q·Kᵀ and not the values."""
 
     def __init__(self, layer: AttentionLayer | None) -> None:
@@ -48,7 +48,7 @@ def count_flops(
             added = {"text_embeds": torch.empty(1, width), "time_ids": sizes}
     layers = list_attention_layers(hollow)
     counter = FlopCounterMode(display=False)
-    control = controlled_attention(hollow, layers, _Explicit(stop_after), stop_after=stop_after)
+    control = controlled_attention(hollow, layers, ExplicitAt(stop_after), stop_after=stop_after)
     with torch.no_grad(), counter, control, suppress(StoppedEarly):
         hollow(latents, timestep, encoder_hidden_states=context, added_cond_kwargs=added)
     return int(counter.get_total_flops())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...locinv_core.backbones.base import Backbone
     from ...locinv_core.backbones.stable_diffusion import EditModel
     from ...region_core.editors.base import Editor
+    from ..native.backbone import ComfyBackbone
     from .previews import LatentPreview
 
 T = TypeVar("T")
@@ -75,6 +76,21 @@ ManagedModel: TypeAlias = "Managed[Backbone]"
 
 
 @dataclass(frozen=True)
+class NativeModel(Managed["ComfyBackbone"]):
+    """A backbone over ComfyUI's own MODEL, CLIP and VAE, which ComfyUI moves as it always does."""
+
+    @contextmanager
+    def ready(self, memory: int = 0) -> Iterator[ComfyBackbone]:
+        """The backbone with its MODEL on ComfyUI's compute device, outside inference mode, no gradients."""
+        self.value.load(memory)
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                yield self.value
+        finally:
+            self.value.release()
+
+
+@dataclass(frozen=True)
 class ManagedEditor(Managed["Editor"]):
     """An editor, and how its latents of an image look (None: they cannot be shown)."""
 
@@ -123,8 +139,16 @@ def all_ready(patchers: Sequence[Any], memory: int = 0) -> Iterator[None]:
 
 
 def load(patchers: Sequence[Any], memory: int = 0) -> None:
-    """Have ComfyUI put these networks on its compute device, each once, with room for `memory` bytes more."""
-    comfy.model_management.load_models_gpu(list(dict.fromkeys(patchers)), memory_required=memory, force_full_load=True)
+    """Have ComfyUI put these networks on its compute device, each once, with room for `memory` bytes more.
+
+    ComfyUI's own models may stay there in part, as it finds room; they move in inference mode only.
+    """
+    each = list(dict.fromkeys(patchers))
+    with torch.inference_mode():
+        for whole in (False, True):
+            group = [patcher for patcher in each if isinstance(patcher, WholeModelPatcher) is whole]
+            if group:
+                comfy.model_management.load_models_gpu(group, memory_required=memory, force_full_load=whole)
 
 
 def suitable_dtype(dtype: str) -> str:

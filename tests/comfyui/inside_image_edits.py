@@ -20,7 +20,6 @@ from diffusers import UNet2DConditionModel
 from pinpoint.nodes.bridge import progress
 from pinpoint.nodes.bridge.memory import ManagedModel, manage
 from pinpoint.nodes.methods import NODES
-from pinpoint.tests.comfyui.tiny_checkpoint import shallow_parts
 from pinpoint.tests.fixtures.tiny_editors import small_model, smooth_image
 
 BY_ID: dict[str, Any] = {node.define_schema().node_id: node for node in NODES}
@@ -82,12 +81,9 @@ def living_unets() -> int:
 
 
 def imagic() -> dict[str, Any]:
-    """What Imagic leaves of our model, and of one made of ComfyUI's, after an edit and after a cancel."""
-    from pinpoint.nodes.bridge.checkpoint import edit_model_of
-
+    """What Imagic leaves of the model, after an edit and after a cancel."""
     with torch.inference_mode():
-        artists = manage(edit_model_of(*shallow_parts(), torch.float32))
-        return {"ours": left_by_imagic(small()), "the artist's": left_by_imagic(artists)}
+        return {"ours": left_by_imagic(small())}
 
 
 def left_by_imagic(model: ManagedModel) -> dict[str, Any]:

@@ -228,17 +228,15 @@ def from_your_own_checkpoint(canvas: Canvas, *, embedded: bool = False) -> None:
     canvas.column("1  Your checkpoint")
     canvas.note(
         "# From your own checkpoint\n\nA checkpoint that ComfyUI loads, with its LoRAs, becomes the edit"
-        " model: nothing is loaded twice.\n\n**This needs a Stable Diffusion 1.x or 2.x checkpoint** in"
+        " model: nothing is loaded twice.\n\n**This needs a Stable Diffusion 1.x, 2.x or SDXL checkpoint** in"
         " *models/checkpoints*; choose it in *Load Checkpoint*. LoRAs go between it and *Edit Model from"
         " MODEL+CLIP+VAE*, on MODEL and CLIP. The drawn image is enlarged to the size that such models"
         " know; put *Load Image* in its place for your own, of about 512 pixels, and draw a box around the"
         " object."
     )
-    if embedded:
-        model = canvas.add("PinpointLoadEditModel")
-    else:
-        loaded = canvas.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-        model = canvas.add("PinpointEditModelFromComfyUI", model=(loaded, 0), clip=(loaded, 1), vae=(loaded, 2))
+    own = {} if embedded else {"ckpt_name": CHECKPOINT}
+    loaded = canvas.add("PinpointEmbeddedCheckpoint" if embedded else "CheckpointLoaderSimple", **own)
+    model = canvas.add("PinpointEditModelFromComfyUI", model=(loaded, 0), clip=(loaded, 1), vae=(loaded, 2))
     canvas.column("2  The image")
     sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
     picture, scale = (sample, 0), 1

@@ -13,6 +13,7 @@ from pinpoint.tests.comfyui.prompts import BOX, node, nothing_of_ours, word_swap
 NODES = {
     "PinpointLoadEditModel",
     "PinpointEditModelFromComfyUI",
+    "PinpointEmbeddedCheckpoint",
     "PinpointSamplePicture",
     "PinpointParsePrompt",
     "PinpointDDIMInvert",

@@ -9,6 +9,7 @@ import comfy.model_base
 import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
+import comfy.sdxl_clip
 import comfy.supported_models
 import torch
 
@@ -67,6 +68,24 @@ def shallow_parts() -> tuple[Any, Any, Any]:
     return _parts(unet, 2, {"ch_mult": [1, 1, 1, 1], "num_res_blocks": 1})
 
 
+def xl_parts() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of SDXL's architecture with fewer channels and layers."""
+    unet = {
+        "num_res_blocks": [1, 1, 1],
+        "channel_mult": (1, 2, 4),
+        "transformer_depth": [0, 1, 2],
+        "transformer_depth_output": [0, 0, 1, 1, 2, 2],
+        "transformer_depth_middle": 2,
+        "num_head_channels": 16,
+        "num_heads": -1,
+        "use_linear_in_transformer": True,
+        "context_dim": 64 + 96,
+        "num_classes": "sequential",
+        "adm_in_channels": 6 * 256 + 96,
+    }
+    return _parts(unet, 3, {"ch_mult": [1, 1, 1, 1], "num_res_blocks": 1}, xl=True)
+
+
 class TinyCheckpoint:
     """Stands in for Load Checkpoint."""
 
@@ -85,20 +104,25 @@ class TinyCheckpoint:
 NODE_CLASS_MAPPINGS = {"TinyCheckpoint": TinyCheckpoint}
 
 
-def _parts(unet: dict[str, Any], layers: int, autoencoder: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _parts(unet: dict[str, Any], layers: int, autoencoder: dict[str, Any], *, xl: bool = False) -> tuple[Any, Any, Any]:
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     cpu = torch.device("cpu")
-    base = comfy.model_base.BaseModel(comfy.supported_models.SD15({**_UNET, **unet}), device=cpu)
+    kind, family = comfy.model_base.BaseModel, comfy.supported_models.SD15
+    if xl:
+        kind, family = comfy.model_base.SDXL, comfy.supported_models.SDXL
+    base = kind(family({**_UNET, **unet}), device=cpu)
     _fill(base.diffusion_model, 1)
 
     class Target:
         params: ClassVar[dict] = {}
-        clip = comfy.sd1_clip.SD1ClipModel
-        tokenizer = comfy.sd1_clip.SD1Tokenizer
+        clip = comfy.sdxl_clip.SDXLClipModel if xl else comfy.sd1_clip.SD1ClipModel
+        tokenizer = comfy.sdxl_clip.SDXLTokenizer if xl else comfy.sd1_clip.SD1Tokenizer
 
     text = {**_TEXT, "num_hidden_layers": layers}
-    clip = comfy.sd.CLIP(Target, model_options={"clip_l_model_config": text, "dtype": torch.float32})
+    second = {**text, "hidden_size": 96, "num_attention_heads": 6}
+    configs = {"clip_l_model_config": text, "clip_g_model_config": second}
+    clip = comfy.sd.CLIP(Target, model_options={**configs, "dtype": torch.float32})
     _fill(clip.cond_stage_model, 2)
     config = {**_VAE, **autoencoder}
     network = AutoencoderKL(ddconfig=config, embed_dim=4)

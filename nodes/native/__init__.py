@@ -1,0 +1,1 @@
+"""Backbones over the models that ComfyUI holds: no copy of weights, whatever patches them."""

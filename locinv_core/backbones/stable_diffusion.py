@@ -191,10 +191,23 @@ class EditModel:
         ids = torch.tensor([list(prompt.token_ids)], device=self.device)
         if vectors is None:
             with torch.no_grad():
-                return self._encode_ids(ids, None, ())
+                return self._weighted(self._encode_ids(ids, None, ()), prompt)
         if len(positions) != len(vectors):
             raise ValueError(f"positions: got {len(positions)}, requires one for each of {len(vectors)} vectors")
-        return self._encode_ids(ids, vectors, positions)
+        return self._weighted(self._encode_ids(ids, vectors, positions), prompt)
+
+    def _weighted(self, context: Tensor, prompt: Prompt) -> Tensor:
+        """Every token's row moved away from the empty prompt's by its weight, as ComfyUI does."""
+        if not prompt.weights:
+            return context
+        ids, end = prompt.token_ids, prompt.token_ids[prompt.length - 1]
+        padding = ids[-1] if prompt.length < len(ids) else end
+        with torch.no_grad():
+            alone = torch.tensor([[ids[0], end, *[padding] * (len(ids) - 2)]], device=self.device)
+            empty = self._encode_ids(alone, None, ())
+        weights = torch.ones(context.shape[1], device=context.device, dtype=context.dtype)
+        weights[: len(ids)] = torch.tensor(prompt.weights)
+        return empty + (context - empty) * rearrange(weights, "l -> 1 l 1")
 
     def _encode_ids(self, ids: Tensor, vectors: Tensor | None, positions: Sequence[int]) -> Tensor:
         with replaced_embeddings(self.text_encoder, vectors, positions):

@@ -79,6 +79,7 @@ def _facts(stored: dict[str, Any]) -> dict[str, Any]:
             nouns=tuple(prompt["nouns"]),
             pairs=tuple((noun, adjective) for noun, adjective in prompt["pairs"]),
             length=prompt["length"],
+            weights=tuple(prompt.get("weights", ())),
         ),
         "fingerprint": stored["fingerprint"],
         "token_positions": tuple(stored["token_positions"]),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .noun_phrases import Found, find_nouns
+from .weights import read_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +41,7 @@ class Word:
 class Prompt:
     """A text as the text encoder reads it, and as people do.
 
+    text: without the marks of weights, which `weights` has: (L,), one a token; () where all are 1.
     token_ids: (L,) ids, start and end tokens included, padded to the tokenizer's `model_max_length` L.
     nouns: indices into `words`. pairs: (noun, adjective) indices into `words`.
     length: how many of the ids are not padding, start and end tokens counted; the end token is at length - 1.
@@ -51,6 +53,7 @@ class Prompt:
     nouns: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...]
     length: int
+    weights: tuple[float, ...] = ()
 
     def find(self, name: str) -> Word:
         """The word called `name`, whatever its capitals; "cat#2" is the second cat.
@@ -94,7 +97,7 @@ def parse_prompt(
     bindings: Sequence[tuple[str, str]] | None = None,
     name: str = "prompt",
 ) -> Prompt:
-    """Words, token spans, nouns and (noun, adjective) pairs of `text`, which errors call `name`.
+    """Words, token spans, nouns, (noun, adjective) pairs and weights of `text`, which errors call `name`.
 
     nouns: the words that name objects, as `Prompt.find` takes them, in place of the ones found by grammar (of
     a phrase, its last word).
@@ -104,7 +107,12 @@ def parse_prompt(
     """
     if not text.strip():
         raise ValueError(f"{name} is empty: got {text!r}, require at least one word")
+    text, by_character = read_weights(text)
     ids, length, spans = _tokenize(text, tokenizer, name)
+    weights: tuple[float, ...] = ()
+    if any(weight != 1 for weight in by_character):
+        of_tokens = [by_character[start] if end > start else 1.0 for start, end in spans]
+        weights = tuple(of_tokens + [1.0] * (len(ids) - len(of_tokens)))
     words = tuple(
         Word(text[start:end], start, end, _tokens_within(spans, start, end, text)) for start, end in word_spans(text)
     )
@@ -126,7 +134,7 @@ def parse_prompt(
             if noun == adjective:
                 raise ValueError(f"binding of {words[noun].text!r} to itself: require an adjective and a noun")
     named = sorted({*found, *(noun for noun, _ in pairs)})
-    return Prompt(text, ids, words, tuple(named), tuple(dict.fromkeys(pairs)), length)
+    return Prompt(text, ids, words, tuple(named), tuple(dict.fromkeys(pairs)), length, weights)
 
 
 def empty_prompt(tokenizer: PreTrainedTokenizerBase) -> Prompt:

@@ -1,8 +1,8 @@
 """Gradients through networks that ComfyUI has loaded.
 
 ComfyUI loads weights in inference mode, and autograd refuses to keep such tensors for the backward pass. Their memory
-may be shared: a normal tensor over the same storage is as good, and costs nothing. And its layers add in place
-(`x += f(x)`) to what autograd has kept; here that makes a new tensor, which the name is bound to.
+may be shared: a normal tensor over the same storage is as good, and costs nothing. And its layers write in place
+(`x += f(x)`) into what autograd has kept; so what it keeps beside weights is a copy.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-
-_OUT_OF_PLACE: dict[Any, Any] = {Tensor.add_: torch.add, Tensor.sub_: torch.sub, Tensor.mul_: torch.mul}
+from torch.autograd.graph import saved_tensors_hooks
 
 
 @contextmanager
@@ -24,7 +22,12 @@ def differentiable(*networks: nn.Module) -> Iterator[None]:
 
     A subclass of tensor (a quantized weight of another pack) stays: its own layers make normal tensors of it.
     """
-    kept: list[tuple[dict[str, Any], str, Tensor]] = []
+    replaced: list[tuple[dict[str, Any], str, Tensor]] = []
+    weights: set[int] = set()
+
+    def keep(tensor: Tensor) -> Tensor:
+        return tensor if tensor.untyped_storage().data_ptr() in weights else tensor.clone()
+
     try:
         with torch.inference_mode(False):
             for network in networks:
@@ -32,19 +35,17 @@ def differentiable(*networks: nn.Module) -> Iterator[None]:
                     tables: list[dict[str, Any]] = [module._parameters, module._buffers]
                     for held in tables:
                         for name, tensor in list(held.items()):
-                            if type(tensor) in (Tensor, nn.Parameter) and tensor.is_inference():
-                                kept.append((held, name, tensor))
+                            if type(tensor) not in (Tensor, nn.Parameter):
+                                continue
+                            weights.add(tensor.untyped_storage().data_ptr())
+                            if tensor.is_inference():
+                                replaced.append((held, name, tensor))
                                 held[name] = _over_the_same_memory(tensor)
-        with _OutOfPlace():
+        with saved_tensors_hooks(keep, lambda kept: kept):
             yield
     finally:
-        for held, name, tensor in kept:
+        for held, name, tensor in replaced:
             held[name] = tensor
-
-
-class _OutOfPlace(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _OUT_OF_PLACE.get(func, func)(*args, **(kwargs or {}))
 
 
 def _over_the_same_memory(tensor: Tensor) -> Tensor:

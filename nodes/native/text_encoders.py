@@ -129,7 +129,7 @@ class ComfyText:
         if vectors is not None:
             own = vectors.split(self._sizes, dim=-1)
             parts = [part / unit for part, unit in zip(own, self._units, strict=True)]
-        weights = getattr(prompt, "weights", ()) or [1.0] * self.length
+        weights = prompt.weights or [1.0] * self.length
         made = {}
         for key, encoder, part in zip(self.keys, self._encoders, parts, strict=True):
             content, padding = prompt.token_ids[: prompt.length], self.length - prompt.length

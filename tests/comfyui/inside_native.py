@@ -1,5 +1,5 @@
 """The backbone over ComfyUI's MODEL, CLIP and VAE, inside ComfyUI's own process:
-`python -m pinpoint.tests.comfyui.inside_native HOLDER passes|gradients|edits`, as `inside_comfyui`."""
+`python -m pinpoint.tests.comfyui.inside_native HOLDER passes|edits`, as `inside_comfyui`."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
 from __future__ import annotations
@@ -126,6 +126,7 @@ def edits() -> dict[str, Any]:
     from pinpoint.locinv_core.imaging.io import load_image
     from pinpoint.locinv_core.imaging.metrics import psnr
     from pinpoint.locinv_core.localization.priors import from_boxes
+    from pinpoint.locinv_core.localization.token_optimizer import TuningSettings
     from pinpoint.locinv_core.pipeline import EditRequest, localized_edit
     from pinpoint.locinv_core.recipe import EditRecipe
     from pinpoint.nodes.native.embedded_parts import embedded_parts
@@ -159,7 +160,9 @@ def edits() -> dict[str, Any]:
             prior=prior,
             steps=10,
         )
-        exact = dataclasses.replace(request, recipe=EditRecipe("locinv", "exact", null="null-text"), steps=4)
+        tuning = TuningSettings("exact", inner_steps=3, learning_rate=5.0, anneal=False)
+        recipe = EditRecipe("locinv", "exact", null="null-text")
+        exact = dataclasses.replace(request, recipe=recipe, tuning=tuning, steps=4)
         for name, wanted in {"fast": request, "exact, null-text": exact}.items():
             results = [localized_edit(model, wanted) for model in (native, ours)]
             found[name] = {

@@ -127,20 +127,21 @@ class SaveInversion(io.ComfyNode):
                     "Where in the output folder, and how the file's name begins; it is numbered.",
                 ),
             ],
-            outputs=[inversion_output()],
+            outputs=[
+                inversion_output(),
+                io.String.Output(display_name="file", tooltip="The file's name in the output folder."),
+            ],
         )
 
     @classmethod
     def execute(cls, inversion: InvertedImage, filename_prefix: str) -> io.NodeOutput:
         from ..locinv_core.inversion.storage import save_inversion
-        from .bridge.progress import show_text
 
         output = folder_paths.get_output_directory()
         folder, name, number, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
         path = save_inversion(inversion.inversion, Path(folder, f"{name}_{number:05}_{_SUFFIX}"))
         saved_as = path.relative_to(output).as_posix()
-        show_text(saved_as)
-        return io.NodeOutput(inversion, ui=ui.PreviewText(saved_as))
+        return io.NodeOutput(inversion, saved_as, ui=ui.PreviewText(saved_as))
 
 
 class LoadInversion(io.ComfyNode):

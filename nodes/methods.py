@@ -24,7 +24,7 @@ from .bridge.inputs import (
 )
 from .bridge.outputs import edit_output, edit_outputs, image_output, latent_output
 from .bridge.parsing import sentence_pairs_from_text, sentences_from_text, words_from_text
-from .bridge.tensors import from_comfy_image, from_comfy_mask, to_comfy_image, to_comfy_mask
+from .bridge.tensors import from_comfy_image, from_comfy_mask, latent_of_image, to_comfy_image, to_comfy_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,7 @@ class Shown:
     seed: str = "Whatever is random in the method."
     stages: Mapping[str, str] = field(default_factory=lambda: {"edit": "steps"})
     more: Mapping[str, io.Input] = field(default_factory=dict)
+    experimental: bool = False
 
 
 SHOWN: Mapping[str, Shown] = {
@@ -107,6 +108,7 @@ SHOWN: Mapping[str, Shown] = {
         seed="Every noise that is drawn.",
         stages={"embedding": "embedding_steps", "fine-tuning": "tuning_steps", "edit": "steps"},
         more={"target": target_input("What the image should show. Imagic takes no source prompt.")},
+        experimental=True,
     ),
     "ledits++": Shown(
         "PinpointLeditsEdit",
@@ -314,11 +316,12 @@ def _results(
             padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
             latents = model.encode(padding.pad_image(made.edited)).cpu()
     tracker.show_cost()
+    mask = image.new_ones(image.shape[-2:]) if made.mask is None else made.mask
     return {
         "image": to_comfy_image(made.edited),
         "reconstruction": to_comfy_image(image if made.reconstruction is None else made.reconstruction),
-        "mask": to_comfy_mask(image.new_ones(image.shape[-2:]) if made.mask is None else made.mask),
-        "latent": {"samples": latents / model.latent_scale},
+        "mask": to_comfy_mask(mask),
+        "latent": latent_of_image(latents / model.latent_scale, mask),
         "instruction": made.details.get("instruction", ""),
     }
 
@@ -331,6 +334,7 @@ def _schema(shown: Shown, inputs: list[io.Input], outputs: list[io.Output]) -> i
         description=shown.description,
         inputs=inputs,
         outputs=outputs,
+        is_experimental=shown.experimental,
     )
 
 

@@ -70,6 +70,7 @@ class LearnRegions(io.ComfyNode):
             description="Learns, on this one image, which box around each anchor the edit should use: a"
             " small network is trained so that CLIP scores the edits as close to the prompt.",
             is_output_node=True,
+            is_experimental=True,
             inputs=[
                 *_judging_inputs(),
                 choice(

@@ -159,7 +159,6 @@ class EditMetrics(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..locinv_core.imaging.metrics import mse, psnr, ssim
         from .bridge.masks import mask_of_size
-        from .bridge.progress import show_text
 
         first, second = _pair(before, after)
         inside = None if mask is None else (mask_of_size(mask, (first.shape[-2], first.shape[-1])) > 0.5).float()
@@ -176,7 +175,6 @@ class EditMetrics(io.ComfyNode):
             to_truth = psnr(*_pair(truth, after, "truth"))
             lines.append(f"to ground truth: PSNR {_decibels(to_truth)}")
         report = "\n".join(lines)
-        show_text(report)
         return io.NodeOutput(report, *numbers, to_truth, ui=ui.PreviewText(report))
 
 

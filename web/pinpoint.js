@@ -9,6 +9,7 @@ import { addCompareViewer } from "./nodes/compare.js";
 import { addPromptView } from "./nodes/parse_prompt.js";
 import { addBoxEditor } from "./nodes/prior_from_boxes.js";
 import { addRegionChooser } from "./nodes/regions.js";
+import { showRunText } from "./nodes/run_text.js";
 
 const PANELS = {
   PinpointParsePrompt: addPromptView,
@@ -27,5 +28,6 @@ app.registerExtension({
   afterConfigureGraph: endWhatIsGone,
   nodeCreated(node) {
     PANELS[node.comfyClass]?.(node);
+    if (node.comfyClass?.startsWith("Pinpoint")) showRunText(node);
   },
 });

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from . import types
-from .tensors import to_comfy_image, to_comfy_mask
+from .tensors import latent_of_image, to_comfy_image, to_comfy_mask
 
 if TYPE_CHECKING:
     from .payloads import EditedImage
@@ -42,7 +42,9 @@ def image_output() -> io.Output:
 def latent_output() -> io.Output:
     """The edit's latents."""
     return io.Latent.Output(
-        display_name="latent", tooltip="The edit's latents, as this model's own VAE in ComfyUI has them."
+        display_name="latent",
+        tooltip="The edit's latents, as this model's own VAE in ComfyUI has them, with the mask as noise mask: a"
+        " KSampler goes on inside the mask alone. Sides are those of the image, rounded up to the VAE's cells.",
     )
 
 
@@ -58,6 +60,7 @@ def edit_outputs() -> list[io.Output]:
         types.Maps.Output(
             display_name="maps", tooltip="Cross-attention maps of the target's words, for Cross-Attention Maps."
         ),
+        io.String.Output(display_name="cost", tooltip="What the edit cost: NFE and seconds."),
     ]
 
 
@@ -66,10 +69,13 @@ def edit_output(edit: EditedImage) -> io.NodeOutput:
     from .payloads import WordMaps
 
     edit.tracker.show_cost()
+    cost = f"{edit.tracker.total:.0f} NFE, {sum(edit.tracker.seconds.values()):.1f} s"
     return io.NodeOutput(
         to_comfy_image(edit.edited),
         to_comfy_image(edit.reconstruction),
         to_comfy_mask(edit.mask),
-        {"samples": edit.latents},
+        latent_of_image(edit.latents, edit.mask),
         WordMaps(edit.edited, edit.maps, {}),
+        cost,
+        ui=ui.PreviewText(cost),
     )

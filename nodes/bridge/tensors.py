@@ -97,6 +97,24 @@ def to_comfy_mask(mask: Tensor) -> Tensor:
     return mask[None]
 
 
+def latent_of_image(latents: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """The LATENT of an image of its mask's size (H, W): the latents (1, C, h, w) of the padded image without the cells
+    that lie in the padding alone, and the mask as noise mask (1, 1, H', W').
+
+    A VAE's cell is 2, 4, 8 … pixels and padding shorter than the image, so the sizes tell the cell. Where the image's
+    sides are no multiple of it, the last cells reach beyond the image, and the noise mask is 0 there.
+    """
+    height, width = mask.shape
+    cell = 1
+    while latents.shape[-2] * cell < height or latents.shape[-1] * cell < width:
+        cell *= 2
+    rows, columns = -(-height // cell), -(-width // cell)
+    with torch.inference_mode(False), torch.no_grad():
+        noise_mask = torch.zeros(1, 1, rows * cell, columns * cell)
+        noise_mask[0, 0, :height, :width] = mask
+        return {"samples": latents[..., :rows, :columns].clone(), "noise_mask": noise_mask}
+
+
 def attention_mask(attention: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
     """The MASK (1, H, W) of what a ViT attends to, (h, w) patches, as a share of its maximum.
 

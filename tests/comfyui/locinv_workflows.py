@@ -13,7 +13,7 @@ from pinpoint.tests.comfyui.workflow_files import Canvas
 SAMPLE = "a yellow cat and a red star in a meadow"
 FOX = "a yellow fox and a red star in a meadow"
 BLUE = "a blue cat and a red star in a meadow"
-CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 SAMPLE_SIDE, NATIVE_SIDE = 128, 512
 """The sample's side, and Stable Diffusion 1.5's, in pixels."""
 OWN_IMAGE = (

@@ -7,8 +7,12 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from pinpoint.tests.repository.source_tree import PYPROJECT
+
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTE = "MarkdownNote"
+CHECKPOINT_URLS = "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
+"""Where ComfyUI's own templates take Stable Diffusion 1.5 from."""
 _WIDTH, _GAP, _TITLE, _ROW, _MULTILINE = 340, 40, 40, 24, 110
 # What nodes show beside their widgets, and how high it is.
 _SHOWS = {
@@ -24,6 +28,8 @@ _SHOWS = {
     "PinpointScoreRegions": 430,
     "PinpointLearnRegions": 430,
     "PinpointPickBestEdit": 430,
+    "PinpointEditMetrics": 100,
+    "PinpointPromptToPromptEdit": 60,
 }
 _COLOURS = ("#3f789e", "#88a", "#8a8", "#a1309b", "#b06634", "#3f789e")
 
@@ -113,9 +119,11 @@ class Canvas:
         ]
         multiline = sum(bool(options.get("multiline")) for _, _, options in widgets)
         height = _ROW * (max(len(sockets), len(outputs)) + len(widgets)) + 20 + multiline * (_MULTILINE - _ROW)
-        content = {"type": kind, "inputs": slots, "outputs": outputs, "widgets_values": values}
+        content: dict[str, Any] = {"type": kind, "inputs": slots, "outputs": outputs, "widgets_values": values}
         if title:
             content["title"] = title
+        if kind == "CheckpointLoaderSimple":
+            content["models"] = [{"name": values[0], "url": CHECKPOINT_URLS + values[0], "directory": "checkpoints"}]
         self._place(content, height + _SHOWS.get(kind, 0))
         return number
 
@@ -145,6 +153,7 @@ class Canvas:
 
     def _place(self, content: dict[str, Any], height: float) -> None:
         number = len(self.nodes) + 1
+        models = {"models": content.pop("models")} if "models" in content else {}
         self.nodes.append(
             {
                 "id": number,
@@ -156,7 +165,7 @@ class Canvas:
                 "mode": 0,
                 "inputs": [],
                 "outputs": [],
-                "properties": {"Node name for S&R": content["type"]},
+                "properties": {"Node name for S&R": content["type"], **_pack(content["type"]), **models},
                 **content,
             }
         )
@@ -164,6 +173,15 @@ class Canvas:
 
     def _close(self) -> None:
         self.groups[-1]["bounding"][3] = self._y - self._top
+
+
+def _pack(kind: str) -> dict[str, str]:
+    """Which pack of the registry a node comes from, so that the Manager finds it where it is missing."""
+    if kind == NOTE:
+        return {}
+    if not kind.startswith("Pinpoint"):
+        return {"cnr_id": "comfy-core", "ver": PYPROJECT["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")}
+    return {"cnr_id": PYPROJECT["project"]["name"], "ver": PYPROJECT["project"]["version"]}
 
 
 def api_prompt(workflow: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pinpoint.nodes.bridge.tensors import (
     from_comfy_image,
     from_comfy_images,
     from_comfy_mask,
+    latent_of_image,
     to_comfy_image,
 )
 
@@ -97,6 +98,25 @@ def test_the_attention_mask_is_its_share_of_the_maximum_at_the_image_s_size():
     mask = attention_mask(torch.tensor([[1.0, 2.0], [4.0, 0.0]]), 4, (7, 8))
     assert mask.shape == (1, 7, 8)
     assert mask[0, 0].tolist() == [0.25] * 4 + [0.5] * 4 and mask[0, 6].tolist() == [1.0] * 4 + [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("size", "padded", "cells", "covered"),
+    # Stable Diffusion pads to 64 pixels with cells of 8, the embedded model to 16 with cells of 4.
+    [
+        ((100, 140), (16, 24), (13, 18), (104, 144)),
+        ((512, 768), (64, 96), (64, 96), (512, 768)),
+        ((128, 128), (32, 32), (32, 32), (128, 128)),
+        ((65, 90), (16, 16), (9, 12), (72, 96)),
+    ],
+)
+def test_the_latent_of_an_edit_has_the_images_cells_and_the_mask_as_noise_mask(size, padded, cells, covered):
+    latents, mask = torch.rand(1, 4, *padded), torch.ones(size)
+    latent = latent_of_image(latents, mask)
+    assert torch.equal(latent["samples"], latents[..., : cells[0], : cells[1]])
+    assert latent["noise_mask"].shape == (1, 1, *covered)
+    assert latent["noise_mask"].sum() == size[0] * size[1]
+    assert bool((latent["noise_mask"][0, 0, : size[0], : size[1]] == 1).all())
 
 
 def test_a_pillow_image_becomes_an_image_of_comfyui():

@@ -48,6 +48,7 @@ def test_the_comfyui_registry_has_what_it_needs() -> None:
     comfy = PYPROJECT["tool"]["comfy"]
     assert comfy["PublisherId"] and comfy["DisplayName"] == "Pinpoint"
     assert re.fullmatch(r"\d+\.\d+\.\d+", PROJECT["version"])
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
 
 
 def test_the_changelog_names_this_version() -> None:

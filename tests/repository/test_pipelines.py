@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pinpoint.tests.fixtures.pipeline_script import SAMPLE, run_script
-from pinpoint.tests.repository.source_tree import ROOT
+from pinpoint.tests.repository.source_tree import PROJECT, ROOT
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 
@@ -37,6 +37,21 @@ def test_an_api_prompt_has_the_workflows_nodes_values_and_links(path: Path) -> N
         assert [queued[name, key] for key in widgets if (name, key) not in links] == [
             value for key, value in zip(widgets, node["widgets_values"], strict=True) if (name, key) not in links
         ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_workflow_tells_which_packs_and_which_files_it_requires(path: Path) -> None:
+    packs = {"cnr_id": PROJECT["name"], "ver": PROJECT["version"]}
+    for node in json.loads(path.read_text("utf-8"))["nodes"]:
+        properties = node["properties"]
+        if node["type"].startswith("Pinpoint"):
+            assert packs.items() <= properties.items()
+        elif node["type"] != "MarkdownNote":
+            assert properties["cnr_id"] == "comfy-core" and properties["ver"]
+        if node["type"] == "CheckpointLoaderSimple":
+            (model,) = properties["models"]
+            assert model["name"] == node["widgets_values"][0] == model["url"].rpartition("/")[2]
+            assert model["directory"] == "checkpoints"
 
 
 class Server(HTTPServer):

@@ -11,6 +11,8 @@ from pinpoint.nodes.bridge.old_names import TABLE, rename_old_inputs
 from pinpoint.tests.comfyui.workflow_files import load
 
 OLD = sorted(Path(__file__).with_name("old_workflows").glob("*.json"))
+ADDED = {("PinpointPriorFromMask", name) for name in ("image", "grow", "blur", "invert", "threshold")}
+"""Inputs that nodes have got since, and that old files load without."""
 SHIPPED = Path(__file__).resolve().parents[2] / "workflows"
 
 
@@ -46,4 +48,4 @@ def test_each_input_of_an_old_workflow_is_one_of_the_same_workflow_now(path):
     now = {(node["type"], slot["name"]) for node in load(SHIPPED / path.name)["nodes"] for slot in node["inputs"]}
     old = [(node["type"], slot["name"]) for node in load(path)["nodes"] for slot in node["inputs"]]
     renamed = {name for kind, name in old if name in table.get(kind, {})}
-    assert renamed and {(kind, table.get(kind, {}).get(name, name)) for kind, name in old} == now
+    assert renamed and {(kind, table.get(kind, {}).get(name, name)) for kind, name in old} == now - ADDED

@@ -24,7 +24,7 @@ from .bridge.inputs import (
 )
 from .bridge.outputs import edit_output, edit_outputs, image_output, latent_output
 from .bridge.parsing import sentence_pairs_from_text, sentences_from_text, words_from_text
-from .bridge.tensors import from_comfy_image, from_comfy_mask, latent_of_image, to_comfy_image, to_comfy_mask
+from .bridge.tensors import from_comfy_image, from_comfy_mask, to_comfy_image, to_comfy_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -316,12 +316,11 @@ def _results(
             padding = Padding.of(image.shape[-2], image.shape[-1], model.size_multiple)
             latents = model.encode(padding.pad_image(made.edited)).cpu()
     tracker.show_cost()
-    mask = image.new_ones(image.shape[-2:]) if made.mask is None else made.mask
     return {
         "image": to_comfy_image(made.edited),
         "reconstruction": to_comfy_image(image if made.reconstruction is None else made.reconstruction),
-        "mask": to_comfy_mask(mask),
-        "latent": latent_of_image(latents / model.latent_scale, mask),
+        "mask": to_comfy_mask(image.new_ones(image.shape[-2:]) if made.mask is None else made.mask),
+        "latent": {"samples": latents / model.latent_scale},
         "instruction": made.details.get("instruction", ""),
     }
 

@@ -42,9 +42,7 @@ def image_output() -> io.Output:
 def latent_output() -> io.Output:
     """The edit's latents."""
     return io.Latent.Output(
-        display_name="latent",
-        tooltip="The edit's latents, as this model's own VAE in ComfyUI has them, with the mask as noise mask: a"
-        " KSampler goes on inside the mask alone. Sides are those of the image, rounded up to the VAE's cells.",
+        display_name="latent", tooltip="The edit's latents, as this model's own VAE in ComfyUI has them."
     )
 
 
@@ -56,7 +54,11 @@ def edit_outputs() -> list[io.Output]:
             display_name="reconstruction", tooltip="What the source prompt gives: how good the inversion is."
         ),
         io.Mask.Output(display_name="mask", tooltip="Where the edit could change the image."),
-        latent_output(),
+        io.Latent.Output(
+            display_name="latent",
+            tooltip="The edit's latents, as this model's own VAE in ComfyUI has them, with the mask as noise mask: a"
+            " KSampler goes on inside the mask alone. Sides are those of the image, rounded up to the VAE's cells.",
+        ),
         types.Maps.Output(
             display_name="maps", tooltip="Cross-attention maps of the target's words, for Cross-Attention Maps."
         ),

@@ -68,6 +68,10 @@ def test_a_workflow_runs_by_a_press_on_run(canvas: CanvasPage, path):
     assert latest["status"]["status_str"] == "success", latest["status"]["messages"][-1]
     compared = canvas.page.locator(".pp-compare:visible, .pp-regions .pp-stage:visible")
     compared.first.wait_for()
+    told = canvas.page.locator(".pp-run-text").all_text_contents()
+    for kind, words in (("PinpointPromptToPromptEdit", " NFE, "), ("PinpointEditMetrics", "SSIM")):
+        wanted = sum(node["type"] == kind for node in load(path)["nodes"])
+        assert sum(words in text for text in told) == wanted
     canvas.fit()
     canvas.shot(f"ran-{path.stem}")
     assert canvas.problems == []

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import transformers
 
 from pinpoint.locinv_core.imaging.io import to_pil
 from pinpoint.locinv_core.localization import prior_from_sam2 as module
@@ -112,7 +111,6 @@ def test_what_cannot_be_read_is_refused(text, message):
 def test_another_model_and_an_older_transformers_are_refused(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"it is a clipseg\); requires a SAM 2 with safetensors"):
         load_sam2(write_tiny_clipseg(tmp_path))
-    monkeypatch.setattr(transformers, "__version__", "4.50.0")
     monkeypatch.setattr(module, "ARCHITECTURE", replace(module.ARCHITECTURE, network="NotThereYet"))
-    with pytest.raises(ValueError, match=r"SAM 2 requires transformers 4\.56 or newer, and 4\.50\.0 is installed"):
+    with pytest.raises(ValueError, match=r"SAM 2 requires transformers 4\.56 or newer, and .* is installed"):
         load_sam2(folder)

@@ -38,9 +38,8 @@ class RegionNetwork(nn.Module):
                 nn.ReLU(),
                 nn.Linear(_HIDDEN, boxes),
             )
-            # M·d is in the thousands, and Adam moves every weight by the learning rate: a first layer of
-            # small weights on features of size 1 would leap. So the features are made small (see forward)
-            # and the weights of size 1: the same function to begin with, and calm steps.
+            # M·d is in the thousands, and Adam moves every weight by the learning rate: small weights would leap.
+            # So they have size 1, and the features are made small (see forward): the same function, calm steps.
             nn.init.normal_(first.weight, std=math.sqrt(2.0))
 
     def forward(self, pooled: Tensor) -> Tensor:

@@ -30,10 +30,9 @@ def quality_score(s_t2i: Tensor, s_i2i: Tensor, alpha: float = 2.0, beta: float 
 class Candidate:
     """One anchor's edit and its score.
 
-    index: which of the K anchors it is the edit of. box: x0, y0, x1, y1 in pixels, the last two exclusive.
-    anchor: row and column of the patch of the anchor whose box it is; of the box's middle where it is no
-    anchor's. s_t2i, s_i2i: cosines of the edit with the prompt and with the source. score: S. image: (1, 3, H, W),
-    float32 in [0, 1], on the CPU; the source outside the box. final: whether it was edited in full.
+    index: which of the K anchors it is the edit of. box: x0, y0, x1, y1 in pixels, the last two exclusive. anchor: row
+    and column of the patch of the box's anchor, or of its middle. s_t2i, s_i2i: cosines of the edit with the prompt
+    and with the source. score: S. image: (1, 3, H, W), float32 in [0, 1], on the CPU. final: edited in full.
     """
 
     index: int

@@ -54,8 +54,7 @@ def weights_place(name: str | Path, part: Part) -> str:
 def open_network(kind: Any, name: str | Path, part: Part, *, may_lack: Sequence[str] = (), **options: Any) -> Any:
     """`kind.from_pretrained` of the network `name`, in evaluation mode and without gradients.
 
-    Weights whose names begin with one of `may_lack` are not needed. Raises ValueError for what cannot be had, is
-    no safetensors, or does not fit its config.
+    Weights that begin with one of `may_lack` are not needed. Raises ValueError for what cannot be had or does not fit.
     """
     place = weights_place(name, part)
     options |= {"use_safetensors": True, "output_loading_info": True}

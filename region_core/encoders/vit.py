@@ -65,8 +65,7 @@ class VisionFeatures:
 
         A side that is no multiple of the patch is continued by its edge; an image of more than MOST_PATCHES
         patches is first averaged over blocks of pixels. Raises ValueError for another shape, for an image
-        smaller than a patch, for a ViT that gives no attention, and for one without [CLS] or that does not
-        see every patch.
+        smaller than a patch, and for a ViT without attention, without [CLS] or that does not see every patch.
         """
         if image.ndim != 4 or image.shape[:2] != (1, 3):
             raise ValueError(f"image: got the shape {tuple(image.shape)}, requires (1, 3, H, W)")

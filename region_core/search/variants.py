@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 def budgeted_edits(scores: RegionScores, final_count: int | None) -> list[FinalEdit]:
     """For each anchor, the edit that is ranked; at most `final_count` boxes are edited in full, None all.
 
-    In full are the boxes of least loss, of those in the region if one was given. An anchor without any has a
-    further variant in another's box, or, where the editor has no more of them, one in the box around the
-    region.
+    In full are the boxes of least loss, in the region if one was given. An anchor without any has a further variant in
+    another's box, or, where the editor has no more of them, one in the box around the region.
     """
     boxes, inside = chosen_boxes(scores), scores.prior.in_region
     full = set(range(len(boxes)))

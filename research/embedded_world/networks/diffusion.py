@@ -1,7 +1,6 @@
 """Training the embedded UNet and its text encoder, together, to predict the noise in latents from a caption.
 
-The loss is the squared error of epsilon, weighted towards the noisy end; a share of the captions is replaced
-by the empty one, for classifier-free guidance.
+The squared error of epsilon is weighted towards the noisy end; for guidance, a share of the captions is empty.
 """
 
 from __future__ import annotations
@@ -70,8 +69,7 @@ def build_text_encoder(recipe: DiffusionRecipe, *, vocabulary: int, length: int)
 def noise_weights(alpha_bar: Tensor, cap: float) -> Tensor:
     """SNR^(-1/2), at most ``cap``, with SNR = alpha_bar / (1 - alpha_bar): the weight of each epsilon error.
 
-    Plain epsilon errors would spend the training on the last, easy touches; what a caption says is decided
-    where there is hardly any signal.
+    What a caption says is decided where there is hardly any signal; plain errors would train the last touches.
     """
     return ((1 - alpha_bar) / alpha_bar).sqrt().clamp(max=cap)
 

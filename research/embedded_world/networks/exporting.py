@@ -45,11 +45,7 @@ def write_half(model: Any, folder: Path) -> None:
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy a CLIP tokenizer's files.
-
-    Raises:
-        ValueError: when ``source`` lacks one of them.
-    """
+    """Copy a CLIP tokenizer's files; ValueError when ``source`` lacks one of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in _TOKENIZER_FILES:
         if not (source / name).is_file():
@@ -61,9 +57,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 def write_index(folder: Path, pipeline: str, parts: Mapping[str, str], **settings: Any) -> None:
     """Write ``model_index.json``, by which diffusers knows the folder as one of its pipelines.
 
-    Args:
-        parts: of each part, which lies in the folder of that name, "diffusers.CLASS" or "transformers.CLASS".
-        settings: other entries of the index.
+    ``parts``: "diffusers.CLASS" or "transformers.CLASS" by the name of the part's folder. ``settings``: other entries.
     """
     index = {name: kind.split(".") for name, kind in parts.items()} | settings
     _write_json({"_class_name": pipeline} | dict(sorted(index.items())), folder / "model_index.json")

@@ -33,8 +33,7 @@ def train_merges(captions: Iterable[str], recipe: TokenizerRecipe) -> list[tuple
     """The merges that shorten the captions most, most useful first; as many as the vocabulary has room for,
     without those that would complete a word of ``recipe.in_pieces``.
 
-    Raises:
-        ValueError: when the vocabulary has no room for the byte symbols and the marks.
+    Raises ValueError when the vocabulary has no room for the byte symbols and the marks.
     """
     room = recipe.vocabulary - 514
     if room < 0:
@@ -80,11 +79,7 @@ def export_tokenizer(merges: Sequence[tuple[str, str]], length: int, folder: Pat
 def encode_texts(tokenizer: CLIPTokenizer, texts: Sequence[str], *, longest: bool = False) -> Tensor:
     """Token ids (B, L), padded to the tokenizer's length, or to that of the ``longest`` text.
 
-    A text tower reads from left to right and stops at the first mark of the end, so padding costs nothing but
-    time.
-
-    Raises:
-        ValueError: for a text that the encoder would have to cut.
+    Raises ValueError for a text that the encoder would have to cut.
     """
     rows = tokenizer(list(texts))["input_ids"]
     most = tokenizer.model_max_length

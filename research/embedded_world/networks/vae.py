@@ -1,7 +1,6 @@
 """Training the embedded autoencoder: images to latents at an eighth of the side, and back.
 
-The loss is L1 + MSE + the L1 distance of image gradients (for crisp edges) + a faint KL term. The decoder
-alone may be trained further at any time: the latents stay what they are, and what a UNet has learned of them.
+The decoder alone may be trained further at any time: the latents stay, and what a UNet has learned of them.
 """
 
 from __future__ import annotations
@@ -158,8 +157,8 @@ def export_vae(vae: AutoencoderKL, folder: Path, scaling_factor: float) -> None:
 def standardise_latents(vae: AutoencoderKL, latents: Tensor) -> float:
     """Give every latent channel mean 0 and one common deviation, by rewriting the two 1x1 convolutions.
 
-    The images that the autoencoder makes stay the same. ``latents``: (N, C, h, w), its means on training
-    images. Returns the common deviation; its inverse is the scaling factor.
+    The images that it makes stay the same. ``latents``: (N, C, h, w), its means on training images. Returns the common
+    deviation; its inverse is the scaling factor.
     """
     centre, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     common = spread.square().mean().sqrt()

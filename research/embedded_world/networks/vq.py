@@ -1,8 +1,7 @@
 """Training the embedded autoencoder with a codebook (VQ-VAE): images to codes at an eighth of the side.
 
-Images go in and come out in [0, 1], as aMUSEd's do. It learns at first without its codebook; then the
-codebook is made from the latents by k-means, and codes that nothing uses are moved to where latents lie, so
-that none is lost from the start.
+Images are in [0, 1], as aMUSEd's are. It learns at first without its codebook; then the codebook is made from the
+latents by k-means, and codes that nothing uses are moved to where latents lie.
 """
 
 from __future__ import annotations
@@ -42,9 +41,7 @@ def vq_loss(decoded: Tensor, target: Tensor, edges: float) -> Tensor:
 def k_means(points: Tensor, count: int, rng: torch.Generator, *, rounds: int = 10) -> Tensor:
     """``count`` centres (count, d) of points (N, d), by Lloyd's iterations from random points."""
     picked = torch.randperm(len(points), generator=rng)[:count]
-    if len(picked) < count:
-        picked = torch.randint(len(points), (count,), generator=rng)
-    centres = points[picked].clone()
+    centres = points[picked if len(picked) == count else torch.randint(len(points), (count,), generator=rng)].clone()
     for _ in range(rounds):
         nearest = torch.cdist(points, centres).argmin(dim=1)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points)
@@ -64,9 +61,9 @@ def _latents(model: VQModel, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _renew(model: VQModel, state: TrainingState, images: Tensor, rng: torch.Generator, fresh: bool) -> int:
-    """Make the codebook anew, or only move the codes that no latent of ``images`` is nearest to.
+    """Make the codebook anew, or only move the codes that no latent of ``images`` is nearest to, in every worker alike.
 
-    Every worker does the same, from the same numbers. Returns how many codes were in use before.
+    Returns how many codes were in use before.
     """
     points = _latents(model, images)
     book, kept = model.quantize.embedding.weight, state.average.tensors["quantize.embedding.weight"]

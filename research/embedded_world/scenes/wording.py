@@ -1,7 +1,6 @@
 """What the dual encoder learns to tell apart: a scene and an object in it, named rightly and named wrongly.
 
-The wrong texts differ from the right ones in a word or two, because that is what an edit changes: encoders
-trained only on other images' captions need not look at who is red and who is blue.
+The wrong texts differ from the right ones in a word or two, as texts do before and after an edit.
 """
 
 from __future__ import annotations
@@ -78,8 +77,7 @@ def word_edited(seed: int, rng: Generator, *, size: int = SIDE) -> Example:
 def botched_places(seed: int, rng: Generator, *, size: int = SIDE) -> tuple[Window, Window]:
     """Where an edit of that scene goes wrong: a square of it, and what of the edited image is shown there.
 
-    Half of the time it is the same place, which cuts the edited object off; else it is the object, all of it,
-    drawn a second time elsewhere. Both leave most of the object as it was.
+    Half of the time the same place, which cuts the edited object off; else all of the object, drawn again elsewhere.
     """
     spec = _scene(seed)
     index = sample_edit(spec, 0)[0].index

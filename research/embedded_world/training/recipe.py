@@ -136,9 +136,8 @@ class ClipRecipe(StageRecipe):
         side: of the images, and of crops after resizing, in pixels. patch: side of a patch.
         width, layers, heads: of the vision tower. text_width, text_layers, text_heads: of the text tower.
         embedding: numbers that an image or a text becomes.
-        batch: scenes in a step; each also gives a crop, every second one a poor crop too.
-        pairs: how many of them are in the batch a second time, after an edit, at most half of it, and a third
-            time, beside the batch, with the edit in the wrong place.
+        batch: scenes in a step; each also gives a crop, every second one a poor crop too. pairs: how many, at most
+            half, are in the batch after an edit too, and beside it with the edit in the wrong place.
         edited: scenes of the training set that are drawn after an edit, too.
         scale: the most that cosines are multiplied by for the contrast. A low one (OpenAI's may reach 100) asks for
             cosines far apart, which is what edits are scored by.
@@ -223,11 +222,9 @@ class TransformerRecipe(StageRecipe):
     Attributes:
         width, layers, heads, inner: of the transformer, which works at half the codes' resolution.
         channels: of the convolutions around it. dropout: share of captions replaced by the empty one.
-        blocks: of convolution, before the transformer and after it. Nothing else tells positions apart, by how
-            far the image's edge is: as many in all as half of the transformer's grid is wide (4 of 8), or
-            the middle of an image with all codes masked is one position.
-        objects: share of images of which one object is masked, with its surroundings, which is what an editor
-            asks for; half of them under a caption of that object alone.
+        blocks: of convolution, before the transformer and after it. Nothing else tells positions apart: as many in
+            all as half of the transformer's grid is wide (4 of 8), or the middle of a masked image is one position.
+        objects: share of images of which one object is masked, half of them under a caption of that object alone.
         boxes: share of the others of which only a box is masked, wherever it lies.
     """
 
@@ -261,12 +258,8 @@ _SMOKE: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that ``train-embedded`` needs besides folders.
-
-    Attributes:
-        scenes: images in the training set. captions: wordings of each.
-        seed: first seed of the scenes, and of all the training's random numbers.
-    """
+    """``scenes``: images in the training set; ``captions``: wordings of each; ``seed``: the first of the scenes, and of
+    all random numbers."""
 
     scenes: int = 16000
     captions: int = 4

@@ -53,7 +53,6 @@ class Average:
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Put the averaged parameters into ``module``."""
         for name, value in module.named_parameters():
             value.copy_(self.tensors[name])
 
@@ -82,11 +81,7 @@ class TrainingState:
         save_tensors(tensors, self.path, {"step": str(self.step)})
 
     def resume(self) -> bool:
-        """Load the file when there is one; says whether there was.
-
-        Raises:
-            ValueError: when the file belongs to a model of other shapes.
-        """
+        """Load the file when there is one; says whether there was. ValueError for one of another model."""
         if not self.path.exists():
             return False
         with safe_open(self.path, framework="pt") as file:

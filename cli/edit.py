@@ -109,6 +109,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--guidance", type=float, metavar="W", help="guidance scale (default 7.5; pix2pix-zero and ledits++ 5)"
     )
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        metavar="PX",
+        help="edit a larger image with its longer side at PX, and put the edit, enlarged, into the image inside the"
+        " masks of what changes (default: twice the model's native size, at least 256)",
+    )
     add_networks(parser)
     add_run_arguments(parser)
     parser.add_argument(
@@ -129,13 +136,17 @@ def run(args: argparse.Namespace) -> int:
     """Edit and write the files; ValueError for bad input, before any work."""
     _check_files(args)
     check_seed(args.seed)
+    if args.max_side is not None and args.max_side < 64:
+        raise ValueError(f"max-side: got {args.max_side}, requires at least 64 pixels")
     import torch
 
     from ..locinv_core.cost import CostTracker
     from ..locinv_core.imaging.io import load_with_transparency
+    from ..locinv_core.imaging.working_size import default_long_side
     from ..locinv_core.inversion.storage import save_inversion
     from ..locinv_core.pipeline import judge
     from ..methods.registry import edit_by_method, method_named
+    from .full_resolution import made_small, out_of_memory_told, put_back
     from .report import MadeEdit, summary, write_edit
 
     method = method_named(args.method or ("locinv" if args.prior else "direct"))
@@ -150,15 +161,19 @@ def run(args: argparse.Namespace) -> int:
         tracker = CostTracker(progress)
         with tracker.stage("load"):
             models = _open_models(args, method, choices)
-        if task.to_find:
-            method.check(models, task, settings)
-            located = _locate(args, models, task, tracker)
-            task = replace(task, prior=_joined(task.prior, located, task.image), to_find=())
-        outcome = edit_by_method(method.name, models, task, settings=choices, seed=args.seed, tracker=tracker)
-        if outcome.localized is not None:
-            quality = judge(models.editing, outcome.localized, tracker=tracker)
+        native = default_long_side(models.editing.native_size)
+        given, (task, size) = task, made_small(task, native if args.max_side is None else args.max_side)
+        with out_of_memory_told(task):
+            if task.to_find:
+                method.check(models, task, settings)
+                located = _locate(args, models, task, tracker)
+                task = replace(task, prior=_joined(task.prior, located, task.image), to_find=())
+            outcome = edit_by_method(method.name, models, task, settings=choices, seed=args.seed, tracker=tracker)
+            if outcome.localized is not None:
+                quality = judge(models.editing, outcome.localized, tracker=tracker)
+        full = None if size is None else put_back(given, task, size, outcome, models.editing, choices)
     made = MadeEdit(
-        method.name, models.editing, task, outcome, choices, args.seed, tracker, quality, located, transparency
+        method.name, models.editing, task, outcome, choices, args.seed, tracker, quality, located, transparency, full
     )
     with filled_folder(args.out) as folder:
         report = write_edit(folder, made)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..region_core.object_localization.attention_localizer import Located
     from ..region_core.pipeline import FoundRegions
     from ..region_core.scorer import Candidate
+    from .full_resolution import FullResolution
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class MadeEdit:
 
     settings: the choices by name that were given. quality: of an edit by inversion, `pipeline.judge`'s figures.
     located: the words whose boxes were found. transparency: the image's own, which source, reconstruction and edit
-    are written with.
+    are written with. full: the image and the edit at full resolution, where `task` is a smaller one.
     """
 
     method: str
@@ -48,17 +49,21 @@ class MadeEdit:
     quality: Quality | None = None
     located: Mapping[str, Located] = field(default_factory=dict)
     transparency: Transparency | None = None
+    full: FullResolution | None = None
 
 
 def write_edit(folder: Path, made: MadeEdit) -> dict[str, Any]:
     """Write source, edited and contact_sheet and, where there are such, reconstruction, mask, attention and located
     as PNG, and report.json. Returns the report."""
     task, outcome, transparency = made.task, made.outcome, made.transparency
-    save_png(_shown(task.image, transparency), folder / "source.png")
-    save_png(_shown(outcome.edited, transparency), folder / "edited.png")
+    source, edited = (task.image, outcome.edited) if made.full is None else (made.full.image, made.full.edited)
+    save_png(_shown(source, transparency), folder / "source.png")
+    save_png(_shown(edited, transparency), folder / "edited.png")
     cells: list[tuple[str, Tensor | Image.Image]] = [(f"source\n{task.source}", task.image)]
     if outcome.reconstruction is not None:
-        save_png(_shown(outcome.reconstruction, transparency), folder / "reconstruction.png")
+        save_png(
+            _shown(outcome.reconstruction, transparency if made.full is None else None), folder / "reconstruction.png"
+        )
         cells.append(("reconstruction", outcome.reconstruction))
     cells.append((f"edited\n{task.target}", outcome.edited))
     save_png(contact_sheet(cells), folder / "contact_sheet.png")
@@ -79,7 +84,7 @@ def edit_report(made: MadeEdit) -> dict[str, Any]:
     """What report.json says: the request, its cost, and how good the result is."""
     task, outcome, model = made.task, made.outcome, made.model
     image, reconstruction = task.image, outcome.reconstruction
-    report = {
+    report: dict[str, Any] = {
         "method": made.method,
         "source": task.source,
         "target": task.target,
@@ -94,12 +99,17 @@ def edit_report(made: MadeEdit) -> dict[str, Any]:
         "reconstruction": None if reconstruction is None else {"psnr": finite(psnr(image, reconstruction))},
         "background": _background(task, outcome),
     }
+    if made.full is not None:
+        report["size"] = [made.full.image.shape[-1], made.full.image.shape[-2]]
+        report["worked_at"] = [image.shape[-1], image.shape[-2]]
+        report["background"] = made.full.background(report["background"])
     if outcome.localized is None:
         report["settings"] = dict(made.settings)
     else:
         report |= _recipe_report(outcome.localized, made.quality)
-    if task.remarks:
-        report["remarks"] = list(task.remarks)
+    remarks = [*task.remarks, *(() if made.full is None else (made.full.remark(),))]
+    if remarks:
+        report["remarks"] = remarks
     if made.located:
         report["located"] = {word: _found(found) for word, found in made.located.items()}
     return report

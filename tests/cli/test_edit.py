@@ -81,6 +81,32 @@ def test_an_image_with_transparency_keeps_its_alpha_and_its_background(image, mo
     assert json.loads((out / "report.json").read_text())["background"]["mse"] == 0
 
 
+def test_a_large_image_is_edited_small_and_keeps_every_pixel_outside_the_mask(model, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    out, box = tmp_path / "out", ("--prior", "cat=100,100,500,500")
+    assert pinpoint_edit(tmp_path / "large.png", model, out, *box, "--max-side", "96") == 0
+    edited, report = np.asarray(Image.open(out / "edited.png")), json.loads((out / "report.json").read_text())
+    changed = (edited != noise).any(axis=-1)
+    assert changed[150:450, 150:450].mean() > 0.99
+    changed[100:500, 100:500] = False
+    assert not changed.any()
+    assert (report["size"], report["worked_at"]) == ([900, 600], [96, 64])
+    assert report["background"] == {"psnr": None, "mse": 0, "ssim": 1}
+    assert "edited at 96x64" in report["remarks"][0]
+    assert Image.open(out / "reconstruction.png").size == (96, 64)
+
+
+def test_memory_that_ends_is_told_in_one_line_with_the_size(image, model, tmp_path, monkeypatch, capsys):
+    def full(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("pinpoint.methods.registry.edit_by_method", full)
+    assert pinpoint_edit(image, model, tmp_path / "out") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "at 90x70 pixels; requires a smaller --max-side" in lines[-1]
+
+
 def test_a_composite_may_grow_beyond_the_prior_and_no_farther(image, model, tmp_path):
     assert pinpoint_edit(image, model, tmp_path, "--prior", "cat=10,10,50,50", "--composite-grow", "6") == 0
     source, edited = (np.asarray(Image.open(path)) for path in (image, tmp_path / "edited.png"))
@@ -139,6 +165,7 @@ BAD = {
     "a missing mask": (["--prior", "cat=nowhere.png"], "nowhere.png"),
     "too long a text": (["--source", "cat " * 90], "too long"),
     "no steps": (["--steps", "0"], "steps"),
+    "no pixels": (["--max-side", "10"], "max-side: got 10, requires at least 64"),
     "guidance out of bounds": (["--guidance", "-2"], "guidance"),
     "too large a seed": (["--seed", str(2**64)], "seed: got 18446744073709551616"),
     "a negative seed": (["--seed", "-1"], "seed: got -1, requires a whole number from 0 on"),

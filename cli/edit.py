@@ -260,6 +260,10 @@ def _check_files(args: argparse.Namespace) -> None:
         raise ValueError(f"save-inversion: the folder of {str(args.save_inversion)!r} does not exist")
     if args.save_inversion is not None and args.save_inversion.is_dir():
         raise ValueError(f"save-inversion: {str(args.save_inversion)!r} is a folder, requires a file")
+    for name in ("image", "mask", "inversion"):
+        given, kept = getattr(args, name), args.save_inversion
+        if given is not None and kept is not None and kept.exists() and given.exists() and kept.samefile(given):
+            raise ValueError(f"save-inversion: {str(kept)!r} is the {name} itself, requires another file")
     check_image(args.image)
 
 

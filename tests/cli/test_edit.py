@@ -200,6 +200,13 @@ def test_bad_input_ends_with_status_2_and_one_line_and_leaves_nothing(case, imag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_inversion_never_replaces_the_image(image, model, tmp_path, capsys):
+    before = image.read_bytes()
+    assert pinpoint_edit(image, model, tmp_path / "out", "--save-inversion", str(image)) == 2
+    assert "is the image itself" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
 def test_a_mask_of_another_size_is_refused(image, model, tmp_path, capsys):
     Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
     out = tmp_path / "out"

@@ -114,7 +114,7 @@ def add_parser(subparsers: Subparsers) -> None:
         type=int,
         metavar="PX",
         help="edit a larger image with its longer side at PX, and put the edit, enlarged, into the image inside the"
-        " masks of what changes (default: twice the model's native size, at least 256)",
+        " masks of what changes (default: the model's native size, for images of more than twice that)",
     )
     add_networks(parser)
     add_run_arguments(parser)
@@ -161,8 +161,10 @@ def run(args: argparse.Namespace) -> int:
         tracker = CostTracker(progress)
         with tracker.stage("load"):
             models = _open_models(args, method, choices)
-        native = default_long_side(models.editing.native_size)
-        given, (task, size) = task, made_small(task, native if args.max_side is None else args.max_side)
+        side = args.max_side
+        if side is None:
+            side = default_long_side(task.image, models.editing.native_size)
+        given, (task, size) = task, made_small(task, side)
         with out_of_memory_told(task):
             if task.to_find:
                 method.check(models, task, settings)

@@ -19,9 +19,14 @@ LEAST_BOUND = 256
 """No image with sides up to this many pixels is made smaller by default."""
 
 
-def default_long_side(native_size: int) -> int:
-    """The longer side, in pixels, from which on an image is edited at a smaller size: twice the native size."""
-    return max(LEAST_BOUND, 2 * native_size)
+def default_long_side(image: Tensor, native_size: int) -> int:
+    """The longer side, in pixels, at which an image (1, 3, H, W) is edited.
+
+    Up to twice the model's native size it is the image's own; beyond it, where a model draws objects twice, the
+    native size.
+    """
+    own = max(image.shape[-2:])
+    return own if own <= max(LEAST_BOUND, 2 * native_size) else max(MINIMUM_SIDE, native_size)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,10 @@ class ComfySchedule(Schedule):
             known = ", ".join([DEFAULT, *comfy.samplers.SCHEDULER_NAMES])
             raise ValueError(f"scheduler: got {scheduler!r}, requires one of {known}")
         sigmas = sampling.sigmas.detach().to("cpu", torch.float64)
-        alphas = (1 / (1 + sigmas**2)).float()
-        config = {**_EVENLY, "num_train_timesteps": len(alphas)}
+        exact = 1 / (1 + sigmas**2)
+        alphas = exact.float()
+        betas = 1 - exact / torch.cat([torch.ones(1, dtype=torch.float64), exact[:-1]])
+        config = {**_EVENLY, "num_train_timesteps": len(alphas), "trained_betas": betas.tolist()}
         # ComfyUI's schedulers end at σ = 0.
         final = float(alphas[0]) if scheduler == DEFAULT else 1.0
         return cls(alphas, final, "epsilon", config, sampling, scheduler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,17 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..cost import CostTracker
 from ..ddim import Schedule
 from .attention import (
     AttentionControl,
     AttentionLayer,
-    StoppedEarly,
     controlled_attention,
     list_attention_layers,
     map_layers,
 )
+from .fingerprint import weight_sample
 from .flops import count_flops
+from .passes import CountedPasses
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EditModel:
+class EditModel(CountedPasses):
     """A latent diffusion model, whose weights never change; only the networks run in another dtype than float32."""
 
     unet: UNet2DConditionModel
@@ -131,19 +131,11 @@ class EditModel:
         for part in (self.unet, *self._text_encoders):
             weights = {name.removeprefix("text_model."): w for name, w in part.state_dict().items()}
             for name, weight in sorted(weights.items()):
-                flat = weight.detach().reshape(-1)
-                picked = flat[:: max(1, len(flat) // 16)][:17]
-                digest.update(f"{name}{tuple(weight.shape)}".encode())
-                digest.update(picked.to("cpu", torch.float16).numpy().tobytes())
+                digest.update(f"{name}{tuple(weight.shape)}".encode() + weight_sample(weight))
         schedule = self.schedule
         digest.update(schedule.alphas_cumprod[::50].to("cpu", torch.float16).numpy().tobytes())
         digest.update(f"{schedule.prediction_type} {schedule.final_alpha:.6f} {schedule.timesteps(2)}".encode())
         return digest.hexdigest()[:32]
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of the word maps of an image of this size in pixels."""
-        factor = self.latent_factor
-        return self.map_layers[0].grid(height // factor, width // factor)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -213,84 +205,31 @@ class EditModel:
         with replaced_embeddings(self.text_encoder, vectors, positions):
             return self.text_encoder(ids)[0]
 
-    def predict_noise(
+    def _noise(
         self,
         latents: Tensor,
-        timestep: int,
+        timestep: float,
         context: Tensor,
-        *,
-        tracker: CostTracker | None = None,
-        control: AttentionControl | None = None,
-        value_context: Tensor | None = None,
-    ) -> Tensor:
-        """ε_θ(z_t, t, C): latents (B, C, h, w) and context (B, L, D) to noise (B, C, h, w), float32.
-
-        `control` is called at every attention layer. A gradient through the result is counted when it is taken.
-        """
-        output = self._pass(latents, timestep, context, tracker or CostTracker(), control, None, value_context)
-        if output is None:
-            raise RuntimeError("the UNet pass stopped before its end")
-        return self.schedule.noise_from_output(output.float(), latents.to(output.device), timestep)
-
-    def capture(
-        self,
-        latents: Tensor,
-        timestep: int,
-        context: Tensor,
-        control: AttentionControl,
-        *,
-        tracker: CostTracker | None = None,
-        stop_after: AttentionLayer | None = None,
-    ) -> None:
-        """Run the UNet only as far as the last layer that word maps are read from (or `stop_after`).
-
-        What the control keeps is the result; the cost is the pass's share of the multiply-adds.
-        """
-        last = stop_after or self.map_layers[-1]
-        self._pass(latents, timestep, context, tracker or CostTracker(), control, last, None)
-
-    def share(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> float:
-        """The part of a full pass's multiply-adds that is run up to and including `stop_after`."""
-        if stop_after is None:
-            return 1.0
-        key = (stop_after.name, latent_height, latent_width)
-        if key not in self._shares:
-            size = (latent_height, latent_width, self.context_length)
-            self._shares[key] = count_flops(self.unet, *size, stop_after) / count_flops(self.unet, *size)
-        return self._shares[key]
-
-    def _pass(
-        self,
-        latents: Tensor,
-        timestep: int,
-        context: Tensor,
-        tracker: CostTracker,
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
         value_context: Tensor | None,
-    ) -> Tensor | None:
-        samples = len(latents)
-        share = self.share(stop_after, *latents.shape[-2:])
-        tracker.count_forward(samples, share)
-        context = context.to(self.device, self.dtype).expand(samples, -1, -1)
-        if torch.is_grad_enabled() and context.requires_grad:
-            stage = tracker.current
-            context = context.clone()
-            context.register_hook(lambda _: tracker.count_backward(samples, share, stage))
-        inputs, length = latents.to(self.device, self.dtype), self.context_length
-        time = torch.full((samples,), timestep, device=self.device)
-        read = {"encoder_hidden_states": context[:, :length], "added_cond_kwargs": self._added(context, latents)}
-        if control is None and stop_after is None and value_context is None:
-            return self.unet(inputs, time, **read).sample
-        if value_context is not None:
-            value_context = value_context[:, :length].to(self.device, self.dtype).expand(samples, -1, -1)
-        control = control or AttentionControl()
-        with (
-            suppress(StoppedEarly),
-            controlled_attention(self.unet, self.layers, control, stop_after=stop_after, value_context=value_context),
-        ):
-            return self.unet(inputs, time, **read).sample
-        return None
+    ) -> Tensor:
+        length, context = self.context_length, context.to(self.dtype)
+        inputs, time = latents.to(self.device, self.dtype), torch.full((len(latents),), timestep, device=self.device)
+        controlled: AbstractContextManager[None] = nullcontext()
+        if control is not None or stop_after is not None or value_context is not None:
+            values = None if value_context is None else value_context[:, :length].to(self.dtype)
+            control = control or AttentionControl()
+            controlled = controlled_attention(
+                self.unet, self.layers, control, stop_after=stop_after, value_context=values
+            )
+        with controlled:
+            added = self._added(context, latents)
+            output = self.unet(inputs, time, encoder_hidden_states=context[:, :length], added_cond_kwargs=added).sample
+        return self.schedule.noise_from_output(output.float(), latents.to(output.device), int(timestep))
+
+    def _flops(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> int:
+        return count_flops(self.unet, latent_height, latent_width, self.context_length, stop_after)
 
     def _added(self, context: Tensor, latents: Tensor) -> dict[str, Tensor] | None:
         """What the UNet reads beside the tokens' rows of contexts (B, L, D)."""

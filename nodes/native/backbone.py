@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,11 @@ from ...locinv_core.backbones.attention import (
     map_layers,
 )
 from ...locinv_core.backbones.flops import ExplicitAt
-from ...locinv_core.cost import CostTracker
+from ...locinv_core.backbones.passes import CountedPasses
 from ..bridge.tensors import to_comfy_image
+from . import fingerprint
 from .attention import attention_layers, replaced_attention, with_values
+from .checks import check_model
 from .differentiable import differentiable
 from .schedule import DEFAULT, ComfySchedule
 from .text_encoders import ComfyText
@@ -49,19 +51,10 @@ NATIVE_SIZE = "pinpoint_native_size"
 """The attachment of a MODEL that says its native size in pixels, where its family does not."""
 _ROWS = 4
 """Of an edit's batch: the source, and a target with and without its prompt, and one to spare."""
-_HONOURED_WRAPPERS = ("apply_model", "diffusion_model", "prepare_sampling")
-_SAMPLER_FUNCTIONS = (
-    "sampler_cfg_function",
-    "sampler_pre_cfg_function",
-    "sampler_post_cfg_function",
-    "sampler_calc_cond_batch_function",
-    "denoise_mask_function",
-    "context_handler",
-)
 
 
 @dataclass(frozen=True, eq=False)
-class ComfyBackbone:
+class ComfyBackbone(CountedPasses):
     """Stable Diffusion 1.x, 2.x or SDXL as ComfyUI holds it; a `Backbone`.
 
     scheduler: whose steps are walked on, "auto" or one of ComfyUI's. conditioning: a CONDITIONING that brings what
@@ -174,18 +167,14 @@ class ComfyBackbone:
         for patcher in (self.model, self.clip.patcher):
             for key, value in sorted(patcher.get_key_patches().items()):
                 digest.update(key.encode())
-                _add(digest, value)
-        _add(digest, self.schedule.alphas_cumprod[::50])
+                fingerprint.add(digest, value)
+        fingerprint.add(digest, self.schedule.alphas_cumprod[::50])
         return digest.hexdigest()[:32]
 
     @property
     def embedding_scale(self) -> float:
         """Root mean square of the token embeddings."""
         return self.text.embedding_scale
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of the word maps of an image of this size in pixels."""
-        return self.map_layers[0].grid(height // self.latent_factor, width // self.latent_factor)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -220,46 +209,6 @@ class ComfyBackbone:
     def key_scale(self, layer: str) -> float:
         """What a layer multiplies Q·Kᵀ by: 1/√d."""
         return float(self._module(layer).dim_head) ** -0.5
-
-    def predict_noise(
-        self,
-        latents: Tensor,
-        timestep: float,
-        context: Tensor,
-        *,
-        tracker: CostTracker | None = None,
-        control: AttentionControl | None = None,
-        value_context: Tensor | None = None,
-    ) -> Tensor:
-        """ε_θ(z_t, t, C), (B, C, h, w) float32, whatever the MODEL predicts."""
-        noise = self._pass(latents, timestep, context, tracker or CostTracker(), control, None, value_context)
-        if noise is None:
-            raise RuntimeError("the UNet pass stopped before its end")
-        return noise
-
-    def capture(
-        self,
-        latents: Tensor,
-        timestep: float,
-        context: Tensor,
-        control: AttentionControl,
-        *,
-        tracker: CostTracker | None = None,
-        stop_after: AttentionLayer | None = None,
-    ) -> None:
-        """Run the UNet only as far as the last layer that word maps are read from (or `stop_after`)."""
-        last = stop_after or self.map_layers[-1]
-        self._pass(latents, timestep, context, tracker or CostTracker(), control, last, None)
-
-    def share(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> float:
-        """The part of a full pass's multiply-adds that is run up to and including `stop_after`."""
-        if stop_after is None:
-            return 1.0
-        key = (stop_after.name, latent_height, latent_width)
-        if key not in self._shares:
-            part, whole = (self._flops(layer, latent_height, latent_width) for layer in (stop_after, None))
-            self._shares[key] = part / whole
-        return self._shares[key]
 
     def load(self, memory: int = 0) -> None:
         """Have ComfyUI put the MODEL, and what its conditioning brings, on its device, as far as there is room.
@@ -297,38 +246,23 @@ class ComfyBackbone:
     def _module(self, layer: str) -> Any:
         return next(module for found, (_, module) in self._layers.items() if found.name == layer)
 
-    def _pass(
+    def _noise(
         self,
         latents: Tensor,
         timestep: float,
         context: Tensor,
-        tracker: CostTracker,
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
-        values: Tensor | None,
-    ) -> Tensor | None:
-        samples, share = len(latents), self.share(stop_after, *latents.shape[-2:])
-        tracker.count_forward(samples, share)
-        context = context.to(self.device).float().expand(samples, -1, -1)
-        wants_gradient = torch.is_grad_enabled() and context.requires_grad
-        if wants_gradient:
-            stage = tracker.current
-            context = context.clone()
-            context.register_hook(lambda _: tracker.count_backward(samples, share, stage))
+        value_context: Tensor | None,
+    ) -> Tensor:
         if not any(held.model is self.model for held in comfy.model_management.current_loaded_models):
             self.load()  # the text encoder or the VAE took its room
+        wants_gradient = torch.is_grad_enabled() and context.requires_grad
         sigma = self.schedule.sigma(timestep)
         x = latents.to(self.device, torch.float32) * (1 + sigma**2) ** 0.5
-        options = self._options(context, values, control, stop_after, wants_gradient)
-        with ExitStack() as during:
-            if wants_gradient:
-                during.enter_context(differentiable(self.model.model.diffusion_model))
-            else:
-                during.enter_context(torch.no_grad())
-            during.enter_context(suppress(StoppedEarly))
-            denoised = self._denoised(x, sigma, context, options)
-            return ((x - denoised) / sigma).float()
-        return None
+        options = self._options(value_context, control, stop_after, wants_gradient)
+        with differentiable(self.model.model.diffusion_model) if wants_gradient else torch.no_grad():
+            return ((x - self._denoised(x, sigma, context.float(), options)) / sigma).float()
 
     def _denoised(self, x: Tensor, sigma: float, context: Tensor, options: dict[str, Any]) -> Tensor:
         """x_0 as the MODEL predicts it, called as ComfyUI's samplers call it."""
@@ -362,7 +296,6 @@ class ComfyBackbone:
 
     def _options(
         self,
-        context: Tensor,
         values: Tensor | None,
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
@@ -374,8 +307,7 @@ class ComfyBackbone:
         for name, own in (("wrappers", patcher.wrappers), ("callbacks", patcher.callbacks)):
             options[name] = comfy.patcher_extension.merge_nested_dicts(dict(options.get(name, {})), own)
         if values is not None:
-            rows = self.text.tokens(values.to(self.device).float().expand(len(context), -1, -1))
-            options["patches"] = with_values(options.get("patches", {}), rows)
+            options["patches"] = with_values(options.get("patches", {}), self.text.tokens(values.float()))
         if control is not None or stop_after is not None or wants_gradient:
             options["patches_replace"] = replaced_attention(
                 options.get("patches_replace", {}),
@@ -386,8 +318,8 @@ class ComfyBackbone:
             )
         return options
 
-    def _flops(self, stop_after: AttentionLayer | None, height: int, width: int) -> int:
-        """Floating point operations of one pass of one sample, traced on the meta device from the config."""
+    def _flops(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> int:
+        # Traced on the meta device from the config, as `count_flops` does it.
         config = {k: v for k, v in self._network_config.items() if k not in ("disable_unet_model_creation", "dtype")}
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             operations = comfy.ops.disable_weight_init
@@ -399,59 +331,10 @@ class ComfyBackbone:
             label = config.get("adm_in_channels")
             with suppress(StoppedEarly):
                 hollow(
-                    torch.empty(1, self.latent_channels, height, width),
+                    torch.empty(1, self.latent_channels, latent_height, latent_width),
                     torch.zeros(1),
                     context=torch.empty(1, self.context_length, config["context_dim"]),
                     y=None if label is None else torch.empty(1, label),
                     transformer_options={"patches_replace": patches},
                 )
         return int(counter.get_total_flops())
-
-
-def check_model(model: ModelPatcher) -> None:
-    """Raise ValueError for another family, and for patches of the sampler, which no pass carries out."""
-    network = getattr(model.model, "diffusion_model", None)
-    config = model.model.model_config.unet_config
-    if not hasattr(network, "input_blocks") or "context_dim" not in config or config.get("use_temporal_attention"):
-        raise ValueError(
-            f"model: it is a {type(model.model).__name__}, requires Stable Diffusion 1.x, 2.x or SDXL; to edit inside"
-            " a mask, ComfyUI Sampler as Region Editor takes any MODEL"
-        )
-    if config["in_channels"] != model.model.latent_format.latent_channels:
-        from ...locinv_core.backbones.diffusers_folder import unfit_channels
-
-        raise ValueError(f"model: {unfit_channels(config['in_channels'])}")
-    for key in _SAMPLER_FUNCTIONS:
-        if found := model.model_options.get(key):
-            first = found[0] if isinstance(found, list) else found
-            origin = f"{getattr(first, '__module__', '')}.{getattr(first, '__qualname__', type(first).__qualname__)}"
-            raise ValueError(
-                f"model: {origin} acts on the sampler and not on the model, and Pinpoint samples itself; bypass the"
-                " node that adds it"
-            )
-    merged = comfy.patcher_extension.merge_nested_dicts(
-        dict(model.model_options.get("transformer_options", {}).get("wrappers", {})), model.wrappers
-    )
-    for kind, wrappers in merged.items():
-        if kind not in _HONOURED_WRAPPERS and any(wrappers.values()):
-            names = ", ".join(str(key) for key, added in wrappers.items() if added)
-            raise ValueError(
-                f"model: {names} wraps the sampler ({kind}) and not the model, and Pinpoint samples itself; bypass the"
-                " node that adds it"
-            )
-
-
-def _add(digest: Any, value: Any) -> None:
-    """Put samples of all tensors, and all else that tells one patch from another, into a hash."""
-    if isinstance(value, Tensor):
-        flat = value.detach().reshape(-1)
-        picked = flat[:: max(1, len(flat) // 16)][:17]
-        digest.update(f"{tuple(value.shape)}".encode())
-        digest.update(picked.to("cpu", torch.float32).numpy().tobytes())
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            _add(digest, part)
-    elif hasattr(value, "weights"):  # a LoRA's adapter
-        _add(digest, value.weights)
-    elif value is None or isinstance(value, (str, int, float)):
-        digest.update(repr(value).encode())

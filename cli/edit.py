@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..locinv_core.localization.prior_sources import prior_source_names
+from ..locinv_core.localization.prior_sources.registry import prior_source_names
 from ..locinv_core.options import LOCAL_BLENDS, NULL_METHODS, TARGET_EMBEDDINGS, TOKENS
 from ..methods.registry import method_names
 from .arguments import add_run_arguments, check_image, check_seed
@@ -222,7 +222,7 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
 def _task(args: argparse.Namespace, method: Method, image: Tensor) -> EditTask:
     """The image, the texts, and the masks, boxes and inversion that are given."""
     from ..locinv_core.inversion.storage import open_inversion
-    from ..locinv_core.localization.prior_sources import prior_from_arguments
+    from ..locinv_core.localization.prior_sources.registry import prior_from_arguments
     from ..locinv_core.localization.priors import from_mask_files
     from ..methods.types import EditTask
 

@@ -1,4 +1,4 @@
-"""The list of Pinpoint's nodes that ComfyUI asks for: the NODES of every module of this folder."""
+"""The list of Pinpoint's nodes that ComfyUI asks for: the NODES of every module here and in the folders here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,25 @@ CATEGORIES = ("model", "prompt", "prior", "inversion", "tokens", "edit", "see", 
 """Of Pinpoint's nodes, in the order of ComfyUI's menu; others come after them."""
 
 
+_NO_NODES = ("bridge", "extension", "native")
+
+
 def collected(folders: Iterable[str] = FOLDERS, package: str = PACKAGE) -> list[type[io.ComfyNode]]:
     """The nodes of all modules in `folders`, those of the package of that name, by category.
 
     A module lists its nodes as NODES.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(folders) if not module.ispkg)
-    modules = [importlib.import_module(f"{package}.{name}") for name in names if name != "extension"]
+    modules = []
+    for found in sorted(pkgutil.iter_modules(folders), key=lambda one: one.name):
+        if found.name in _NO_NODES:
+            continue
+        module = importlib.import_module(f"{package}.{found.name}")
+        modules.append(module)
+        if found.ispkg:
+            modules += [
+                importlib.import_module(f"{module.__name__}.{inner.name}")
+                for inner in pkgutil.iter_modules(module.__path__)
+            ]
     nodes = [node for module in modules for node in getattr(module, "NODES", [])]
     order = {f"Pinpoint/{name}": place for place, name in enumerate(CATEGORIES)}
     return sorted(nodes, key=lambda node: order.get(node.define_schema().category, len(order)))

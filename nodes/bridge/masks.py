@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,31 +65,6 @@ def masks_of_images(masks: Sequence[Tensor], images: Sequence[Tensor]) -> list[T
         raise ValueError(f"mask: got {len(every)} masks for {len(sizes)} images, requires 1 or as many as images")
     every = every * len(sizes) if len(every) == 1 else every
     return [resized(mask[None], size)[0] for mask, size in zip(every, sizes, strict=True)]
-
-
-def boxes_inside(boxes: Mapping[str, Sequence[Box]], size: Size) -> dict[str, list[Box]]:
-    """The boxes (x0, y0, x1, y1) by word; what leaves the image by less than a pixel is cut off.
-
-    Raises ValueError for boxes that are fractions of the image.
-    """
-    height, width = size
-    sides = [side for some in boxes.values() for box in some for side in box]
-    if sides and all(0 <= side <= 1 for side in sides):
-        raise ValueError(
-            f"boxes: got {', '.join(f'{side:g}' for side in sides[:4])}, which are fractions of the image; requires"
-            f" pixels: multiply x by its width {width} and y by its height {height}"
-        )
-
-    def clipped(side: float, most: int) -> float:
-        return min(max(side, 0.0), float(most)) if -1 < side < most + 1 else side
-
-    return {
-        word: [
-            (clipped(x0, width), clipped(y0, height), clipped(x1, width), clipped(y1, height))
-            for x0, y0, x1, y1 in some
-        ]
-        for word, some in boxes.items()
-    }
 
 
 def boxes_of_bbox(bboxes: Any, form: str) -> list[Box]:

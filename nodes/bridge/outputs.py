@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
@@ -10,6 +10,7 @@ from . import types
 from .tensors import latent_of_image, to_comfy_image, to_comfy_mask
 
 if TYPE_CHECKING:
+    from ...locinv_core.localization.priors import LocalizationPrior
     from .payloads import EditedImage
 
 
@@ -66,18 +67,22 @@ def edit_outputs() -> list[io.Output]:
     ]
 
 
+def prior_output(prior: LocalizationPrior, *more: Any, ui: Any = None) -> io.NodeOutput:
+    """A prior as `prior_outputs`, and what a node has beside them."""
+    return io.NodeOutput(prior, to_comfy_mask(prior.union()), *more, ui=ui)
+
+
 def edit_output(edit: EditedImage) -> io.NodeOutput:
     """An edit as a node's outputs, and its cost under the node."""
     from .payloads import WordMaps
 
     edit.tracker.show_cost()
-    cost = f"{edit.tracker.total:.0f} NFE, {sum(edit.tracker.seconds.values()):.1f} s"
     return io.NodeOutput(
         to_comfy_image(edit.edited),
         to_comfy_image(edit.reconstruction),
         to_comfy_mask(edit.mask),
-        latent_of_image(edit.latents, edit.mask),
+        latent_of_image(edit.latents, edit.mask, edit.cell),
         WordMaps(edit.edited, edit.maps, {}),
-        cost,
-        ui=ui.PreviewText(cost),
+        edit.tracker.cost,
+        ui=ui.PreviewText(edit.tracker.cost),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from ...locinv_core.localization.prior_from_sam import SamPrompt
+    from ...locinv_core.localization.prior_sources.from_sam import SamPrompt
     from ...locinv_core.localization.priors import LocalizationPrior
 
 Box = tuple[float, float, float, float]
@@ -81,7 +81,7 @@ def sam_prompts(boxes: str, points: str, prior: LocalizationPrior | None) -> dic
     Points beside the object go with the box of the prior. Words are the same whatever their capitals. Raises
     ValueError where nothing is given at all.
     """
-    from ...locinv_core.localization.prior_from_sam import SamPrompt, boxes_of
+    from ...locinv_core.localization.prior_sources.from_sam import SamPrompt, boxes_of
 
     typed = _joined(boxes_from_text(boxes) if boxes.strip() else {})
     on, off = (_joined(found) for found in points_from_text(points))

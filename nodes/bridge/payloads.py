@@ -186,7 +186,9 @@ class EditedImage:
     mask: Tensor
     """(H, W): where the edit could change the image."""
     latents: Tensor
-    """(1, C, h, w), as ComfyUI's VAE has them."""
+    """(1, C, h, w) of the padded image, as ComfyUI's VAE has them."""
+    cell: int
+    """Pixels that one of the latents' cells is wide."""
     maps: Mapping[str, Tensor]
     """(H, W) by word of the target."""
     tracker: NodeTracker
@@ -222,7 +224,8 @@ def edited_by(
             mask = padding.mask_to_pixels(result.blend_masks[0].cpu()).clone()
         latents = (result.latents / model.latent_scale).cpu()
         maps = {word: inverted.on_image(values) for word, values in result.target_maps[0].items()}
-    return EditedImage(edited, reconstruction, mask, latents, maps, tracker)
+        cell = model.latent_factor
+    return EditedImage(edited, reconstruction, mask, latents, cell, maps, tracker)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,9 +62,14 @@ class NodeTracker(CostTracker):
         comfy.model_management.throw_exception_if_processing_interrupted()
         super().count_forward(samples, share)
 
+    @property
+    def cost(self) -> str:
+        """What the work cost."""
+        return f"{self.total:.0f} NFE, {sum(self.seconds.values()):.1f} s"
+
     def show_cost(self) -> None:
         """Write what the work cost under the node."""
-        show_text(f"{self.total:.0f} NFE, {sum(self.seconds.values()):.1f} s")
+        show_text(self.cost)
 
 
 class _MeteredProgress(NodeProgress):

@@ -97,17 +97,14 @@ def to_comfy_mask(mask: Tensor) -> Tensor:
     return mask[None]
 
 
-def latent_of_image(latents: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def latent_of_image(latents: Tensor, mask: Tensor, cell: int) -> dict[str, Tensor]:
     """The LATENT of an image of its mask's size (H, W): the latents (1, C, h, w) of the padded image without the cells
     that lie in the padding alone, and the mask as noise mask (1, 1, H', W').
 
-    A VAE's cell is 2, 4, 8 … pixels and padding shorter than the image, so the sizes tell the cell. Where the image's
-    sides are no multiple of it, the last cells reach beyond the image, and the noise mask is 0 there.
+    cell: pixels that a cell of the latents is wide. Where the image's sides are no multiple of it, the last cells reach
+    beyond the image, and the noise mask is 0 there.
     """
     height, width = mask.shape
-    cell = 1
-    while latents.shape[-2] * cell < height or latents.shape[-1] * cell < width:
-        cell *= 2
     rows, columns = -(-height // cell), -(-width // cell)
     with torch.inference_mode(False), torch.no_grad():
         noise_mask = torch.zeros(1, 1, rows * cell, columns * cell)

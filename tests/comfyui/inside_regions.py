@@ -234,9 +234,9 @@ def places() -> dict[str, Any]:
     import segment_anything
     from safetensors.torch import save_file
 
-    from pinpoint.locinv_core.localization import prior_from_sam
+    from pinpoint.locinv_core.localization.prior_sources import from_sam
     from pinpoint.locinv_core.text.prompt import parse_prompt
-    from pinpoint.nodes.priors import NO_SAM, SAMS, FindWord, PriorFromSegmentAnything, PriorFromText, sam_names
+    from pinpoint.nodes.priors.found import NO_SAM, SAMS, FindWord, PriorFromSegmentAnything, PriorFromText, sam_names
     from pinpoint.tests.fixtures.tiny_locators import tiny_sam, write_tiny_clipseg, write_tiny_sam2
 
     told: dict[str, Any] = {}
@@ -257,7 +257,7 @@ def places() -> dict[str, Any]:
         with torch.inference_mode(False):
             weights = {name: weight.contiguous() for name, weight in tiny_sam().state_dict().items()}
         save_file(weights, folder / "tiny.safetensors")
-        prior_from_sam.MODELS[32] = "tiny"
+        from_sam.MODELS[32] = "tiny"
         segment_anything.sam_model_registry["tiny"] = tiny_sam
         torch.save(weights, folder / "published.pth")
         (folder / "broken.pth").write_bytes(b"")

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pinpoint.nodes.bridge.masks import (
-    boxes_inside,
     boxes_of_bbox,
     mask_of_segs,
     mask_of_size,
@@ -83,17 +82,6 @@ def test_the_masks_of_a_batch_are_joined_for_one_image_and_those_of_a_list_are_n
 def test_another_number_of_masks_than_images_is_refused():
     with pytest.raises(ValueError, match="mask: got 2 masks for 3 images, requires 1 or as many"):
         masks_of_images([torch.ones(2, 8, 8)], [torch.rand(3, 8, 8, 3)])
-
-
-def test_a_box_that_leaves_the_image_by_less_than_a_pixel_is_cut_off_there():
-    assert boxes_inside({"cat": [(-0.5, 1, 20.4, 10.9)]}, (10, 20)) == {"cat": [(0, 1, 20, 10)]}
-    # What leaves it further is left for the prior to refuse.
-    assert boxes_inside({"cat": [(-1, 1, 21, 12)]}, (10, 20)) == {"cat": [(-1, 1, 21, 12)]}
-
-
-def test_boxes_in_fractions_are_refused_with_advice():
-    with pytest.raises(ValueError, match=r"0\.1, 0\.2, 0\.5, 1, .*multiply x by its width 20 and y by its height 10"):
-        boxes_inside({"cat": [(0.1, 0.2, 0.5, 1.0)]}, (10, 20))
 
 
 @pytest.mark.parametrize(

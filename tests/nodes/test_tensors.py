@@ -101,18 +101,18 @@ def test_the_attention_mask_is_its_share_of_the_maximum_at_the_image_s_size():
 
 
 @pytest.mark.parametrize(
-    ("size", "padded", "cells", "covered"),
-    # Stable Diffusion pads to 64 pixels with cells of 8, the embedded model to 16 with cells of 4.
+    ("size", "cell", "padded", "cells", "covered"),
+    # Stable Diffusion pads to 64 pixels with cells of 8.
     [
-        ((100, 140), (16, 24), (13, 18), (104, 144)),
-        ((512, 768), (64, 96), (64, 96), (512, 768)),
-        ((128, 128), (32, 32), (32, 32), (128, 128)),
-        ((65, 90), (16, 16), (9, 12), (72, 96)),
+        ((100, 140), 8, (16, 24), (13, 18), (104, 144)),
+        ((512, 768), 8, (64, 96), (64, 96), (512, 768)),
+        ((128, 128), 4, (32, 32), (32, 32), (128, 128)),
+        ((65, 90), 8, (16, 16), (9, 12), (72, 96)),
     ],
 )
-def test_the_latent_of_an_edit_has_the_images_cells_and_the_mask_as_noise_mask(size, padded, cells, covered):
+def test_the_latent_of_an_edit_has_the_images_cells_and_the_mask_as_noise_mask(size, cell, padded, cells, covered):
     latents, mask = torch.rand(1, 4, *padded), torch.ones(size)
-    latent = latent_of_image(latents, mask)
+    latent = latent_of_image(latents, mask, cell)
     assert torch.equal(latent["samples"], latents[..., : cells[0], : cells[1]])
     assert latent["noise_mask"].shape == (1, 1, *covered)
     assert latent["noise_mask"].sum() == size[0] * size[1]

@@ -16,7 +16,7 @@ import torch
 from pinpoint.__main__ import build_parser
 from pinpoint.locinv_core.backbones.stable_diffusion import EditModel
 from pinpoint.locinv_core.cost import CostTracker
-from pinpoint.locinv_core.localization.prior_sources import prior_from_argument, prior_source_names
+from pinpoint.locinv_core.localization.prior_sources.registry import prior_from_argument, prior_source_names
 from pinpoint.methods.registry import edit_by_method, method_named, method_names
 from pinpoint.methods.types import EditTask, MethodModels
 from pinpoint.region_core.editors.blended import BlendedEditor
@@ -55,7 +55,7 @@ def command_help(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_the_page_shows_one_whole_file_of_each_kind_and_none_that_exists() -> None:
     folders = [str(Path(path).parent) for path in FILES]
-    assert folders == ["methods", "region_core/editors", "locinv_core/localization", "nodes"]
+    assert folders == ["methods", "region_core/editors", "locinv_core/localization/prior_sources", "nodes"]
     assert not any((ROOT / path).exists() for path in FILES)
     blocks = re.findall(r"^```python$", (ROOT / "docs" / "adding.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(blocks) == len(FILES)

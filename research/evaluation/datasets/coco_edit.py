@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ....locinv_core.extras import require
 from ....locinv_core.imaging.io import load_image, save_png
-from ....locinv_core.localization.prior_from_coco import coco_mask
+from ....locinv_core.localization.prior_sources.from_coco import coco_mask
 from ....locinv_core.text.prompt import word_spans
 from .coco_search import Match, category_of, read_coco, search
 from .fields import file_inside

@@ -12,8 +12,8 @@ pytest.importorskip("segment_anything", reason="the extra `sam` is not installed
 
 from segment_anything import sam_model_registry
 
-from pinpoint.locinv_core.localization import prior_from_sam as module
-from pinpoint.locinv_core.localization.prior_from_sam import (
+from pinpoint.locinv_core.localization.prior_sources import from_sam as module
+from pinpoint.locinv_core.localization.prior_sources.from_sam import (
     MODELS,
     SamPrompt,
     boxes_of,

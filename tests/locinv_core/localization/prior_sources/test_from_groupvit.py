@@ -10,9 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pinpoint.locinv_core.localization.prior_from_groupvit import BACKGROUNDS, GroupViT
-from pinpoint.locinv_core.localization.prior_from_text import load_text_locator, prior_from_text
-from pinpoint.locinv_core.localization.prior_sources import prior_from_argument
+from pinpoint.locinv_core.localization.prior_sources.from_groupvit import BACKGROUNDS, GroupViT
+from pinpoint.locinv_core.localization.prior_sources.from_text import load_text_locator, prior_from_text
+from pinpoint.locinv_core.localization.prior_sources.registry import prior_from_argument
 from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_groupvit
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from ..imaging.io import to_pil
-from .prior_from_text import BoxLocator, text_source
-from .prior_models import Architecture
+from ...imaging.io import to_pil
+from .from_text import BoxLocator, text_source
+from .models import Architecture
 
 
 class OwlV2(BoxLocator):

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..imaging.io import to_pil
-from .prior_from_sam import Outliner, Predict, SamPrompt, SegmentAnything, box_source, load_segment_anything
-from .prior_from_text import enlarged
-from .prior_models import Architecture, open_pretrained, split_hub
-from .priors import Box, image_size
+from ...imaging.io import to_pil
+from ..priors import Box, image_size
+from .from_sam import Outliner, Predict, SamPrompt, SegmentAnything, box_source, load_segment_anything
+from .from_text import enlarged
+from .models import Architecture, open_pretrained, split_hub
 
 ARCHITECTURE = Architecture("SAM 2", ("sam2", "sam2_video"), "Sam2Model", "Sam2Processor", "4.56")
 """The published models are called by what they do with videos."""

@@ -11,9 +11,9 @@ import pytest
 import torch
 import transformers
 
-from pinpoint.locinv_core.localization.prior_from_text import load_text_locator, text_locators
-from pinpoint.locinv_core.localization.prior_models import Architecture, model_folder, split_hub
-from pinpoint.locinv_core.localization.prior_sources import prior_from_argument
+from pinpoint.locinv_core.localization.prior_sources.from_text import load_text_locator, text_locators
+from pinpoint.locinv_core.localization.prior_sources.models import Architecture, model_folder, split_hub
+from pinpoint.locinv_core.localization.prior_sources.registry import prior_from_argument
 from pinpoint.tests.fixtures.tiny_encoders import write_tiny_vit
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg
 

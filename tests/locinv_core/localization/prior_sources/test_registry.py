@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pinpoint.locinv_core import localization
-from pinpoint.locinv_core.localization.prior_sources import (
+from pinpoint.locinv_core.localization import prior_sources
+from pinpoint.locinv_core.localization.prior_sources.registry import (
     prior_from_argument,
     prior_from_arguments,
     prior_source,
@@ -23,7 +23,7 @@ IMAGE = torch.zeros(1, 3, *SIZE)
 NAMES = ["clipseg", "coco", "grounding-dino", "groupvit", "owlv2", "sam", "sam2", "text"]
 CENTRE = """
 import torch
-from pinpoint.locinv_core.localization.prior_sources import PriorSource
+from pinpoint.locinv_core.localization.prior_sources.registry import PriorSource
 from pinpoint.locinv_core.localization.priors import from_boxes
 
 def prior(word, text, image):
@@ -35,15 +35,15 @@ PRIOR_SOURCE = PriorSource("a square in the middle", "HALF", prior)
 """
 
 
-def test_the_sources_are_the_files_called_prior_from() -> None:
+def test_the_sources_are_the_files_called_from() -> None:
     assert prior_source_names() == NAMES
     with pytest.raises(ValueError, match="got 'sonar', requires one of clipseg, coco, "):
         prior_source("sonar")
 
 
 def test_a_new_source_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "prior_from_centre.py").write_text(CENTRE)
-    monkeypatch.setattr(localization, "__path__", [*localization.__path__, str(tmp_path)])
+    (tmp_path / "from_centre.py").write_text(CENTRE)
+    monkeypatch.setattr(prior_sources, "__path__", [*prior_sources.__path__, str(tmp_path)])
     assert prior_source_names() == ["centre", *NAMES]
     assert prior_source("centre").label == "a square in the middle"
     expected = torch.zeros(SIZE)

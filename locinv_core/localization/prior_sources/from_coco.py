@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..extras import require
-from .prior_sources import PriorSource
-from .priors import Kind, LocalizationPrior, Size, from_masks
+from ...extras import require
+from ..priors import Kind, LocalizationPrior, Size, from_masks
+from .registry import PriorSource
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Priors: masks and boxes of words' objects, given by the user or found by a network."""
+"""Priors that a network finds: Segment Anything, a detector by a text, the model's own attention."""
 
 from __future__ import annotations
 
@@ -7,113 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import folder_paths
-import torch
 from comfy_api.latest import io, ui
 
-from ..locinv_core.options import KEEPS
-from .bridge import types
-from .bridge.inputs import advanced, choice, image_input, model_input, number, prompt_input, switch, text, whole
-from .bridge.outputs import prior_outputs
-from .bridge.parsing import boxes_from_text, phrases_from_text, sam_prompts, words_from_text
-from .bridge.tensors import from_comfy_image, from_comfy_images, to_comfy_image, to_comfy_mask
-from .loaders import network_path
+from ...locinv_core.options import KEEPS
+from ..bridge import types
+from ..bridge.inputs import choice, image_input, model_input, number, prompt_input, text
+from ..bridge.outputs import prior_output, prior_outputs
+from ..bridge.parsing import phrases_from_text, sam_prompts, words_from_text
+from ..bridge.tensors import from_comfy_image, to_comfy_image
+from ..loaders import network_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..locinv_core.localization.priors import LocalizationPrior
-    from ..locinv_core.text.prompt import Prompt
-    from ..region_core.encoders.clip import ClipEncoder
-    from ..region_core.encoders.vit import VisionFeatures
-    from .bridge.memory import Managed, ManagedModel
+    from ...locinv_core.localization.priors import LocalizationPrior
+    from ...locinv_core.text.prompt import Prompt
+    from ...region_core.encoders.clip import ClipEncoder
+    from ...region_core.encoders.vit import VisionFeatures
+    from ..bridge.memory import Managed, ManagedModel
 
 CATEGORY = "Pinpoint/prior"
 SAMS = "sams"
 NO_SAM = "none: put a Segment Anything into models/sams"
-
-
-class PriorFromMask(io.ComfyNode):
-    """A prior from a mask."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PinpointPriorFromMask",
-            display_name="Prior from Mask",
-            category=CATEGORY,
-            description="The object that a word names is inside this mask, from the mask editor or from a"
-            " segmentation node.",
-            is_input_list=True,
-            inputs=[
-                io.Mask.Input(
-                    "mask",
-                    tooltip="White where the object is. The masks of a batch are joined, unless as many images are"
-                    " wired: then image i has mask i.",
-                ),
-                text(
-                    "word", "cat", "The word of the prompt that names the object. The second cat of a prompt is cat#2."
-                ),
-                choice(
-                    "kind",
-                    ["outline", "box"],
-                    "'outline' if the mask follows the object's edge, 'box' if it is only roughly around it: then"
-                    " the word's attention is optimized to stay inside it, not to fill it.",
-                    "outline",
-                ),
-                *mask_inputs(),
-            ],
-            outputs=prior_outputs(several=True),
-        )
-
-    @classmethod
-    def execute(cls, mask: list[Tensor], image: list[Tensor] | None = None, **settings: list[Any]) -> io.NodeOutput:
-        from .bridge.masks import masks_of_images
-
-        with torch.inference_mode(False):
-            masks = masks_of_images(mask, image or [])
-            count = max(len(masks), *(len(values) for values in settings.values()))
-            made = []
-            for number in range(count):
-                # As ComfyUI repeats the last of a shorter list.
-                here = {name: values[min(number, len(values) - 1)] for name, values in settings.items()}
-                made.append(mask_prior(masks[min(number, len(masks) - 1)], **here))
-            return io.NodeOutput(made, [to_comfy_mask(prior.union()) for prior in made])
-
-
-class PriorFromBoxes(io.ComfyNode):
-    """A prior from boxes."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PinpointPriorFromBoxes",
-            display_name="Prior from Boxes",
-            category=CATEGORY,
-            description="The objects that words name are inside these boxes.",
-            inputs=[
-                io.Image.Input("image", tooltip="The image that the boxes are drawn on."),
-                text(
-                    "boxes",
-                    "cat=11,30,57,73",
-                    "A line word=x0,y0,x1,y1 for each box, in pixels from the top left corner; x1 and"
-                    " y1 are just outside. Several boxes of one word are joined.",
-                    multiline=True,
-                ),
-            ],
-            outputs=prior_outputs(),
-        )
-
-    @classmethod
-    def execute(cls, image: Tensor, boxes: str) -> io.NodeOutput:
-        from ..locinv_core.localization.priors import from_boxes
-        from .bridge.masks import boxes_inside
-        from .bridge.ui_payloads import boxes_shown
-
-        with torch.inference_mode(False):
-            images = from_comfy_images(image)
-            size = images.shape[-2], images.shape[-1]
-            prior = from_boxes(boxes_inside(boxes_from_text(boxes), size), size)
-            return _output(prior, ui={"pinpoint_boxes": [boxes_shown(images[:1], boxes, cls)]})
 
 
 class PriorFromSegmentAnything(io.ComfyNode):
@@ -163,15 +78,17 @@ class PriorFromSegmentAnything(io.ComfyNode):
     def execute(
         cls, image: Tensor, checkpoint: str, boxes: str = "", points: str = "", prior: LocalizationPrior | None = None
     ) -> io.NodeOutput:
-        from ..locinv_core.localization.prior_from_sam import SEGMENT_STAGE, prior_from_segment_anything
-        from ..locinv_core.localization.prior_from_sam2 import load_outliner
-        from .bridge.memory import managed
-        from .bridge.progress import node_tracker
+        from ...locinv_core.localization.prior_sources.from_sam import SEGMENT_STAGE, prior_from_segment_anything
+        from ...locinv_core.localization.prior_sources.from_sam2 import load_outliner
+        from ..bridge.memory import managed
+        from ..bridge.progress import node_tracker
 
         source, prompts = from_comfy_image(image), sam_prompts(boxes, points, prior)
         found = load_outliner(sam_path(checkpoint))
         with managed(found, found.model).ready() as outliner:
-            return _output(prior_from_segment_anything(outliner, source, prompts, tracker=node_tracker(SEGMENT_STAGE)))
+            return prior_output(
+                prior_from_segment_anything(outliner, source, prompts, tracker=node_tracker(SEGMENT_STAGE))
+            )
 
 
 class PriorFromText(io.ComfyNode):
@@ -218,15 +135,15 @@ class PriorFromText(io.ComfyNode):
     def execute(
         cls, image: Tensor, words: str, model: str, threshold: float, keep: Literal["best", "all"]
     ) -> io.NodeOutput:
-        from ..locinv_core.localization.prior_from_text import TEXT_STAGE, load_text_locator, prior_from_text
-        from .bridge.memory import managed
-        from .bridge.progress import node_tracker
+        from ...locinv_core.localization.prior_sources.from_text import TEXT_STAGE, load_text_locator, prior_from_text
+        from ..bridge.memory import managed
+        from ..bridge.progress import node_tracker
 
         source, phrases = from_comfy_image(image), phrases_from_text(words)
         found = load_text_locator(network_path(model, "model"))
         options: dict[str, Any] = {"threshold": threshold or None, "keep": keep, "tracker": node_tracker(TEXT_STAGE)}
         with managed(found, found.model).ready() as locator:
-            return _output(prior_from_text(locator, source, phrases, **options))
+            return prior_output(prior_from_text(locator, source, phrases, **options))
 
 
 class FindWord(io.ComfyNode):
@@ -277,17 +194,17 @@ class FindWord(io.ComfyNode):
         vit: Managed[VisionFeatures] | None = None,
         clip: Managed[ClipEncoder] | None = None,
     ) -> io.NodeOutput:
-        from ..locinv_core.imaging.visualize import box_overlay
-        from ..region_core.object_localization.attention_localizer import (
+        from ...locinv_core.imaging.visualize import box_overlay
+        from ...region_core.object_localization.attention_localizer import (
             LOCATE_STAGE,
             LocateSettings,
             detection_prior,
             locate_words,
         )
-        from .bridge.memory import all_ready
-        from .bridge.payloads import check_prompt
-        from .bridge.progress import node_tracker
-        from .bridge.ui_payloads import bounding_box
+        from ..bridge.memory import all_ready
+        from ..bridge.payloads import check_prompt
+        from ..bridge.progress import node_tracker
+        from ..bridge.ui_payloads import bounding_box
 
         source = from_comfy_image(image)
         check_prompt(prompt, model)
@@ -310,37 +227,10 @@ class FindWord(io.ComfyNode):
         shown = to_comfy_image(box_overlay(source, boxes, labels))
         lines = [f"{word}={','.join(f'{side:g}' for side in one.box)}" for word, one in found.items()]
         more = "\n".join(lines), bounding_box(boxes[0]), shown
-        return _output(prior, *more, ui=ui.PreviewImage(shown, cls=cls))
+        return prior_output(prior, *more, ui=ui.PreviewImage(shown, cls=cls))
 
 
-class CombinePriors(io.ComfyNode):
-    """Joins the words of several priors."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PinpointCombinePriors",
-            display_name="Combine Priors",
-            category=CATEGORY,
-            description="One prior with the words of several. A word that several priors have gets all of its masks.",
-            inputs=[
-                types.Prior.Input("prior_a", tooltip="The first prior."),
-                types.Prior.Input("prior_b", tooltip="Another prior, of the same image."),
-                types.Prior.Input("prior_c", optional=True, tooltip="One more, if you like."),
-                types.Prior.Input("prior_d", optional=True, tooltip="One more, if you like."),
-            ],
-            outputs=prior_outputs(),
-        )
-
-    @classmethod
-    def execute(cls, **priors: LocalizationPrior | None) -> io.NodeOutput:
-        from ..locinv_core.localization.priors import merge
-
-        with torch.inference_mode(False):
-            return _output(merge(*(prior for _, prior in sorted(priors.items()) if prior is not None)))
-
-
-NODES = [PriorFromMask, PriorFromBoxes, PriorFromSegmentAnything, PriorFromText, FindWord, CombinePriors]
+NODES = [PriorFromSegmentAnything, PriorFromText, FindWord]
 
 
 def sam_names() -> list[str]:
@@ -372,46 +262,3 @@ def sam_path(name: str) -> str:
     if path is None:
         raise ValueError(f"checkpoint: {name!r} is not in models/sams; requires a Segment Anything there")
     return str(path)
-
-
-def mask_inputs() -> list[io.Input]:
-    """How a mask is brought to its image, and its shape changed; optional."""
-    optional = {"optional": True}
-    return [
-        io.Image.Input(
-            "image",
-            optional=True,
-            tooltip="The image that the mask belongs to, if the mask has another size: it is resized. A batch or a"
-            " list of images with as many masks gives a prior each, in a list, as Rebatch Images makes of images.",
-        ),
-        *map(
-            advanced,
-            (
-                whole(
-                    "grow", 0, (-512, 512), "By how many pixels it grows on every side; below 0 it shrinks.", **optional
-                ),
-                number("blur", 0.0, (0.0, 128.0, 0.5), "Rounds the outline: a Gaussian blur's pixels.", **optional),
-                switch("invert", False, "Black is where the object is.", **optional),
-                number("threshold", 0.5, (0.01, 1.0, 0.01), "A soft mask's object: from this value up.", **optional),
-            ),
-        ),
-    ]
-
-
-def mask_prior(mask: Tensor, word: str, kind: str, **shape: Any) -> LocalizationPrior:
-    """The prior of a soft mask (H, W) whose shape is changed first. Raises ValueError if nothing is left of it."""
-    from ..locinv_core.localization.priors import from_masks
-    from .bridge.masks import shaped
-
-    source: Literal["segment", "detection"] = "segment" if kind == "outline" else "detection"
-    inside = shaped(mask, **shape)
-    if not bool(inside.any()):
-        raise ValueError(
-            f"mask: nothing of it is inside, its values are {mask.min():g} to {mask.max():g}; requires a white part."
-            " Load Image gives an empty mask where nothing was drawn in the mask editor"
-        )
-    return from_masks({word: inside}, kind=source)
-
-
-def _output(prior: LocalizationPrior, *more: Any, ui: Any = None) -> io.NodeOutput:
-    return io.NodeOutput(prior, to_comfy_mask(prior.union()), *more, ui=ui)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..imaging.io import to_pil
-from .prior_from_text import BoxLocator, text_source
-from .prior_models import Architecture
-from .priors import image_size
+from ...imaging.io import to_pil
+from ..priors import image_size
+from .from_text import BoxLocator, text_source
+from .models import Architecture
 
 
 class GroundingDino(BoxLocator):

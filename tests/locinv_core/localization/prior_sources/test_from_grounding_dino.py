@@ -6,8 +6,8 @@ import torch
 from transformers import GroundingDinoForObjectDetection
 
 from pinpoint.locinv_core.imaging.io import to_pil
-from pinpoint.locinv_core.localization.prior_from_grounding_dino import GroundingDino
-from pinpoint.locinv_core.localization.prior_from_text import load_text_locator
+from pinpoint.locinv_core.localization.prior_sources.from_grounding_dino import GroundingDino
+from pinpoint.locinv_core.localization.prior_sources.from_text import load_text_locator
 from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_dino
 

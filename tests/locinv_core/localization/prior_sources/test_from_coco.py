@@ -12,7 +12,7 @@ pytest.importorskip("pycocotools", reason="the extra `evaluate` is not installed
 
 from pycocotools import mask as coco
 
-from pinpoint.locinv_core.localization.prior_from_coco import from_coco
+from pinpoint.locinv_core.localization.prior_sources.from_coco import from_coco
 from pinpoint.tests.fixtures.drawn_prior import DRAWN, SIZE, drawn
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
-from .bridge.inputs import choice, number, text
-from .bridge.outputs import prior_outputs
-from .bridge.tensors import from_comfy_images, to_comfy_mask
-from .priors import CATEGORY, mask_prior
+from ..bridge.inputs import choice, number, text
+from ..bridge.outputs import prior_output, prior_outputs
+from ..bridge.tensors import from_comfy_images
+from .given import CATEGORY, mask_prior
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,11 +46,11 @@ class PriorFromSegs(io.ComfyNode):
 
     @classmethod
     def execute(cls, segs: Any, word: str, kind: str, label: str = "", confidence: float = 0.0) -> io.NodeOutput:
-        from .bridge.masks import mask_of_segs
+        from ..bridge.masks import mask_of_segs
 
         with torch.inference_mode(False):
             prior = mask_prior(mask_of_segs(segs, label.strip(), confidence), word, kind)
-            return io.NodeOutput(prior, to_comfy_mask(prior.union()))
+            return prior_output(prior)
 
 
 class PriorFromBBox(io.ComfyNode):
@@ -80,14 +80,14 @@ class PriorFromBBox(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, bboxes: Any, word: str, form: str) -> io.NodeOutput:
-        from ..locinv_core.localization.priors import from_boxes
-        from .bridge.masks import boxes_inside, boxes_of_bbox
+        from ...locinv_core.localization.priors import from_boxes
+        from ..bridge.masks import boxes_of_bbox
 
         with torch.inference_mode(False):
             images = from_comfy_images(image)
             size = images.shape[-2], images.shape[-1]
-            prior = from_boxes(boxes_inside({word: boxes_of_bbox(bboxes, form)}, size), size)
-            return io.NodeOutput(prior, to_comfy_mask(prior.union()))
+            prior = from_boxes({word: boxes_of_bbox(bboxes, form)}, size)
+            return prior_output(prior)
 
 
 NODES = [PriorFromSegs, PriorFromBBox]

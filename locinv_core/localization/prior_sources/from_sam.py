@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import masks_to_boxes
 
-from ..cost import CostTracker
-from ..extras import require
-from ..imaging.io import to_pil
-from .prior_models import read_weights
-from .prior_sources import PriorSource, parse_box
-from .priors import Box, LocalizationPrior, from_boxes, from_masks, image_size, merge, prior_word
+from ...cost import CostTracker
+from ...extras import require
+from ...imaging.io import to_pil
+from ..priors import Box, LocalizationPrior, from_boxes, from_masks, image_size, merge, prior_word
+from .models import read_weights
+from .registry import PriorSource, parse_box
 
 SEGMENT_STAGE = "segment"
 MODELS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}

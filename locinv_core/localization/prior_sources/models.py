@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbones.diffusers_folder import quiet_loading
+from ...backbones.diffusers_folder import quiet_loading
 
 HUB = "hub:"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")

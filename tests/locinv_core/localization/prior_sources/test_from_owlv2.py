@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.imaging.io import to_pil
-from pinpoint.locinv_core.localization.prior_from_owlv2 import OwlV2
-from pinpoint.locinv_core.localization.prior_from_text import load_text_locator, prior_from_text
-from pinpoint.locinv_core.localization.prior_sources import prior_from_argument
+from pinpoint.locinv_core.localization.prior_sources.from_owlv2 import OwlV2
+from pinpoint.locinv_core.localization.prior_sources.from_text import load_text_locator, prior_from_text
+from pinpoint.locinv_core.localization.prior_sources.registry import prior_from_argument
 from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_owlv2
 

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from ..cost import CostTracker
-from ..options import KEEPS, Keep
-from .prior_models import Architecture, open_pretrained, split_hub
-from .prior_sources import PriorSource, prior_source, prior_source_names
-from .priors import LocalizationPrior, Size, from_boxes, from_masks, image_size, merge, prior_word
+from ...cost import CostTracker
+from ...options import KEEPS, Keep
+from ..priors import LocalizationPrior, Size, from_boxes, from_masks, image_size, merge, prior_word
+from .models import Architecture, open_pretrained, split_hub
+from .registry import PriorSource, prior_source, prior_source_names
 
 TEXT_STAGE = "locate"
 FORM = "PHRASE@MODEL"

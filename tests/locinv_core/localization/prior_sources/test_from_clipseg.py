@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from transformers import CLIPSegForImageSegmentation
 
 from pinpoint.locinv_core.backbones.clip_tokenizer import clip_tokenizer
-from pinpoint.locinv_core.localization.prior_from_clipseg import ClipSeg
-from pinpoint.locinv_core.localization.prior_from_text import load_text_locator, prior_from_text
+from pinpoint.locinv_core.localization.prior_sources.from_clipseg import ClipSeg
+from pinpoint.locinv_core.localization.prior_sources.from_text import load_text_locator, prior_from_text
 from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pinpoint.locinv_core.imaging.io import to_pil
-from pinpoint.locinv_core.localization import prior_from_sam2 as module
-from pinpoint.locinv_core.localization.prior_from_sam import SamPrompt, prior_from_segment_anything
-from pinpoint.locinv_core.localization.prior_from_sam2 import Sam2, load_outliner, load_sam2
-from pinpoint.locinv_core.localization.prior_sources import prior_from_argument
+from pinpoint.locinv_core.localization.prior_sources import from_sam2 as module
+from pinpoint.locinv_core.localization.prior_sources.from_sam import SamPrompt, prior_from_segment_anything
+from pinpoint.locinv_core.localization.prior_sources.from_sam2 import Sam2, load_outliner, load_sam2
+from pinpoint.locinv_core.localization.prior_sources.registry import prior_from_argument
 from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg, write_tiny_sam2
 

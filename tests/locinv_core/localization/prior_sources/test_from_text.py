@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from pinpoint.locinv_core.localization.prior_from_clipseg import ClipSeg
-from pinpoint.locinv_core.localization.prior_from_grounding_dino import GroundingDino
-from pinpoint.locinv_core.localization.prior_from_text import load_text_locator, prior_from_text
+from pinpoint.locinv_core.localization.prior_sources.from_clipseg import ClipSeg
+from pinpoint.locinv_core.localization.prior_sources.from_grounding_dino import GroundingDino
+from pinpoint.locinv_core.localization.prior_sources.from_text import load_text_locator, prior_from_text
 from pinpoint.tests.fixtures.tiny_editors import smooth_image
 from pinpoint.tests.fixtures.tiny_locators import write_tiny_clipseg, write_tiny_dino
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..imaging.io import to_pil
-from .prior_from_text import MapLocator, enlarged, text_source
-from .prior_models import Architecture
-from .priors import image_size
+from ...imaging.io import to_pil
+from ..priors import image_size
+from .from_text import MapLocator, enlarged, text_source
+from .models import Architecture
 
 
 class ClipSeg(MapLocator):

@@ -1,4 +1,4 @@
-"""Where a prior can come from: a box, a mask file, or a module `prior_from_NAME.py` of this folder.
+"""Where a prior can come from: a box, a mask file, or a module `from_NAME.py` of this folder.
 
 Such a module says by its `PRIOR_SOURCE` what is written after `WORD=NAME:` and makes the prior.
 """
@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import localization
+from .. import prior_sources
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .prior_from_text import TextLocator
-    from .priors import Box, LocalizationPrior
+    from ..priors import Box, LocalizationPrior
+    from .from_text import TextLocator
 
-_MODULE = "prior_from_"
+_MODULE = "from_"
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class PriorSource:
 
 
 def prior_source_names() -> list[str]:
-    """The NAME of every `prior_from_NAME.py`, with `-` for `_`; nothing is imported."""
-    modules = [module.name for module in pkgutil.iter_modules(localization.__path__)]
+    """The NAME of every `from_NAME.py`, with `-` for `_`; nothing is imported."""
+    modules = [module.name for module in pkgutil.iter_modules(prior_sources.__path__)]
     return sorted(name.removeprefix(_MODULE).replace("_", "-") for name in modules if name.startswith(_MODULE))
 
 
@@ -48,7 +48,7 @@ def prior_source(name: str) -> PriorSource:
     if name not in prior_source_names():
         raise ValueError(f"prior source: got {name!r}, requires one of {', '.join(prior_source_names())}")
     source: PriorSource = importlib.import_module(
-        f"{localization.__name__}.{_MODULE}{name.replace('-', '_')}"
+        f"{prior_sources.__name__}.{_MODULE}{name.replace('-', '_')}"
     ).PRIOR_SOURCE
     return source
 
@@ -59,7 +59,7 @@ def prior_from_argument(argument: str, image: Tensor) -> LocalizationPrior:
     A box that ends in % is in percent of the image's sides. Raises ValueError for anything else, and as the source
     does.
     """
-    from .priors import from_boxes, from_mask_files
+    from ..priors import from_boxes, from_mask_files
 
     word, equals, value = (part.strip() for part in argument.partition("="))
     if not equals or not word or not value:
@@ -82,7 +82,7 @@ def prior_from_argument(argument: str, image: Tensor) -> LocalizationPrior:
 
 def prior_from_arguments(arguments: Sequence[str], image: Tensor) -> LocalizationPrior:
     """One prior of several arguments, each as `prior_from_argument` reads it."""
-    from .priors import merge
+    from ..priors import merge
 
     return merge(*(prior_from_argument(argument, image) for argument in arguments))
 

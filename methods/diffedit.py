@@ -151,7 +151,10 @@ def edit(
         for i, (timestep, following) in list(enumerate(step_pairs(inversion.timesteps)))[first:]:
             reader = MapReader(model.map_layers)
             latents = torch.cat([z, z]) if guided else z
-            noise = model.predict_noise(latents, timestep, contexts, tracker=tracker, control=reader)
+            without = slice(len(latents) - n)
+            noise = model.predict_noise(
+                latents, timestep, contexts, tracker=tracker, control=reader, unconditional=without
+            )
             noise = guided_noise(noise[-n:], noise[:n] if guided else None, settings.guidance)
             z = model.schedule.ddim_step(z, noise, start=timestep, end=following)
             # Their step 3: y_t ← M·y_t + (1 − M)·x_t.

@@ -139,7 +139,7 @@ def invert(
     with tracker.stage("inversion"):
         for number, t in enumerate(timesteps, start=1):
             k = levels[t]
-            predicted = model.predict_noise(images[k + 1], t, empty, tracker=tracker)
+            predicted = model.predict_noise(images[k + 1], t, empty, tracker=tracker, unconditional=slice(None))
             noise, images[k] = compute_noise(solver, images[k], images[k + 1], torch.tensor(t), predicted, 1.0)
             noises.append(noise.expand_as(clean))
             tracker.report(number, steps, images[k])
@@ -173,7 +173,7 @@ def edit(
             reader = MapReader(model.map_layers)
             control: AttentionControl | None = reader if n else None
             rows = z.expand(1 + n, -1, -1, -1)
-            predicted = model.predict_noise(rows, t, contexts, tracker=tracker, control=control)
+            predicted = model.predict_noise(rows, t, contexts, tracker=tracker, control=control, unconditional=slice(1))
             noise = predicted[:1]
             for c, concept in enumerate(concepts):
                 guidance = settings.guidance * (predicted[1 + c] - predicted[0])[None]

@@ -250,7 +250,8 @@ def edit(
             latents, rows = z, moved
             if guided:
                 latents, rows = torch.cat([z, z]), torch.cat([context.expand_as(moved), moved])
-            noise = model.predict_noise(latents, timestep, rows, tracker=tracker, control=reader)
+            without = slice(len(latents) - n)
+            noise = model.predict_noise(latents, timestep, rows, tracker=tracker, control=reader, unconditional=without)
             noise = guided_noise(noise[-n:], noise[:n] if guided else None, settings.guidance)
             z = model.schedule.ddim_step(z, noise, start=timestep, end=following)
             own = torch.stack([reference[layer.name].mean(dim=1) for layer in model.map_layers]).mean(dim=0)

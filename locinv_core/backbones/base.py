@@ -15,6 +15,7 @@ from torch import Tensor
 from ..cost import CostTracker
 from ..ddim import Schedule
 from .attention import AttentionControl, AttentionLayer
+from .passes import NO_ROWS
 
 if TYPE_CHECKING:
     from ..text.prompt import Prompt
@@ -141,10 +142,12 @@ class Backbone(Protocol):
         tracker: CostTracker | None = None,
         control: AttentionControl | None = None,
         value_context: Tensor | None = None,
+        unconditional: slice = NO_ROWS,
     ) -> Tensor:
         """ε_θ(z_t, t, C), float32, in one pass; `control` is called at every attention layer.
 
-        `value_context` gives the cross-attention's values another context than the keys'."""
+        `value_context` gives the cross-attention's values another context than the keys'. `unconditional`: the rows
+        without the prompt."""
         ...
 
     def capture(

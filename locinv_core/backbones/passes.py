@@ -11,6 +11,8 @@ from torch import Tensor
 from ..cost import CostTracker
 from .attention import AttentionControl, AttentionLayer, StoppedEarly
 
+NO_ROWS = slice(0)
+
 
 class CountedPasses(ABC):
     """What a `Backbone` makes of one call of its network, `_noise`, and of its size, `_flops`."""
@@ -42,9 +44,10 @@ class CountedPasses(ABC):
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
         value_context: Tensor | None,
+        unconditional: slice,
     ) -> Tensor:
-        """ε (B, C, h, w) float32; context and value_context have a row for each of the latents. With `stop_after`
-        the network raises `StoppedEarly` in that layer."""
+        """ε (B, C, h, w) float32; context and value_context have a row for each of the latents, `unconditional` are
+        those without the prompt. With `stop_after` the network raises `StoppedEarly` in that layer."""
 
     @abstractmethod
     def _flops(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> int:
@@ -59,12 +62,14 @@ class CountedPasses(ABC):
         tracker: CostTracker | None = None,
         control: AttentionControl | None = None,
         value_context: Tensor | None = None,
+        unconditional: slice = NO_ROWS,
     ) -> Tensor:
         """ε_θ(z_t, t, C): latents (B, C, h, w) and context (B, L, D) to noise (B, C, h, w), float32.
 
-        `control` is called at every attention layer. A gradient through the result is counted when it is taken.
+        `control` is called at every attention layer. `unconditional`: the rows without the prompt, for patches that
+        tell them apart. A gradient through the result is counted when it is taken.
         """
-        noise = self._pass(latents, timestep, context, tracker, control, None, value_context)
+        noise = self._pass(latents, timestep, context, tracker, control, None, value_context, unconditional)
         if noise is None:
             raise RuntimeError("the pass stopped before its end")
         return noise
@@ -83,7 +88,7 @@ class CountedPasses(ABC):
 
         What the control keeps is the result; the cost is the pass's share of the multiply-adds.
         """
-        self._pass(latents, timestep, context, tracker, control, stop_after or self.map_layers[-1], None)
+        self._pass(latents, timestep, context, tracker, control, stop_after or self.map_layers[-1])
 
     def share(self, stop_after: AttentionLayer | None, latent_height: int, latent_width: int) -> float:
         """The part of a full pass's multiply-adds that is run up to and including `stop_after`."""
@@ -107,7 +112,8 @@ class CountedPasses(ABC):
         tracker: CostTracker | None,
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
-        value_context: Tensor | None,
+        value_context: Tensor | None = None,
+        unconditional: slice = NO_ROWS,
     ) -> Tensor | None:
         tracker = tracker or CostTracker()
         samples, share = len(latents), self.share(stop_after, *latents.shape[-2:])
@@ -120,5 +126,5 @@ class CountedPasses(ABC):
         if value_context is not None:
             value_context = value_context.to(self.device).expand(samples, -1, -1)
         with suppress(StoppedEarly):
-            return self._noise(latents, timestep, context, control, stop_after, value_context)
+            return self._noise(latents, timestep, context, control, stop_after, value_context, unconditional)
         return None

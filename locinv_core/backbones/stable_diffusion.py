@@ -213,6 +213,7 @@ class EditModel(CountedPasses):
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
         value_context: Tensor | None,
+        unconditional: slice,
     ) -> Tensor:
         length, context = self.context_length, context.to(self.dtype)
         inputs, time = latents.to(self.device, self.dtype), torch.full((len(latents),), timestep, device=self.device)

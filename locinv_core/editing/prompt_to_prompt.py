@@ -160,7 +160,13 @@ def prompt_to_prompt(
                 source_attention=source_attention,
             )
             noise = model.predict_noise(
-                latents, pair[0], row.keys, tracker=tracker, control=control, value_context=row.values
+                latents,
+                pair[0],
+                row.keys,
+                tracker=tracker,
+                control=control,
+                value_context=row.values,
+                unconditional=slice(1, len(latents) - n),
             )
             z = sampling.target(z, noise[-n:], noise[-2 * n : -n] if contexts.guided else None, pair)
             if inversion.replayed(i + 1) is not None:

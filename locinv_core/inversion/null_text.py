@@ -69,7 +69,7 @@ class NullTextOptimizer:
             conditional = model.predict_noise(latents, start, context, tracker=tracker)
 
         def sample(null: Tensor) -> Tensor:
-            unconditional = model.predict_noise(latents, start, null, tracker=tracker)
+            unconditional = model.predict_noise(latents, start, null, tracker=tracker, unconditional=slice(None))
             noise = guided_noise(conditional, unconditional, self._guidance)
             return model.schedule.ddim_step(latents, noise, start, end)
 

@@ -81,8 +81,9 @@ def edit_beside_source(
             context = torch.cat([inversion.context(model, i), *conditions])
             reader = MapReader(model.map_layers)
             with hold(i) as control:
+                both, without = InTurn(control, reader), slice(1, len(latents) - n)
                 noise = model.predict_noise(
-                    latents, timestep, context, tracker=tracker, control=InTurn(control, reader)
+                    latents, timestep, context, tracker=tracker, control=both, unconditional=without
                 )
             unconditional = noise[1 : 1 + n] if guided else None
             noise = guided_noise(noise[-n:], unconditional, guidance)

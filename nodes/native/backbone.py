@@ -254,6 +254,7 @@ class ComfyBackbone(CountedPasses):
         control: AttentionControl | None,
         stop_after: AttentionLayer | None,
         value_context: Tensor | None,
+        unconditional: slice,
     ) -> Tensor:
         if not any(held.model is self.model for held in comfy.model_management.current_loaded_models):
             self.load()  # the text encoder or the VAE took its room
@@ -262,9 +263,11 @@ class ComfyBackbone(CountedPasses):
         x = latents.to(self.device, torch.float32) * (1 + sigma**2) ** 0.5
         options = self._options(value_context, control, stop_after, wants_gradient)
         with differentiable(self.model.model.diffusion_model) if wants_gradient else torch.no_grad():
-            return ((x - self._denoised(x, sigma, context.float(), options)) / sigma).float()
+            return ((x - self._denoised(x, sigma, context.float(), options, unconditional)) / sigma).float()
 
-    def _denoised(self, x: Tensor, sigma: float, context: Tensor, options: dict[str, Any]) -> Tensor:
+    def _denoised(
+        self, x: Tensor, sigma: float, context: Tensor, options: dict[str, Any], unconditional: slice
+    ) -> Tensor:
         """x_0 as the MODEL predicts it, called as ComfyUI's samplers call it."""
         base, samples = self.model.model, len(x)
         self.model.pre_run()
@@ -278,7 +281,9 @@ class ComfyBackbone(CountedPasses):
             made = base.extra_conds(**given, prompt_type="positive")
             conds = {key: value.process_cond(batch_size=samples, area=None).cond for key, value in made.items()}
             # One entry a row, as where ComfyUI puts conditions of one image into a batch.
-            options |= {"cond_or_uncond": [0] * samples, "sigmas": sigmas[:1], "uuids": []}
+            kinds = [0] * samples
+            kinds[unconditional] = [1] * len(kinds[unconditional])
+            options |= {"cond_or_uncond": kinds, "sigmas": sigmas[:1], "uuids": []}
             conds["transformer_options"] = options
             control = given.get("control")
             if control is not None:
@@ -288,7 +293,7 @@ class ComfyBackbone(CountedPasses):
             if wrapper is None:
                 denoised: Tensor = base.apply_model(x, sigmas, **conds)
                 return denoised
-            parts = {"input": x, "timestep": sigmas, "c": conds, "cond_or_uncond": options["cond_or_uncond"]}
+            parts = {"input": x, "timestep": sigmas, "c": conds, "cond_or_uncond": kinds}
             wrapped: Tensor = wrapper(base.apply_model, parts)
             return wrapped
         finally:

@@ -141,7 +141,8 @@ class BlendedEditor(LatentEditor):
         tracker, steps = tracker or CostTracker(), self.steps if steps is None else steps
 
         def predict(latents: Tensor, timestep: int, context: Tensor, rows: slice) -> Tensor:
-            return self.model.predict_noise(latents, timestep, context, tracker=tracker)
+            without = slice(len(latents) // len(contexts), None)  # the prompt's rows are first
+            return self.model.predict_noise(latents, timestep, context, tracker=tracker, unconditional=without)
 
         return self.sample(source, cells, contexts, predict, seed=seed, steps=steps, tracker=tracker)
 

@@ -1,5 +1,5 @@
 """The backbone over ComfyUI's MODEL, CLIP and VAE, inside ComfyUI's own process:
-`python -m pinpoint.tests.comfyui.inside_native HOLDER passes|edits`, as `inside_comfyui`."""
+`python -m pinpoint.tests.comfyui.inside_native HOLDER passes|patches|edits`, as `inside_comfyui`."""
 
 # ruff: noqa: E402 (ComfyUI reads the command line as it is imported)
 from __future__ import annotations
@@ -12,15 +12,18 @@ from pinpoint.tests.comfyui.inside_process import begin, tell
 
 HOLDER, WHAT = begin()
 
+import comfy.patcher_extension
 import comfy.sd
 import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy_extras.nodes_freelunch import FreeU
 
 from pinpoint.locinv_core.backbones.attention import AttentionControl, MapReader
 from pinpoint.locinv_core.ddim import step_pairs
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.nodes.native.backbone import ComfyBackbone
 from pinpoint.tests.comfyui.lora import lora
-from pinpoint.tests.comfyui.tiny_checkpoint import narrow_parts, xl_parts
+from pinpoint.tests.comfyui.tiny_checkpoint import control_net, narrow_parts, xl_parts
 
 PROMPT = "a yellow cat and a red star in a meadow"
 
@@ -100,13 +103,17 @@ def passes() -> dict[str, Any]:
     return found
 
 
-def theirs(parts: Any, z: torch.Tensor, timestep: int) -> torch.Tensor:
-    """ε as ComfyUI's samplers get it."""
+def theirs(
+    parts: Any, z: torch.Tensor, timestep: int, text: str = PROMPT, condition: Any = None, which: int = 1
+) -> torch.Tensor:
+    """ε as ComfyUI's samplers get it, in the slot of the prompt (which 1) or of the negative one (which 0)."""
     import comfy.sampler_helpers
     import comfy.samplers
 
     model, clip, _ = parts
-    conds = clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))
+    conds = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    for _, told in condition or []:
+        conds[0][1].update(told)
     sigma = model.get_model_object("model_sampling").sigmas[timestep][None]
     x = z * (1 + sigma**2) ** 0.5
     options = copy.deepcopy(model.model_options)
@@ -114,9 +121,113 @@ def theirs(parts: Any, z: torch.Tensor, timestep: int) -> torch.Tensor:
     model.pre_run()
     made = {"positive": comfy.sampler_helpers.convert_cond(conds)}
     made = comfy.samplers.process_conds(model.model, x, made, x.device)
-    (denoised,) = comfy.samplers.calc_cond_batch(model.model, [made["positive"]], x, sigma.expand(len(x)), options)
+    slots = [made["positive"], None] if which == 1 else [None, made["positive"]]
+    denoised = comfy.samplers.calc_cond_batch(model.model, slots, x, sigma.expand(len(x)), options)[1 - which]
     model.cleanup()
     return (x - denoised) / sigma
+
+
+def patches() -> dict[str, Any]:
+    """Passes of patched MODELs beside ComfyUI's own, plain and with every map read; and the keys of words."""
+    with torch.inference_mode():
+        model, clip, vae = narrow_parts()
+        adapted = model.clone()
+        for block in (("input", 1), ("input", 7), ("middle", 0), ("output", 4)):
+            adapted.set_model_attn2_replace(adapter, *block)
+        hint = control_net().set_cond_hint(torch.rand(1, 3, 128, 192), 0.8, (0.0, 1.0))
+        condition = [[torch.zeros(1, 77, 64), {"control": hint, "control_apply_to_uncond": True}]]
+        kinds = {
+            "FreeU": (FreeU().patch(model, 1.3, 1.4, 0.9, 0.2)[0], clip, vae),
+            "adapter": (adapted, clip, vae),
+            "ControlNet": (model, clip, vae),
+            "fp8": narrow_parts("fp8"),
+            "scaled fp8": narrow_parts("scaled fp8"),
+            "streamed LoRA": (comfy.sd.load_lora_for_models(model, clip, lora(), 1.0, 0.0)[0], clip, vae),
+        }
+    found: dict[str, Any] = {}
+    for name, parts in kinds.items():
+        given = condition if name == "ControlNet" else None
+        found[name] = patched_pass(name, parts, given)
+        found[name]["gradient"] = keys_gradient(ComfyBackbone(*parts))
+    with torch.inference_mode(False), torch.no_grad():
+        plain = ComfyBackbone(model, clip, vae)
+        text = "a yellow (cat:1.4) and a (red star)"
+        prompt = parse_prompt(text, plain.tokenizer)
+        own, bare = plain.encode_prompt(prompt), plain.encode_prompt(dataclasses.replace(prompt, weights=()))
+        expected = clip.encode_from_tokens(clip.tokenize(text))
+        words = [word.text for word in prompt.words]
+    found["weights"] = {"apart": apart(own, expected), "moved": apart(own, bare), "words": words}
+    found["refused"] = [refused(parts) for parts in unfit(model, clip, vae)]
+    return found
+
+
+def patched_pass(name: str, parts: Any, condition: Any) -> dict[str, float]:
+    """Two rows, the first without the prompt: ours beside ComfyUI's; with all maps read; and an unpatched MODEL's."""
+    with torch.inference_mode(False), torch.no_grad():
+        native = ComfyBackbone(parts[0], parts[1], parts[2], conditioning=condition)
+        native.load()
+        if name == "streamed LoRA":  # as with --lowvram: weights are cast, and patched, as they are used
+            with torch.inference_mode():
+                parts[0].unpatch_model(torch.device("cpu"))
+                parts[0].load(torch.device("cpu"), lowvram_model_memory=1)
+        z, rows = latents_of(native, 2), torch.cat([context_of(native, "a"), context_of(native)])
+        own = native.predict_noise(z, 401, rows, unconditional=slice(1))
+        without = theirs(parts, z[:1], 401, "a", condition, which=0)
+        expected = torch.cat([without, theirs(parts, z[1:], 401, PROMPT, condition)])
+        reader = MapReader([layer for layer in native.layers if layer.kind == "cross"])
+        read = native.predict_noise(z, 401, rows, control=reader, unconditional=slice(1))
+        reader.mean()  # it raises where a layer was not reached
+        told = {"apart": apart(own, expected), "with maps": apart(read, own)}
+        if "fp8" not in name:
+            with torch.inference_mode():
+                model, clip, vae = narrow_parts()
+            plain = ComfyBackbone(model, clip, vae)
+            plain.load()
+            told["moved"] = apart(plain.predict_noise(z, 401, rows), own)
+        return told
+
+
+def keys_gradient(native: ComfyBackbone) -> float:
+    """How far the gradient of the words' keys is from the difference that it foretells; keys are linear."""
+    native.load()
+    with torch.inference_mode(False), torch.enable_grad():
+        layer, context = native.map_layers[0].name, context_of(native)
+        leaf, generator = context.clone().requires_grad_(), torch.Generator().manual_seed(1)
+        keys = native.word_keys(layer, leaf)
+        weights = torch.randn(keys.shape, generator=generator)
+        direction = torch.randn(leaf.shape, generator=generator)
+        (gradient,) = torch.autograd.grad((keys * weights).sum(), leaf)
+        with torch.no_grad():
+            moved = native.word_keys(layer, context + direction) - native.word_keys(layer, context)
+            return apart((moved * weights).sum(), (gradient * direction).sum())
+
+
+def apart(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float((left - right).abs().max() / right.abs().max())
+
+
+def adapter(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """What IPAdapter is: attention, and beside it attention to an image, for rows with the prompt alone."""
+    heads, kinds = options["n_heads"], options["cond_or_uncond"]
+    beside = optimized_attention(q, 0.7 * k[:, :4], 1.3 * v[:, :4], heads)
+    shares = torch.tensor([float(kind == 0) for kind in kinds]).repeat_interleave(len(q) // len(kinds))
+    return optimized_attention(q, k, v, heads) + beside * shares[:, None, None]
+
+
+def unfit(model: Any, clip: Any, vae: Any) -> list[tuple[Any, Any, Any]]:
+    """A MODEL whose sampler is patched, one that is wrapped, and a CLIP of another width."""
+    guided, wrapped = model.clone(), model.clone()
+    guided.set_model_sampler_post_cfg_function(adapter)
+    wrapped.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "EasyCache", adapter)
+    return [(guided, clip, vae), (wrapped, clip, vae), (model, xl_parts()[1], vae)]
+
+
+def refused(parts: tuple[Any, Any, Any]) -> str:
+    try:
+        ComfyBackbone(*parts)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
 
 
 def edits() -> dict[str, Any]:
@@ -175,4 +286,4 @@ def edits() -> dict[str, Any]:
     return found
 
 
-tell({"passes": passes, "edits": edits}[WHAT]())
+tell({"passes": passes, "patches": patches, "edits": edits}[WHAT]())

@@ -31,6 +31,32 @@ def test_sampling_with_a_scheduler_is_ksamplers_euler(passes, scheduler):
     assert passes[scheduler] < 1e-5
 
 
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory):
+    return measured("inside_native", "patches", tmp_path_factory.mktemp("patches"))
+
+
+@pytest.mark.parametrize("name", ["FreeU", "adapter", "ControlNet", "fp8", "scaled fp8", "streamed LoRA"])
+def test_what_patches_a_model_is_in_every_pass_also_where_maps_are_read(patches, name):
+    told = patches[name]
+    assert told["apart"] < 1e-5 and told["with maps"] < 1e-4
+    assert told.get("moved", 1) > 0.01, "a patch that changes nothing shows nothing"
+    assert told["gradient"] < 0.01
+
+
+def test_weights_in_a_prompt_are_comfyuis_and_its_words_stay_words(patches):
+    told = patches["weights"]
+    assert told["apart"] < 1e-5 and told["moved"] > 0.01
+    assert told["words"] == ["a", "yellow", "cat", "and", "a", "red", "star"]
+
+
+def test_what_acts_on_the_sampler_or_does_not_fit_is_refused_by_name(patches):
+    guided, wrapped, other = patches["refused"]
+    assert ".adapter acts on the sampler" in guided
+    assert "EasyCache wraps the sampler" in wrapped and "bypass" in guided and "bypass" in wrapped
+    assert other.startswith("clip: it gives 160 channels, and the MODEL requires 64")
+
+
 def test_the_embedded_model_as_model_clip_and_vae_edits_as_the_command_line_does(tmp_path):
     told = measured("inside_native", "edits", tmp_path)
     assert max(told[part] for part in ("context", "noise", "encode", "decode")) < 1e-3

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.model_base
 import comfy.model_patcher
+import comfy.ops
 import comfy.sd
 import comfy.sd1_clip
 import comfy.sdxl_clip
@@ -41,8 +44,11 @@ _VAE = {
 }
 
 
-def narrow_parts() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE of Stable Diffusion 1.5's architecture with fewer channels."""
+def narrow_parts(weights: str = "float32") -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of Stable Diffusion 1.5's architecture with fewer channels.
+
+    weights: how the UNet's are kept: "float32", "fp8" or "scaled fp8"; it computes in float32.
+    """
     unet = {
         "num_res_blocks": [2, 2, 2, 2],
         "channel_mult": (1, 2, 4, 4),
@@ -50,10 +56,26 @@ def narrow_parts() -> tuple[Any, Any, Any]:
         "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
         "num_heads": 8,
     }
-    model, clip, vae = _parts(unet, 4, {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2})
+    model, clip, vae = _parts(unet, 4, {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2}, weights=weights)
     with torch.no_grad():
-        model.model.diffusion_model.out[2].weight.mul_(20)  # so that noise has about the size of noise
+        last = model.model.diffusion_model.out[2].weight
+        last.copy_(last.float() * 20)  # so that noise has about the size of noise
     return model, clip, vae
+
+
+def control_net() -> Any:
+    """A ControlNet for `narrow_parts`, with random weights."""
+    config = {
+        **_UNET,
+        "hint_channels": 3,
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": (1, 2, 4, 4),
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "num_heads": 8,
+    }
+    network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast)
+    _fill(network, 7)
+    return comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
 
 
 def shallow_parts() -> tuple[Any, Any, Any]:
@@ -104,14 +126,21 @@ class TinyCheckpoint:
 NODE_CLASS_MAPPINGS = {"TinyCheckpoint": TinyCheckpoint}
 
 
-def _parts(unet: dict[str, Any], layers: int, autoencoder: dict[str, Any], *, xl: bool = False) -> tuple[Any, Any, Any]:
+def _parts(
+    unet: dict[str, Any], layers: int, autoencoder: dict[str, Any], *, xl: bool = False, weights: str = "float32"
+) -> tuple[Any, Any, Any]:
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     cpu = torch.device("cpu")
     kind, family = comfy.model_base.BaseModel, comfy.supported_models.SD15
     if xl:
         kind, family = comfy.model_base.SDXL, comfy.supported_models.SDXL
-    base = kind(family({**_UNET, **unet}), device=cpu)
+    config = family({**_UNET, **unet})
+    if weights != "float32":
+        config.set_inference_dtype(torch.float8_e4m3fn, torch.float32)
+    if weights == "scaled fp8":
+        config.scaled_fp8 = torch.float8_e4m3fn
+    base = kind(config, device=cpu)
     _fill(base.diffusion_model, 1)
 
     class Target:
@@ -124,10 +153,10 @@ def _parts(unet: dict[str, Any], layers: int, autoencoder: dict[str, Any], *, xl
     configs = {"clip_l_model_config": text, "clip_g_model_config": second}
     clip = comfy.sd.CLIP(Target, model_options={**configs, "dtype": torch.float32})
     _fill(clip.cond_stage_model, 2)
-    config = {**_VAE, **autoencoder}
-    network = AutoencoderKL(ddconfig=config, embed_dim=4)
+    shapes = {**_VAE, **autoencoder}
+    network = AutoencoderKL(ddconfig=shapes, embed_dim=4)
     _fill(network, 3)
-    vae = comfy.sd.VAE(sd=network.state_dict(), config={"params": {"ddconfig": config, "embed_dim": 4}})
+    vae = comfy.sd.VAE(sd=network.state_dict(), config={"params": {"ddconfig": shapes, "embed_dim": 4}})
     return comfy.model_patcher.ModelPatcher(base, cpu, cpu), clip, vae
 
 
@@ -136,6 +165,9 @@ def _fill(module: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():
+            if name.endswith("scale_weight"):
+                weight.fill_(1.5)
+                continue
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim > 1:
                 weight.copy_(noise * 0.8 / weight[0].numel() ** 0.5)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.hooks
 import comfy.model_management
+import comfy.model_sampling
 import comfy.ops
 import comfy.patcher_extension
 import comfy.sampler_helpers
@@ -74,6 +75,7 @@ class ComfyBackbone(CountedPasses):
     def __post_init__(self) -> None:
         check_model(self.model)
         self.schedule.timesteps(1)
+        self._check_conditions()
         width = self._network_config.get("context_dim")
         if self.text.width != width:
             raise ValueError(f"clip: it gives {self.text.width} channels, and the MODEL requires {width}")
@@ -233,11 +235,15 @@ class ComfyBackbone(CountedPasses):
     @cached_property
     def _conditions(self) -> list[dict[str, Any]]:
         given: list[dict[str, Any]] = comfy.sampler_helpers.convert_cond(self.conditioning or [])
+        return given
+
+    def _check_conditions(self) -> None:
+        given = self._conditions
         if len(given) > 1 or any(key in part for part in given for key in ("area", "mask", "hooks")):
             raise ValueError(
                 "conditioning: it has several parts, areas, masks or hooks; requires one part over the whole image"
             )
-        return given
+        self.text.check_negative()
 
     @cached_property
     def _additional(self) -> list[Any]:

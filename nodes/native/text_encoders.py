@@ -139,14 +139,15 @@ class ComfyText:
             made[key] = [list(zip(ids, weights, strict=True))]
         return made
 
+    def check_negative(self) -> None:
+        """Raise ValueError unless the negative CONDITIONING, if there is one, is of one chunk of tokens."""
+        if self.negative is not None and [part[0].shape[1] for part in self.negative] != [self.length]:
+            got = ", ".join(str(part[0].shape[1]) for part in self.negative) or "none"
+            raise ValueError(f"negative: got parts of {got} tokens, requires one part of {self.length}")
+
     @cached_property
     def _given_negative(self) -> Tensor:
         context, told = self.negative[0]
-        if len(self.negative) != 1 or context.shape[1] != self.length:
-            raise ValueError(
-                f"negative: got {len(self.negative)} parts, the first of {context.shape[1]} tokens; requires one of"
-                f" {self.length}"
-            )
         with torch.inference_mode(False):
             pooled = told.get("pooled_output")
             return self._whole(context.clone(), None if pooled is None else pooled.clone())

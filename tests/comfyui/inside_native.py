@@ -18,7 +18,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras.nodes_freelunch import FreeU
 
-from pinpoint.locinv_core.backbones.attention import AttentionControl, MapReader
+from pinpoint.locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
 from pinpoint.locinv_core.ddim import step_pairs
 from pinpoint.locinv_core.text.prompt import parse_prompt
 from pinpoint.nodes.native.backbone import ComfyBackbone
@@ -161,6 +161,20 @@ def patches() -> dict[str, Any]:
     return found
 
 
+class EveryMap(AttentionControl):
+    """Has every cross-attention's probabilities made, and notes where."""
+
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+
+    def needs_probabilities(self, layer: AttentionLayer) -> bool:
+        return layer.kind == "cross"
+
+    def probabilities(self, layer: AttentionLayer, probabilities: torch.Tensor) -> torch.Tensor:
+        self.read.add(layer.name)
+        return probabilities
+
+
 def patched_pass(name: str, parts: Any, condition: Any) -> dict[str, float]:
     """Two rows, the first without the prompt: ours beside ComfyUI's; with all maps read; and an unpatched MODEL's."""
     with torch.inference_mode(False), torch.no_grad():
@@ -174,9 +188,9 @@ def patched_pass(name: str, parts: Any, condition: Any) -> dict[str, float]:
         own = native.predict_noise(z, 401, rows, unconditional=slice(1))
         without = theirs(parts, z[:1], 401, "a", condition, which=0)
         expected = torch.cat([without, theirs(parts, z[1:], 401, PROMPT, condition)])
-        reader = MapReader([layer for layer in native.layers if layer.kind == "cross"])
+        reader = EveryMap()
         read = native.predict_noise(z, 401, rows, control=reader, unconditional=slice(1))
-        reader.mean()  # it raises where a layer was not reached
+        assert reader.read == {layer.name for layer in native.layers if layer.kind == "cross"}
         told = {"apart": apart(own, expected), "with maps": apart(read, own)}
         if "fp8" not in name:
             with torch.inference_mode():

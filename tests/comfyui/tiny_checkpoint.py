@@ -108,6 +108,35 @@ def xl_parts() -> tuple[Any, Any, Any]:
     return _parts(unet, 3, {"ch_mult": [1, 1, 1, 1], "num_res_blocks": 1}, xl=True)
 
 
+def released_parts(*, xl: bool) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of the size of Stable Diffusion 1.5, or of SDXL; weights in half precision."""
+    unet = {
+        "model_channels": 320,
+        "context_dim": 768,
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": (1, 2, 4, 4),
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+        "num_heads": 8,
+    }
+    if xl:
+        unet |= {
+            "context_dim": 2048,
+            "num_res_blocks": [2, 2, 2],
+            "channel_mult": (1, 2, 4),
+            "transformer_depth": [0, 0, 2, 2, 10, 10],
+            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+            "transformer_depth_middle": 10,
+            "use_linear_in_transformer": True,
+            "num_heads": -1,
+            "num_head_channels": 64,
+            "num_classes": "sequential",
+            "adm_in_channels": 2816,
+        }
+    autoencoder = {"ch": 128, "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2}
+    return _parts(unet, 0, autoencoder, xl=xl, weights="float16")
+
+
 class TinyCheckpoint:
     """Stands in for Load Checkpoint."""
 
@@ -129,6 +158,7 @@ NODE_CLASS_MAPPINGS = {"TinyCheckpoint": TinyCheckpoint}
 def _parts(
     unet: dict[str, Any], layers: int, autoencoder: dict[str, Any], *, xl: bool = False, weights: str = "float32"
 ) -> tuple[Any, Any, Any]:
+    """layers: of narrow text encoders; 0 for those of the released sizes."""
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     cpu = torch.device("cpu")
@@ -137,7 +167,8 @@ def _parts(
         kind, family = comfy.model_base.SDXL, comfy.supported_models.SDXL
     config = family({**_UNET, **unet})
     if weights != "float32":
-        config.set_inference_dtype(torch.float8_e4m3fn, torch.float32)
+        kept = torch.float16 if weights == "float16" else torch.float8_e4m3fn
+        config.set_inference_dtype(kept, torch.float32)
     if weights == "scaled fp8":
         config.scaled_fp8 = torch.float8_e4m3fn
     base = kind(config, device=cpu)
@@ -150,8 +181,9 @@ def _parts(
 
     text = {**_TEXT, "num_hidden_layers": layers}
     second = {**text, "hidden_size": 96, "num_attention_heads": 6}
-    configs = {"clip_l_model_config": text, "clip_g_model_config": second}
-    clip = comfy.sd.CLIP(Target, model_options={**configs, "dtype": torch.float32})
+    configs = {"clip_l_model_config": text, "clip_g_model_config": second} if layers else {}
+    kept_in = torch.float32 if layers else torch.float16
+    clip = comfy.sd.CLIP(Target, model_options={**configs, "dtype": kept_in})
     _fill(clip.cond_stage_model, 2)
     shapes = {**_VAE, **autoencoder}
     network = AutoencoderKL(ddconfig=shapes, embed_dim=4)

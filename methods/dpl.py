@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.cluster.vq import kmeans, vq
 from torch import Tensor
 
 from ..locinv_core.backbones.attention import AttentionControl, AttentionLayer, MapReader
@@ -253,6 +252,8 @@ class _TwoReaders(AttentionControl):
 
 def _cluster(features: np.ndarray, clusters: int, seed: int) -> Tensor:
     """k-means labels (N,) of the rows of (N, D): the best of 20 starts."""
+    from scipy.cluster.vq import kmeans, vq
+
     # The threshold of convergence is absolute, and rows of probabilities lie very near to one another.
     scaled = features / max(float(features.std()), float(np.finfo(features.dtype).tiny))
     centres, _ = kmeans(scaled, clusters, iter=20, seed=seed)

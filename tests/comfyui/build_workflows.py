@@ -43,7 +43,6 @@ BUILDERS: tuple[Callable[..., None], ...] = (
 NEED_WEIGHTS: tuple[Callable[..., None], ...] = (
     locinv_workflows.text_prior,
     locinv_workflows.from_your_own_checkpoint,
-    region_workflows.learnable_regions_with_a_comfyui_sampler,
 )
 """Those that require weights which Pinpoint does not bring."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pinpoint.tests.comfyui.locinv_workflows import CHECKPOINT, FOX, KEPT, NATIVE_SIDE, OWN_IMAGE, SAMPLE
+from pinpoint.tests.comfyui.locinv_workflows import FOX, KEPT, OWN_IMAGE, SAMPLE
 from pinpoint.tests.comfyui.workflow_files import Canvas, Link
 
 FOUND_BY = (
@@ -111,50 +111,31 @@ def learnable_regions_with_amused(canvas: Canvas) -> None:
     canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/region_by_amused")
 
 
-def learnable_regions_with_a_comfyui_sampler(canvas: Canvas, *, embedded: bool = False) -> None:
-    """Regions edited by any MODEL; `embedded`: by the model that comes with Pinpoint."""
-    canvas.column("1  Your checkpoint")
+def learnable_regions_with_a_comfyui_sampler(canvas: Canvas) -> None:
+    """Regions edited by any MODEL, here the one that comes with Pinpoint."""
+    canvas.column("1  The checkpoint")
     canvas.note(
         "# Learnable Regions with a ComfyUI sampler\n\nAny model that ComfyUI samples edits inside the boxes:"
-        " SDXL, Flux, … with the sampler, the scheduler and the LoRAs that you like.\n\n**This needs a"
-        " checkpoint** in *models/checkpoints*; choose it in *Load Checkpoint*. What the edit should show"
-        " stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\nThe drawn image is"
-        " enlarged to 512 pixels, for Stable Diffusion 1.5; SDXL and Flux require 1024.\n\n" + FOUND_BY
+        " SDXL, Flux, … with the sampler, the scheduler and the LoRAs that you like. It runs as it is, on the small"
+        " checkpoint that Pinpoint brings.\n\nFor your own put *Load Checkpoint* in the place of *Load Embedded"
+        " Checkpoint*, and *Load Image* in that of *Sample Image*, at the size that your model knows. What the edit"
+        " should show stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\n" + FOUND_BY
     )
-    if embedded:
-        model = canvas.add("PinpointLoadEditModel")
-    else:
-        model = canvas.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    model = canvas.add("PinpointEmbeddedCheckpoint")
     canvas.column("2  The image")
-    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
-    picture = (sample, 0)
-    if not embedded:
-        picture = (
-            canvas.add(
-                "ImageScale",
-                image=picture,
-                upscale_method="lanczos",
-                width=NATIVE_SIDE,
-                height=NATIVE_SIDE,
-                crop="disabled",
-            ),
-            0,
-        )
+    picture = (canvas.add("PinpointSamplePicture", sample=SAMPLE), 0)
     canvas.column("3  Where it could go")
     proposals = _anchors(canvas, picture)
     canvas.column("4  What edits, and learning where")
-    if embedded:
-        editor = canvas.add("PinpointEditorBlended", model=(model, 0), steps=20)
-    else:
-        wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=WISH)
-        unwanted = canvas.add("CLIPTextEncode", "What it should not show", clip=(model, 1), text="")
-        editor = canvas.add(
-            "PinpointEditorComfyUISampler",
-            model=(model, 0),
-            vae=(model, 2),
-            positive=(wanted, 0),
-            negative=(unwanted, 0),
-        )
+    wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=WISH)
+    unwanted = canvas.add("CLIPTextEncode", "What it should not show", clip=(model, 1), text="")
+    editor = canvas.add(
+        "PinpointEditorComfyUISampler",
+        model=(model, 0),
+        vae=(model, 2),
+        positive=(wanted, 0),
+        negative=(unwanted, 0),
+    )
     regions = _learned(canvas, proposals, (editor, 0), SAMPLE, BLUE, WISH)
     canvas.column("5  The best edit")
     picked = canvas.add("PinpointPickBestEdit", regions=regions)

@@ -119,14 +119,18 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas) -> None:
         " SDXL, Flux, … with the sampler, the scheduler and the LoRAs that you like. It runs as it is, on the small"
         " checkpoint that Pinpoint brings.\n\nFor your own put *Load Checkpoint* in the place of *Load Embedded"
         " Checkpoint*, and *Load Image* in that of *Sample Image*, at the size that your model knows. What the edit"
-        " should show stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\n" + FOUND_BY
+        " should show stands twice: in *Learn Regions* for CLIP, and encoded for the model.\n\n*Find Word* finds where"
+        " the object is, by the same checkpoint, and only boxes near it are tried. It takes Stable Diffusion 1.x, 2.x"
+        " and SDXL; without its *region_mask* all boxes are tried.\n\n" + FOUND_BY
     )
     model = canvas.add("PinpointEmbeddedCheckpoint")
-    canvas.column("2  The image")
-    picture = (canvas.add("PinpointSamplePicture", sample=SAMPLE), 0)
-    canvas.column("3  Where it could go")
-    proposals = _anchors(canvas, picture)
-    canvas.column("4  What edits, and learning where")
+    edits = canvas.add("PinpointEditModelFromComfyUI", model=(model, 0), clip=(model, 1), vae=(model, 2))
+    sample = canvas.add("PinpointSamplePicture", sample=SAMPLE)
+    found, _, vit, clip = _word_found(canvas, edits, sample, "star")
+    proposals = canvas.add(
+        "PinpointProposeAnchors", image=(sample, 0), vit=(vit, 0), k=6, min_distance=3.5, smoothing=5
+    )
+    canvas.column("3  What edits, and learning where")
     wanted = canvas.add("CLIPTextEncode", "What it should show", clip=(model, 1), text=WISH)
     unwanted = canvas.add("CLIPTextEncode", "What it should not show", clip=(model, 1), text="")
     editor = canvas.add(
@@ -136,11 +140,21 @@ def learnable_regions_with_a_comfyui_sampler(canvas: Canvas) -> None:
         positive=(wanted, 0),
         negative=(unwanted, 0),
     )
-    regions = _learned(canvas, proposals, (editor, 0), SAMPLE, BLUE, WISH)
-    canvas.column("5  The best edit")
-    picked = canvas.add("PinpointPickBestEdit", regions=regions)
-    canvas.column("6  Look")
-    canvas.add("PinpointCompare", before=picture, after=(picked, 0), mask=(picked, 1))
+    learned = canvas.add(
+        "PinpointLearnRegions",
+        proposals=(proposals, 0),
+        editor=(editor, 0),
+        clip=(clip, 0),
+        caption=SAMPLE,
+        prompt=BLUE,
+        edit_prompt=WISH,
+        region_mask=(found, 1),
+        seed=1,
+    )
+    canvas.column("4  The best edit")
+    picked = canvas.add("PinpointPickBestEdit", regions=(learned, 0))
+    canvas.column("5  Look")
+    canvas.add("PinpointCompare", before=(sample, 0), after=(picked, 0), mask=(picked, 1))
     canvas.add("SaveImage", images=(picked, 0), filename_prefix="pinpoint/sampled_region")
 
 
